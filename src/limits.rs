@@ -1,0 +1,72 @@
+//! Every bound of the program, with the relations between them checked at compile time.
+//!
+//! A full queue is never a stall: what does not fit is dropped and counted (membership traffic is
+//! re-sent by its protocol, data is in the store and found by repair).
+
+/// Longest key in bytes (contract, section 2).
+pub const KEY_LEN_MAX: usize = 512;
+/// Longest `Content-Type` kept with a value, in bytes.
+pub const CONTENT_TYPE_LEN_MAX: usize = 255;
+/// Largest value a node can be configured to take, in bytes.
+pub const VALUE_LEN_HARD_MAX: usize = 16 << 20;
+/// Default of `--max-value-bytes`.
+pub const VALUE_LEN_DEFAULT_MAX: usize = 1 << 20;
+/// Most items in one answer to a list request.
+pub const LIST_ITEMS_MAX: usize = 1000;
+
+/// Bytes of one gossip datagram, as memberlist's `UDPBufferSize`.
+pub const DATAGRAM_LEN_MAX: usize = 1400;
+/// Receive buffer for one datagram: the largest UDP can carry.
+pub const DATAGRAM_RECV_LEN: usize = 65_536;
+/// Longest node name accepted from a peer, in bytes.
+pub const NODE_NAME_LEN_MAX: usize = 255;
+/// Longest meta a member may announce, in bytes (memberlist's `MetaMaxSize`).
+pub const META_LEN_MAX: usize = 512;
+/// Longest label, in bytes.
+pub const LABEL_LEN_MAX: usize = 255;
+/// Most parts in one compound message.
+pub const COMPOUND_PARTS_MAX: usize = 255;
+/// Nesting of compound and compress layers inside one datagram.
+pub const PACKET_DEPTH_MAX: usize = 4;
+/// Most messages one datagram may expand to.
+pub const PACKET_MESSAGES_MAX: usize = 2048;
+/// Most bytes one LZW layer of a datagram may expand to.
+pub const PACKET_INFLATED_LEN_MAX: usize = 1 << 20;
+/// Depth of nested containers skipped inside an unknown MessagePack field.
+pub const MSGPACK_DEPTH_MAX: usize = 32;
+
+/// Most bytes of one encrypted stream frame, of push-pull user state and of a user message.
+pub const STREAM_FRAME_LEN_MAX: usize = 20 << 20;
+/// Most node states in one push-pull (memberlist allows 1,048,576; we keep far fewer members).
+pub const PUSH_PULL_NODES_MAX: usize = 1 << 20;
+/// Most bytes one LZW layer of a stream may expand to.
+pub const STREAM_INFLATED_LEN_MAX: usize = 40 << 20;
+/// Most bytes read from one inbound stream message, all layers included.
+pub const STREAM_TOTAL_LEN_MAX: usize = 64 << 20;
+/// Inbound streams served at once.
+pub const STREAMS_INBOUND_MAX: usize = 128;
+
+/// Members remembered, dead ones included; more are refused and counted.
+pub const MEMBERS_MAX: usize = 65_536;
+/// Broadcasts waiting; past it the most transmitted is dropped and counted.
+pub const BROADCASTS_MAX: usize = 8_192;
+
+/// Shards of the store, and root buckets of the digest.
+pub const STORE_SHARDS: usize = 256;
+/// Leaf buckets under each root bucket.
+pub const STORE_LEAVES_PER_SHARD: usize = 256;
+/// Origins a version vector may hold; more are refused and counted.
+pub const ORIGINS_MAX: usize = 65_536;
+
+/// Client connections the gate holds at once.
+pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// Bytes of a request head.
+pub const HTTP_HEAD_LEN_MAX: usize = 16 << 10;
+/// Header lines of a request.
+pub const HTTP_HEADERS_MAX: usize = 100;
+
+const _: () = assert!(VALUE_LEN_HARD_MAX + KEY_LEN_MAX + 4096 < STREAM_FRAME_LEN_MAX);
+const _: () = assert!(STREAM_FRAME_LEN_MAX <= STREAM_INFLATED_LEN_MAX);
+const _: () = assert!(STREAM_INFLATED_LEN_MAX < STREAM_TOTAL_LEN_MAX);
+const _: () = assert!(DATAGRAM_LEN_MAX <= DATAGRAM_RECV_LEN);
+const _: () = assert!(META_LEN_MAX + NODE_NAME_LEN_MAX + 128 < DATAGRAM_LEN_MAX);

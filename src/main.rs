@@ -1,0 +1,3 @@
+//! The `gossipykv` program: arguments in, exit code out.
+
+fn main() {}

@@ -1,0 +1,188 @@
+//! The corridor between the rooms at the front (HTTP, command line, discovery) and the node.
+//!
+//! A [`Command`] goes in with a [`ReplyTo`]; the engine answers each exactly once. [`Bridge`] is
+//! what HTTP holds: it is implemented by the shell, so the front never sees a channel's type.
+
+use crate::kv::{Dot, Store};
+use crate::time::{Instant, Now};
+use std::net::SocketAddr;
+
+/// How many members must hold a write before it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concern {
+    /// Every alive member that speaks our replication.
+    All,
+    /// More than half of them.
+    Majority,
+    /// This many, the answering node included.
+    Count(u32),
+}
+
+/// A request into the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// The table of members.
+    Members,
+    /// Counters and gauges, for `/metrics`.
+    Stats,
+    /// Answer when enough members hold this write, or at the deadline.
+    AwaitHolders {
+        /// The write.
+        dot: Dot,
+        /// How many must hold it.
+        concern: Concern,
+        /// When to answer with what there is.
+        deadline: Instant,
+    },
+    /// Addresses worth a push-pull; those of alive members and our own are skipped.
+    Join(Vec<SocketAddr>),
+    /// Flush queued writes, tell the others that we leave; answered when done or at the deadline.
+    Leave {
+        /// When to answer whatever has happened.
+        deadline: Instant,
+    },
+    /// List, install, use or remove a gossip key across the cluster.
+    Keys(KeyCommand),
+}
+
+/// A change of the gossip keyring, told to every member of our kind.
+#[derive(Clone, PartialEq, Eq)]
+pub enum KeyCommand {
+    /// Which fingerprints are installed where.
+    List,
+    /// Add a key everywhere.
+    Install(Vec<u8>),
+    /// Encrypt with this installed key everywhere.
+    Use(Vec<u8>),
+    /// Forget this key everywhere; refused for the key in use.
+    Remove(Vec<u8>),
+}
+
+impl std::fmt::Debug for KeyCommand {
+    /// Key bytes never reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            KeyCommand::List => "List",
+            KeyCommand::Install(_) => "Install(..)",
+            KeyCommand::Use(_) => "Use(..)",
+            KeyCommand::Remove(_) => "Remove(..)",
+        })
+    }
+}
+
+/// A member's state, as the contract names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberStatus {
+    /// Answering.
+    Alive,
+    /// Accused; not yet given up.
+    Suspect,
+    /// Given up.
+    Dead,
+    /// Gone of its own will.
+    Left,
+}
+
+impl MemberStatus {
+    /// The word the API uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MemberStatus::Alive => "alive",
+            MemberStatus::Suspect => "suspect",
+            MemberStatus::Dead => "dead",
+            MemberStatus::Left => "left",
+        }
+    }
+}
+
+/// One row of the table of members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberView {
+    /// Its name, lossily as text.
+    pub name: String,
+    /// Where it gossips.
+    pub address: SocketAddr,
+    /// What we think of it.
+    pub state: MemberStatus,
+    /// Its incarnation.
+    pub incarnation: u32,
+    /// Whether it speaks our replication.
+    pub kv: bool,
+    /// Whether it is this node.
+    pub me: bool,
+}
+
+/// The answer to a [`Command`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// To `Members`: this node first, then by name.
+    Members(Vec<MemberView>),
+    /// To `Stats`.
+    Stats(Vec<Sample>),
+    /// To `AwaitHolders`.
+    Holders {
+        /// Members known to hold the write, this node included.
+        held: u32,
+        /// Members the concern asked for.
+        wanted: u32,
+    },
+    /// To `Join` and `Leave`.
+    Done,
+    /// To `Keys`: per member, its name and the result or the fingerprints it holds, primary first.
+    Keys(Vec<(String, Result<Vec<String>, String>)>),
+    /// The command was refused; the text says why.
+    Refused(String),
+}
+
+/// One Prometheus sample: a counter (`_total`) or a gauge.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Metric name without the `gossipykv_` prefix.
+    pub name: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+    /// Label pairs.
+    pub labels: Vec<(&'static str, String)>,
+    /// The value.
+    pub value: f64,
+}
+
+/// Called once with the answer; must not block.
+pub type ReplyTo = Box<dyn FnOnce(Reply) + Send>;
+
+/// Readiness, as `/health` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Serving, but no peer found yet, or its first copy is still running.
+    Starting,
+    /// In step.
+    Ok,
+    /// On its way out.
+    Leaving,
+}
+
+/// The mailbox was full or the engine is gone; the command was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the node is too busy to take the command")]
+pub struct Busy;
+
+/// What the front of the house holds of the node.
+pub trait Bridge: Send + Sync + 'static {
+    /// Both clocks.
+    fn now(&self) -> Now;
+    /// The store, read and written directly.
+    fn store(&self) -> &Store;
+    /// A local write is in the store: wake the engine to replicate it. Never blocks, never fails:
+    /// what the engine misses it finds in the store.
+    fn written(&self);
+    /// Hands a command to the engine. Never blocks; `reply_to` is dropped when `Busy`.
+    ///
+    /// # Errors
+    /// [`Busy`] when the mailbox is full or the engine has ended.
+    fn send(&self, command: Command, reply_to: ReplyTo) -> Result<(), Busy>;
+    /// Readiness, without asking the engine.
+    fn health(&self) -> Health;
+    /// True while the gossip loop makes progress.
+    fn live(&self) -> bool;
+}

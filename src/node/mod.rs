@@ -1,0 +1,3 @@
+//! The pure composition of membership and store that every shell runs.
+
+pub mod command;
