@@ -22,6 +22,10 @@ pub const DATAGRAM_RECV_LEN: usize = 65_536;
 pub const NODE_NAME_LEN_MAX: usize = 255;
 /// Longest meta a member may announce, in bytes (memberlist's `MetaMaxSize`).
 pub const META_LEN_MAX: usize = 512;
+/// Longest address field accepted, in bytes. Only 4 and 16 can be dialled.
+pub const ADDR_LEN_MAX: usize = 64;
+/// Longest version field accepted, in bytes. Six are meaningful.
+pub const VSN_LEN_MAX: usize = 64;
 /// Longest label, in bytes.
 pub const LABEL_LEN_MAX: usize = 255;
 /// Most parts in one compound message.
@@ -30,15 +34,20 @@ pub const COMPOUND_PARTS_MAX: usize = 255;
 pub const PACKET_DEPTH_MAX: usize = 4;
 /// Most messages one datagram may expand to.
 pub const PACKET_MESSAGES_MAX: usize = 2048;
-/// Most bytes one LZW layer of a datagram may expand to.
+/// Most bytes the LZW layers of one datagram may expand to, all together.
 pub const PACKET_INFLATED_LEN_MAX: usize = 1 << 20;
 /// Depth of nested containers skipped inside an unknown MessagePack field.
 pub const MSGPACK_DEPTH_MAX: usize = 32;
 
 /// Most bytes of one encrypted stream frame, of push-pull user state and of a user message.
 pub const STREAM_FRAME_LEN_MAX: usize = 20 << 20;
-/// Most node states in one push-pull (memberlist allows 1,048,576; we keep far fewer members).
-pub const PUSH_PULL_NODES_MAX: usize = 1 << 20;
+/// Most node states in one push-pull. memberlist takes 1,048,576, but a few bytes on the wire
+/// become some hundred in memory, and we remember no more than [`MEMBERS_MAX`].
+pub const PUSH_PULL_NODES_MAX: usize = 2 * MEMBERS_MAX;
+/// Most bytes of one node state of a push-pull, unknown fields included.
+pub const PUSH_NODE_STATE_LEN_MAX: usize = 64 << 10;
+/// Keys in a keyring; each one more is a decryption more for a packet nobody's key opens.
+pub const KEYS_MAX: usize = 16;
 /// Most bytes one LZW layer of a stream may expand to.
 pub const STREAM_INFLATED_LEN_MAX: usize = 40 << 20;
 /// Most bytes read from one inbound stream message, all layers included.
