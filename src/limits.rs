@@ -44,8 +44,9 @@ pub const STREAM_FRAME_LEN_MAX: usize = 20 << 20;
 /// Most node states in one push-pull. memberlist takes 1,048,576, but a few bytes on the wire
 /// become some hundred in memory, and we remember no more than [`MEMBERS_MAX`].
 pub const PUSH_PULL_NODES_MAX: usize = 2 * MEMBERS_MAX;
-/// Most bytes of one node state of a push-pull, unknown fields included.
-pub const PUSH_NODE_STATE_LEN_MAX: usize = 64 << 10;
+/// Most bytes of one MessagePack struct on a stream (a node state, a ping, a header), unknown
+/// fields included.
+pub const STREAM_STRUCT_LEN_MAX: usize = 64 << 10;
 /// Keys in a keyring; each one more is a decryption more for a packet nobody's key opens.
 pub const KEYS_MAX: usize = 16;
 /// Most bytes one LZW layer of a stream may expand to.

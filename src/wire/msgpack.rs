@@ -415,6 +415,13 @@ impl Scan {
         }
     }
 
+    /// Forgets the value scanned, for the next one.
+    pub(super) fn restart(&mut self) {
+        self.offset = 0;
+        self.complete = false;
+        self.open.clear();
+    }
+
     fn close(&mut self) {
         while let Some(left) = self.open.last_mut() {
             *left -= 1;

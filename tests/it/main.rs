@@ -1,0 +1,7 @@
+//! What the parts do together, and what they do with bytes of other programs.
+
+mod acceptance;
+mod golden;
+mod hostile;
+mod vectors;
+mod wire_properties;
