@@ -1,3 +1,4 @@
 //! The pure composition of membership and store that every shell runs.
 
 pub mod command;
+pub mod io;

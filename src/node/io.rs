@@ -1,0 +1,161 @@
+//! What goes into the node and what comes out of it.
+//!
+//! A shell calls [`handle`](super::Node::handle) with an [`Input`], then
+//! [`poll`](super::Node::poll) until it says [`Output::Timeout`], then waits for the next input or
+//! that deadline. A spurious timeout is harmless.
+//!
+//! A connection is a [`ConnId`] and frames in both directions. The node dials with even numbers,
+//! the shell numbers what it accepts with odd ones. memberlist's exchanges are one frame each way;
+//! a replication link carries [`Frame::Kv`] frames until it falls idle.
+
+use super::command::{Command, Reply};
+use crate::swim::io::Event;
+use crate::time::Instant;
+use crate::wire::packet::Security;
+use crate::wire::stream::Frame;
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// One TCP connection, for as long as it lives. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// Pairs a command with its reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What the shell tells the node.
+#[derive(Debug)]
+pub enum Input {
+    /// A datagram arrived.
+    Datagram {
+        /// Its source.
+        from: SocketAddr,
+        /// All of it, layers on.
+        bytes: Bytes,
+    },
+    /// A frame arrived on a connection, its layers already off. The first frame of an accepted
+    /// connection makes it known.
+    Frame {
+        /// On which one.
+        conn: ConnId,
+        /// Its other end.
+        from: SocketAddr,
+        /// What it carried.
+        frame: Frame,
+    },
+    /// A frame handed over for `conn` has been written to its socket.
+    Sent {
+        /// On which one.
+        conn: ConnId,
+        /// The payload length of that [`Frame::Kv`], 0 for other frames.
+        len: usize,
+    },
+    /// A connection has ended, whoever ended it. Nothing more comes from it.
+    Closed {
+        /// Which one.
+        conn: ConnId,
+        /// What went wrong, when something did.
+        error: Option<String>,
+    },
+    /// The store holds new local writes.
+    Written,
+    /// A request of the front.
+    Command {
+        /// Pairs it with its reply.
+        ticket: Ticket,
+        /// What is asked.
+        command: Command,
+    },
+    /// The deadline has passed (or not: that is harmless).
+    Timeout,
+}
+
+/// What the node tells the shell.
+#[derive(Debug)]
+pub enum Output {
+    /// Seal and send one datagram to each of these addresses, best effort. Sealing once for all
+    /// is fine.
+    Datagram {
+        /// Where to; at least one.
+        to: Vec<SocketAddr>,
+        /// Encoded messages, type byte first; their compound fits a datagram.
+        parts: Vec<Bytes>,
+        /// Whether the receivers check a CRC.
+        crc: bool,
+        /// Whether compressing may pay (membership yes, data no).
+        compress: bool,
+    },
+    /// Dial and send this frame. The end is always told by [`Input::Closed`].
+    Dial {
+        /// Its number, even.
+        conn: ConnId,
+        /// Whom to dial.
+        peer: SocketAddr,
+        /// The first frame.
+        frame: Frame,
+        /// When to give up: the whole exchange, or for a link connecting and the first frame.
+        deadline: Instant,
+        /// Whether it is a replication link, which lives on.
+        link: bool,
+    },
+    /// Send a frame on a connection; dropped without a word when it has just ended.
+    Send {
+        /// On which one.
+        conn: ConnId,
+        /// What.
+        frame: Frame,
+    },
+    /// Close a connection once what was handed over before is written.
+    Close {
+        /// Which one.
+        conn: ConnId,
+    },
+    /// The answer to a command.
+    Reply {
+        /// Whose.
+        ticket: Ticket,
+        /// What.
+        reply: Reply,
+    },
+    /// Something worth a log line.
+    Event(Event),
+    /// Something worth a log line that is no membership event.
+    Note(Note),
+    /// Keys or switches have changed: seal and open with these from now on.
+    Security(Arc<Security>),
+    /// Nothing more until then.
+    Timeout(Instant),
+}
+
+/// What the replication wants an operator to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// A peer's write is stamped far ahead of our clock; it is kept.
+    ClockAhead {
+        /// The writer, as 16 hex digits.
+        origin: String,
+        /// How far ahead, in milliseconds.
+        ahead_ms: u64,
+    },
+    /// The first copy of the store from a peer is complete.
+    CopyDone {
+        /// Keys and tombstones received.
+        records: u64,
+    },
+    /// The safety net found and repaired a divergence, which should not happen.
+    Divergence {
+        /// Buckets that differed.
+        buckets: usize,
+    },
+    /// This node had slept past forgotten deletes: it hides behind not-ready while it is reset.
+    Reset,
+    /// Gossip that could not be read, by reason; at most one note a second.
+    Unreadable {
+        /// Why.
+        why: String,
+        /// From whom.
+        from: SocketAddr,
+    },
+}
