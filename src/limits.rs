@@ -3,6 +3,8 @@
 //! A full queue is never a stall: what does not fit is dropped and counted (membership traffic is
 //! re-sent by its protocol, data is in the store and found by repair).
 
+use std::time::Duration;
+
 /// Longest key in bytes (contract, section 2).
 pub const KEY_LEN_MAX: usize = 512;
 /// Longest `Content-Type` kept with a value, in bytes.
@@ -67,6 +69,22 @@ pub const STORE_SHARDS: usize = 256;
 pub const STORE_LEAVES_PER_SHARD: usize = 256;
 /// Origins a version vector may hold; more are refused and counted.
 pub const ORIGINS_MAX: usize = 65_536;
+/// Separate ranges of writes remembered above an origin's first gap; more are refused and counted.
+pub const SEEN_RANGES_MAX: usize = 1_024;
+/// Such ranges of all origins of one vector together, so that many origins with many gaps cost
+/// megabytes, not a gigabyte.
+pub const SEEN_RANGES_TOTAL_MAX: usize = 262_144;
+/// How far ahead of our wall clock a stamp may be and still move our hybrid clock. One further
+/// ahead is kept and counted, but never drags the clock.
+pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(60);
+/// Own writes whose keys are remembered by number; the oldest are forgotten first.
+pub const LOG_OWN_MAX: usize = 131_072;
+/// Merged writes of others whose keys are remembered; the oldest are forgotten first.
+pub const LOG_REMOTE_MAX: usize = 65_536;
+/// Bytes of keys either of these two logs may hold.
+pub const LOG_KEY_BYTES_MAX: usize = 8 << 20;
+/// Records looked at under one hold of a shard's lock while listing.
+pub const LIST_SCAN_MAX: usize = 512;
 
 /// Client connections the gate holds at once.
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
@@ -80,3 +98,11 @@ const _: () = assert!(STREAM_FRAME_LEN_MAX <= STREAM_INFLATED_LEN_MAX);
 const _: () = assert!(STREAM_INFLATED_LEN_MAX < STREAM_TOTAL_LEN_MAX);
 const _: () = assert!(DATAGRAM_LEN_MAX <= DATAGRAM_RECV_LEN);
 const _: () = assert!(META_LEN_MAX + NODE_NAME_LEN_MAX + 128 < DATAGRAM_LEN_MAX);
+const _: () = assert!(KEY_LEN_MAX <= u16::MAX as usize && CONTENT_TYPE_LEN_MAX <= u8::MAX as usize);
+const _: () = assert!(VALUE_LEN_DEFAULT_MAX <= VALUE_LEN_HARD_MAX);
+// A value's length and the tombstone's mark share 32 bits.
+const _: () = assert!(VALUE_LEN_HARD_MAX < u32::MAX as usize);
+// A key's shard and leaf are one byte of its hash each.
+const _: () = assert!(STORE_SHARDS == 256 && STORE_LEAVES_PER_SHARD == 256);
+const _: () = assert!(KEY_LEN_MAX <= LOG_KEY_BYTES_MAX);
+const _: () = assert!(SEEN_RANGES_MAX <= SEEN_RANGES_TOTAL_MAX);

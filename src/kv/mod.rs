@@ -1,9 +1,40 @@
 //! The replicated map: keys, versions, tombstones, digests. Knows no member and no packet.
+//!
+//! In the order to read them:
+//!
+//! - `version`, `hlc`: how writes are named and ordered, and the clock that stamps them.
+//! - `record`: one version of one key, in memory as on the wire.
+//! - `shard`, `store`: the map itself; `write` takes local writes, `merge` those of peers.
+//! - `list`, `digest`: reading it in key order, and comparing it with another's.
+//! - `vector`, `log`: which writes are held, and which keys recent ones were about.
+//!
+//! Locks, always taken in this order: one shard's, then the head's (clock and own log). Nothing
+//! holds two shards at once, and nothing waits for anything else while it holds either.
 
+mod digest;
+mod forget;
+mod hash;
+mod head;
+mod list;
+mod log;
+mod merge;
+mod shard;
+mod stats;
+mod store;
+mod write;
+
+pub mod hlc;
+pub mod record;
+pub mod vector;
 pub mod version;
 
+pub use head::OwnLog;
+pub use hlc::Hlc;
+pub use list::Listing;
+pub use merge::Merge;
+pub use record::{Record, RecordError};
+pub use stats::StoreStats;
+pub use store::{Store, StoreConfig};
+pub use vector::VersionVector;
 pub use version::{Dot, HlcTime, OriginId, Stamp};
-
-/// The replicated map (its real body lives in `store`).
-#[derive(Debug)]
-pub struct Store;
+pub use write::{WriteError, Written};

@@ -1,0 +1,116 @@
+//! Comparing a store with another's: sums over everything live, then only what differs.
+//!
+//! Tombstones take no part in the sums. Nodes forget them at different moments, and two that
+//! differ only in a tombstone show the same data; that a delete is known is what vectors tell.
+
+use super::hash;
+use super::record::Record;
+use super::store::Store;
+use crate::limits::STORE_LEAVES_PER_SHARD;
+
+impl Store {
+    /// The hash of everything live.
+    #[must_use]
+    pub fn root(&self) -> u64 {
+        hash::root(self.slots().iter().map(|slot| slot.root()))
+    }
+
+    /// The sums of all shards.
+    #[must_use]
+    pub fn shard_roots(&self) -> Vec<u64> {
+        self.slots().iter().map(|slot| slot.root()).collect()
+    }
+
+    /// The sums of a shard's leaves; none when there is no such shard.
+    #[must_use]
+    pub fn leaves(&self, shard: usize) -> Vec<u64> {
+        let Some(slot) = self.slots().get(shard) else { return Vec::new() };
+        slot.read(|shard| (0..STORE_LEAVES_PER_SHARD).map(|leaf| shard.leaf(leaf)).collect())
+    }
+
+    /// The shard of a key, and its leaf there.
+    #[must_use]
+    pub fn bucket(key: &[u8]) -> (usize, usize) {
+        hash::bucket(key)
+    }
+
+    /// Shows every record of a shard in key order, tombstones too, under its shared lock: `look`
+    /// must be short and must not touch the store.
+    pub fn scan_shard(&self, shard: usize, look: impl FnMut(&Record)) {
+        if let Some(slot) = self.slots().get(shard) {
+            slot.read(|shard| shard.iter().for_each(look));
+        }
+    }
+
+    /// As [`scan_shard`](Store::scan_shard), for the records of one leaf.
+    pub fn scan_leaf(&self, shard: usize, leaf: usize, mut look: impl FnMut(&Record)) {
+        self.scan_shard(shard, |record| {
+            if hash::bucket(record.key()).1 == leaf {
+                look(record);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::store::tests::{now, store};
+    use super::*;
+    use crate::limits::STORE_SHARDS;
+
+    #[test]
+    fn sums_follow_what_is_live_and_come_back_when_it_goes() {
+        let store = store();
+        let empty = store.root();
+        store.put(now(1), b"k", b"v", None).expect("room");
+        let (shard, leaf) = Store::bucket(b"k");
+        let sum = hash::of_record(&store.get(b"k").expect("put"));
+        assert_eq!(store.shard_roots()[shard], sum);
+        assert_eq!(store.leaves(shard)[leaf], sum);
+        assert_eq!(store.leaves(shard).len(), STORE_LEAVES_PER_SHARD);
+        let first = store.root();
+        assert_ne!(first, empty);
+        store.put(now(1), b"k", b"v", None).expect("room");
+        assert_ne!(store.root(), first, "the same value under another stamp is another version");
+        store.delete(now(1), b"k").expect("room");
+        assert_eq!(store.root(), empty);
+        assert!(store.leaves(shard).iter().all(|sum| *sum == 0));
+    }
+
+    #[test]
+    fn scans_show_each_record_once_in_its_place() {
+        let store = store();
+        for i in 0..2_000 {
+            let key = format!("key/{i}");
+            store.put(now(1), key.as_bytes(), b"", None).expect("room");
+            if i % 3 == 0 {
+                store.delete(now(1), key.as_bytes()).expect("room");
+            }
+        }
+        let (mut in_shards, mut in_leaves) = (Vec::new(), Vec::new());
+        for shard in 0..STORE_SHARDS {
+            let mut keys = Vec::new();
+            store.scan_shard(shard, |record| keys.push(record.key().to_vec()));
+            assert!(keys.is_sorted());
+            in_shards.extend(keys);
+            for leaf in 0..STORE_LEAVES_PER_SHARD {
+                store.scan_leaf(shard, leaf, |record| {
+                    assert_eq!(Store::bucket(record.key()), (shard, leaf));
+                    in_leaves.push(record.key().to_vec());
+                });
+            }
+        }
+        in_shards.sort();
+        in_leaves.sort();
+        assert_eq!(in_shards.len(), 2_000);
+        assert_eq!(in_shards, in_leaves);
+    }
+
+    #[test]
+    fn there_is_nothing_in_a_shard_that_is_not_there() {
+        let store = store();
+        assert!(store.leaves(STORE_SHARDS).is_empty());
+        store.scan_shard(STORE_SHARDS, |record| panic!("{record:?}"));
+        store.scan_leaf(0, STORE_LEAVES_PER_SHARD, |record| panic!("{record:?}"));
+    }
+}

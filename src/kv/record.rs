@@ -1,0 +1,440 @@
+//! One version of one key, packed into one allocation.
+//!
+//! ```text
+//!  0        8         16        24              28           30         31     32
+//!  | time   | origin  | seq     | value_len     | key_len    | ct_len   | 0    | key | ct | value |
+//!    u64      u64       u64       u32             u16          u8         u8
+//! ```
+//!
+//! Integers are big-endian. `value_len` of `u32::MAX` marks a tombstone: no content type, no
+//! value. The same bytes are the wire form: records concatenate, each tells its own length.
+//!
+//! Bounds: key 1..=[`KEY_LEN_MAX`] bytes of UTF-8; content type at most [`CONTENT_TYPE_LEN_MAX`]
+//! bytes of printable ASCII, none when empty; value at most [`VALUE_LEN_HARD_MAX`] bytes; `seq`
+//! and `origin` not 0.
+
+use super::version::{Dot, HlcTime, OriginId, Stamp};
+use crate::limits::{CONTENT_TYPE_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_HARD_MAX};
+use bytes::Bytes;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Bytes before the key.
+pub const HEAD_LEN: usize = 32;
+/// Longest record in bytes.
+pub const RECORD_LEN_MAX: usize =
+    HEAD_LEN + KEY_LEN_MAX + CONTENT_TYPE_LEN_MAX + VALUE_LEN_HARD_MAX;
+
+const TIME: Range<usize> = 0..8;
+const ORIGIN: Range<usize> = 8..16;
+const SEQ: Range<usize> = 16..24;
+const VALUE_LEN: Range<usize> = 24..28;
+const KEY_LEN: Range<usize> = 28..30;
+const CONTENT_TYPE_LEN: usize = 30;
+const RESERVED: usize = 31;
+const TOMBSTONE: u32 = u32::MAX;
+
+/// A value and its content type.
+pub type Content<'a> = (&'a [u8], Option<&'a str>);
+
+/// One version of one key. Cloning shares the bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record(Arc<[u8]>);
+
+/// Bytes that are no record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The bytes end before the record does.
+    #[error("a record is cut short: {have} bytes of {need}")]
+    Truncated {
+        /// Bytes present.
+        have: usize,
+        /// Bytes the record has, as far as can be told.
+        need: usize,
+    },
+    /// The key is empty or too long.
+    #[error("a key of {0} bytes; 1 to {KEY_LEN_MAX} are allowed")]
+    KeyLen(usize),
+    /// The key is not UTF-8.
+    #[error("a key that is not UTF-8")]
+    KeyNotUtf8,
+    /// The content type holds something else than printable ASCII.
+    #[error("a content type that is not printable ASCII")]
+    ContentType,
+    /// The value is too long.
+    #[error("a value of {0} bytes; at most {VALUE_LEN_HARD_MAX} are allowed")]
+    ValueLen(usize),
+    /// The origin is zero, which no process draws.
+    #[error("origin zero")]
+    Origin,
+    /// The number of the write is zero; they count from 1.
+    #[error("write number zero")]
+    Seq,
+    /// A tombstone with a content type, or a reserved byte that is not zero.
+    #[error("a head with reserved bits set")]
+    Reserved,
+}
+
+impl Record {
+    /// The version `stamp` of `key`, its origin's write number `seq`; `content` of `None` is a
+    /// tombstone.
+    ///
+    /// # Panics
+    /// When a length is out of the bounds of this module; callers have checked what they were
+    /// given.
+    #[must_use]
+    pub fn new(stamp: Stamp, seq: u64, key: &[u8], content: Option<Content<'_>>) -> Record {
+        Draft::new(key, content).stamped(stamp, seq)
+    }
+
+    /// Reads the record at the front of `bytes`; returns it and its length.
+    ///
+    /// # Errors
+    /// The first rule of this module that is broken. Nothing is allocated then.
+    pub fn read(bytes: &[u8]) -> Result<(Record, usize), RecordError> {
+        let layout = Layout::check(bytes)?;
+        let all = &bytes[..layout.len()];
+        check_key(&all[layout.key()])?;
+        if !is_printable(&all[layout.content_type()]) {
+            return Err(RecordError::ContentType);
+        }
+        Ok((Record(Arc::from(all)), layout.len()))
+    }
+
+    /// The record as it goes over the wire.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The key: UTF-8.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.0[self.layout().key()]
+    }
+
+    /// The value, `None` for a tombstone.
+    #[must_use]
+    pub fn value(&self) -> Option<&[u8]> {
+        let layout = self.layout();
+        layout.value_len.map(|_| &self.0[layout.value()])
+    }
+
+    /// The value sharing this record's memory, `None` for a tombstone.
+    #[must_use]
+    pub fn value_bytes(&self) -> Option<Bytes> {
+        let layout = self.layout();
+        layout.value_len.map(|_| Bytes::from_owner(Arc::clone(&self.0)).slice(layout.value()))
+    }
+
+    /// The content type given with the value.
+    #[must_use]
+    pub fn content_type(&self) -> Option<&str> {
+        let text = &self.0[self.layout().content_type()];
+        if text.is_empty() { None } else { std::str::from_utf8(text).ok() }
+    }
+
+    /// When it was written and by whom: decides which version wins.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        let (time, origin) = (HlcTime(u64_at(&self.0, TIME)), OriginId(u64_at(&self.0, ORIGIN)));
+        Stamp { time, origin }
+    }
+
+    /// Which write it was.
+    #[must_use]
+    pub fn dot(&self) -> Dot {
+        Dot { origin: OriginId(u64_at(&self.0, ORIGIN)), seq: u64_at(&self.0, SEQ) }
+    }
+
+    /// Whether it marks a delete.
+    #[must_use]
+    pub fn is_tombstone(&self) -> bool {
+        self.layout().value_len.is_none()
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::of(&self.0)
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("key", &String::from_utf8_lossy(self.key()))
+            .field("stamp", &format_args!("{}", self.stamp()))
+            .field("seq", &self.dot().seq)
+            .field("value_len", &self.layout().value_len)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A record that waits for its stamp: built before any lock is taken, stamped under it.
+pub(super) struct Draft(Arc<[u8]>);
+
+impl Draft {
+    /// Copies key and content into place.
+    pub(super) fn new(key: &[u8], content: Option<Content<'_>>) -> Draft {
+        let (value, content_type) = content.unwrap_or((&[], None));
+        let content_type = content_type.unwrap_or_default().as_bytes();
+        assert!((1..=KEY_LEN_MAX).contains(&key.len()), "the caller has checked the key");
+        assert!(content_type.len() <= CONTENT_TYPE_LEN_MAX, "the caller has checked the type");
+        assert!(value.len() <= VALUE_LEN_HARD_MAX, "the caller has checked the value");
+        let layout = Layout {
+            key_len: key.len(),
+            content_type_len: content_type.len(),
+            value_len: content.map(|_| value.len()),
+        };
+        let mut packed: Arc<[u8]> = std::iter::repeat_n(0, layout.len()).collect();
+        let bytes = unshared(&mut packed);
+        layout.write(bytes);
+        bytes[layout.key()].copy_from_slice(key);
+        bytes[layout.content_type()].copy_from_slice(content_type);
+        bytes[layout.value()].copy_from_slice(value);
+        Draft(packed)
+    }
+
+    /// Length of the record in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The finished record.
+    pub(super) fn stamped(mut self, stamp: Stamp, seq: u64) -> Record {
+        let bytes = unshared(&mut self.0);
+        bytes[TIME].copy_from_slice(&stamp.time.0.to_be_bytes());
+        bytes[ORIGIN].copy_from_slice(&stamp.origin.0.to_be_bytes());
+        bytes[SEQ].copy_from_slice(&seq.to_be_bytes());
+        Record(self.0)
+    }
+}
+
+/// The bytes of a draft, which only its maker holds.
+fn unshared(bytes: &mut Arc<[u8]>) -> &mut [u8] {
+    Arc::get_mut(bytes).expect("a draft is never cloned")
+}
+
+/// Where the parts of a record lie.
+#[derive(Clone, Copy)]
+struct Layout {
+    key_len: usize,
+    content_type_len: usize,
+    /// `None` for a tombstone.
+    value_len: Option<usize>,
+}
+
+impl Layout {
+    /// Reads the lengths of a well-formed record.
+    fn of(bytes: &[u8]) -> Layout {
+        let value_len = u32_at(bytes, VALUE_LEN);
+        Layout {
+            key_len: usize::from(u16_at(bytes, KEY_LEN)),
+            content_type_len: usize::from(bytes[CONTENT_TYPE_LEN]),
+            value_len: (value_len != TOMBSTONE).then_some(value_len as usize),
+        }
+    }
+
+    /// Reads the lengths of a record that may be anything, and checks all of its head.
+    fn check(bytes: &[u8]) -> Result<Layout, RecordError> {
+        let have = bytes.len();
+        if have < HEAD_LEN {
+            return Err(RecordError::Truncated { have, need: HEAD_LEN });
+        }
+        let layout = Layout::of(bytes);
+        if !(1..=KEY_LEN_MAX).contains(&layout.key_len) {
+            return Err(RecordError::KeyLen(layout.key_len));
+        }
+        if let Some(len) = layout.value_len.filter(|len| *len > VALUE_LEN_HARD_MAX) {
+            return Err(RecordError::ValueLen(len));
+        }
+        let typed_tombstone = layout.value_len.is_none() && layout.content_type_len > 0;
+        if typed_tombstone || bytes[RESERVED] != 0 {
+            return Err(RecordError::Reserved);
+        }
+        if u64_at(bytes, ORIGIN) == 0 {
+            return Err(RecordError::Origin);
+        }
+        if u64_at(bytes, SEQ) == 0 {
+            return Err(RecordError::Seq);
+        }
+        if have < layout.len() {
+            return Err(RecordError::Truncated { have, need: layout.len() });
+        }
+        Ok(layout)
+    }
+
+    /// Writes the lengths into a head of zeros.
+    fn write(self, bytes: &mut [u8]) {
+        let value_len = self.value_len.map_or(TOMBSTONE, |len| len as u32);
+        bytes[VALUE_LEN].copy_from_slice(&value_len.to_be_bytes());
+        bytes[KEY_LEN].copy_from_slice(&(self.key_len as u16).to_be_bytes());
+        bytes[CONTENT_TYPE_LEN] = self.content_type_len as u8;
+    }
+
+    fn key(self) -> Range<usize> {
+        HEAD_LEN..HEAD_LEN + self.key_len
+    }
+
+    fn content_type(self) -> Range<usize> {
+        let start = self.key().end;
+        start..start + self.content_type_len
+    }
+
+    fn value(self) -> Range<usize> {
+        let start = self.content_type().end;
+        start..start + self.value_len.unwrap_or(0)
+    }
+
+    fn len(self) -> usize {
+        self.value().end
+    }
+}
+
+/// Checks what a key may be.
+pub(super) fn check_key(key: &[u8]) -> Result<(), RecordError> {
+    if !(1..=KEY_LEN_MAX).contains(&key.len()) {
+        return Err(RecordError::KeyLen(key.len()));
+    }
+    std::str::from_utf8(key).map(drop).map_err(|_| RecordError::KeyNotUtf8)
+}
+
+/// Whether a content type can stand in an HTTP header as it is.
+pub(super) fn is_printable(content_type: &[u8]) -> bool {
+    content_type.iter().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+fn u64_at(bytes: &[u8], at: Range<usize>) -> u64 {
+    bytes[at].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+fn u32_at(bytes: &[u8], at: Range<usize>) -> u32 {
+    bytes[at].iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte))
+}
+
+fn u16_at(bytes: &[u8], at: Range<usize>) -> u16 {
+    bytes[at].iter().fold(0, |sum, byte| sum << 8 | u16::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn stamp() -> Stamp {
+        Stamp { time: HlcTime(0x0102_0304_0506_0708), origin: OriginId(0x1112_1314_1516_1718) }
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_picture() {
+        let record = Record::new(stamp(), 0x21, b"key", Some((b"value", Some("a/b"))));
+        let mut expected = vec![1, 2, 3, 4, 5, 6, 7, 8, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17];
+        expected.extend([0x18, 0, 0, 0, 0, 0, 0, 0, 0x21, 0, 0, 0, 5, 0, 3, 3, 0]);
+        expected.extend(b"keya/bvalue");
+        assert_eq!(record.as_bytes(), expected);
+        let tombstone = Record::new(stamp(), 1, b"k", None);
+        assert_eq!(tombstone.as_bytes()[24..], [255, 255, 255, 255, 0, 1, 0, 0, b'k']);
+    }
+
+    #[test]
+    fn an_empty_value_is_no_tombstone() {
+        let record = Record::new(stamp(), 1, b"k", Some((b"", Some(""))));
+        assert_eq!(record.value(), Some(&b""[..]));
+        assert_eq!(record.content_type(), None);
+        assert!(!record.is_tombstone());
+        assert_eq!(Record::new(stamp(), 1, b"k", None).value_bytes(), None);
+    }
+
+    #[test]
+    fn a_value_is_shared_not_copied() {
+        let record = Record::new(stamp(), 1, b"k", Some((b"value", None)));
+        let shared = record.value_bytes().expect("a value");
+        assert_eq!(shared.as_ptr(), record.value().expect("a value").as_ptr());
+    }
+
+    /// Reads a good record with one byte changed.
+    fn read_with(at: usize, byte: u8) -> Result<(Record, usize), RecordError> {
+        let record = Record::new(stamp(), 1, b"key", Some((b"v", Some("t"))));
+        let mut bytes = record.as_bytes().to_vec();
+        bytes[at] = byte;
+        Record::read(&bytes)
+    }
+
+    #[test]
+    fn every_rule_is_checked() {
+        assert_eq!(read_with(29, 0), Err(RecordError::KeyLen(0)));
+        assert_eq!(read_with(28, 2), Err(RecordError::KeyLen(515)));
+        assert_eq!(read_with(24, 2), Err(RecordError::ValueLen((2 << 24) + 1)));
+        assert_eq!(read_with(31, 1), Err(RecordError::Reserved));
+        assert_eq!(read_with(23, 0), Err(RecordError::Seq));
+        assert_eq!(read_with(27, 2), Err(RecordError::Truncated { have: 37, need: 38 }));
+        assert_eq!(read_with(32, 0xff), Err(RecordError::KeyNotUtf8));
+        assert_eq!(read_with(35, b'\n'), Err(RecordError::ContentType));
+
+        let origin = Stamp { origin: OriginId(0), ..stamp() };
+        let record = Record::new(origin, 1, b"k", None);
+        assert_eq!(Record::read(record.as_bytes()), Err(RecordError::Origin));
+
+        let mut typed_tombstone = Record::new(stamp(), 1, b"kt", None).as_bytes().to_vec();
+        (typed_tombstone[29], typed_tombstone[30]) = (1, 1);
+        assert_eq!(Record::read(&typed_tombstone), Err(RecordError::Reserved));
+    }
+
+    fn any_record() -> impl Strategy<Value = Record> {
+        let value = prop::collection::vec(any::<u8>(), 0..300);
+        let content = prop::option::of((value, prop::option::of("[ -~]{1,255}")));
+        (any::<u64>(), 1..=u64::MAX, 1..=u64::MAX, "\\PC{1,40}", content).prop_map(
+            |(time, origin, seq, key, content)| {
+                let stamp = Stamp { time: HlcTime(time), origin: OriginId(origin) };
+                let content = content.as_ref().map(|(v, ct)| (&v[..], ct.as_deref()));
+                Record::new(stamp, seq, key.as_bytes(), content)
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn records_concatenate_and_delimit_themselves(
+            records in prop::collection::vec(any_record(), 1..5)
+        ) {
+            let joined = records.iter().map(Record::as_bytes).collect::<Vec<_>>().concat();
+            let mut rest = &joined[..];
+            for record in &records {
+                let (read, len) = Record::read(rest).expect("a record");
+                prop_assert_eq!(&read, record);
+                prop_assert_eq!(read.value(), record.value());
+                prop_assert_eq!(read.content_type(), record.content_type());
+                rest = &rest[len..];
+            }
+            prop_assert!(rest.is_empty());
+        }
+
+        #[test]
+        fn a_record_cut_anywhere_is_truncated(record in any_record(), cut in any::<usize>()) {
+            let bytes = &record.as_bytes()[..cut % record.as_bytes().len()];
+            let truncated = matches!(Record::read(bytes), Err(RecordError::Truncated { .. }));
+            prop_assert!(truncated);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic_and_what_reads_is_canonical(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..700),
+            small in any::<[u8; 8]>(),
+            shape in any::<bool>(),
+        ) {
+            // Lengths that fit are rare among random bytes: half of the cases get some.
+            if let (true, Some(lens)) = (shape, bytes.get_mut(24..32)) {
+                let tombstone = small[0] & 3 == 0;
+                let high = if tombstone { [255; 4] } else { [0, 0, 0, small[1]] };
+                lens[..4].copy_from_slice(&high);
+                lens[4..].copy_from_slice(&[0, small[2] & 15, small[3] & 1, small[4] & 1]);
+                bytes[32..].iter_mut().for_each(|byte| *byte &= 0x7f);
+            }
+            if let Ok((record, len)) = Record::read(&bytes) {
+                let content = record.value().map(|value| (value, record.content_type()));
+                let again = Record::new(record.stamp(), record.dot().seq, record.key(), content);
+                prop_assert_eq!(again.as_bytes(), &bytes[..len]);
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! One of the store's parts: records in key order, and the sums that summarise them.
+
+use super::hash;
+use super::record::Record;
+use super::version::Stamp;
+use crate::limits::STORE_LEAVES_PER_SHARD;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+/// A part of the map.
+#[derive(Debug, Default)]
+pub(super) struct Shard {
+    records: BTreeSet<ByKey>,
+    /// A sum per leaf; none at all until the shard has held something.
+    leaves: Vec<u64>,
+    /// Wrapping sum of `leaves`.
+    root: u64,
+    n_tombstones: usize,
+}
+
+impl Shard {
+    /// The record of a key, tombstones too.
+    pub(super) fn entry(&self, key: &[u8]) -> Option<&Record> {
+        self.records.get(key).map(|ByKey(record)| record)
+    }
+
+    /// Puts a record in, whatever was there; returns that.
+    pub(super) fn insert(&mut self, record: Record) -> Option<Record> {
+        self.add_to_sums(&record);
+        let old = self.records.replace(ByKey(record)).map(|ByKey(old)| old);
+        if let Some(old) = &old {
+            self.take_from_sums(old);
+        }
+        old
+    }
+
+    /// Takes the record of `key` out if it is this version.
+    pub(super) fn remove(&mut self, key: &[u8], stamp: Stamp) -> Option<Record> {
+        if self.entry(key)?.stamp() != stamp {
+            return None;
+        }
+        let ByKey(old) = self.records.take(key)?;
+        self.take_from_sums(&old);
+        Some(old)
+    }
+
+    /// All records in key order, tombstones too.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().map(|ByKey(record)| record)
+    }
+
+    /// Records from a bound on in key order, tombstones too.
+    pub(super) fn iter_from(&self, from: Bound<&[u8]>) -> impl Iterator<Item = &Record> {
+        self.records.range::<[u8], _>((from, Bound::Unbounded)).map(|ByKey(record)| record)
+    }
+
+    /// Tombstones held.
+    pub(super) fn n_tombstones(&self) -> usize {
+        self.n_tombstones
+    }
+
+    /// The sum of one leaf's live records.
+    pub(super) fn leaf(&self, leaf: usize) -> u64 {
+        self.leaves.get(leaf).copied().unwrap_or(0)
+    }
+
+    /// The sum of all live records.
+    pub(super) fn root(&self) -> u64 {
+        self.root
+    }
+
+    fn add_to_sums(&mut self, record: &Record) {
+        if record.is_tombstone() {
+            self.n_tombstones += 1;
+            return;
+        }
+        if self.leaves.is_empty() {
+            self.leaves = vec![0; STORE_LEAVES_PER_SHARD];
+        }
+        let (sum, (_, leaf)) = (hash::of_record(record), hash::bucket(record.key()));
+        self.leaves[leaf] = self.leaves[leaf].wrapping_add(sum);
+        self.root = self.root.wrapping_add(sum);
+    }
+
+    fn take_from_sums(&mut self, record: &Record) {
+        if record.is_tombstone() {
+            self.n_tombstones -= 1;
+            return;
+        }
+        let (sum, (_, leaf)) = (hash::of_record(record), hash::bucket(record.key()));
+        self.leaves[leaf] = self.leaves[leaf].wrapping_sub(sum);
+        self.root = self.root.wrapping_sub(sum);
+    }
+}
+
+/// A record ordered by its key alone.
+#[derive(Debug)]
+struct ByKey(Record);
+
+impl Borrow<[u8]> for ByKey {
+    fn borrow(&self) -> &[u8] {
+        self.0.key()
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &ByKey) -> bool {
+        self.0.key() == other.0.key()
+    }
+}
+
+impl Eq for ByKey {}
+
+impl PartialOrd for ByKey {
+    fn partial_cmp(&self, other: &ByKey) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByKey {
+    fn cmp(&self, other: &ByKey) -> Ordering {
+        self.0.key().cmp(other.0.key())
+    }
+}

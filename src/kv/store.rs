@@ -1,0 +1,158 @@
+//! The replicated map, shared by every thread of the process.
+//!
+//! ```text
+//!  HTTP threads --put/delete-->  +-- shard 0: lock | records by key | leaf sums
+//!  HTTP threads --get/list---->  |   ...
+//!  engine ------merge/scan---->  +-- shard 255
+//!                                +-- head: lock | clock | own log     (every local write)
+//!                                +-- remote log: lock                 (engine only)
+//! ```
+//!
+//! A key's hash names its shard. Reading one key is a shared lock on one shard and the clone of a
+//! handle; values are never copied under a lock.
+
+use super::hash;
+use super::head::Head;
+use super::log::RemoteLog;
+use super::record::Record;
+use super::shard::Shard;
+use super::stats::Counters;
+use super::version::OriginId;
+use crate::limits::STORE_SHARDS;
+use parking_lot::{Mutex, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// How a store is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// This run of this process; not 0.
+    pub origin: OriginId,
+    /// Bytes of records past which a local write that would grow the store is refused; 0 for no
+    /// limit. What peers wrote is always taken, or copies would differ for ever.
+    pub store_len_max: u64,
+}
+
+/// The replicated map.
+#[derive(Debug)]
+pub struct Store {
+    config: StoreConfig,
+    slots: Box<[Slot]>,
+    head: Mutex<Head>,
+    remote_log: Mutex<RemoteLog>,
+    counters: Counters,
+}
+
+impl Store {
+    /// An empty store.
+    #[must_use]
+    pub fn new(config: StoreConfig) -> Store {
+        Store {
+            config,
+            slots: (0..STORE_SHARDS).map(|_| Slot::default()).collect(),
+            head: Mutex::new(Head::new()),
+            remote_log: Mutex::new(RemoteLog::new()),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Whose writes the local ones are.
+    #[must_use]
+    pub fn origin(&self) -> OriginId {
+        self.config.origin
+    }
+
+    /// The live record of `key`.
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<Record> {
+        self.entry(key).filter(|record| !record.is_tombstone())
+    }
+
+    /// The record of `key`, a tombstone too.
+    #[must_use]
+    pub fn entry(&self, key: &[u8]) -> Option<Record> {
+        self.slot_of(key).read(|shard| shard.entry(key).cloned())
+    }
+
+    /// The most bytes local writes may grow the store to.
+    pub(super) fn len_max(&self) -> u64 {
+        if self.config.store_len_max == 0 { u64::MAX } else { self.config.store_len_max }
+    }
+
+    pub(super) fn slot_of(&self, key: &[u8]) -> &Slot {
+        &self.slots[hash::bucket(key).0]
+    }
+
+    /// All shards in their order.
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    pub(super) fn head(&self) -> &Mutex<Head> {
+        &self.head
+    }
+
+    pub(super) fn remote_log(&self) -> &Mutex<RemoteLog> {
+        &self.remote_log
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+/// A shard, its lock, and its sum for those who do not want to wait. Aligned so that two busy
+/// shards share no cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Slot {
+    root: AtomicU64,
+    shard: RwLock<Shard>,
+}
+
+impl Slot {
+    /// Looks at the shard under its shared lock.
+    pub(super) fn read<R>(&self, look: impl FnOnce(&Shard) -> R) -> R {
+        look(&self.shard.read())
+    }
+
+    /// Changes the shard under its lock.
+    pub(super) fn write<R>(&self, change: impl FnOnce(&mut Shard) -> R) -> R {
+        let mut shard = self.shard.write();
+        let result = change(&mut shard);
+        self.root.store(shard.root(), Relaxed);
+        result
+    }
+
+    /// The sum over the shard's live records.
+    pub(super) fn root(&self) -> u64 {
+        self.root.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::time::{Now, WallMillis};
+
+    /// An unlimited store of origin 1.
+    pub(in super::super) fn store() -> Store {
+        Store::new(StoreConfig { origin: OriginId(1), store_len_max: 0 })
+    }
+
+    /// A moment by the wall clock.
+    pub(in super::super) fn now(wall_ms: u64) -> Now {
+        Now { wall: WallMillis(wall_ms), ..Now::default() }
+    }
+
+    #[test]
+    fn get_hides_tombstones_and_entry_shows_them() {
+        let store = store();
+        assert_eq!(store.entry(b"k"), None);
+        store.put(now(1), b"k", b"v", Some("text/plain")).expect("room");
+        let live = store.get(b"k").expect("just put");
+        assert_eq!((live.value(), live.content_type()), (Some(&b"v"[..]), Some("text/plain")));
+        store.delete(now(1), b"k").expect("room");
+        assert_eq!(store.get(b"k"), None);
+        assert!(store.entry(b"k").expect("a tombstone").is_tombstone());
+    }
+}
