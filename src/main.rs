@@ -1,3 +1,10 @@
 //! The `gossipykv` program: arguments in, exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    gossipykv::cli::main()
+}

@@ -1,1 +1,110 @@
-//! The `cli` room.
+//! The commands: arguments in, exit code out.
+//!
+//! ```text
+//!   arguments --clap--> Cli --> command --> Ok         exit 0
+//!   environment --^      |         +-----> Failure --> one line on standard error
+//!                        +-- usage ------> exit 2      exit 2 or 1
+//! ```
+//!
+//! Each command is a file with its arguments, its help and its `run`. `config` makes a valid
+//! configuration of the many flags of `agent`, or names everything that is wrong with them.
+
+mod client;
+#[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
+mod config;
+mod failure;
+mod health;
+#[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
+mod identity;
+mod inspect;
+mod keygen;
+mod keys;
+mod kv;
+#[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
+mod logging;
+mod members;
+mod output;
+#[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
+mod parse;
+mod table;
+mod usage;
+#[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
+mod version;
+
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use failure::Failure;
+use std::env;
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  gossipykv dev                                  a cluster of three in this terminal
+  gossipykv agent --join 10.0.0.5                one node, which joins the cluster of another
+  gossipykv kv put greeting hello                write through the node on this machine
+  gossipykv kv get greeting
+  gossipykv members                              who is in the cluster
+
+Exit status: 0 success, 1 failure, 2 wrong usage or configuration.";
+
+/// A gossip-replicated key-value store: one small binary, no leader, no quorum, no disk.
+#[derive(Debug, Parser)]
+#[command(name = "gossipykv", version = version::LINE, after_help = EXAMPLES)]
+#[command(subcommand_required = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Kv(kv::KvArgs),
+    Members(members::MembersArgs),
+    Health(health::HealthArgs),
+    Keygen(keygen::KeygenArgs),
+    Keys(keys::KeysArgs),
+    Inspect(inspect::InspectArgs),
+    Version(version::VersionArgs),
+}
+
+/// Runs the command the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let matches = match command().try_get_matches_from(env::args_os()) {
+        Ok(matches) => matches,
+        Err(error) => return usage::report(&error),
+    };
+    match run(&matches) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// The whole command line, for whoever wants to walk it: tests, completions, manual pages.
+///
+/// A variable of the environment that is set but empty counts as not set.
+#[must_use]
+pub fn command() -> clap::Command {
+    without_empty_variables(Cli::command())
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let command = command.arg_required_else_help(false);
+    let command = command.mut_args(|arg| {
+        let is_empty = arg.get_env().and_then(env::var_os).is_some_and(|value| value.is_empty());
+        if is_empty { arg.env(None::<&'static str>) } else { arg }
+    });
+    command.mut_subcommands(without_empty_variables)
+}
+
+fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    let cli = Cli::from_arg_matches(matches).map_err(|error| Failure::usage(error.to_string()))?;
+    match cli.command {
+        Command::Kv(args) => args.run(),
+        Command::Members(args) => args.run(),
+        Command::Health(args) => args.run(),
+        Command::Keygen(args) => args.run(),
+        Command::Keys(args) => args.run(),
+        Command::Inspect(args) => args.run(),
+        Command::Version(args) => args.run(),
+    }
+}

@@ -1,7 +1,12 @@
 //! What the parts do together, and what they do with bytes of other programs.
 
 mod acceptance;
+mod cli_client;
+mod cli_help;
+mod cli_inspect;
+mod cli_usage;
 mod golden;
 mod hostile;
+mod program;
 mod vectors;
 mod wire_properties;

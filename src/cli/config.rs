@@ -1,0 +1,610 @@
+//! The many flags of `agent`: read, checked, and complained about all at once.
+//!
+//! ```text
+//!   flag  >  environment variable  >  default        then  parse  ->  AgentConfig
+//!                                                          or every problem, one line each
+//! ```
+//!
+//! clap finds the texts and tells where each came from; it parses none of them, since it would
+//! stop at the first that is wrong.
+
+use super::logging::{LogConfig, LogFormat};
+use super::parse::{self, Advertise};
+use crate::discovery::{Seed, SrvName};
+use crate::limits::VALUE_LEN_HARD_MAX;
+use crate::wire::keyring::Keyring;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+use tracing::level_filters::LevelFilter;
+
+/// Holds keys themselves, for platforms that hand out secrets as variables.
+const KEYS_VARIABLE: &str = "GOSSIPYKV_ENCRYPT_KEYS";
+/// Holds the token itself, likewise.
+pub(super) const TOKEN_VARIABLE: &str = "GOSSIPYKV_HTTP_TOKEN";
+/// The Go original's name for what is `GOSSIPYKV_DISCOVER_SRV` here.
+const SRV_VARIABLE: &str = "SERVICE_DISCOVERY_HOST";
+/// What many programs call it.
+const LOG_LEVEL_VARIABLE: &str = "LOG_LEVEL";
+
+/// From what a test can wait for to what nobody waits for.
+const GRACE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 60 * 60);
+/// Up to more than any supervisor waits before it kills.
+const LEAVE_TIMEOUT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60 * 60);
+
+/// The flags of `agent` as given.
+#[derive(Debug, Args)]
+pub(super) struct AgentFlags {
+    /// Member name, unique in the cluster [default: ECS task metadata DockerId, else the host name]
+    #[arg(long, value_name = "NAME", env = "GOSSIPYKV_NAME", hide_env_values = true)]
+    name: Option<OsString>,
+
+    /// Where to gossip, UDP and TCP on the same port; IPv6 as [::]:7947
+    #[arg(long, value_name = "ADDR:PORT", env = "GOSSIPYKV_BIND", hide_env_values = true)]
+    #[arg(default_value = "0.0.0.0:7947")]
+    bind: OsString,
+
+    /// What others dial [default: the ECS metadata address, else the bind address if it is a
+    /// concrete one, else the address of the default route; the port of --bind]
+    #[arg(long, value_name = "ADDR[:PORT]", env = "GOSSIPYKV_ADVERTISE", hide_env_values = true)]
+    advertise: Option<OsString>,
+
+    /// Where to serve the REST API
+    #[arg(long, value_name = "ADDR:PORT", env = "GOSSIPYKV_HTTP", hide_env_values = true)]
+    #[arg(default_value = "127.0.0.1:8080")]
+    http: OsString,
+
+    /// Where to find a peer; repeatable, in the environment separated by commas. Port 7947 unless
+    /// given; names are resolved again at every try
+    #[arg(long, value_name = "HOST[:PORT]", env = "GOSSIPYKV_JOIN", hide_env_values = true)]
+    join: Vec<OsString>,
+
+    /// DNS SRV record of the peers; the variable SERVICE_DISCOVERY_HOST serves as well
+    #[arg(long, value_name = "NAME", env = "GOSSIPYKV_DISCOVER_SRV", hide_env_values = true)]
+    discover_srv: Option<OsString>,
+
+    /// DNS server to ask [default: the system's resolvers]
+    #[arg(long, value_name = "ADDR:PORT", env = "GOSSIPYKV_DNS", hide_env_values = true)]
+    dns: Option<OsString>,
+
+    /// Timing presets, as memberlist's three: local, lan or wan
+    #[arg(long, value_name = "PROFILE", env = "GOSSIPYKV_PROFILE", hide_env_values = true)]
+    #[arg(default_value = "lan")]
+    profile: OsString,
+
+    /// Name of the cluster, checked on every packet and stream
+    #[arg(long, value_name = "LABEL", env = "GOSSIPYKV_LABEL", hide_env_values = true)]
+    #[arg(default_value = "")]
+    label: OsString,
+
+    /// File of gossip keys, base64 of 16, 24 or 32 bytes, one a line: the first encrypts, all
+    /// decrypt. The variable GOSSIPYKV_ENCRYPT_KEYS holds keys themselves, separated by commas
+    #[arg(long, value_name = "PATH", env = "GOSSIPYKV_ENCRYPT_KEYS_FILE", hide_env_values = true)]
+    encrypt_keys_file: Option<OsString>,
+
+    /// Whether gossip must be encrypted to be heard; false while a cluster changes over
+    #[arg(long, value_name = "BOOL", hide_env_values = true, default_value = "true")]
+    #[arg(env = "GOSSIPYKV_GOSSIP_VERIFY_INCOMING")]
+    gossip_verify_incoming: OsString,
+
+    /// Whether our gossip is encrypted when there is a key; false while a cluster changes over
+    #[arg(long, value_name = "BOOL", hide_env_values = true, default_value = "true")]
+    #[arg(env = "GOSSIPYKV_GOSSIP_VERIFY_OUTGOING")]
+    gossip_verify_outgoing: OsString,
+
+    /// File of a token: when set, every request but /health and /live needs the header
+    /// "Authorization: Bearer ..". The variable GOSSIPYKV_HTTP_TOKEN holds the token itself
+    #[arg(long, value_name = "PATH", env = "GOSSIPYKV_HTTP_TOKEN_FILE", hide_env_values = true)]
+    http_token_file: Option<OsString>,
+
+    /// Longest value in bytes; longer ones get 413
+    #[arg(long, value_name = "BYTES", env = "GOSSIPYKV_MAX_VALUE_BYTES", hide_env_values = true)]
+    #[arg(default_value = "1048576")]
+    max_value_bytes: OsString,
+
+    /// Most bytes the store holds; a PUT past it gets 507 and changes nothing. 0: no limit
+    #[arg(long, value_name = "BYTES", env = "GOSSIPYKV_MAX_STORE_BYTES", hide_env_values = true)]
+    #[arg(default_value = "0")]
+    max_store_bytes: OsString,
+
+    /// How long a delete is remembered at least
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "GOSSIPYKV_TOMBSTONE_GRACE",
+        hide_env_values = true
+    )]
+    #[arg(default_value = "24h")]
+    tombstone_grace: OsString,
+
+    /// How long a stopping node tells the others; it ends at most 2 s later
+    #[arg(long, value_name = "DURATION", env = "GOSSIPYKV_LEAVE_TIMEOUT", hide_env_values = true)]
+    #[arg(default_value = "5s")]
+    leave_timeout: OsString,
+
+    /// What is logged to standard error: off, error, warn, info, debug or trace; the variable
+    /// LOG_LEVEL serves as well [default: info]
+    #[arg(long, value_name = "LEVEL", env = "GOSSIPYKV_LOG_LEVEL", hide_env_values = true)]
+    log_level: Option<OsString>,
+
+    /// How: text or json [default: text on a terminal, else json]
+    #[arg(long, value_name = "FORMAT", env = "GOSSIPYKV_LOG_FORMAT", hide_env_values = true)]
+    log_format: Option<OsString>,
+}
+
+/// Timing presets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Profile {
+    /// One machine.
+    Local,
+    /// One site.
+    Lan,
+    /// Many sites.
+    Wan,
+}
+
+/// A configuration of `agent` that makes sense in itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AgentConfig {
+    /// `None`: see [`super::identity`].
+    pub(super) name: Option<String>,
+    pub(super) bind: SocketAddr,
+    /// `None`: see [`super::identity`].
+    pub(super) advertise: Option<Advertise>,
+    pub(super) http: SocketAddr,
+    pub(super) seeds: Vec<Seed>,
+    pub(super) srv: Option<SrvName>,
+    pub(super) dns: Option<SocketAddr>,
+    pub(super) profile: Profile,
+    pub(super) label: String,
+    pub(super) keyring: Keyring,
+    pub(super) verify_incoming: bool,
+    pub(super) verify_outgoing: bool,
+    pub(super) token: Option<Token>,
+    pub(super) value_len_max: usize,
+    /// In bytes; 0 for no limit.
+    pub(super) store_len_max: u64,
+    pub(super) tombstone_grace: Duration,
+    pub(super) leave_timeout: Duration,
+    pub(super) log: LogConfig,
+}
+
+/// A bearer token, which no log shows.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Token(pub(super) String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+impl AgentFlags {
+    /// The configuration these flags make. `matches` tells which came from the environment, and
+    /// `variable` looks up the variables that are no flag's.
+    ///
+    /// # Errors
+    /// Everything that is wrong, one line each, in the order of the flags.
+    pub(super) fn check(
+        self,
+        matches: &ArgMatches,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<AgentConfig, Vec<String>> {
+        let mut reader = Reader { matches, problems: Vec::new() };
+        let config = reader.agent(self, &variable);
+        match config {
+            Some(config) if reader.problems.is_empty() => Ok(config),
+            _ => Err(reader.problems),
+        }
+    }
+}
+
+/// A variable of the environment that is set to something.
+pub(super) fn variable(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Reads one flag after the other and remembers what is wrong.
+struct Reader<'a> {
+    matches: &'a ArgMatches,
+    problems: Vec<String>,
+}
+
+impl Reader<'_> {
+    /// Everything is read before anything that is missing ends it.
+    fn agent(
+        &mut self,
+        flags: AgentFlags,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Option<AgentConfig> {
+        const PROFILES: [(&str, Profile); 3] =
+            [("local", Profile::Local), ("lan", Profile::Lan), ("wan", Profile::Wan)];
+        let value_lens = 1..=VALUE_LEN_HARD_MAX as u64;
+        let name = self.optional("name", flags.name.as_deref(), parse::node_name);
+        let bind = self.value("bind", &flags.bind, parse::socket_addr);
+        let advertise = self.optional("advertise", flags.advertise.as_deref(), parse::advertise);
+        let http = self.value("http", &flags.http, parse::socket_addr);
+        let seeds = flags.join.iter().filter_map(|words| self.value("join", words, parse::words));
+        let seeds = seeds.collect::<Vec<Vec<Seed>>>().concat();
+        let srv = self.srv(flags.discover_srv, variable);
+        let dns = self.optional("dns", flags.dns.as_deref(), parse::dns_server);
+        let profile = self.value("profile", &flags.profile, |text| parse::choice(text, &PROFILES));
+        let label = self.value("label", &flags.label, parse::label);
+        let keyring = self.keyring(flags.encrypt_keys_file.as_deref(), variable);
+        let verify_incoming =
+            self.value("gossip_verify_incoming", &flags.gossip_verify_incoming, parse::boolean);
+        let verify_outgoing =
+            self.value("gossip_verify_outgoing", &flags.gossip_verify_outgoing, parse::boolean);
+        let token = self.token(flags.http_token_file.as_deref(), variable);
+        let value_len_max = self.value("max_value_bytes", &flags.max_value_bytes, |text| {
+            parse::number(text, value_lens.clone())
+        });
+        let store_len_max = self.value("max_store_bytes", &flags.max_store_bytes, |text| {
+            parse::number(text, 0..=u64::MAX)
+        });
+        let tombstone_grace = self
+            .value("tombstone_grace", &flags.tombstone_grace, |text| parse::duration(text, GRACE));
+        let leave_timeout = self.value("leave_timeout", &flags.leave_timeout, |text| {
+            parse::duration(text, LEAVE_TIMEOUT)
+        });
+        let log = self.log(flags.log_level, flags.log_format.as_deref(), variable);
+        self.same_port(bind, http);
+        Some(AgentConfig {
+            name,
+            bind: bind?,
+            advertise,
+            http: http?,
+            seeds,
+            srv,
+            dns,
+            profile: profile?,
+            label: label?,
+            keyring,
+            verify_incoming: verify_incoming?,
+            verify_outgoing: verify_outgoing?,
+            token,
+            value_len_max: usize::try_from(value_len_max?).ok()?,
+            store_len_max: store_len_max?,
+            tombstone_grace: tombstone_grace?,
+            leave_timeout: leave_timeout?,
+            log,
+        })
+    }
+
+    /// The value of a flag, or `None` and a problem.
+    fn value<T>(
+        &mut self,
+        id: &str,
+        given: &OsStr,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let source = self.source(id);
+        self.parsed(&source, given, parse)
+    }
+
+    /// The value of a flag that may be absent.
+    fn optional<T>(
+        &mut self,
+        id: &str,
+        given: Option<&OsStr>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        self.value(id, given?, parse)
+    }
+
+    fn parsed<T>(
+        &mut self,
+        source: &str,
+        given: &OsStr,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = given.to_str().ok_or_else(|| "not UTF-8".to_owned());
+        match text.and_then(parse) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.problems.push(format!("{source}: {problem}"));
+                None
+            }
+        }
+    }
+
+    /// What to call a flag in a complaint: the variable too when it came from there.
+    fn source(&self, id: &str) -> String {
+        let flag = format!("--{}", id.replace('_', "-"));
+        match self.matches.value_source(id) {
+            Some(ValueSource::EnvVariable) => format!("{flag} (from {})", variable_of(id)),
+            _ => flag,
+        }
+    }
+
+    fn is_on_command_line(&self, id: &str) -> bool {
+        self.matches.value_source(id) == Some(ValueSource::CommandLine)
+    }
+
+    fn srv(
+        &mut self,
+        given: Option<OsString>,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Option<SrvName> {
+        match (given, variable(SRV_VARIABLE)) {
+            (None, Some(name)) => {
+                let source = format!("--discover-srv (from {SRV_VARIABLE})");
+                self.parsed(&source, &name, parse::word)
+            }
+            (given, _) => self.optional("discover_srv", given.as_deref(), parse::word),
+        }
+    }
+
+    /// The keys of the file or of the variable. A flag beats the variable; two variables that
+    /// both name keys leave nobody sure which encrypt.
+    fn keyring(
+        &mut self,
+        file: Option<&OsStr>,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Keyring {
+        const ID: &str = "encrypt_keys_file";
+        let keys = variable(KEYS_VARIABLE).filter(|_| !self.is_on_command_line(ID));
+        let ring = match (file, keys) {
+            (Some(_), Some(_)) => {
+                let source = self.source(ID);
+                self.problems.push(format!("{source}: {KEYS_VARIABLE} is set too; give one"));
+                None
+            }
+            (Some(_), None) => self.optional(ID, file, |path| {
+                let text = parse::secret_file(Path::new(path))?;
+                Keyring::parse(&text).map_err(|error| format!("{path:?}: {error}"))
+            }),
+            (None, Some(keys)) => {
+                let source = format!("--encrypt-keys-file (from {KEYS_VARIABLE})");
+                self.parsed(&source, &keys, |keys| {
+                    Keyring::parse(keys).map_err(|error| error.to_string())
+                })
+            }
+            (None, None) => None,
+        };
+        ring.unwrap_or_default()
+    }
+
+    /// The token of the file or of the variable, by the same rule as the keys.
+    fn token(
+        &mut self,
+        file: Option<&OsStr>,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Option<Token> {
+        const ID: &str = "http_token_file";
+        let token = variable(TOKEN_VARIABLE).filter(|_| !self.is_on_command_line(ID));
+        let token = match (file, token) {
+            (Some(_), Some(_)) => {
+                let source = self.source(ID);
+                self.problems.push(format!("{source}: {TOKEN_VARIABLE} is set too; give one"));
+                None
+            }
+            (Some(_), None) => self.optional(ID, file, |path| {
+                let text = parse::secret_file(Path::new(path))?;
+                parse::token(&text).map_err(|error| format!("{path:?}: {error}"))
+            }),
+            (None, Some(token)) => {
+                let source = format!("--http-token-file (from {TOKEN_VARIABLE})");
+                self.parsed(&source, &token, parse::token)
+            }
+            (None, None) => None,
+        };
+        token.map(Token)
+    }
+
+    fn log(
+        &mut self,
+        level: Option<OsString>,
+        format: Option<&OsStr>,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> LogConfig {
+        const FORMATS: [(&str, LogFormat); 2] =
+            [("text", LogFormat::Text), ("json", LogFormat::Json)];
+        let level = match (level, variable(LOG_LEVEL_VARIABLE)) {
+            (None, Some(level)) => {
+                let source = format!("--log-level (from {LOG_LEVEL_VARIABLE})");
+                self.parsed(&source, &level, parse::log_level)
+            }
+            (level, _) => self.optional("log_level", level.as_deref(), parse::log_level),
+        };
+        let format = self.optional("log_format", format, |text| parse::choice(text, &FORMATS));
+        LogConfig { level: level.unwrap_or(LevelFilter::INFO), format }
+    }
+
+    /// Gossip listens on TCP too, so one port cannot serve both.
+    fn same_port(&mut self, bind: Option<SocketAddr>, http: Option<SocketAddr>) {
+        let (Some(bind), Some(http)) = (bind, http) else { return };
+        let overlap =
+            bind.ip() == http.ip() || bind.ip().is_unspecified() || http.ip().is_unspecified();
+        if bind.port() == http.port() && bind.port() != 0 && overlap {
+            let source = self.source("http");
+            self.problems.push(format!(
+                "{source}: port {} is the one of --bind, which listens on TCP too",
+                http.port()
+            ));
+        }
+    }
+}
+
+/// The environment variable of a flag.
+fn variable_of(id: &str) -> String {
+    format!("GOSSIPYKV_{}", id.to_ascii_uppercase())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::limits::VALUE_LEN_DEFAULT_MAX;
+    use std::io::Write as _;
+
+    /// What flags and variables make.
+    fn check(flags: &[&str], variables: &[(&str, &str)]) -> Result<AgentConfig, Vec<String>> {
+        // Nothing of the environment the tests run in.
+        let command = AgentFlags::augment_args(clap::Command::new("agent"))
+            .mut_args(|arg| arg.env(None::<&'static str>));
+        let args = std::iter::once("agent").chain(flags.iter().copied());
+        let matches = command.try_get_matches_from(args).expect("known flags with values");
+        let flags = <AgentFlags as clap::FromArgMatches>::from_arg_matches(&matches);
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        flags.expect("they match").check(&matches, variable)
+    }
+
+    /// The configuration of good flags.
+    pub(in crate::cli) fn config(flags: &[&str]) -> AgentConfig {
+        check(flags, &[]).expect("a good configuration")
+    }
+
+    fn problems(flags: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
+        check(flags, variables).expect_err("a bad configuration")
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(text.as_bytes()).expect("room for it");
+        file
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let config = config(&[]);
+        assert_eq!(config.bind, "0.0.0.0:7947".parse().unwrap());
+        assert_eq!(config.http, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!((config.name, config.advertise, config.dns), (None, None, None));
+        assert_eq!((config.seeds, config.srv, config.profile), (vec![], None, Profile::Lan));
+        assert_eq!((&*config.label, config.token), ("", None));
+        assert!(config.keyring.is_empty() && config.verify_incoming && config.verify_outgoing);
+        assert_eq!((config.value_len_max, config.store_len_max), (VALUE_LEN_DEFAULT_MAX, 0));
+        assert_eq!(config.tombstone_grace, Duration::from_secs(24 * 60 * 60));
+        assert_eq!(config.leave_timeout, Duration::from_secs(5));
+        assert_eq!(config.log, LogConfig { level: LevelFilter::INFO, format: None });
+    }
+
+    #[test]
+    fn every_problem_is_named_at_once() {
+        let flags = [
+            "--name=",
+            "--bind=nowhere",
+            "--advertise=0.0.0.0",
+            "--http=8080",
+            "--join=a:0,b",
+            "--join=c d",
+            "--discover-srv=10.0.0.1",
+            "--dns=dns",
+            "--profile=mars",
+            "--encrypt-keys-file=",
+            "--gossip-verify-incoming=maybe",
+            "--gossip-verify-outgoing=",
+            "--http-token-file=/nonexistent",
+            "--max-value-bytes=0",
+            "--max-store-bytes=-1",
+            "--tombstone-grace=1",
+            "--leave-timeout=2h",
+            "--log-level=loud",
+            "--log-format=xml",
+        ];
+        let problems = problems(&flags, &[]);
+        let named = problems.iter().map(|line| line.split(':').next().unwrap_or_default());
+        let wrong = flags.iter().map(|flag| flag.split('=').next().unwrap_or_default());
+        assert_eq!(named.collect::<Vec<_>>(), wrong.collect::<Vec<_>>(), "{problems:#?}");
+    }
+
+    #[test]
+    fn flags_of_the_command_line_say_what_they_say() {
+        let config = config(&[
+            "--join=10.0.0.1,node:9",
+            "--join=[::1]",
+            "--discover-srv=_kv._tcp.example",
+            "--gossip-verify-incoming=false",
+            "--max-store-bytes=10",
+            "--profile=WAN",
+        ]);
+        let seeds = config.seeds.iter().map(Seed::to_string).collect::<Vec<_>>();
+        assert_eq!(seeds, ["10.0.0.1:7947", "node:9", "[::1]:7947"]);
+        assert_eq!(config.srv.map(|name| name.to_string()).as_deref(), Some("_kv._tcp.example."));
+        assert_eq!((config.verify_incoming, config.verify_outgoing), (false, true));
+        assert_eq!((config.store_len_max, config.profile), (10, Profile::Wan));
+    }
+
+    #[test]
+    fn variables_that_are_no_flags() {
+        let variables = [(SRV_VARIABLE, "old.example"), (LOG_LEVEL_VARIABLE, "DEBUG")];
+        let config = check(&[], &variables).expect("good variables");
+        assert_eq!(config.srv, "old.example".parse().ok());
+        assert_eq!(config.log.level, LevelFilter::DEBUG);
+        let flags = ["--discover-srv=new.example", "--log-level=off"];
+        let config = check(&flags, &variables).expect("flags win");
+        assert_eq!(config.srv, "new.example".parse().ok());
+        assert_eq!(config.log.level, LevelFilter::OFF);
+        let variables = [(SRV_VARIABLE, "not a name"), (LOG_LEVEL_VARIABLE, "loud")];
+        let problems = problems(&[], &variables);
+        assert!(problems[0].starts_with("--discover-srv (from SERVICE_DISCOVERY_HOST):"));
+        assert!(problems[1].starts_with("--log-level (from LOG_LEVEL):"), "{problems:?}");
+    }
+
+    #[test]
+    fn keys_come_from_a_file_or_from_a_variable() {
+        const A: &str = "AAAAAAAAAAAAAAAAAAAAAA==";
+        const B: &str = "AQEBAQEBAQEBAQEBAQEBAQ==";
+        let file = file(&format!("# two\n{A}\n{B}\n"));
+        let path = format!("--encrypt-keys-file={}", file.path().display());
+        let expected = Keyring::parse(&format!("{A},{B}")).expect("two keys");
+        assert_eq!(config(&[&path]).keyring, expected);
+        let both = check(&[&path], &[(KEYS_VARIABLE, B)]).expect("the flag wins");
+        assert_eq!(both.keyring, expected);
+        let variable = check(&[], &[(KEYS_VARIABLE, &format!("{A},{B}"))]).expect("two keys");
+        assert_eq!(variable.keyring, expected);
+        let problems = problems(&[], &[(KEYS_VARIABLE, "c2VjcmV0")]);
+        let expected = "--encrypt-keys-file (from GOSSIPYKV_ENCRYPT_KEYS): line 1: key of 6 \
+                        bytes; 16, 24 or 32 are possible";
+        assert_eq!(problems, [expected]);
+    }
+
+    #[test]
+    fn a_token_comes_from_a_file_or_from_a_variable_and_is_never_shown() {
+        let good = file("secret\n");
+        let path = format!("--http-token-file={}", good.path().display());
+        let token = Some(Token("secret".to_owned()));
+        let config = check(&[&path], &[(TOKEN_VARIABLE, "other")]).expect("the flag wins");
+        assert_eq!(config.token, token);
+        assert!(!format!("{config:?}").contains("secret"));
+        assert_eq!(check(&[], &[(TOKEN_VARIABLE, "secret")]).map(|c| c.token), Ok(token));
+        let bad = file("two secrets\n");
+        let path = format!("--http-token-file={}", bad.path().display());
+        let problems = problems(&[&path], &[]);
+        assert!(problems[0].contains("one word") && !problems[0].contains("secrets"));
+    }
+
+    #[test]
+    fn gossip_and_http_cannot_share_a_port() {
+        for (bind, http, clash) in [
+            ("127.0.0.1:9", "127.0.0.1:9", true),
+            ("0.0.0.0:9", "127.0.0.1:9", true),
+            ("127.0.0.1:9", "127.0.0.2:9", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            let flags = [format!("--bind={bind}"), format!("--http={http}")];
+            let checked = check(&flags.each_ref().map(String::as_str), &[]);
+            assert_eq!(checked.is_err(), clash, "{bind} {http}");
+        }
+    }
+
+    #[test]
+    fn every_flag_has_the_variable_of_its_name() {
+        let command = AgentFlags::augment_args(clap::Command::new("agent"));
+        for arg in command.get_arguments() {
+            let variable = arg.get_env().and_then(OsStr::to_str);
+            assert_eq!(variable, Some(&*variable_of(arg.get_id().as_str())));
+            assert_eq!(arg.get_long(), Some(&*arg.get_id().as_str().replace('_', "-")));
+            assert!(arg.is_hide_env_values_set(), "{variable:?} would be shown by --help");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! How a command fails: its lines on standard error and its exit code.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+/// Exit code of a failure at work.
+const FAILED: u8 = 1;
+/// Exit code of wrong arguments or a wrong configuration.
+const USAGE: u8 = 2;
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Wrong arguments or configuration: one line each, which names the flag.
+    Usage(Vec<String>),
+    /// Something went wrong: one line.
+    Failed(String),
+    /// Something went wrong, and the output says what.
+    Told,
+}
+
+impl Failure {
+    /// One thing wrong with the arguments.
+    pub(super) fn usage(problem: impl Into<String>) -> Failure {
+        Failure::Usage(vec![problem.into()])
+    }
+
+    /// Something that went wrong at work.
+    pub(super) fn failed(problem: impl Into<String>) -> Failure {
+        Failure::Failed(problem.into())
+    }
+
+    /// Says it, and gives the exit code.
+    pub(super) fn report(self) -> ExitCode {
+        let (lines, code) = match self {
+            Failure::Usage(lines) => (lines, USAGE),
+            Failure::Failed(line) => (vec![line], FAILED),
+            Failure::Told => (Vec::new(), FAILED),
+        };
+        for line in lines {
+            complain(&line);
+        }
+        ExitCode::from(code)
+    }
+}
+
+/// Writes one line to standard error. There is nobody to tell when that fails.
+pub(super) fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "error: {}", one_line(line));
+}
+
+/// The text with its control characters escaped, whoever wrote it: no line break, no escape code.
+pub(super) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_control() {
+            line.extend(char.escape_default());
+        } else {
+            line.push(char);
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_text_stays_one_line_and_moves_no_cursor() {
+        assert_eq!(one_line("a\nb\x1b[2J \u{e9}\u{9b}"), "a\\nb\\u{1b}[2J \u{e9}\\u{9b}");
+    }
+}

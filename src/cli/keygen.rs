@@ -1,0 +1,33 @@
+//! `keygen`: a fresh gossip key.
+
+use super::failure::Failure;
+use super::output;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::Args;
+use std::io::Write as _;
+
+/// Bytes of a key: AES-256.
+const KEY_LEN: usize = 32;
+
+const EXAMPLES: &str = "\
+Examples:
+  gossipykv keygen > gossip.keys
+  gossipykv agent --encrypt-keys-file gossip.keys
+
+  gossipykv keygen | gossipykv keys install -      begin a rotation of a running cluster";
+
+/// Prints a fresh gossip key: 32 random bytes in base64.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct KeygenArgs {}
+
+impl KeygenArgs {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let mut key = [0; KEY_LEN];
+        #[expect(clippy::disallowed_methods, reason = "a key comes from the operating system")]
+        getrandom::fill(&mut key)
+            .map_err(|error| Failure::failed(format!("no randomness: {error}")))?;
+        output::print(|out| Ok(writeln!(out, "{}", STANDARD.encode(key))?))
+    }
+}

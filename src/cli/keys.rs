@@ -1,0 +1,168 @@
+//! `keys`: the gossip keyring of a running cluster, rotated without a restart.
+//!
+//! A rotation is three steps, each told to every member by the node that is asked: install the
+//! new key everywhere, use it everywhere, remove the old one everywhere. Every step may be
+//! repeated until all members say that it is done.
+
+use super::client::ServerFlags;
+use super::failure::{Failure, one_line};
+use super::output;
+use super::table::Table;
+use crate::wire::keyring::Key;
+use clap::{Args, Subcommand};
+use serde::Deserialize;
+use serde_json::json;
+use std::io::{self, Read as _, Write as _};
+use ureq::http::Method;
+
+/// Most bytes of a key on standard input.
+const KEY_TEXT_LEN_MAX: u64 = 1024;
+
+const EXAMPLES: &str = "\
+Examples, a whole rotation:
+  gossipykv keygen > new.key
+  gossipykv keys install - < new.key             all members can decrypt with it
+  gossipykv keys use - < new.key                 all members encrypt with it
+  gossipykv keys list                            until every member shows it first
+  gossipykv keys remove - < old.key              nobody decrypts with the old one any more
+
+Keys are shown as fingerprints only. A node answers these requests on loopback, or to whoever has
+the HTTP token.";
+
+const LIST_EXAMPLES: &str = "\
+Example:
+  $ gossipykv keys list
+  MEMBER  KEYS
+  node-0  5b9c2f10 a3e77d42
+  node-1  5b9c2f10 a3e77d42
+
+Fingerprints, the key that encrypts first. Exit status 1 when a member did not answer.";
+
+const INSTALL_EXAMPLES: &str = "\
+Examples:
+  gossipykv keys install - < new.key             not seen in the list of processes
+  gossipykv keys install 8fPRc5MyOAYVYrlhX6aFRzWMmKxIhzDKqBSfbYEE7ZI=";
+
+const USE_EXAMPLES: &str = "\
+Example:
+  gossipykv keys use - < new.key
+
+The key must be installed on every member first.";
+
+const REMOVE_EXAMPLES: &str = "\
+Example:
+  gossipykv keys remove - < old.key
+
+The key in use cannot be removed.";
+
+/// Rotates the gossip keys of the whole cluster.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, subcommand_required = true)]
+pub(super) struct KeysArgs {
+    #[command(flatten)]
+    server: ServerFlags,
+    #[command(subcommand)]
+    command: KeysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Prints which keys are installed on which member.
+    #[command(after_help = LIST_EXAMPLES)]
+    List,
+    /// Adds a key that decrypts, on every member.
+    #[command(after_help = INSTALL_EXAMPLES)]
+    Install(KeyArgs),
+    /// Encrypts with an installed key, on every member.
+    #[command(after_help = USE_EXAMPLES)]
+    Use(KeyArgs),
+    /// Forgets a key, on every member.
+    #[command(after_help = REMOVE_EXAMPLES)]
+    Remove(KeyArgs),
+}
+
+#[derive(Debug, Args)]
+struct KeyArgs {
+    /// Base64 of 16, 24 or 32 bytes; "-" or nothing: standard input
+    key: Option<String>,
+}
+
+/// What each member says.
+#[derive(Debug, Deserialize)]
+struct Answers {
+    members: Vec<MemberAnswer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct MemberAnswer {
+    name: String,
+    #[serde(default)]
+    keys: Vec<String>,
+    error: Option<String>,
+}
+
+impl KeysArgs {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let (path, key) = match self.command {
+            KeysCommand::List => ("/keys", None),
+            KeysCommand::Install(args) => ("/keys/install", Some(args.key()?)),
+            KeysCommand::Use(args) => ("/keys/use", Some(args.key()?)),
+            KeysCommand::Remove(args) => ("/keys/remove", Some(args.key()?)),
+        };
+        let client = self.server.client()?;
+        let answer = match key {
+            None => client.get(path)?,
+            Some(key) => {
+                let body = json!({ "key": key }).to_string();
+                client.send(Method::POST, path, Some("application/json"), body.as_bytes())?
+            }
+        };
+        let answers: Answers = client.json(client.accept(answer)?, "that of /keys")?;
+        report(answers)
+    }
+}
+
+/// One row a member; a failure when some member fails.
+fn report(answers: Answers) -> Result<(), Failure> {
+    let mut table = Table::new(&["MEMBER", "KEYS"]);
+    let mut failed = Vec::new();
+    for member in answers.members {
+        match member.error {
+            None => table.row(&[&member.name, &member.keys.join(" ")]),
+            Some(error) => {
+                table.row(&[&member.name, &format!("failed: {error}")]);
+                failed.push(one_line(&member.name));
+            }
+        }
+    }
+    output::print(|out| Ok(write!(out, "{table}")?))?;
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::failed(format!("not done on {}; it may be repeated", failed.join(", "))))
+}
+
+impl KeyArgs {
+    /// The key in base64, checked here so that a slip is named without being sent.
+    fn key(self) -> Result<String, Failure> {
+        let text = match self.key {
+            Some(text) if text != "-" => text,
+            _ => standard_input()?,
+        };
+        let text = text.trim();
+        match Key::from_base64(text) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(_) => Err(Failure::usage("KEY: not base64 of 16, 24 or 32 bytes")),
+        }
+    }
+}
+
+fn standard_input() -> Result<String, Failure> {
+    let mut text = String::new();
+    io::stdin()
+        .lock()
+        .take(KEY_TEXT_LEN_MAX)
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::failed(format!("standard input: {error}")))?;
+    Ok(text)
+}
