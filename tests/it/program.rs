@@ -131,6 +131,7 @@ impl Server {
     pub fn start(answers: Vec<Vec<u8>>) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let addr = listener.local_addr().expect("an address");
+        #[expect(clippy::disallowed_methods, reason = "joined by `asked`")]
         let thread = std::thread::spawn(move || {
             answers.iter().map(|answer| serve(&listener, answer)).collect()
         });
