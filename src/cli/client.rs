@@ -1,8 +1,9 @@
 //! What the client commands share: where the server is, how to ask it, what its errors say.
 
-use super::config::{TOKEN_VARIABLE, variable};
+use super::config::TOKEN_VARIABLE;
 use super::failure::{Failure, one_line};
 use super::parse;
+use super::reader::variable;
 use crate::discovery::dns::Dns;
 use crate::discovery::fetch;
 use clap::Args;

@@ -10,12 +10,12 @@
 
 use super::logging::{LogConfig, LogFormat};
 use super::parse::{self, Advertise};
+use super::reader::Reader;
 use crate::discovery::{Seed, SrvName};
 use crate::limits::VALUE_LEN_HARD_MAX;
 use crate::wire::keyring::Keyring;
-use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
-use std::env;
+
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -196,24 +196,10 @@ impl AgentFlags {
         matches: &ArgMatches,
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<AgentConfig, Vec<String>> {
-        let mut reader = Reader { matches, problems: Vec::new() };
+        let mut reader = Reader::new(matches);
         let config = reader.agent(self, &variable);
-        match config {
-            Some(config) if reader.problems.is_empty() => Ok(config),
-            _ => Err(reader.problems),
-        }
+        reader.end(config)
     }
-}
-
-/// A variable of the environment that is set to something.
-pub(super) fn variable(name: &str) -> Option<OsString> {
-    env::var_os(name).filter(|value| !value.is_empty())
-}
-
-/// Reads one flag after the other and remembers what is wrong.
-struct Reader<'a> {
-    matches: &'a ArgMatches,
-    problems: Vec<String>,
 }
 
 impl Reader<'_> {
@@ -277,56 +263,6 @@ impl Reader<'_> {
         })
     }
 
-    /// The value of a flag, or `None` and a problem.
-    fn value<T>(
-        &mut self,
-        id: &str,
-        given: &OsStr,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        let source = self.source(id);
-        self.parsed(&source, given, parse)
-    }
-
-    /// The value of a flag that may be absent.
-    fn optional<T>(
-        &mut self,
-        id: &str,
-        given: Option<&OsStr>,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        self.value(id, given?, parse)
-    }
-
-    fn parsed<T>(
-        &mut self,
-        source: &str,
-        given: &OsStr,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        let text = given.to_str().ok_or_else(|| "not UTF-8".to_owned());
-        match text.and_then(parse) {
-            Ok(value) => Some(value),
-            Err(problem) => {
-                self.problems.push(format!("{source}: {problem}"));
-                None
-            }
-        }
-    }
-
-    /// What to call a flag in a complaint: the variable too when it came from there.
-    fn source(&self, id: &str) -> String {
-        let flag = format!("--{}", id.replace('_', "-"));
-        match self.matches.value_source(id) {
-            Some(ValueSource::EnvVariable) => format!("{flag} (from {})", variable_of(id)),
-            _ => flag,
-        }
-    }
-
-    fn is_on_command_line(&self, id: &str) -> bool {
-        self.matches.value_source(id) == Some(ValueSource::CommandLine)
-    }
-
     fn srv(
         &mut self,
         given: Option<OsString>,
@@ -353,7 +289,7 @@ impl Reader<'_> {
         let ring = match (file, keys) {
             (Some(_), Some(_)) => {
                 let source = self.source(ID);
-                self.problems.push(format!("{source}: {KEYS_VARIABLE} is set too; give one"));
+                self.problem(&source, &format!("{KEYS_VARIABLE} is set too; give one"));
                 None
             }
             (Some(_), None) => self.optional(ID, file, |path| {
@@ -382,7 +318,7 @@ impl Reader<'_> {
         let token = match (file, token) {
             (Some(_), Some(_)) => {
                 let source = self.source(ID);
-                self.problems.push(format!("{source}: {TOKEN_VARIABLE} is set too; give one"));
+                self.problem(&source, &format!("{TOKEN_VARIABLE} is set too; give one"));
                 None
             }
             (Some(_), None) => self.optional(ID, file, |path| {
@@ -424,22 +360,19 @@ impl Reader<'_> {
             bind.ip() == http.ip() || bind.ip().is_unspecified() || http.ip().is_unspecified();
         if bind.port() == http.port() && bind.port() != 0 && overlap {
             let source = self.source("http");
-            self.problems.push(format!(
-                "{source}: port {} is the one of --bind, which listens on TCP too",
-                http.port()
-            ));
+            let port = http.port();
+            self.problem(
+                &source,
+                &format!("port {port} is the one of --bind, which listens on TCP too"),
+            );
         }
     }
-}
-
-/// The environment variable of a flag.
-fn variable_of(id: &str) -> String {
-    format!("GOSSIPYKV_{}", id.to_ascii_uppercase())
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::cli::reader::variable_of;
     use crate::limits::VALUE_LEN_DEFAULT_MAX;
     use std::io::Write as _;
 

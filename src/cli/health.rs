@@ -1,9 +1,9 @@
 //! `health`: whether a node is alive, for a container without shell and curl.
 
 use super::client::{Client, DEFAULT_SERVER, ServerUrl, timeout};
-use super::config::variable;
 use super::failure::Failure;
 use super::output;
+use super::reader::variable;
 use clap::Args;
 use std::io::Write as _;
 use std::time::Duration;

@@ -26,6 +26,8 @@ mod members;
 mod output;
 #[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
 mod parse;
+#[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
+mod reader;
 mod table;
 mod usage;
 #[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
