@@ -98,7 +98,7 @@ impl Swim {
             node: target.name.clone(),
             from: self.name.clone(),
         });
-        let parts = vec![ping.encode(), accusation.encode()];
+        let parts = [ping.encode(), accusation.encode()];
         let parts_len: usize = parts.iter().map(|part| PART_OVERHEAD + part.len()).sum();
         let per_packet = if parts_len <= self.budget_len { 2 } else { 1 };
         for parts in parts.chunks(per_packet) {
