@@ -62,6 +62,18 @@ pub const STREAMS_INBOUND_MAX: usize = 128;
 pub const MEMBERS_MAX: usize = 65_536;
 /// Broadcasts waiting; past it the most transmitted is dropped and counted.
 pub const BROADCASTS_MAX: usize = 8_192;
+/// Pings run for others at once; more are dropped and counted, and the asker asks others too.
+pub const RELAYS_MAX: usize = 1_024;
+/// Joins by push-pull under way at once.
+pub const JOINS_MAX: usize = 16;
+/// Addresses waiting for their turn to be joined; more are refused and counted.
+pub const JOINS_WAITING_MAX: usize = 256;
+/// Incarnations in the reserve at the top of their range are reached only in steps of at most
+/// [`INCARNATION_STEP_MAX`]: a forged accusation near the end would leave the accused nothing to
+/// refute with. The reserve suffices for a refutation a second over twelve days.
+pub const INCARNATION_RESERVE: u32 = 1 << 20;
+/// See [`INCARNATION_RESERVE`].
+pub const INCARNATION_STEP_MAX: u32 = 1 << 10;
 
 /// Shards of the store, and root buckets of the digest.
 pub const STORE_SHARDS: usize = 256;

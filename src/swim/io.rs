@@ -74,6 +74,8 @@ pub enum Event {
     Left(NodeName),
     /// A member was forgotten.
     Reaped(NodeName),
+    /// A member answered a probe over a stream but not by UDP: a firewall, most likely.
+    UdpBlocked(NodeName),
     /// We were accused and raised our incarnation to this.
     Refuted(u32),
     /// Another node claims a known member's name from another address.
@@ -84,6 +86,13 @@ pub enum Event {
         known: SocketAddr,
         /// The address now claimed.
         claimed: SocketAddr,
+    },
+    /// What a push-pull said was not merged: its versions do not go with ours.
+    MergeRefused {
+        /// Who sent it.
+        peer: SocketAddr,
+        /// Which versions, and what they would have to be.
+        why: String,
     },
     /// A join by push-pull with this address ended; the text says why it failed.
     JoinDone {

@@ -1,5 +1,46 @@
-//! Membership: SWIM with Lifeguard, as memberlist speaks it.
+//! Membership: SWIM with Lifeguard, as hashicorp/memberlist speaks it.
 //!
-//! Typed messages in, outputs out. Knows no key and no socket.
+//! Typed messages, times and randomness in; packets, exchanges and events out. Knows no key, no
+//! byte layer and no socket.
+//!
+//! ```text
+//!                 alive, higher incarnation (only the member itself raises it)
+//!            +---------------------------------------------------------------+
+//!            v                                                               |
+//!         [Alive] -- probe failed, or accused --> [Suspect] -- timer, or --> [Dead] --> graveyard
+//!            |                                        |         told dead     |         redialled
+//!            +---- dead{from = itself} ---> [Left] <--+                       |         for a day
+//!                                             |  reaped                       |
+//!                                             v                               v
+//!                                         forgotten                       forgotten
+//! ```
+//!
+//! Reading order: [`machine`] (the four verbs), [`member`] and `members` (the table), `merge` (what
+//! a rumour does to it), `probe` and `relay` (who answers), `suspicion` and `awareness`
+//! (Lifeguard), `broadcast` and `gossip` (how rumours travel), `exchange` (push-pull),
+//! `lifecycle` (join, leave, refute). `docs/membership.md` has the rules with their reasons.
 
+pub mod awareness;
+pub mod broadcast;
+pub mod config;
+mod exchange;
+mod gossip;
 pub mod io;
+mod lifecycle;
+pub mod machine;
+pub mod member;
+mod members;
+mod merge;
+mod probe;
+mod relay;
+pub mod scale;
+pub mod stats;
+pub mod suspicion;
+mod timers;
+mod versions;
+
+pub use config::Config;
+pub use lifecycle::{Identity, VSN};
+pub use machine::Swim;
+pub use member::{Member, MemberState};
+pub use stats::Stats;
