@@ -98,6 +98,31 @@ pub const LOG_KEY_BYTES_MAX: usize = 8 << 20;
 /// Records looked at under one hold of a shard's lock while listing.
 pub const LIST_SCAN_MAX: usize = 512;
 
+/// Longest head of a replication message, its records excluded, in bytes.
+pub const KV_HEAD_LEN_MAX: usize = 2 << 20;
+/// Bytes of bulk on their way on one replication link; a peer that does not read costs this much.
+pub const LINK_WINDOW: usize = 4 << 20;
+/// Bytes handed to a link and not written, at which its other end is taken for an abuser.
+pub const LINK_UNREAD_MAX: usize = STREAM_FRAME_LEN_MAX + LINK_WINDOW;
+/// Bytes of records in one bulk frame, about.
+pub const LINK_CHUNK_LEN: usize = 128 << 10;
+/// Writes asked for by number at once; of more a bulk copy is asked.
+pub const WANTED_WRITES_MAX: usize = 1024;
+/// Numbers one push may settle.
+pub const SETTLES_MAX: u64 = 1 << 20;
+/// Clients waiting for their write to be held by others; more are refused.
+pub const WAITERS_MAX: usize = 1024;
+/// Bulk copies served at once; others are asked to come back.
+pub const PULLS_SERVED_MAX: usize = 4;
+/// Rumors borne; past it the most told is dropped and counted, and found by repair.
+pub const RUMORS_MAX: usize = 8_192;
+/// Bytes of rumors borne.
+pub const RUMORS_LEN_MAX: usize = 8 << 20;
+/// Leaf buckets compared in one round.
+pub const COMPARED_LEAVES_MAX: usize = 512;
+/// Key changes across the cluster at once.
+pub const KEY_CHANGES_MAX: usize = 16;
+
 /// Client connections the gate holds at once.
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
 /// Bytes of a request head.

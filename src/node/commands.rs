@@ -1,0 +1,117 @@
+//! Requests of the front, answered.
+
+use super::Node;
+use super::command::{Command, MemberStatus, MemberView, Reply};
+use super::io::{Output, Ticket};
+use super::meta;
+use super::replication::Waiting;
+use crate::swim::{Member, MemberState};
+use crate::time::{Instant, Now};
+use std::time::Duration;
+
+/// How long writes may take to reach the others before a leaving node says so.
+const FLUSH_LIMIT: Duration = Duration::from_millis(400);
+
+/// A leave under way: first our writes go out, then the word that we leave.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    ticket: Option<Ticket>,
+    /// When to tell the others although some have not acknowledged all writes.
+    flush_until: Instant,
+    told: bool,
+    /// When the next of these is due.
+    pub(super) deadline: Instant,
+    give_up_at: Instant,
+}
+
+impl Node {
+    pub(super) fn command(&mut self, now: Now, ticket: Ticket, command: Command) {
+        match command {
+            Command::Members => {
+                let members = self.member_views();
+                self.answer(ticket, Reply::Members(members));
+            }
+            Command::Stats => {
+                let samples = self.samples();
+                self.answer(ticket, Reply::Stats(samples));
+            }
+            Command::AwaitHolders { dot, concern, deadline } => {
+                let wait = Waiting { ticket, seq: dot.seq, concern, deadline };
+                self.replication.await_holders(now, wait);
+            }
+            Command::Join(addresses) => {
+                self.swim.join(now.instant, &addresses);
+                self.answer(ticket, Reply::Done);
+            }
+            Command::Leave { deadline } => self.leave(now, ticket, deadline),
+            Command::Keys(change) => self.change_keys(now, ticket, change),
+        }
+    }
+
+    pub(super) fn answer(&mut self, ticket: Ticket, reply: Reply) {
+        self.out.push_back(Output::Reply { ticket, reply });
+    }
+
+    /// This node first, then by name.
+    fn member_views(&self) -> Vec<MemberView> {
+        let me = std::iter::once(self.swim.me());
+        let others = self.swim.members().filter(|member| member.name != self.config.name);
+        me.chain(others).map(|member| self.view(member)).collect()
+    }
+
+    fn view(&self, member: &Member) -> MemberView {
+        MemberView {
+            name: member.name.to_string(),
+            address: member.socket_addr,
+            state: match member.state {
+                MemberState::Alive => MemberStatus::Alive,
+                MemberState::Suspect => MemberStatus::Suspect,
+                MemberState::Dead => MemberStatus::Dead,
+                MemberState::Left => MemberStatus::Left,
+            },
+            incarnation: member.incarnation,
+            kv: meta::origin(&member.meta).is_some(),
+            me: member.name == self.config.name,
+        }
+    }
+
+    fn leave(&mut self, now: Now, ticket: Ticket, deadline: Instant) {
+        if self.leaving.is_some() {
+            self.answer(ticket, Reply::Refused("the node is leaving already".into()));
+            return;
+        }
+        let flush_until = (now.instant + FLUSH_LIMIT).min(deadline);
+        self.leaving = Some(Leaving {
+            ticket: Some(ticket),
+            flush_until,
+            told: false,
+            deadline: flush_until,
+            give_up_at: deadline,
+        });
+        self.replication.drain(now);
+    }
+
+    /// Moves a leave on when its writes are held elsewhere or have had their time.
+    pub(super) fn leave_due(&mut self, now: Now) {
+        let Some(leaving) = &mut self.leaving else { return };
+        if !leaving.told && (self.replication.is_drained() || leaving.flush_until <= now.instant) {
+            leaving.told = true;
+            leaving.deadline = leaving.give_up_at;
+            self.swim.leave(now.instant);
+        }
+        if leaving.told && leaving.give_up_at <= now.instant {
+            self.left(now);
+        }
+    }
+
+    /// The others have been told, or time is up.
+    pub(super) fn left(&mut self, _now: Now) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.deadline = Instant::NEVER;
+            leaving.give_up_at = Instant::NEVER;
+            if let Some(ticket) = leaving.ticket.take() {
+                self.answer(ticket, Reply::Done);
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What a node is told at the start.
+
+use crate::swim::config::Config as SwimConfig;
+use crate::wire::message::NodeName;
+use crate::wire::packet::Security;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Everything the node needs to know; all of it is decided before the node is made.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Its name, unique in the cluster.
+    pub name: NodeName,
+    /// What others dial.
+    pub advertise: SocketAddr,
+    /// Its first incarnation, at least 1; later starts of the same name need a higher one.
+    pub incarnation: u32,
+    /// Membership's timing.
+    pub swim: SwimConfig,
+    /// Label, keys and switches.
+    pub security: Security,
+    /// How long a delete is remembered at least.
+    pub tombstone_grace: Duration,
+    /// Whether there is anywhere to look for peers: without, the node is ready at once.
+    pub expects_peers: bool,
+    /// Seed of all randomness of membership and replication; nothing secret follows from it.
+    pub rng_seed: u64,
+}

@@ -1,0 +1,172 @@
+//! The gossip keyring, changed on every member of our kind without a restart.
+//!
+//! ```text
+//! keys install|use|remove|list:   applied here, then   --KeyRequest--> each peer
+//!                                                      <--KeyReply---  answered when all have,
+//!                                                                      or at the limit
+//! ```
+//!
+//! Keys travel over links encrypted with the present one; without encryption nothing is installed.
+//! A rotation is install, use, remove: at each step every member can read every other.
+
+use super::Node;
+use super::command::{KeyCommand, Reply};
+use super::io::{ConnId, Ticket};
+use super::replication::message::{KeyReply, KeyRequest, KvMessage};
+use crate::kv::OriginId;
+use crate::limits::KEY_CHANGES_MAX;
+use crate::time::{Instant, Now};
+use crate::wire::keyring::Key;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long members have to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+const LIST: u8 = 0;
+const INSTALL: u8 = 1;
+const USE: u8 = 2;
+const REMOVE: u8 = 3;
+
+/// Per member, its name and the fingerprints it holds, or why it refused.
+type Results = Vec<(String, Result<Vec<String>, String>)>;
+
+#[derive(Debug)]
+struct Change {
+    ticket: Ticket,
+    waiting: BTreeMap<OriginId, String>,
+    results: Results,
+    deadline: Instant,
+}
+
+/// Changes under way.
+#[derive(Debug, Default)]
+pub(super) struct KeyChanges {
+    changes: BTreeMap<u64, Change>,
+    next_id: u64,
+}
+
+impl KeyChanges {
+    pub(super) fn deadline(&self) -> Instant {
+        self.changes.values().map(|change| change.deadline).min().unwrap_or(Instant::NEVER)
+    }
+}
+
+impl Node {
+    /// Applies a change here and tells the others.
+    pub(super) fn change_keys(&mut self, now: Now, ticket: Ticket, command: KeyCommand) {
+        let (action, key) = match command {
+            KeyCommand::List => (LIST, Vec::new()),
+            KeyCommand::Install(key) => (INSTALL, key),
+            KeyCommand::Use(key) => (USE, key),
+            KeyCommand::Remove(key) => (REMOVE, key),
+        };
+        if self.keys.changes.len() >= KEY_CHANGES_MAX {
+            self.answer(ticket, Reply::Refused("too many key changes are under way".into()));
+            return;
+        }
+        // The others hear of it under the key that they all have: before `use`, that is the old.
+        let id = self.keys.next_id;
+        self.keys.next_id += 1;
+        let request = KeyRequest { id, action, key: Bytes::copy_from_slice(&key) };
+        if action != LIST && self.security.keyring.is_empty() {
+            let why = "gossip is not encrypted: start every member with a key first";
+            self.answer(ticket, Reply::Refused(why.into()));
+            return;
+        }
+        if action != LIST && Key::from_bytes(&key).is_none() {
+            let why = format!("key of {} bytes; 16, 24 or 32 are possible", key.len());
+            self.answer(ticket, Reply::Refused(why));
+            return;
+        }
+        let payload = KvMessage::KeyRequest(request).encode();
+        let mut waiting = BTreeMap::new();
+        let mut results = Results::new();
+        for (origin, name) in self.replication.reachable_names() {
+            if self.replication.link_send(now, origin, payload.clone()) {
+                waiting.insert(origin, name);
+            } else {
+                results.push((name, Err("its link takes nothing now".into())));
+            }
+        }
+        let own = self.apply_key(action, &key);
+        results.insert(0, (self.config.name.to_string(), own));
+        let deadline = now.instant + ANSWER_LIMIT;
+        self.keys.changes.insert(id, Change { ticket, waiting, results, deadline });
+        self.answer_key_changes(now);
+    }
+
+    /// The fingerprints held afterwards, or why it was refused; then nothing has changed.
+    fn apply_key(&mut self, action: u8, key: &[u8]) -> Result<Vec<String>, String> {
+        let mut security = (*self.security).clone();
+        if action != LIST {
+            let key = Key::from_bytes(key).ok_or("not an AES key")?;
+            if security.keyring.is_empty() {
+                return Err("gossip is not encrypted here".into());
+            }
+            let changed = match action {
+                INSTALL => security.keyring.install(key).map(|_| ()),
+                USE => security.keyring.use_key(&key),
+                REMOVE => security.keyring.remove(&key).map(|_| ()),
+                _ => return Err("unknown action".into()),
+            };
+            changed.map_err(|error| error.to_string())?;
+            self.security = Arc::new(security);
+            self.security_changed();
+        }
+        let keys = self.security.keyring.keys();
+        Ok(keys.iter().map(|key| key.fingerprint().to_owned()).collect())
+    }
+
+    /// A message about keys came over a link.
+    pub(super) fn key_message(&mut self, now: Now, conn: ConnId, message: KvMessage) {
+        match message {
+            KvMessage::KeyRequest(request) => {
+                let result = self.apply_key(request.action, &request.key);
+                let (fingerprints, error) = match result {
+                    Ok(fingerprints) => (fingerprints, String::new()),
+                    Err(error) => (Vec::new(), error),
+                };
+                let from = self.store.origin().0;
+                let reply = KeyReply { id: request.id, from, fingerprints, error };
+                self.replication.link_reply(conn, KvMessage::KeyReply(reply).encode());
+            }
+            KvMessage::KeyReply(reply) => self.key_replied(now, reply),
+            _ => {}
+        }
+    }
+
+    fn key_replied(&mut self, now: Now, reply: KeyReply) {
+        let Some(change) = self.keys.changes.get_mut(&reply.id) else { return };
+        let Some(name) = change.waiting.remove(&OriginId(reply.from)) else { return };
+        let result = if reply.error.is_empty() { Ok(reply.fingerprints) } else { Err(reply.error) };
+        change.results.push((name, result));
+        self.answer_key_changes(now);
+    }
+
+    fn answer_key_changes(&mut self, now: Now) {
+        let over: Vec<u64> = self
+            .keys
+            .changes
+            .iter()
+            .filter(|(_, change)| change.waiting.is_empty() || change.deadline <= now.instant)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in over {
+            let Some(change) = self.keys.changes.remove(&id) else { continue };
+            let mut results = change.results;
+            for name in change.waiting.into_values() {
+                results.push((name, Err("no answer in time".into())));
+            }
+            self.answer(change.ticket, Reply::Keys(results));
+        }
+    }
+
+    pub(super) fn keys_due(&mut self, now: Now) {
+        if self.keys.deadline() <= now.instant {
+            self.answer_key_changes(now);
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The node as a state machine: [`handle`](Node::handle) and [`poll`](Node::poll).
+
+use super::command::Health;
+use super::commands::Leaving;
+use super::config::Config;
+use super::io::{Input, Output};
+use super::keys::KeyChanges;
+use super::meta;
+use super::replication::message::is_ours;
+use super::replication::{self, Out, PeerInfo, Replication};
+use super::streams::Exchanges;
+use crate::kv::Store;
+use crate::swim::io::{Event, Output as SwimOutput, Packet};
+use crate::swim::{Identity, MemberState, Swim};
+use crate::time::{Instant, Now};
+use crate::wire::message::{AddrBytes, Message, Vsn};
+use crate::wire::packet::{self, PART_OVERHEAD, Security};
+use crate::wire::type_byte;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Versions we announce: memberlist's 1 to 5, speaking 2; delegate versions are adopted.
+const VSN: Vsn = Vsn { pmin: 1, pmax: 5, pcur: 2, dmin: 0, dmax: 5, dcur: 0 };
+
+/// What datagrams that could not be used came to.
+#[derive(Debug, Default)]
+pub(super) struct Dropped {
+    pub(super) packets_total: u64,
+    pub(super) parts_total: u64,
+    pub(super) foreign_user_total: u64,
+    next_note: Instant,
+}
+
+/// One member of a cluster.
+///
+/// The law: after every [`handle`](Node::handle), [`poll`](Node::poll) until it says
+/// [`Output::Timeout`].
+#[derive(Debug)]
+pub struct Node {
+    pub(super) config: Config,
+    pub(super) store: Arc<Store>,
+    pub(super) security: Arc<Security>,
+    pub(super) swim: Swim,
+    pub(super) replication: Replication,
+    pub(super) exchanges: Exchanges,
+    pub(super) leaving: Option<Leaving>,
+    pub(super) keys: KeyChanges,
+    pub(super) dropped: Dropped,
+    pub(super) out: VecDeque<Output>,
+}
+
+impl Node {
+    /// A node that knows nobody; `store` is empty and its origin is this run's.
+    #[must_use]
+    pub fn new(config: Config, store: Arc<Store>, now: Now) -> Node {
+        let me = Identity {
+            name: config.name.clone(),
+            addr: AddrBytes::from_ip(config.advertise.ip()),
+            port: config.advertise.port(),
+            meta: meta::encode(store.origin()),
+            vsn: VSN,
+        };
+        let swim_seed = config.rng_seed ^ 0x5157_494d;
+        let swim = Swim::new(config.swim.clone(), me, config.incarnation, swim_seed, now.instant);
+        let replication = Replication::new(
+            replication::Config {
+                tombstone_grace: config.tombstone_grace,
+                expects_peers: config.expects_peers,
+                rng_seed: config.rng_seed,
+            },
+            Arc::clone(&store),
+            now,
+        );
+        let mut node = Node {
+            security: Arc::new(config.security.clone()),
+            config,
+            store,
+            swim,
+            replication,
+            exchanges: Exchanges::default(),
+            leaving: None,
+            keys: KeyChanges::default(),
+            dropped: Dropped::default(),
+            out: VecDeque::new(),
+        };
+        node.security_changed();
+        node
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Datagram { from, bytes } => self.datagram(now, from, bytes),
+            Input::Frame { conn, from, frame } => self.frame(now, conn, from, frame),
+            Input::Sent { conn, len } => self.replication.link_written(conn, len),
+            Input::Closed { conn, error } => self.closed(now, conn, error),
+            Input::Written => self.replication.written(now),
+            Input::Command { ticket, command } => self.command(now, ticket, command),
+            Input::Timeout => {}
+        }
+        if self.swim.deadline() <= now.instant {
+            self.swim.timeout(now.instant);
+        }
+        self.move_outputs(now);
+        if self.replication.deadline() <= now.instant {
+            self.replication.timeout(now);
+        }
+        self.leave_due(now);
+        self.keys_due(now);
+        self.move_outputs(now);
+    }
+
+    /// The next thing to do; [`Output::Timeout`] ends the drain.
+    pub fn poll(&mut self, now: Now) -> Output {
+        if let Some(output) = self.out.pop_front() {
+            return output;
+        }
+        let _ = now;
+        Output::Timeout(self.deadline())
+    }
+
+    /// When something is due next.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        [
+            self.swim.deadline(),
+            self.replication.deadline(),
+            self.leaving.as_ref().map_or(Instant::NEVER, |leaving| leaving.deadline),
+            self.keys.deadline(),
+        ]
+        .into_iter()
+        .min()
+        .unwrap_or(Instant::NEVER)
+    }
+
+    /// Label, keys and switches as they are now.
+    #[must_use]
+    pub fn security(&self) -> &Arc<Security> {
+        &self.security
+    }
+
+    /// Readiness.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        if self.leaving.is_some() { Health::Leaving } else { self.replication.health() }
+    }
+
+    /// Whether no other member is alive as far as we know.
+    #[must_use]
+    pub fn alone(&self) -> bool {
+        self.swim.n_alive() <= 1
+    }
+
+    /// The table of members.
+    #[must_use]
+    pub fn swim(&self) -> &Swim {
+        &self.swim
+    }
+
+    /// Replication, to look at.
+    #[must_use]
+    pub fn replication(&self) -> &Replication {
+        &self.replication
+    }
+
+    fn datagram(&mut self, now: Now, from: SocketAddr, bytes: Bytes) {
+        let opened = match packet::open(&self.security, bytes) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.dropped.packets_total += 1;
+                self.unreadable(now, from, error.to_string());
+                return;
+            }
+        };
+        self.dropped.parts_total += opened.dropped.len() as u64;
+        if let Some(error) = opened.dropped.first() {
+            self.unreadable(now, from, error.to_string());
+        }
+        for message in opened.messages {
+            match message {
+                Message::User(payload) if is_ours(&payload) => {
+                    self.replication.datagram(now, from, &payload);
+                }
+                // Other programs' business: their delegates know what to do with it.
+                Message::User(_) => self.dropped.foreign_user_total += 1,
+                message => self.swim.message(now.instant, from, message),
+            }
+        }
+    }
+
+    /// One note a second at most; the counters have them all.
+    fn unreadable(&mut self, now: Now, from: SocketAddr, why: String) {
+        if now.instant >= self.dropped.next_note {
+            self.dropped.next_note = now.instant + std::time::Duration::from_secs(1);
+            self.out.push_back(Output::Note(super::io::Note::Unreadable { why, from }));
+        }
+    }
+
+    /// Moves what the two rooms have queued to the front door.
+    pub(super) fn move_outputs(&mut self, now: Now) {
+        loop {
+            let mut members_changed = false;
+            while let Some(output) = self.swim.poll() {
+                members_changed |= self.swim_output(now, output);
+            }
+            if members_changed {
+                let infos = self.peer_infos();
+                self.replication.members(now, infos);
+            }
+            let mut moved = false;
+            while let Some(out) = self.replication.poll() {
+                self.replication_output(now, out);
+                moved = true;
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// Whether the table of members has changed.
+    fn swim_output(&mut self, now: Now, output: SwimOutput) -> bool {
+        match output {
+            SwimOutput::Packet(Packet { to, crc, parts, .. }) => {
+                self.out.push_back(Output::Datagram { to: vec![to], parts, crc, compress: true });
+                false
+            }
+            SwimOutput::Event(event) => {
+                let changes = !matches!(
+                    event,
+                    Event::Refuted(_) | Event::Conflict { .. } | Event::JoinDone { .. }
+                );
+                if matches!(event, Event::LeaveDone) {
+                    self.left(now);
+                }
+                self.out.push_back(Output::Event(event));
+                changes
+            }
+            exchange => {
+                self.start_exchange(exchange);
+                false
+            }
+        }
+    }
+
+    fn replication_output(&mut self, now: Now, out: Out) {
+        match out {
+            Out::Datagram { to, payloads } => {
+                let parts = payloads.iter().map(as_user_message).collect();
+                self.out.push_back(Output::Datagram { to, parts, crc: true, compress: false });
+            }
+            Out::Output(output) => self.out.push_back(output),
+            Out::Keys(conn, message) => self.key_message(now, conn, message),
+        }
+    }
+
+    /// The members of our kind, ourselves left out, and those that left of their own will.
+    fn peer_infos(&self) -> Vec<PeerInfo> {
+        self.swim
+            .members()
+            .filter(|member| member.name != self.config.name)
+            .filter(|member| member.state != MemberState::Left)
+            .filter_map(|member| {
+                Some(PeerInfo {
+                    origin: meta::origin(&member.meta)?,
+                    name: member.name.clone(),
+                    addr: member.socket_addr,
+                    reachable: member.state != MemberState::Dead,
+                })
+            })
+            .filter(|info| info.origin != self.store.origin())
+            .collect()
+    }
+
+    /// Follows a change of label, keys or switches.
+    pub(super) fn security_changed(&mut self) {
+        let budget = packet::budget(&self.security, true);
+        self.swim.set_budget(budget);
+        // A user message costs its type byte and its place in the compound.
+        self.replication.set_room(budget - PART_OVERHEAD - 1);
+        self.out.push_back(Output::Security(Arc::clone(&self.security)));
+    }
+}
+
+fn as_user_message(payload: &Bytes) -> Bytes {
+    let mut message = BytesMut::with_capacity(1 + payload.len());
+    message.put_u8(type_byte::USER);
+    message.put_slice(payload);
+    message.freeze()
+}

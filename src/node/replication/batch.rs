@@ -1,0 +1,160 @@
+//! Records packed into pushes of a given size: one builder, one budget.
+
+use super::message::{KvMessage, Push, Ranges};
+use crate::kv::{Dot, OriginId, Record, Store};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// Bytes of a push before its records: prefix, two 64-bit numbers, a flag and the array headers.
+const PUSH_HEAD_LEN: usize = 3 + 1 + 9 + 3 + 9 + 1;
+/// Bytes of one range at most: an array of two 64-bit numbers.
+const RANGE_LEN: usize = 19;
+
+/// Writes of one origin: number and key.
+pub(super) type Writes = Vec<(u64, Box<[u8]>)>;
+
+/// The newest record of each key, with the numbers of one origin that it settles.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) record: Record,
+    pub(super) seqs: Vec<u64>,
+}
+
+/// What there is for `writes` (number and key) of one origin: several writes of one key become one
+/// record. A write whose key is absent was deleted and the tombstone forgotten: nothing settles it
+/// here, because whoever lacks it may lack the delete too. A pull finds that out.
+pub(super) fn settle(
+    store: &Store,
+    writes: impl IntoIterator<Item = (u64, Box<[u8]>)>,
+) -> Vec<Settled> {
+    let mut by_key: BTreeMap<Box<[u8]>, usize> = BTreeMap::new();
+    let mut settled: Vec<Settled> = Vec::new();
+    for (seq, key) in writes {
+        if let Some(index) = by_key.get(&key) {
+            settled[*index].seqs.push(seq);
+        } else if let Some(record) = store.entry(&key) {
+            by_key.insert(key, settled.len());
+            settled.push(Settled { record, seqs: vec![seq] });
+        }
+    }
+    settled
+}
+
+/// Pushes of writes of one origin, none longer than `room`; what does not fit one alone is handed
+/// back.
+#[derive(Debug, Default)]
+pub(super) struct Batches {
+    /// Encoded pushes.
+    pub(super) payloads: Vec<Bytes>,
+    /// Records too large, with what they settle.
+    pub(super) large: Vec<Settled>,
+}
+
+/// How a push is addressed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Envelope {
+    pub(super) of: OriginId,
+    pub(super) from: OriginId,
+    pub(super) urgent: bool,
+}
+
+/// Packs `settled` into as few pushes as a simple pass gives.
+pub(super) fn pack(envelope: Envelope, settled: Vec<Settled>, room: usize) -> Batches {
+    let mut batches = Batches::default();
+    let mut open = Open::default();
+    for item in settled {
+        let alone_len = item.record.as_bytes().len() + RANGE_LEN * ranges(&item.seqs).len();
+        if PUSH_HEAD_LEN + alone_len > room {
+            batches.large.push(item);
+            continue;
+        }
+        // A number that continues the last range costs nothing; others at most a range each.
+        let continues =
+            item.seqs.len() == 1 && open.seqs.last() == item.seqs[0].checked_sub(1).as_ref();
+        let len = if continues { item.record.as_bytes().len() } else { alone_len };
+        if PUSH_HEAD_LEN + open.len + len > room {
+            batches.payloads.extend(open.close(envelope));
+            open.len = alone_len;
+        } else {
+            open.len += len;
+        }
+        open.seqs.extend(&item.seqs);
+        open.records.push(item.record);
+    }
+    batches.payloads.extend(open.close(envelope));
+    batches
+}
+
+/// One push without a bound, for links.
+pub(super) fn single(envelope: Envelope, settled: Vec<Settled>) -> Bytes {
+    let mut open = Open::default();
+    for item in settled {
+        open.seqs.extend(item.seqs);
+        open.records.push(item.record);
+    }
+    open.close(envelope).unwrap_or_default()
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    records: Vec<Record>,
+    seqs: Vec<u64>,
+    len: usize,
+}
+
+impl Open {
+    fn close(&mut self, envelope: Envelope) -> Option<Bytes> {
+        let Open { records, mut seqs, .. } = std::mem::take(self);
+        if seqs.is_empty() {
+            return None;
+        }
+        seqs.sort_unstable();
+        let push = Push {
+            of: envelope.of.0,
+            settles: ranges(&seqs),
+            from: envelope.from.0,
+            urgent: envelope.urgent,
+        };
+        Some(KvMessage::Push(push, records).encode())
+    }
+}
+
+/// Sorted numbers as inclusive ranges.
+fn ranges(seqs: &[u64]) -> Ranges {
+    let mut ranges: Ranges = Vec::new();
+    for seq in seqs {
+        match ranges.last_mut() {
+            Some((_, end)) if *seq <= *end + 1 => *end = *seq,
+            _ => ranges.push((*seq, *seq)),
+        }
+    }
+    ranges
+}
+
+/// The keys of `ranges` of `origin` as far as the log remembers them, at most `limit`; whether
+/// that is all.
+pub(super) fn logged(
+    store: &Store,
+    origin: OriginId,
+    ranges: &Ranges,
+    limit: usize,
+) -> (Writes, bool) {
+    let mut writes = Vec::new();
+    let mut complete = true;
+    for &(start, end) in ranges {
+        for seq in start..=end {
+            if writes.len() >= limit {
+                return (writes, false);
+            }
+            match store.log_key(Dot { origin, seq }) {
+                Some(key) => writes.push((seq, key)),
+                None => {
+                    complete = false;
+                    // A range that the log does not reach is left to a pull.
+                    break;
+                }
+            }
+        }
+    }
+    (writes, complete)
+}

@@ -1,0 +1,259 @@
+//! The safety net: two stores compared by bucket hashes, whatever made them differ.
+//!
+//! ```text
+//! asker  --Roots{256 hashes}-->              server
+//!        <--Leaves{hashes of shards that differ}--
+//!        --Items{name and version of each record in leaves that differ}-->
+//!        <--Verdicts{need, drop} + records newer there--
+//!        --Supply{needed records}-->   --Verdicts{drop}-->          again while more differ
+//! ```
+//!
+//! A record that one side covers and lacks, older than what it has forgotten, was deleted: the
+//! other side is told to drop that very version.
+
+use super::Replication;
+use super::message::{Item, Items, KvMessage, Leaves, Roots, Supply, Verdicts};
+use crate::kv::{OriginId, Record};
+use crate::limits::{COMPARED_LEAVES_MAX, LINK_CHUNK_LEN, STORE_LEAVES_PER_SHARD, STORE_SHARDS};
+use crate::node::io::{ConnId, Note};
+use crate::time::{Instant, Now};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Shards whose leaves are told in one round.
+const SHARDS_MAX: usize = 16;
+/// Rounds of one comparison.
+const ROUNDS_MAX: u32 = 512;
+/// Silence after which a comparison is given up.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+struct Comparison {
+    peer: OriginId,
+    conn: Option<ConnId>,
+    last_heard: Instant,
+    rounds: u32,
+    n_leaves: usize,
+    /// Part of a reset: what it finds is no surprise.
+    expected: bool,
+}
+
+/// The comparison under way, and what comparisons have found.
+#[derive(Debug, Default)]
+pub(super) struct Buckets {
+    asked: Option<Comparison>,
+    pub(super) comparisons_total: u64,
+    pub(super) leaves_repaired_total: u64,
+    pub(super) dropped_total: u64,
+}
+
+impl Buckets {
+    pub(super) fn deadline(&self) -> Instant {
+        self.asked.as_ref().map_or(Instant::NEVER, |asked| asked.last_heard + SILENCE_MAX)
+    }
+
+    pub(super) fn lost(&mut self, origin: OriginId) {
+        self.asked.take_if(|asked| asked.peer == origin);
+    }
+
+    pub(super) fn conn_lost(&mut self, conn: ConnId) {
+        self.asked.take_if(|asked| asked.conn == Some(conn));
+    }
+
+    fn of(&mut self, conn: ConnId) -> Option<&mut Comparison> {
+        self.asked.as_mut().filter(|asked| asked.conn == Some(conn))
+    }
+}
+
+impl Replication {
+    /// Begins a comparison with `peer`; nothing when one is under way.
+    pub(super) fn start_buckets(&mut self, now: Now, peer: OriginId, expected: bool) {
+        if self.buckets.asked.is_some() {
+            return;
+        }
+        let Some(conn) = self.ask_roots(now, peer) else { return };
+        self.buckets.comparisons_total += 1;
+        self.buckets.asked = Some(Comparison {
+            peer,
+            conn,
+            last_heard: now.instant,
+            rounds: 0,
+            n_leaves: 0,
+            expected,
+        });
+    }
+
+    /// `None` when the link takes nothing now.
+    fn ask_roots(&mut self, now: Now, peer: OriginId) -> Option<Option<ConnId>> {
+        let roots = Roots { from: self.me.0, roots: hashes_to_bytes(&self.store.shard_roots()) };
+        let sent = self.link_send(now, peer, KvMessage::Roots(roots).encode());
+        sent.then(|| self.peers.get(peer).and_then(|peer| peer.link))
+    }
+
+    pub(super) fn buckets_due(&mut self, now: Now) {
+        self.buckets.asked.take_if(|asked| now.instant.since(asked.last_heard) >= SILENCE_MAX);
+    }
+
+    /// Server: which shards differ.
+    pub(super) fn roots(&mut self, now: Now, conn: ConnId, roots: &Roots) {
+        self.links.seen(conn, Some(OriginId(roots.from)));
+        if let Some(peer) = self.peers.get_mut(OriginId(roots.from)) {
+            peer.heard(now.instant);
+        }
+        let Some(theirs) = bytes_to_hashes(&roots.roots, STORE_SHARDS) else { return };
+        let ours = self.store.shard_roots();
+        let differ: Vec<usize> = (0..STORE_SHARDS).filter(|at| ours[*at] != theirs[*at]).collect();
+        let told = &differ[..differ.len().min(SHARDS_MAX)];
+        let shards = told
+            .iter()
+            .map(|shard| (*shard as u16, hashes_to_bytes(&self.store.leaves(*shard))))
+            .collect();
+        let leaves = Leaves { shards, more: differ.len() > told.len() };
+        self.links.send(conn, KvMessage::Leaves(leaves).encode());
+    }
+
+    /// Asker: which leaves differ, and what is in ours.
+    pub(super) fn leaves(&mut self, now: Now, conn: ConnId, leaves: &Leaves) {
+        let Some(asked) = self.buckets.of(conn) else { return };
+        asked.last_heard = now.instant;
+        let (mut told, mut more) = (Vec::new(), leaves.more);
+        for (shard, hashes) in &leaves.shards {
+            let shard = usize::from(*shard);
+            let theirs = bytes_to_hashes(hashes, STORE_LEAVES_PER_SHARD);
+            let (true, Some(theirs)) = (shard < STORE_SHARDS, theirs) else { return };
+            let ours = self.store.leaves(shard);
+            for leaf in (0..STORE_LEAVES_PER_SHARD).filter(|at| ours[*at] != theirs[*at]) {
+                if told.len() >= COMPARED_LEAVES_MAX {
+                    more = true;
+                    break;
+                }
+                let mut items = Vec::new();
+                self.store.scan_leaf(shard, leaf, |record| items.push(Item::of(record)));
+                told.push((shard as u16, leaf as u16, items));
+            }
+        }
+        if told.is_empty() {
+            self.round_done(now, conn, more);
+            return;
+        }
+        if let Some(asked) = self.buckets.of(conn) {
+            asked.n_leaves += told.len();
+        }
+        self.links.send(conn, KvMessage::Items(Items { leaves: told, more }).encode());
+    }
+
+    /// Server: what we lack, what they lack, what was deleted.
+    pub(super) fn items(&mut self, now: Now, conn: ConnId, items: &Items) {
+        let mut verdicts = Verdicts { need: Vec::new(), drop: Vec::new(), more: items.more };
+        let mut newer = Vec::new();
+        for (shard, leaf, theirs) in items.leaves.iter().take(COMPARED_LEAVES_MAX) {
+            let (shard, leaf) = (usize::from(*shard), usize::from(*leaf));
+            if shard >= STORE_SHARDS || leaf >= STORE_LEAVES_PER_SHARD {
+                continue;
+            }
+            self.judge_leaf(shard, leaf, theirs, &mut verdicts, &mut newer);
+        }
+        self.counters.compared_total += 1;
+        let _ = now;
+        self.links.send(conn, KvMessage::Verdicts(verdicts, newer).encode());
+    }
+
+    fn judge_leaf(
+        &self,
+        shard: usize,
+        leaf: usize,
+        theirs: &[Item],
+        verdicts: &mut Verdicts,
+        newer: &mut Vec<Record>,
+    ) {
+        let mut theirs: BTreeMap<&[u8], &Item> =
+            theirs.iter().map(|item| (&item.key[..], item)).collect();
+        self.store.scan_leaf(shard, leaf, |ours| match theirs.remove(ours.key()) {
+            Some(item) if item.stamp() > ours.stamp() => verdicts.need.push(item.key.clone()),
+            Some(item) if item.stamp() == ours.stamp() => {}
+            Some(_) | None => newer.push(ours.clone()),
+        });
+        for item in theirs.into_values() {
+            let deleted =
+                self.known.covers(item.dot()) && item.stamp().time <= self.known.forgotten_time();
+            if deleted {
+                verdicts.drop.push(item.clone());
+            } else {
+                verdicts.need.push(item.key.clone());
+            }
+        }
+    }
+
+    /// Asker: repairs. Server: drops what the asker knows to be deleted.
+    pub(super) fn verdicts(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        verdicts: &Verdicts,
+        records: &[Record],
+    ) {
+        for item in &verdicts.drop {
+            if self.store.remove_exact(&item.key, item.stamp()) {
+                self.buckets.dropped_total += 1;
+            }
+        }
+        let (_, refused) = self.apply(now, records, true);
+        if self.buckets.of(conn).is_none() {
+            return;
+        }
+        if !refused.is_empty() {
+            let drop = Verdicts { need: Vec::new(), drop: refused, more: false };
+            self.links.send(conn, KvMessage::Verdicts(drop, Vec::new()).encode());
+        }
+        self.supply(conn, &verdicts.need);
+        self.round_done(now, conn, verdicts.more);
+    }
+
+    fn supply(&mut self, conn: ConnId, need: &[Bytes]) {
+        let (mut records, mut len) = (Vec::new(), 0);
+        for key in need {
+            let Some(record) = self.store.entry(key) else { continue };
+            len += record.as_bytes().len();
+            records.push(record);
+            if len >= LINK_CHUNK_LEN {
+                self.supply_records(conn, std::mem::take(&mut records));
+                len = 0;
+            }
+        }
+        if !records.is_empty() {
+            self.supply_records(conn, records);
+        }
+    }
+
+    fn supply_records(&mut self, conn: ConnId, records: Vec<Record>) {
+        let supply = Supply { from: self.me.0, observe: true };
+        self.links.send(conn, KvMessage::Supply(supply, records).encode());
+    }
+
+    fn round_done(&mut self, now: Now, conn: ConnId, more: bool) {
+        let Some(asked) = self.buckets.of(conn) else { return };
+        asked.last_heard = now.instant;
+        asked.rounds += 1;
+        let peer = asked.peer;
+        if more && asked.rounds < ROUNDS_MAX && self.ask_roots(now, peer).is_some() {
+            return;
+        }
+        let Some(done) = self.buckets.asked.take() else { return };
+        if !done.expected && done.n_leaves > 0 {
+            self.buckets.leaves_repaired_total += done.n_leaves as u64;
+            self.note(Note::Divergence { buckets: done.n_leaves });
+        }
+        self.compared();
+    }
+}
+
+fn hashes_to_bytes(hashes: &[u64]) -> Bytes {
+    hashes.iter().flat_map(|hash| hash.to_be_bytes()).collect::<Vec<u8>>().into()
+}
+
+fn bytes_to_hashes(bytes: &[u8], n: usize) -> Option<Vec<u64>> {
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    (chunks.len() == n && rest.is_empty())
+        .then(|| chunks.iter().map(|chunk| u64::from_be_bytes(*chunk)).collect())
+}

@@ -1,0 +1,199 @@
+//! Digests: what a node holds, told to a random peer every second, and what follows from one.
+//!
+//! A digest acknowledges our writes, shows gaps, lets tombstones and origins be let go of, and
+//! where two nodes agree on every write their root hashes must agree: if not, twice in a row, the
+//! buckets are compared.
+
+use super::Replication;
+use super::message::{Digest, Folded, KvMessage};
+use crate::kv::OriginId;
+use crate::rng::Rng;
+use crate::time::{Instant, Now};
+use bytes::Bytes;
+use std::time::Duration;
+
+/// Time between two digests, and the width of its jitter.
+const INTERVAL: (Duration, Duration) = (Duration::from_millis(900), Duration::from_millis(200));
+/// Least time between two tellings of our folded origins to one peer.
+const FOLDED_INTERVAL: Duration = Duration::from_secs(1);
+/// Disagreements in a row before the buckets are compared.
+const DIVERGED_MAX: u32 = 2;
+
+/// When the next one goes out.
+#[derive(Debug)]
+pub(super) struct Digests {
+    next: Instant,
+    pub(super) sent_total: u64,
+}
+
+impl Digests {
+    pub(super) fn new(now: Instant, rng: &mut Rng) -> Digests {
+        Digests { next: now + rng.duration_below(INTERVAL.0), sent_total: 0 }
+    }
+
+    /// The first peer is here: tell it at once.
+    pub(super) fn soon(&mut self, now: Instant) {
+        self.next = now;
+    }
+
+    pub(super) fn deadline(&self, any_peer: bool) -> Instant {
+        if any_peer { self.next } else { Instant::NEVER }
+    }
+}
+
+impl Replication {
+    /// What we hold now. Encoded, it is also the user state of a push-pull between our kind.
+    fn digest(&self, reply: bool) -> Digest {
+        Digest {
+            from: self.me.0,
+            heads: self.known.heads(self.store.last_seq()),
+            root: self.store.root(),
+            folded: self.known.folded_hash(),
+            reply,
+            whole: true,
+        }
+    }
+
+    /// The digest as the user state of a push-pull.
+    #[must_use]
+    pub fn user_state(&self) -> Bytes {
+        KvMessage::Digest(self.digest(false)).encode()
+    }
+
+    /// The user state of a peer's push-pull.
+    pub fn merge_user_state(&mut self, now: Now, from: std::net::SocketAddr, state: &Bytes) {
+        match KvMessage::decode(state) {
+            Ok(KvMessage::Digest(digest)) => self.digested(now, &digest),
+            Ok(_) => self.unreadable("user state is no digest", from),
+            Err(error) => self.unreadable(&error.to_string(), from),
+        }
+    }
+
+    pub(super) fn digest_due(&mut self, now: Now) {
+        if self.digests.next > now.instant || self.peers.n_reachable() == 0 {
+            return;
+        }
+        self.digests.next = now.instant + INTERVAL.0 + self.rng.duration_below(INTERVAL.1);
+        if let Some(peer) = self.peers.draw(1, &mut self.rng).pop() {
+            self.digests.sent_total += 1;
+            let digest = self.digest(true);
+            self.send(now, peer, &KvMessage::Digest(digest));
+        }
+    }
+
+    /// Tells a peer how far our own writes go, so that it asks for what it lacks and answers with
+    /// what it holds.
+    pub(super) fn beacon(&mut self, to: OriginId) {
+        let Some(addr) = self.peers.get(to).map(|peer| peer.info.addr) else { return };
+        let payload = self.beacon_payload(true);
+        self.send_datagram(vec![addr], vec![payload]);
+    }
+
+    pub(super) fn beacon_payload(&self, reply: bool) -> Bytes {
+        let digest = Digest {
+            from: self.me.0,
+            heads: vec![(self.me.0, self.store.last_seq())],
+            root: 0,
+            folded: 0,
+            reply,
+            whole: false,
+        };
+        KvMessage::Digest(digest).encode()
+    }
+
+    pub(super) fn digested(&mut self, now: Now, digest: &Digest) {
+        let from = OriginId(digest.from);
+        if digest.from == self.me.0 {
+            return;
+        }
+        for &(of, through) in &digest.heads {
+            if OriginId(of) == self.me {
+                self.acknowledged(now, from, through);
+            } else {
+                self.note_claim(now, OriginId(of), through, from);
+            }
+        }
+        let Some(peer) = self.peers.get_mut(from) else { return };
+        peer.heard(now.instant);
+        peer.holds(&digest.heads);
+        if digest.reply {
+            self.answer_digest(now, digest);
+        }
+        if digest.whole {
+            self.first_copy(now);
+            self.compare(now, digest);
+        }
+    }
+
+    /// To a beacon just the acknowledgement, to a whole digest ours.
+    fn answer_digest(&mut self, now: Now, digest: &Digest) {
+        let from = OriginId(digest.from);
+        let answer = if digest.whole {
+            self.digest(false)
+        } else {
+            Digest {
+                from: self.me.0,
+                heads: vec![(digest.from, self.known.contiguous(from))],
+                root: 0,
+                folded: 0,
+                reply: false,
+                whole: false,
+            }
+        };
+        self.send(now, from, &KvMessage::Digest(answer));
+    }
+
+    /// Where two nodes agree on every write, their hashes must agree.
+    fn compare(&mut self, now: Now, digest: &Digest) {
+        let from = OriginId(digest.from);
+        if digest.folded != self.known.folded_hash() {
+            self.tell_folded(now, from);
+            return;
+        }
+        let mut ours = self.known.heads(self.store.last_seq());
+        let mut theirs = digest.heads.clone();
+        ours.sort_unstable();
+        theirs.sort_unstable();
+        let agree = ours == theirs && !self.pulls.is_active();
+        let differ = agree && digest.root != self.store.root();
+        let Some(peer) = self.peers.get_mut(from) else { return };
+        if !differ {
+            peer.diverged = 0;
+            return;
+        }
+        peer.diverged += 1;
+        if peer.diverged >= DIVERGED_MAX {
+            peer.diverged = 0;
+            self.start_buckets(now, from, false);
+        }
+    }
+
+    /// Tells a peer whose folded origins are not ours what ours are.
+    fn tell_folded(&mut self, now: Now, to: OriginId) {
+        let list = self.known.folded_list();
+        let Some(peer) = self.peers.get_mut(to) else { return };
+        let told_lately =
+            peer.folded_told.is_some_and(|at| now.instant.since(at) < FOLDED_INTERVAL);
+        if list.is_empty() || told_lately {
+            return;
+        }
+        peer.folded_told = Some(now.instant);
+        self.send(now, to, &KvMessage::Folded(Folded { from: self.me.0, list }));
+    }
+
+    /// A peer has folded origins: every member it knew held all of them. So what we lack of them
+    /// we ask it for, and what we hold whole we fold too.
+    pub(super) fn folded(&mut self, now: Now, folded: &Folded) {
+        let from = OriginId(folded.from);
+        for &(of, last, _) in &folded.list {
+            let of = OriginId(of);
+            if self.known.covers_through(of, last) {
+                if !self.known.is_folded(of) && self.peers.get(of).is_none() {
+                    self.known.fold(of);
+                }
+            } else {
+                self.note_claim(now, of, last, from);
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Writes that must exist and have not come: asked for after some milliseconds.
+//!
+//! ```text
+//! hole in the vector, or a digest that claims more
+//!    --delay--> still missing? --few--> want, by datagram, again with backoff from others
+//!                              --many, or asked in vain--> pull, by link
+//! ```
+//!
+//! The delay lets packets under way arrive. A gap is judged by what was claimed when it was noted,
+//! so that a stream of new writes does not look like one long gap.
+
+use super::Replication;
+use super::message::{KvMessage, Want};
+use crate::kv::OriginId;
+use crate::limits::WANTED_WRITES_MAX;
+use crate::time::{Instant, Now};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long a hole may stay open where writes come straight from their writer.
+const HOLE_DELAY: Duration = Duration::from_millis(3);
+/// How long a claim may stay ahead of us, and a hole where writes spread as rumors.
+const CLAIM_DELAY: Duration = Duration::from_millis(15);
+const RUMOR_DELAY: Duration = Duration::from_millis(60);
+/// First wait for an answer to a want; it doubles.
+const ANSWER_WAIT: Duration = Duration::from_millis(12);
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Wants in vain before a pull.
+const WANTS_MAX: u32 = 4;
+/// Ranges of one want; the rest follows when they are filled.
+const RANGES_MAX: usize = 60;
+
+#[derive(Debug)]
+struct Gap {
+    /// Judged up to here when due.
+    through_due: u64,
+    /// Known to exist.
+    through: u64,
+    /// Who says so.
+    from: OriginId,
+    due: Instant,
+    tries: u32,
+    /// Held when last judged: more now is progress.
+    contiguous: u64,
+}
+
+/// All gaps, by whose writes they are.
+#[derive(Debug, Default)]
+pub(super) struct Gaps {
+    gaps: BTreeMap<OriginId, Gap>,
+    pub(super) wants_total: u64,
+}
+
+impl Gaps {
+    pub(super) fn deadline(&self) -> Instant {
+        self.gaps.values().map(|gap| gap.due).min().unwrap_or(Instant::NEVER)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.gaps.len()
+    }
+
+    fn note(&mut self, of: OriginId, through: u64, from: OriginId, due: Instant, contiguous: u64) {
+        let gap = self.gaps.entry(of).or_insert(Gap {
+            through_due: through,
+            through,
+            from,
+            due,
+            tries: 0,
+            contiguous,
+        });
+        if through > gap.through {
+            gap.through = through;
+            gap.from = from;
+        }
+    }
+}
+
+impl Replication {
+    /// Notes holes that the last push from `from` left in `of`'s writes.
+    pub(super) fn note_holes(&mut self, now: Now, of: OriginId, from: OriginId) {
+        let (contiguous, highest) = (self.known.contiguous(of), self.known.highest(of));
+        if contiguous < highest {
+            let delay = if self.is_direct() { HOLE_DELAY } else { RUMOR_DELAY };
+            self.gaps.note(of, highest, from, now.instant + delay, contiguous);
+        }
+    }
+
+    /// Notes that `from` holds `of`'s writes up to `through`.
+    pub(super) fn note_claim(&mut self, now: Now, of: OriginId, through: u64, from: OriginId) {
+        let contiguous = self.known.contiguous(of);
+        if of == self.me || of.0 == 0 || contiguous >= through {
+            return;
+        }
+        let delay = if self.is_direct() { CLAIM_DELAY } else { RUMOR_DELAY };
+        self.gaps.note(of, through, from, now.instant + delay, contiguous);
+    }
+
+    /// Asks for what is still missing when its time has come.
+    pub(super) fn gaps_due(&mut self, now: Now) {
+        let due: Vec<OriginId> = self
+            .gaps
+            .gaps
+            .iter()
+            .filter(|(_, gap)| gap.due <= now.instant)
+            .map(|(of, _)| *of)
+            .collect();
+        for of in due {
+            self.gap_due(now, of);
+        }
+    }
+
+    fn gap_due(&mut self, now: Now, of: OriginId) {
+        let contiguous = self.known.contiguous(of);
+        let Some(gap) = self.gaps.gaps.get_mut(&of) else { return };
+        if contiguous >= gap.through {
+            self.gaps.gaps.remove(&of);
+            return;
+        }
+        if contiguous > gap.contiguous {
+            gap.tries = 0;
+            gap.contiguous = contiguous;
+        }
+        if contiguous >= gap.through_due {
+            // What was missing has come; newer claims get their own delay.
+            gap.through_due = gap.through;
+            gap.tries = 0;
+            gap.due = now.instant + CLAIM_DELAY;
+            return;
+        }
+        gap.through_due = gap.through;
+        let (through, from, tries) = (gap.through_due, gap.from, gap.tries);
+        gap.tries += 1;
+        gap.due = now.instant + (ANSWER_WAIT * (1 << tries.min(6))).min(ANSWER_WAIT_MAX);
+        self.ask_for(now, of, through, from, tries);
+    }
+
+    fn ask_for(&mut self, now: Now, of: OriginId, through: u64, from: OriginId, tries: u32) {
+        let Some(holder) = self.holder(of, through, from, tries) else { return };
+        let ranges = self.known.gaps(of, through, RANGES_MAX);
+        let n_missing: u64 = ranges.iter().map(|(start, end)| end - start + 1).sum();
+        if n_missing == 0 {
+            return;
+        }
+        if n_missing > WANTED_WRITES_MAX as u64 || tries >= WANTS_MAX {
+            self.start_pull(now, holder);
+            return;
+        }
+        self.gaps.wants_total += 1;
+        let want = Want { from: self.me.0, of: of.0, ranges };
+        self.send(now, holder, &KvMessage::Want(want));
+    }
+
+    /// Whom to ask: who told us, then the writer itself, then anybody who may hold it.
+    fn holder(
+        &mut self,
+        of: OriginId,
+        through: u64,
+        from: OriginId,
+        tries: u32,
+    ) -> Option<OriginId> {
+        let reachable = |origin: OriginId| self.peers.get(origin).is_some_and(|p| p.info.reachable);
+        if tries == 0 && reachable(from) {
+            return Some(from);
+        }
+        if tries == 1 && reachable(of) {
+            return Some(of);
+        }
+        let holders: Vec<OriginId> = self
+            .peers
+            .reachable()
+            .filter(|peer| peer.head(of) >= through || peer.info.origin == from)
+            .map(|peer| peer.info.origin)
+            .collect();
+        if holders.is_empty() {
+            return self.peers.draw(1, &mut self.rng).pop();
+        }
+        Some(holders[self.rng.below(holders.len())])
+    }
+}

@@ -1,0 +1,252 @@
+//! What this node knows to hold: its vector, what of it has been folded, and what has been
+//! forgotten.
+//!
+//! The law: **a covered write is held, or something later for the same key is, or its key was
+//! deleted and the tombstone forgotten.** So a record whose write is covered, whose key is absent
+//! and which is older than the latest forgotten tombstone is a copy from before a delete: refused.
+//! (Almeida et al., "Scalable and Accurate Causality Tracking for Eventually Consistent Stores",
+//! 2014, use the same rule for exact dots; the time bound lets a record lost by a fault heal.)
+
+use super::message::{FoldedList, Heads};
+use crate::kv::{Dot, HlcTime, OriginId, Record, Store, VersionVector};
+use crate::limits::ORIGINS_MAX;
+use std::collections::BTreeMap;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// An origin whose writes every member holds: it needs no place in a digest any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FoldedOrigin {
+    /// Its last number.
+    pub(super) last: u64,
+    /// The highest number of a tombstone of it that has been forgotten.
+    pub(super) forgotten: u64,
+}
+
+/// The vector and what became of its older parts.
+#[derive(Debug)]
+pub(super) struct Known {
+    me: OriginId,
+    vector: VersionVector,
+    folded: BTreeMap<OriginId, FoldedOrigin>,
+    /// Sum of a hash of each folded origin: equal sets, equal sums.
+    folded_hash: u64,
+    /// Per origin the highest number of a tombstone forgotten.
+    forgotten: BTreeMap<OriginId, u64>,
+    /// The latest time of a tombstone forgotten.
+    forgotten_time: HlcTime,
+    /// Writes of origins beyond the bound; held, but not covered.
+    refused_total: u64,
+}
+
+fn fold_hash(origin: OriginId, last: u64) -> u64 {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&origin.0.to_be_bytes());
+    bytes[8..].copy_from_slice(&last.to_be_bytes());
+    xxh3_64(&bytes)
+}
+
+impl Known {
+    pub(super) fn new(me: OriginId) -> Known {
+        Known {
+            me,
+            vector: VersionVector::default(),
+            folded: BTreeMap::new(),
+            folded_hash: 0,
+            forgotten: BTreeMap::new(),
+            forgotten_time: HlcTime::default(),
+            refused_total: 0,
+        }
+    }
+
+    /// Whether `dot` is held, replaced or forgotten.
+    pub(super) fn covers(&self, dot: Dot) -> bool {
+        dot.origin == self.me
+            || self.vector.covers(dot)
+            || self.folded.get(&dot.origin).is_some_and(|f| dot.seq <= f.last)
+    }
+
+    /// Whether everything of `origin` up to `through` is covered.
+    pub(super) fn covers_through(&self, origin: OriginId, through: u64) -> bool {
+        self.contiguous(origin) >= through
+    }
+
+    /// The number up to which every write of `origin` is covered.
+    pub(super) fn contiguous(&self, origin: OriginId) -> u64 {
+        let folded = self.folded.get(&origin).map_or(0, |folded| folded.last);
+        self.vector.contiguous(origin).max(folded)
+    }
+
+    /// Notes that writes `start..=end` of `origin` are held. True when any was news.
+    pub(super) fn observe(&mut self, origin: OriginId, start: u64, end: u64) -> bool {
+        if origin.0 == 0 || self.folded.get(&origin).is_some_and(|folded| end <= folded.last) {
+            return false;
+        }
+        if !self.room_for(origin) {
+            return false;
+        }
+        self.unfold(origin);
+        if start <= self.vector.contiguous(origin) + 1 {
+            let news = end > self.vector.contiguous(origin);
+            self.vector.claim(origin, end);
+            return news;
+        }
+        let mut news = false;
+        for seq in start..=end {
+            news |= self.vector.observe(Dot { origin, seq });
+        }
+        news
+    }
+
+    /// Takes over that everything of `origin` up to `through` is held.
+    pub(super) fn claim(&mut self, origin: OriginId, through: u64) {
+        if origin.0 == 0 || self.contiguous(origin) >= through || !self.room_for(origin) {
+            return;
+        }
+        self.unfold(origin);
+        self.vector.claim(origin, through);
+    }
+
+    fn room_for(&mut self, origin: OriginId) -> bool {
+        let known = self.vector.highest(origin) > 0 || self.folded.contains_key(&origin);
+        if known || self.vector.len() + self.folded.len() < ORIGINS_MAX {
+            return true;
+        }
+        self.refused_total += 1;
+        false
+    }
+
+    /// A folded origin that writes again (it was cut off, not gone) is kept like any other.
+    fn unfold(&mut self, origin: OriginId) {
+        if let Some(folded) = self.folded.remove(&origin) {
+            self.folded_hash = self.folded_hash.wrapping_sub(fold_hash(origin, folded.last));
+            self.vector.claim(origin, folded.last);
+            if folded.forgotten > 0 {
+                self.forgotten.insert(origin, folded.forgotten);
+            }
+        }
+    }
+
+    /// Moves an origin out of the vector; it must have no gap.
+    pub(super) fn fold(&mut self, origin: OriginId) {
+        let last = self.vector.contiguous(origin);
+        if origin == self.me || last == 0 || self.vector.highest(origin) != last {
+            return;
+        }
+        self.vector.remove(origin);
+        let forgotten = self.forgotten.remove(&origin).unwrap_or(0);
+        self.folded.insert(origin, FoldedOrigin { last, forgotten });
+        self.folded_hash = self.folded_hash.wrapping_add(fold_hash(origin, last));
+    }
+
+    /// Writes of `origin` up to `through` that are not covered, at most `limit` ranges.
+    pub(super) fn gaps(&self, origin: OriginId, through: u64, limit: usize) -> Vec<(u64, u64)> {
+        if self.covers_through(origin, through) {
+            return Vec::new();
+        }
+        self.vector.gaps(origin, through, limit)
+    }
+
+    /// The highest number of `origin` seen, gaps or not.
+    pub(super) fn highest(&self, origin: OriginId) -> u64 {
+        self.vector.highest(origin)
+    }
+
+    /// The digest's heads: every origin not folded. `own` is the last of our own writes.
+    pub(super) fn heads(&self, own: u64) -> Heads {
+        let others =
+            self.vector.heads().filter(|(origin, through)| *origin != self.me && *through > 0);
+        let mut heads: Heads = others.map(|(origin, through)| (origin.0, through)).collect();
+        if own > 0 {
+            heads.push((self.me.0, own));
+        }
+        heads
+    }
+
+    /// The folded origins as they travel.
+    pub(super) fn folded_list(&self) -> FoldedList {
+        self.folded.iter().map(|(origin, f)| (origin.0, f.last, f.forgotten)).collect()
+    }
+
+    pub(super) fn folded_hash(&self) -> u64 {
+        self.folded_hash
+    }
+
+    pub(super) fn n_folded(&self) -> usize {
+        self.folded.len()
+    }
+
+    pub(super) fn is_folded(&self, origin: OriginId) -> bool {
+        self.folded.contains_key(&origin)
+    }
+
+    /// Origins in the vector.
+    pub(super) fn origins(&self) -> Vec<OriginId> {
+        self.vector.heads().map(|(origin, _)| origin).collect()
+    }
+
+    pub(super) fn n_origins(&self) -> usize {
+        self.vector.len()
+    }
+
+    pub(super) fn refused_total(&self) -> u64 {
+        self.refused_total + self.vector.overflow_total()
+    }
+
+    /// Whether `record` is a copy from before a delete that has been forgotten since.
+    pub(super) fn is_resurrected(&self, record: &Record, store: &Store) -> bool {
+        record.stamp().time <= self.forgotten_time
+            && self.covers(record.dot())
+            && store.entry(record.key()).is_none()
+    }
+
+    /// Notes that `tombstone` is about to be forgotten.
+    pub(super) fn forget(&mut self, tombstone: &Record) {
+        let dot = tombstone.dot();
+        self.forgotten_time = self.forgotten_time.max(tombstone.stamp().time);
+        match self.folded.get_mut(&dot.origin) {
+            Some(folded) => folded.forgotten = folded.forgotten.max(dot.seq),
+            None => {
+                let highest = self.forgotten.entry(dot.origin).or_default();
+                *highest = dot.seq.max(*highest);
+            }
+        }
+    }
+
+    pub(super) fn forgotten_time(&self) -> HlcTime {
+        self.forgotten_time
+    }
+
+    /// Takes over a peer's forgetting along with its copy.
+    pub(super) fn forget_through(&mut self, time: HlcTime) {
+        self.forgotten_time = self.forgotten_time.max(time);
+    }
+
+    /// Whether a peer that holds `theirs` lacks a delete that we have forgotten.
+    pub(super) fn is_behind(&self, theirs: &Asker) -> bool {
+        let folded = self.folded.iter().map(|(origin, folded)| (*origin, folded.forgotten));
+        let forgotten = self.forgotten.iter().map(|(origin, seq)| (*origin, *seq));
+        folded.chain(forgotten).any(|(origin, seq)| seq > 0 && !theirs.covers(Dot { origin, seq }))
+    }
+}
+
+/// What the sender of a pull says to hold.
+#[derive(Debug, Default)]
+pub(super) struct Asker {
+    through: BTreeMap<OriginId, u64>,
+}
+
+impl Asker {
+    pub(super) fn new(heads: &Heads, folded: &FoldedList) -> Asker {
+        let mut through = BTreeMap::new();
+        let folded = folded.iter().map(|(origin, last, _)| (*origin, *last));
+        for (origin, last) in heads.iter().copied().chain(folded) {
+            let known: &mut u64 = through.entry(OriginId(origin)).or_default();
+            *known = last.max(*known);
+        }
+        Asker { through }
+    }
+
+    pub(super) fn covers(&self, dot: Dot) -> bool {
+        self.through.get(&dot.origin).is_some_and(|through| dot.seq <= *through)
+    }
+}

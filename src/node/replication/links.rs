@@ -1,0 +1,127 @@
+//! Replication links: connections that carry our frames, with a window on what is under way.
+//!
+//! ```text
+//! we dial:      Dial(first frame) --> Send ... --> Closed         one per peer, dialled on demand
+//! they dial:    Frame --> Send (answers) ... --> Closed
+//! ```
+//!
+//! The shell tells when a frame has been written; until then its bytes count against the window.
+//! A peer that does not read fills its window and costs no more than that.
+
+use crate::kv::OriginId;
+use crate::limits::{LINK_UNREAD_MAX, LINK_WINDOW};
+use crate::node::io::{ConnId, Output};
+use crate::time::Instant;
+use crate::wire::stream::Frame;
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How long connecting and writing the first frame may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(super) struct Link {
+    /// The peer at its other end, once known.
+    pub(super) peer: Option<OriginId>,
+    in_flight_len: usize,
+}
+
+/// All links.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    links: BTreeMap<ConnId, Link>,
+    pub(super) out: VecDeque<Output>,
+    pub(super) sent_len_total: u64,
+    pub(super) dialled_total: u64,
+    pub(super) overrun_total: u64,
+}
+
+impl Links {
+    /// Dials `addr` with a first frame.
+    pub(super) fn dial(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        peer: OriginId,
+        addr: SocketAddr,
+        payload: Bytes,
+    ) {
+        self.dialled_total += 1;
+        self.sent_len_total += payload.len() as u64;
+        self.links.insert(conn, Link { peer: Some(peer), in_flight_len: payload.len() });
+        self.out.push_back(Output::Dial {
+            conn,
+            peer: addr,
+            frame: Frame::Kv(payload),
+            deadline: now + CONNECT_LIMIT,
+            link: true,
+        });
+    }
+
+    /// A frame came in on `conn`: it exists.
+    pub(super) fn seen(&mut self, conn: ConnId, peer: Option<OriginId>) {
+        let link = self.links.entry(conn).or_insert(Link { peer: None, in_flight_len: 0 });
+        if peer.is_some() {
+            link.peer = peer;
+        }
+    }
+
+    /// Hands over a frame. A connection whose other end asks and never reads is closed.
+    pub(super) fn send(&mut self, conn: ConnId, payload: Bytes) {
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        if link.in_flight_len > LINK_UNREAD_MAX {
+            self.overrun_total += 1;
+            self.links.remove(&conn);
+            self.out.push_back(Output::Close { conn });
+            return;
+        }
+        link.in_flight_len += payload.len();
+        self.sent_len_total += payload.len() as u64;
+        self.out.push_back(Output::Send { conn, frame: Frame::Kv(payload) });
+    }
+
+    /// Whether `conn` takes `len` more bytes of bulk now.
+    pub(super) fn has_room(&self, conn: ConnId, len: usize) -> bool {
+        self.links
+            .get(&conn)
+            .is_some_and(|link| link.in_flight_len == 0 || link.in_flight_len + len <= LINK_WINDOW)
+    }
+
+    /// Bytes handed over and not yet written.
+    pub(super) fn in_flight_len(&self, conn: ConnId) -> usize {
+        self.links.get(&conn).map_or(0, |link| link.in_flight_len)
+    }
+
+    pub(super) fn written(&mut self, conn: ConnId, len: usize) {
+        if let Some(link) = self.links.get_mut(&conn) {
+            link.in_flight_len = link.in_flight_len.saturating_sub(len);
+        }
+    }
+
+    /// Forgets a connection that has ended.
+    pub(super) fn closed(&mut self, conn: ConnId) -> Option<Link> {
+        self.links.remove(&conn)
+    }
+
+    /// Ends a connection.
+    pub(super) fn close(&mut self, conn: ConnId) {
+        if self.links.remove(&conn).is_some() {
+            self.out.push_back(Output::Close { conn });
+        }
+    }
+
+    pub(super) fn is_open(&self, conn: ConnId) -> bool {
+        self.links.contains_key(&conn)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Bytes under way on all links.
+    pub(super) fn total_in_flight_len(&self) -> usize {
+        self.links.values().map(|link| link.in_flight_len).sum()
+    }
+}

@@ -1,0 +1,407 @@
+//! What members of our kind say to each other about data: the formats.
+//!
+//! ```text
+//! c8 | 02 | kind u8 | MessagePack array | records ...        user message of a datagram, and
+//!                                                            payload of a replication frame
+//! ```
+//!
+//! The head is an rmp-serde array of the fields in order; records follow in the store's own packed
+//! form ([`Record`]) and delimit themselves. `c8 02` tells ours from other programs' messages and
+//! carries the format's version.
+
+use crate::kv::{OriginId, Record, RecordError};
+use crate::limits::KV_HEAD_LEN_MAX;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// First byte of everything here: our replication.
+const MAGIC: u8 = 200;
+/// Second byte: the version of the formats.
+const VERSION: u8 = 2;
+/// Bytes before the head.
+const PREFIX_LEN: usize = 3;
+
+/// Inclusive ranges of sequence numbers.
+pub type Ranges = Vec<(u64, u64)>;
+/// Per origin the number up to which every write is held.
+pub type Heads = Vec<(u64, u64)>;
+/// Folded origins: origin, its last number, the highest number of a tombstone of it forgotten.
+pub type FoldedList = Vec<(u64, u64, u64)>;
+
+/// Records, and which writes of one origin they settle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Push {
+    /// Whose writes.
+    pub of: u64,
+    /// Which of them: each is among the records or replaced by one of them.
+    pub settles: Ranges,
+    /// Who sends this message.
+    pub from: u64,
+    /// A client waits for the acknowledgement.
+    pub urgent: bool,
+}
+
+/// "I hold all your writes up to this one."
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// Who says so.
+    pub from: u64,
+    /// Whose writes.
+    pub of: u64,
+    /// Up to which.
+    pub through: u64,
+}
+
+/// A summary of what a node holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digest {
+    /// Whose.
+    pub from: u64,
+    /// What it holds without a gap.
+    pub heads: Heads,
+    /// Hash of all live records.
+    pub root: u64,
+    /// Hash of its folded origins.
+    pub folded: u64,
+    /// Whether it asks for ours in return.
+    pub reply: bool,
+    /// Whether these heads are all it has, or only those worth telling now.
+    pub whole: bool,
+}
+
+/// "Send me these."
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// Who asks.
+    pub from: u64,
+    /// Whose writes.
+    pub of: u64,
+    /// Which of them.
+    pub ranges: Ranges,
+}
+
+/// The origins a node has folded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Folded {
+    /// Whose list.
+    pub from: u64,
+    /// The list, or a part of it.
+    pub list: FoldedList,
+}
+
+/// "Send me all I lack."
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pull {
+    /// Who asks.
+    pub from: u64,
+    /// What it holds.
+    pub heads: Heads,
+    /// What it has folded.
+    pub folded: FoldedList,
+    /// It has nothing to lose: a first copy.
+    pub fresh: bool,
+}
+
+/// The end of the answer to a pull; nothing before it may be claimed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullEnd {
+    /// What the asker holds now.
+    pub heads: Heads,
+    /// Likewise, folded.
+    pub folded: FoldedList,
+    /// Tombstones up to this hybrid time have been forgotten.
+    pub forgotten: u64,
+    /// The asker lacked deletes that are forgotten: it has to compare everything.
+    pub reset: bool,
+}
+
+/// "Not now."
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Busy {
+    /// Ask again after this many milliseconds.
+    pub retry_ms: u32,
+}
+
+/// The hashes of the store's shards; begins a comparison.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roots {
+    /// Who begins.
+    pub from: u64,
+    /// One 64-bit hash per shard, big-endian.
+    pub roots: Bytes,
+}
+
+/// The leaf hashes of shards that differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaves {
+    /// Shard, and one 64-bit hash per leaf, big-endian.
+    pub shards: Vec<(u16, Bytes)>,
+    /// More shards differ; compare again after these.
+    pub more: bool,
+}
+
+/// Name and version of one record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// The key.
+    pub key: Bytes,
+    /// Hybrid time of its stamp.
+    pub time: u64,
+    /// Origin of its stamp.
+    pub origin: u64,
+    /// Its number.
+    pub seq: u64,
+}
+
+/// The records of leaves that differ, by name and version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Items {
+    /// Shard, leaf, records.
+    pub leaves: Vec<(u16, u16, Vec<Item>)>,
+    /// More shards differ.
+    pub more: bool,
+}
+
+/// What the other side makes of [`Items`]; records it holds newer follow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdicts {
+    /// Keys whose record it lacks or holds older.
+    pub need: Vec<Bytes>,
+    /// Records that were deleted, and the delete forgotten since.
+    pub drop: Vec<Item>,
+    /// More shards differ.
+    pub more: bool,
+}
+
+/// Records that settle no number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Supply {
+    /// Who sends them.
+    pub from: u64,
+    /// Whether each record's number may be noted by itself; a bulk copy is claimed at its end.
+    pub observe: bool,
+}
+
+/// A change of the keyring.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRequest {
+    /// Pairs request and reply.
+    pub id: u64,
+    /// 0 list, 1 install, 2 use, 3 remove.
+    pub action: u8,
+    /// The key, empty to list.
+    pub key: Bytes,
+}
+
+impl std::fmt::Debug for KeyRequest {
+    /// Key bytes never reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyRequest").field("id", &self.id).field("action", &self.action).finish()
+    }
+}
+
+/// What a member made of a [`KeyRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyReply {
+    /// Pairs request and reply.
+    pub id: u64,
+    /// Whose reply.
+    pub from: u64,
+    /// Fingerprints it holds now, primary first.
+    pub fingerprints: Vec<String>,
+    /// Why it refused, empty when it did not.
+    pub error: String,
+}
+
+/// One message between members of our kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KvMessage {
+    /// Kind 1.
+    Push(Push, Vec<Record>),
+    /// Kind 2.
+    Ack(Ack),
+    /// Kind 3.
+    Digest(Digest),
+    /// Kind 4.
+    Want(Want),
+    /// Kind 5.
+    Folded(Folded),
+    /// Kind 6, links only.
+    Pull(Pull),
+    /// Kind 7, links only.
+    PullEnd(PullEnd),
+    /// Kind 8, links only.
+    Busy(Busy),
+    /// Kind 9, links only.
+    Roots(Roots),
+    /// Kind 10, links only.
+    Leaves(Leaves),
+    /// Kind 11, links only.
+    Items(Items),
+    /// Kind 12, links only.
+    Verdicts(Verdicts, Vec<Record>),
+    /// Kind 13, links only.
+    Supply(Supply, Vec<Record>),
+    /// Kind 14, links only.
+    KeyRequest(KeyRequest),
+    /// Kind 15, links only.
+    KeyReply(KeyReply),
+}
+
+/// Why a message was dropped, whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// Another program's message.
+    #[error("not a message of ours")]
+    Foreign,
+    /// A version of the formats that we do not speak.
+    #[error("replication format {0} is not spoken here")]
+    Version(u8),
+    /// A kind that does not exist.
+    #[error("unknown replication message {0}")]
+    Kind(u8),
+    /// A head that is too long, or is not what its kind needs.
+    #[error("malformed head of replication message {0}")]
+    Head(u8),
+    /// A record that cannot be read.
+    #[error("replication message: {0}")]
+    Record(#[from] RecordError),
+    /// Bytes after the end.
+    #[error("replication message {0} has bytes after its end")]
+    Trailing(u8),
+}
+
+/// True for bytes that claim to be ours, whatever their version.
+#[must_use]
+pub fn is_ours(payload: &[u8]) -> bool {
+    payload.first() == Some(&MAGIC)
+}
+
+/// A message without records.
+fn plain(kind: u8, head: &impl Serialize) -> Vec<u8> {
+    let mut out = vec![MAGIC, VERSION, kind];
+    rmp_serde::encode::write(&mut out, head).expect("writing to memory does not fail");
+    out
+}
+
+fn with_records<'a>(
+    kind: u8,
+    head: &impl Serialize,
+    records: impl IntoIterator<Item = &'a Record>,
+) -> Vec<u8> {
+    let mut out = plain(kind, head);
+    for record in records {
+        out.extend_from_slice(record.as_bytes());
+    }
+    out
+}
+
+impl KvMessage {
+    /// The message as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        match self {
+            KvMessage::Push(head, records) => with_records(1, head, records),
+            KvMessage::Ack(head) => plain(2, head),
+            KvMessage::Digest(head) => plain(3, head),
+            KvMessage::Want(head) => plain(4, head),
+            KvMessage::Folded(head) => plain(5, head),
+            KvMessage::Pull(head) => plain(6, head),
+            KvMessage::PullEnd(head) => plain(7, head),
+            KvMessage::Busy(head) => plain(8, head),
+            KvMessage::Roots(head) => plain(9, head),
+            KvMessage::Leaves(head) => plain(10, head),
+            KvMessage::Items(head) => plain(11, head),
+            KvMessage::Verdicts(head, records) => with_records(12, head, records),
+            KvMessage::Supply(head, records) => with_records(13, head, records),
+            KvMessage::KeyRequest(head) => plain(14, head),
+            KvMessage::KeyReply(head) => plain(15, head),
+        }
+        .into()
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// See [`MessageError`]; nothing of it takes effect then.
+    pub fn decode(payload: &[u8]) -> Result<KvMessage, MessageError> {
+        let kind = match payload {
+            [MAGIC, VERSION, kind, ..] => *kind,
+            [MAGIC, version, ..] => return Err(MessageError::Version(*version)),
+            _ => return Err(MessageError::Foreign),
+        };
+        let mut reader = HeadReader { kind, rest: &payload[PREFIX_LEN..] };
+        let message = match kind {
+            1 => KvMessage::Push(reader.head()?, reader.records()?),
+            2 => KvMessage::Ack(reader.head()?),
+            3 => KvMessage::Digest(reader.head()?),
+            4 => KvMessage::Want(reader.head()?),
+            5 => KvMessage::Folded(reader.head()?),
+            6 => KvMessage::Pull(reader.head()?),
+            7 => KvMessage::PullEnd(reader.head()?),
+            8 => KvMessage::Busy(reader.head()?),
+            9 => KvMessage::Roots(reader.head()?),
+            10 => KvMessage::Leaves(reader.head()?),
+            11 => KvMessage::Items(reader.head()?),
+            12 => KvMessage::Verdicts(reader.head()?, reader.records()?),
+            13 => KvMessage::Supply(reader.head()?, reader.records()?),
+            14 => KvMessage::KeyRequest(reader.head()?),
+            15 => KvMessage::KeyReply(reader.head()?),
+            other => return Err(MessageError::Kind(other)),
+        };
+        if reader.rest.is_empty() { Ok(message) } else { Err(MessageError::Trailing(kind)) }
+    }
+}
+
+struct HeadReader<'a> {
+    kind: u8,
+    rest: &'a [u8],
+}
+
+impl HeadReader<'_> {
+    /// A head is some bytes on the wire per element in memory, so it is cut at a bound of its own.
+    fn head<T: DeserializeOwned>(&mut self) -> Result<T, MessageError> {
+        let mut bounded = &self.rest[..self.rest.len().min(KV_HEAD_LEN_MAX)];
+        let before_len = bounded.len();
+        let head = rmp_serde::from_read(&mut bounded).map_err(|_| MessageError::Head(self.kind))?;
+        self.rest = &self.rest[before_len - bounded.len()..];
+        Ok(head)
+    }
+
+    fn records(&mut self) -> Result<Vec<Record>, MessageError> {
+        let mut records = Vec::new();
+        while !self.rest.is_empty() {
+            let (record, len) = Record::read(self.rest)?;
+            records.push(record);
+            self.rest = &self.rest[len..];
+        }
+        Ok(records)
+    }
+}
+
+impl Item {
+    /// Name and version of `record`.
+    #[must_use]
+    pub fn of(record: &Record) -> Item {
+        let (stamp, dot) = (record.stamp(), record.dot());
+        Item {
+            key: Bytes::copy_from_slice(record.key()),
+            time: stamp.time.0,
+            origin: stamp.origin.0,
+            seq: dot.seq,
+        }
+    }
+
+    /// The version.
+    #[must_use]
+    pub fn stamp(&self) -> crate::kv::Stamp {
+        crate::kv::Stamp { time: crate::kv::HlcTime(self.time), origin: OriginId(self.origin) }
+    }
+
+    /// Which write it is.
+    #[must_use]
+    pub fn dot(&self) -> crate::kv::Dot {
+        crate::kv::Dot { origin: OriginId(self.origin), seq: self.seq }
+    }
+}

@@ -1,0 +1,370 @@
+//! The corridor between membership and store: how writes reach every member of our kind.
+//!
+//! ```text
+//!            written                        datagram, frame
+//! store --------------> push ----.      .--> receive ----> store.merge, vector
+//!                        |  resend|      |      | changed (many members)
+//!                        v        v      |      v
+//!                     datagrams, links --'    rumors ----> datagrams
+//!
+//! gaps     a hole in the vector, or a digest that claims more  --> want (datagram) or pull (link)
+//! digest   every second to a random peer: heads, root hash      --> gaps, acks, buckets
+//! buckets  equal heads and different hashes, which should not be --> compare, repair (link)
+//! sweep    forgets tombstones that all hold, folds origins that all hold
+//! ```
+//!
+//! It knows peers, not members: [`PeerInfo`] is all that membership tells it. Sans-IO like all of
+//! the core.
+
+mod batch;
+mod buckets;
+mod digest;
+mod gaps;
+mod holders;
+mod known;
+mod links;
+pub mod message;
+mod peers;
+mod pull;
+mod push;
+mod ready;
+mod receive;
+mod rumor;
+mod stats;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+pub use holders::Waiting;
+pub use peers::PeerInfo;
+
+use self::buckets::Buckets;
+use self::digest::Digests;
+use self::gaps::Gaps;
+use self::holders::Holders;
+use self::known::Known;
+use self::links::Links;
+use self::message::KvMessage;
+use self::peers::Peers;
+use self::pull::Pulls;
+use self::push::Pusher;
+use self::ready::Readiness;
+use self::rumor::Rumors;
+use self::stats::Counters;
+use self::sweep::Sweep;
+use super::command::{Health, Reply};
+use super::io::{ConnId, Note, Output, Ticket};
+use crate::kv::{OriginId, Store};
+use crate::rng::Rng;
+use crate::time::{Instant, Now};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Most peers that get every write straight from its writer; with more, writes spread as rumors.
+pub const DIRECT_PEERS_MAX: usize = 9;
+
+/// What replication is told at the start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How long a delete is remembered at least.
+    pub tombstone_grace: Duration,
+    /// Whether there is anywhere to look for peers: without, a node is ready at once.
+    pub expects_peers: bool,
+    /// Seed of all its randomness.
+    pub rng_seed: u64,
+}
+
+/// Something for the composition to send or tell.
+#[derive(Debug)]
+pub(super) enum Out {
+    /// User messages in one datagram, to each of these addresses.
+    Datagram { to: Vec<SocketAddr>, payloads: Vec<Bytes> },
+    /// As it is.
+    Output(Output),
+    /// A message about keys, for the composition itself.
+    Keys(ConnId, KvMessage),
+}
+
+/// Replication as a state machine.
+#[derive(Debug)]
+pub struct Replication {
+    config: Config,
+    store: Arc<Store>,
+    me: OriginId,
+    rng: Rng,
+    /// Longest user message payload that fits a datagram, in bytes.
+    room: usize,
+    peers: Peers,
+    known: Known,
+    pusher: Pusher,
+    gaps: Gaps,
+    digests: Digests,
+    rumors: Rumors,
+    links: Links,
+    pulls: Pulls,
+    buckets: Buckets,
+    holders: Holders,
+    sweep: Sweep,
+    ready: Readiness,
+    counters: Counters,
+    next_conn: u64,
+    out: VecDeque<Out>,
+}
+
+impl Replication {
+    /// Replication of `store`, which is still empty.
+    #[must_use]
+    pub fn new(config: Config, store: Arc<Store>, now: Now) -> Replication {
+        let me = store.origin();
+        let mut rng = Rng::from_seed(config.rng_seed);
+        let digests = Digests::new(now.instant, &mut rng);
+        let ready = Readiness::new(config.expects_peers, now.instant);
+        Replication {
+            me,
+            rng,
+            room: 1000,
+            peers: Peers::default(),
+            known: Known::new(me),
+            pusher: Pusher::default(),
+            gaps: Gaps::default(),
+            digests,
+            rumors: Rumors::default(),
+            links: Links::default(),
+            pulls: Pulls::default(),
+            buckets: Buckets::default(),
+            holders: Holders::default(),
+            sweep: Sweep::new(now.instant),
+            ready,
+            counters: Counters::default(),
+            next_conn: 2,
+            out: VecDeque::new(),
+            config,
+            store,
+        }
+    }
+
+    /// Sets the longest user message that fits a datagram, in bytes.
+    pub fn set_room(&mut self, room: usize) {
+        self.room = room;
+    }
+
+    /// A number for a connection that we dial. The composition draws from the same.
+    pub(super) fn next_conn(&mut self) -> ConnId {
+        self.next_conn += 2;
+        ConnId(self.next_conn)
+    }
+
+    /// Takes over who the peers are now.
+    pub fn members(&mut self, now: Now, infos: Vec<PeerInfo>) {
+        let before = self.peers.n_reachable();
+        for gone in self.peers.update(infos) {
+            if let Some(conn) = gone.link {
+                self.links.close(conn);
+            }
+            self.pulls.lost(gone.info.origin);
+            self.buckets.lost(gone.info.origin);
+        }
+        if before == 0 && self.peers.n_reachable() > 0 {
+            self.digests.soon(now.instant);
+        }
+        self.flush(now, false);
+        self.first_copy(now);
+    }
+
+    /// A datagram's user message that is ours.
+    pub fn datagram(&mut self, now: Now, from: SocketAddr, payload: &Bytes) {
+        self.counters.datagram_len_in += payload.len() as u64;
+        match KvMessage::decode(payload) {
+            Ok(KvMessage::Push(push, records)) => self.pushed(now, payload, push, &records, false),
+            Ok(KvMessage::Ack(ack)) => self.acked(now, &ack),
+            Ok(KvMessage::Digest(digest)) => self.digested(now, &digest),
+            Ok(KvMessage::Want(want)) => self.wanted(now, &want),
+            Ok(KvMessage::Folded(folded)) => self.folded(now, &folded),
+            Ok(_) => self.unreadable("message belongs on a link", from),
+            Err(error) => self.unreadable(&error.to_string(), from),
+        }
+    }
+
+    /// A frame of a link.
+    pub fn frame(&mut self, now: Now, conn: ConnId, from: SocketAddr, payload: &Bytes) {
+        self.counters.link_len_in += payload.len() as u64;
+        self.links.seen(conn, None);
+        match KvMessage::decode(payload) {
+            Ok(message) => self.link_message(now, conn, payload, message),
+            Err(error) => {
+                self.unreadable(&error.to_string(), from);
+                self.links.close(conn);
+                self.link_lost(now, conn);
+            }
+        }
+    }
+
+    fn link_message(&mut self, now: Now, conn: ConnId, payload: &Bytes, message: KvMessage) {
+        match message {
+            KvMessage::Push(push, records) => self.pushed(now, payload, push, &records, true),
+            KvMessage::Ack(ack) => self.acked(now, &ack),
+            KvMessage::Digest(digest) => self.digested(now, &digest),
+            KvMessage::Want(want) => self.wanted(now, &want),
+            KvMessage::Folded(folded) => self.folded(now, &folded),
+            KvMessage::Pull(pull) => self.pull_asked(now, conn, &pull),
+            KvMessage::PullEnd(end) => self.pull_ended(now, conn, &end),
+            KvMessage::Busy(busy) => self.pull_refused(now, conn, &busy),
+            KvMessage::Supply(supply, records) => self.supplied(now, conn, &supply, &records),
+            KvMessage::Roots(roots) => self.roots(now, conn, &roots),
+            KvMessage::Leaves(leaves) => self.leaves(now, conn, &leaves),
+            KvMessage::Items(items) => self.items(now, conn, &items),
+            KvMessage::Verdicts(verdicts, records) => self.verdicts(now, conn, &verdicts, &records),
+            message @ (KvMessage::KeyRequest(_) | KvMessage::KeyReply(_)) => {
+                self.out.push_back(Out::Keys(conn, message));
+            }
+        }
+    }
+
+    /// A frame handed over has been written.
+    pub fn link_written(&mut self, conn: ConnId, len: usize) {
+        self.links.written(conn, len);
+        self.serve();
+    }
+
+    /// A connection has ended.
+    pub fn link_closed(&mut self, now: Now, conn: ConnId) {
+        if let Some(origin) = self.links.closed(conn).and_then(|link| link.peer)
+            && let Some(peer) = self.peers.get_mut(origin)
+            && peer.link == Some(conn)
+        {
+            peer.link = None;
+        }
+        self.link_lost(now, conn);
+    }
+
+    fn link_lost(&mut self, now: Now, conn: ConnId) {
+        self.pulls.conn_lost(now.instant, conn);
+        self.buckets.conn_lost(conn);
+        self.first_copy(now);
+    }
+
+    /// Sends a frame to a peer over our link to it, dialling when there is none. False when the
+    /// window is full and the frame was not taken.
+    pub(super) fn link_send(&mut self, now: Now, origin: OriginId, payload: Bytes) -> bool {
+        let Some(peer) = self.peers.get(origin) else { return false };
+        let addr = peer.info.addr;
+        match peer.link.filter(|conn| self.links.is_open(*conn)) {
+            Some(conn) if self.links.has_room(conn, payload.len()) => {
+                self.links.send(conn, payload);
+                true
+            }
+            Some(_) => false,
+            None => {
+                let conn = self.next_conn();
+                self.links.dial(now.instant, conn, origin, addr, payload);
+                if let Some(peer) = self.peers.get_mut(origin) {
+                    peer.link = Some(conn);
+                }
+                true
+            }
+        }
+    }
+
+    /// Answers on a connection.
+    pub(super) fn link_reply(&mut self, conn: ConnId, payload: Bytes) {
+        self.links.send(conn, payload);
+    }
+
+    /// The reachable peers, by name.
+    pub(super) fn reachable_names(&self) -> Vec<(OriginId, String)> {
+        self.peers.reachable().map(|peer| (peer.info.origin, peer.info.name.to_string())).collect()
+    }
+
+    /// Sends one message to a peer: as a datagram when it fits, else over the link.
+    fn send(&mut self, now: Now, origin: OriginId, message: &KvMessage) {
+        let payload = message.encode();
+        if payload.len() > self.room {
+            self.link_send(now, origin, payload);
+        } else if let Some(peer) = self.peers.get(origin) {
+            let to = vec![peer.info.addr];
+            self.send_datagram(to, vec![payload]);
+        }
+    }
+
+    fn send_datagram(&mut self, to: Vec<SocketAddr>, payloads: Vec<Bytes>) {
+        if to.is_empty() {
+            return;
+        }
+        let len: usize = payloads.iter().map(Bytes::len).sum();
+        self.counters.datagram_len_out += (len * to.len()) as u64;
+        self.counters.datagrams_out += to.len() as u64;
+        self.out.push_back(Out::Datagram { to, payloads });
+    }
+
+    /// Whether writes go straight to every peer.
+    fn is_direct(&self) -> bool {
+        self.peers.n_reachable() <= DIRECT_PEERS_MAX
+    }
+
+    fn note(&mut self, note: Note) {
+        self.out.push_back(Out::Output(Output::Note(note)));
+    }
+
+    fn unreadable(&mut self, why: &str, from: SocketAddr) {
+        self.counters.unreadable_total += 1;
+        self.out.push_back(Out::Output(Output::Note(Note::Unreadable { why: why.into(), from })));
+    }
+
+    fn reply(&mut self, ticket: Ticket, reply: Reply) {
+        self.out.push_back(Out::Output(Output::Reply { ticket, reply }));
+    }
+
+    /// Does whatever is due.
+    pub fn timeout(&mut self, now: Now) {
+        self.flush_due(now);
+        self.send_acks(now);
+        self.resend_due(now);
+        self.gaps_due(now);
+        self.digest_due(now);
+        self.rumors_due(now);
+        self.serve();
+        self.pull_due(now);
+        self.buckets_due(now);
+        self.sweep_due(now);
+        self.holders_due(now);
+        self.ready_due(now);
+    }
+
+    /// When something is due next.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        [
+            self.pusher.deadline(&self.peers),
+            self.gaps.deadline(),
+            self.digests.deadline(self.peers.n_reachable() > 0),
+            self.rumors.deadline(),
+            self.pulls.deadline(&self.links),
+            self.buckets.deadline(),
+            self.sweep.deadline(),
+            self.holders.deadline(),
+            self.ready.deadline(),
+        ]
+        .into_iter()
+        .min()
+        .unwrap_or(Instant::NEVER)
+    }
+
+    pub(super) fn poll(&mut self) -> Option<Out> {
+        self.links.out.pop_front().map(Out::Output).or_else(|| self.out.pop_front())
+    }
+
+    /// Readiness as replication sees it.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.ready.health()
+    }
+
+    /// Peers that answer.
+    #[must_use]
+    pub fn n_peers(&self) -> usize {
+        self.peers.n_reachable()
+    }
+}

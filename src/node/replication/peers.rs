@@ -1,0 +1,207 @@
+//! The members of our kind, as replication sees them: where they are and what they hold.
+//!
+//! A peer is one run of one process, named by its origin; a restarted member is another peer.
+
+use super::message::Heads;
+use crate::kv::OriginId;
+use crate::node::io::ConnId;
+use crate::rng::Rng;
+use crate::time::Instant;
+use crate::wire::message::NodeName;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What membership says of a member of our kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Its run.
+    pub origin: OriginId,
+    /// Its name.
+    pub name: NodeName,
+    /// Where it gossips.
+    pub addr: SocketAddr,
+    /// Alive or suspect, as opposed to dead.
+    pub reachable: bool,
+}
+
+/// First wait for an acknowledgement, before a round trip has been measured.
+pub(super) const RTO_MIN: Duration = Duration::from_millis(12);
+/// Longest wait between two retransmissions.
+pub(super) const RTO_MAX: Duration = Duration::from_secs(1);
+/// Retransmissions without an answer after which a peer gets only a beacon now and then.
+const STALLED_TRIES: u32 = 9;
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) info: PeerInfo,
+    /// What it said to hold.
+    pub(super) heads: BTreeMap<OriginId, u64>,
+    /// Our writes it holds without a gap.
+    pub(super) acked: u64,
+    /// Our writes sent to it at least once.
+    pub(super) sent: u64,
+    /// The highest of our writes that went to it over its link.
+    pub(super) link_sent: u64,
+    /// Our link to it.
+    pub(super) link: Option<ConnId>,
+    /// When to send again what it has not acknowledged.
+    pub(super) resend_at: Option<Instant>,
+    pub(super) tries: u32,
+    /// A write whose round trip is being timed, and since when.
+    timed: Option<(u64, Instant)>,
+    round_trip: Option<Duration>,
+    /// Digests in a row that agree on all writes and differ in the hash.
+    pub(super) diverged: u32,
+    /// When its folded origins were last told ours.
+    pub(super) folded_told: Option<Instant>,
+}
+
+impl Peer {
+    fn new(info: PeerInfo) -> Peer {
+        Peer {
+            info,
+            heads: BTreeMap::new(),
+            acked: 0,
+            sent: 0,
+            link_sent: 0,
+            link: None,
+            resend_at: None,
+            tries: 0,
+            timed: None,
+            round_trip: None,
+            diverged: 0,
+            folded_told: None,
+        }
+    }
+
+    /// Not answering: it gets no first transmissions, so that it costs nothing.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.tries >= STALLED_TRIES
+    }
+
+    /// How long to wait for an acknowledgement now.
+    pub(super) fn rto(&self) -> Duration {
+        // The sample holds the receiver's delay; grows by half with each try, so that heavy loss
+        // of small datagrams is beaten in tens of milliseconds.
+        let base = self.round_trip.map_or(RTO_MIN, |rtt| RTO_MIN.max(rtt * 5 / 4 + RTO_MIN / 3));
+        let grown = (0..self.tries.min(16)).fold(base, |rto, _| rto * 3 / 2);
+        grown.min(RTO_MAX)
+    }
+
+    /// Our writes up to `seq` have gone out to it.
+    pub(super) fn sent_through(&mut self, now: Instant, seq: u64) {
+        if seq <= self.sent {
+            return;
+        }
+        self.sent = seq;
+        if self.timed.is_none() {
+            self.timed = Some((seq, now));
+        }
+        if self.resend_at.is_none() && self.acked < seq {
+            self.resend_at = Some(now + self.rto());
+        }
+    }
+
+    /// It holds our writes up to `through`. True when that is news.
+    pub(super) fn acknowledge(&mut self, now: Instant, through: u64) -> bool {
+        if through <= self.acked {
+            return false;
+        }
+        if let Some((seq, since)) = self.timed.filter(|(seq, _)| through >= *seq) {
+            if self.tries == 0 && seq <= through {
+                let sample = now.since(since);
+                self.round_trip =
+                    Some(self.round_trip.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
+            }
+            self.timed = None;
+        }
+        self.acked = through;
+        self.sent = self.sent.max(through);
+        self.tries = 0;
+        self.resend_at = (self.acked < self.sent).then(|| now + self.rto());
+        true
+    }
+
+    /// Anything at all came from it.
+    pub(super) fn heard(&mut self, now: Instant) {
+        if self.is_stalled() {
+            self.tries = 0;
+            self.resend_at = (self.acked < self.sent).then(|| now + self.rto());
+        }
+    }
+
+    /// Takes over what it says to hold.
+    pub(super) fn holds(&mut self, heads: &Heads) {
+        for (origin, through) in heads {
+            let known = self.heads.entry(OriginId(*origin)).or_default();
+            *known = (*through).max(*known);
+        }
+    }
+
+    /// The number up to which it holds every write of `origin`.
+    pub(super) fn head(&self, origin: OriginId) -> u64 {
+        self.heads.get(&origin).copied().unwrap_or(0)
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    by_origin: BTreeMap<OriginId, Peer>,
+    n_reachable: usize,
+}
+
+impl Peers {
+    /// Takes over the table of members; the peers that are gone.
+    pub(super) fn update(&mut self, infos: Vec<PeerInfo>) -> Vec<Peer> {
+        let mut old = std::mem::take(&mut self.by_origin);
+        for info in infos {
+            let peer = match old.remove(&info.origin) {
+                Some(peer) => Peer { info, ..peer },
+                None => Peer::new(info),
+            };
+            self.by_origin.insert(peer.info.origin, peer);
+        }
+        self.n_reachable = self.by_origin.values().filter(|peer| peer.info.reachable).count();
+        old.into_values().collect()
+    }
+
+    pub(super) fn get(&self, origin: OriginId) -> Option<&Peer> {
+        self.by_origin.get(&origin)
+    }
+
+    pub(super) fn get_mut(&mut self, origin: OriginId) -> Option<&mut Peer> {
+        self.by_origin.get_mut(&origin)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.by_origin.values()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
+        self.by_origin.values_mut()
+    }
+
+    pub(super) fn n_reachable(&self) -> usize {
+        self.n_reachable
+    }
+
+    /// The reachable ones.
+    pub(super) fn reachable(&self) -> impl Iterator<Item = &Peer> {
+        self.by_origin.values().filter(|peer| peer.info.reachable)
+    }
+
+    /// Up to `n` different reachable peers, drawn evenly.
+    pub(super) fn draw(&self, n: usize, rng: &mut Rng) -> Vec<OriginId> {
+        let mut origins: Vec<OriginId> = self.reachable().map(|peer| peer.info.origin).collect();
+        let n = n.min(origins.len());
+        for at in 0..n {
+            let other = at + rng.below(origins.len() - at);
+            origins.swap(at, other);
+        }
+        origins.truncate(n);
+        origins
+    }
+}

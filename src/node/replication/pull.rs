@@ -1,0 +1,251 @@
+//! Bulk copies: "send me all I lack", for joiners and for those who have been away.
+//!
+//! ```text
+//! asker  --Pull{heads, folded}-->  server
+//!        <--Supply records ...--           shard by shard, as fast as the window lets them
+//!        <--PullEnd{heads, ..}--           only now are the heads claimed
+//! ```
+//!
+//! The server remembers what it held when it began; all of that which the asker lacked has been
+//! sent before the end. The scan goes one shard at a time, so that probes never wait for it.
+
+use super::Replication;
+use super::known::Asker;
+use super::links::Links;
+use super::message::{Busy, FoldedList, Heads, KvMessage, Pull, PullEnd, Supply};
+use crate::kv::{HlcTime, OriginId, Record};
+use crate::limits::{LINK_CHUNK_LEN, PULLS_SERVED_MAX, STORE_SHARDS};
+use crate::node::io::ConnId;
+use crate::time::{Instant, Now};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// A pull without a frame for this long is given up, and tried elsewhere.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// What a busy server asks for.
+const BUSY_RETRY_MS: u32 = 200;
+
+/// The pull we have asked for.
+#[derive(Debug)]
+struct Asked {
+    from: OriginId,
+    conn: Option<ConnId>,
+    last_heard: Instant,
+    n_records: u64,
+}
+
+/// A pull we serve.
+#[derive(Debug)]
+struct Served {
+    conn: ConnId,
+    asker: Asker,
+    fresh: bool,
+    heads: Heads,
+    folded: FoldedList,
+    next_shard: usize,
+    waiting: VecDeque<Record>,
+}
+
+/// All pulls.
+#[derive(Debug, Default)]
+pub(super) struct Pulls {
+    asked: Option<Asked>,
+    not_before: Instant,
+    served: Vec<Served>,
+    pub(super) started_total: u64,
+    pub(super) completed_total: u64,
+    pub(super) served_total: u64,
+    pub(super) refused_total: u64,
+    pub(super) records_in_total: u64,
+}
+
+impl Pulls {
+    pub(super) fn is_active(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    pub(super) fn n_served(&self) -> usize {
+        self.served.len()
+    }
+
+    /// Serving goes on at once where there is room; where there is none, `Sent` wakes us.
+    pub(super) fn deadline(&self, links: &Links) -> Instant {
+        let work = self.served.iter().any(|served| links.has_room(served.conn, LINK_CHUNK_LEN));
+        if work {
+            return Instant::ZERO;
+        }
+        self.asked.as_ref().map_or(Instant::NEVER, |asked| asked.last_heard + SILENCE_MAX)
+    }
+
+    /// A peer is gone.
+    pub(super) fn lost(&mut self, origin: OriginId) {
+        if self.asked.as_ref().is_some_and(|asked| asked.from == origin) {
+            self.asked = None;
+        }
+    }
+
+    /// A connection is gone.
+    pub(super) fn conn_lost(&mut self, now: Instant, conn: ConnId) {
+        self.served.retain(|served| served.conn != conn);
+        if self.asked.as_ref().is_some_and(|asked| asked.conn == Some(conn)) {
+            self.asked = None;
+            self.not_before = now + Duration::from_millis(50);
+        }
+    }
+}
+
+impl Replication {
+    /// Asks `peer` for all we lack; nothing when a pull is under way.
+    pub(super) fn start_pull(&mut self, now: Now, peer: OriginId) {
+        if self.pulls.asked.is_some() || now.instant < self.pulls.not_before {
+            return;
+        }
+        let pull = Pull {
+            from: self.me.0,
+            heads: self.known.heads(self.store.last_seq()),
+            folded: self.known.folded_list(),
+            fresh: self.store.stats().n_live == 0,
+        };
+        if !self.link_send(now, peer, KvMessage::Pull(pull).encode()) {
+            return;
+        }
+        let conn = self.peers.get(peer).and_then(|peer| peer.link);
+        self.pulls.started_total += 1;
+        self.pulls.asked = Some(Asked { from: peer, conn, last_heard: now.instant, n_records: 0 });
+    }
+
+    /// Records of a pull or of a comparison.
+    pub(super) fn supplied(&mut self, now: Now, conn: ConnId, supply: &Supply, records: &[Record]) {
+        if let Some(asked) = self.pulls.asked.as_mut().filter(|asked| asked.conn == Some(conn)) {
+            asked.last_heard = now.instant;
+            asked.n_records += records.len() as u64;
+            self.pulls.records_in_total += records.len() as u64;
+        }
+        let _ = self.apply(now, records, supply.observe);
+    }
+
+    pub(super) fn pull_ended(&mut self, now: Now, conn: ConnId, end: &PullEnd) {
+        let Some(asked) = self.pulls.asked.take_if(|asked| asked.conn == Some(conn)) else {
+            return;
+        };
+        self.pulls.completed_total += 1;
+        for &(of, through) in &end.heads {
+            if OriginId(of) != self.me {
+                self.known.claim(OriginId(of), through);
+            }
+        }
+        for &(of, last, _) in &end.folded {
+            let of = OriginId(of);
+            if of != self.me {
+                self.known.claim(of, last);
+                if self.peers.get(of).is_none() {
+                    self.known.fold(of);
+                }
+            }
+        }
+        if let Some(peer) = self.peers.get_mut(asked.from) {
+            peer.holds(&end.heads);
+        }
+        if end.reset {
+            self.hide(now);
+            self.start_buckets(now, asked.from, true);
+        }
+        self.known.forget_through(HlcTime(end.forgotten));
+        self.copied(asked.n_records);
+        // What we hold that the server lacks, it learns from this.
+        self.digests.soon(now.instant);
+    }
+
+    pub(super) fn pull_refused(&mut self, now: Now, conn: ConnId, busy: &Busy) {
+        if self.pulls.asked.take_if(|asked| asked.conn == Some(conn)).is_some() {
+            let wait = Duration::from_millis(u64::from(busy.retry_ms.min(5000)));
+            self.pulls.not_before = now.instant + wait;
+        }
+    }
+
+    /// Gives up a pull that has fallen silent.
+    pub(super) fn pull_due(&mut self, now: Now) {
+        let silent = |asked: &mut Asked| now.instant.since(asked.last_heard) >= SILENCE_MAX;
+        if let Some(asked) = self.pulls.asked.take_if(silent)
+            && let Some(conn) = asked.conn
+        {
+            self.links.close(conn);
+            if let Some(peer) = self.peers.get_mut(asked.from) {
+                peer.link = None;
+            }
+        }
+    }
+
+    pub(super) fn pull_asked(&mut self, now: Now, conn: ConnId, pull: &Pull) {
+        self.links.seen(conn, Some(OriginId(pull.from)));
+        self.pulls.served.retain(|served| served.conn != conn);
+        if self.pulls.served.len() >= PULLS_SERVED_MAX {
+            self.pulls.refused_total += 1;
+            let busy = Busy { retry_ms: BUSY_RETRY_MS };
+            self.links.send(conn, KvMessage::Busy(busy).encode());
+            return;
+        }
+        if let Some(peer) = self.peers.get_mut(OriginId(pull.from)) {
+            peer.heard(now.instant);
+            peer.holds(&pull.heads);
+        }
+        self.pulls.served_total += 1;
+        self.pulls.served.push(Served {
+            conn,
+            asker: Asker::new(&pull.heads, &pull.folded),
+            fresh: pull.fresh,
+            heads: self.known.heads(self.store.last_seq()),
+            folded: self.known.folded_list(),
+            next_shard: 0,
+            waiting: VecDeque::new(),
+        });
+        self.serve();
+    }
+
+    /// One step of each pull served: at most one shard scanned and one chunk sent.
+    pub(super) fn serve(&mut self) {
+        let mut served = std::mem::take(&mut self.pulls.served);
+        served.retain_mut(|served| {
+            if self.links.has_room(served.conn, LINK_CHUNK_LEN) {
+                self.serve_step(served)
+            } else {
+                self.links.is_open(served.conn)
+            }
+        });
+        self.pulls.served = served;
+    }
+
+    /// False when the pull has been served to its end.
+    fn serve_step(&mut self, served: &mut Served) -> bool {
+        if served.waiting.is_empty() && served.next_shard < STORE_SHARDS {
+            self.store.scan_shard(served.next_shard, |record| {
+                if !served.asker.covers(record.dot()) {
+                    served.waiting.push_back(record.clone());
+                }
+            });
+            served.next_shard += 1;
+        }
+        let (mut records, mut len) = (Vec::new(), 0);
+        while len < LINK_CHUNK_LEN
+            && let Some(record) = served.waiting.pop_front()
+        {
+            len += record.as_bytes().len();
+            records.push(record);
+        }
+        if !records.is_empty() {
+            let supply = Supply { from: self.me.0, observe: false };
+            self.links.send(served.conn, KvMessage::Supply(supply, records).encode());
+        }
+        if !served.waiting.is_empty() || served.next_shard < STORE_SHARDS {
+            return true;
+        }
+        let end = PullEnd {
+            heads: std::mem::take(&mut served.heads),
+            folded: std::mem::take(&mut served.folded),
+            forgotten: self.known.forgotten_time().0,
+            reset: !served.fresh && self.known.is_behind(&served.asker),
+        };
+        self.links.send(served.conn, KvMessage::PullEnd(end).encode());
+        false
+    }
+}

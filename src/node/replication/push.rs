@@ -1,0 +1,320 @@
+//! Our own writes, out to the others: at once when idle, coalesced under load, again until
+//! acknowledged.
+//!
+//! With few peers every write goes straight to each of them and each acknowledges; what stays
+//! unacknowledged is sent again, sooner or later by its round trip, and for a peer far behind only
+//! a beacon goes out, from which it pulls. With many peers writes become rumors.
+
+use super::Replication;
+use super::batch::{Envelope, Settled, logged, pack, settle, single};
+use super::message::{Ack, KvMessage, Push, Ranges, Want};
+use super::peers::Peers;
+use crate::kv::{OriginId, OwnLog};
+use crate::limits::{LINK_CHUNK_LEN, WANTED_WRITES_MAX};
+use crate::time::{Instant, Now};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Least time between two flushes: under load datagrams fill, when idle nothing waits.
+const COALESCE: Duration = Duration::from_millis(1);
+/// How long a receiver waits for more before it acknowledges.
+const ACK_DELAY: Duration = Duration::from_millis(4);
+/// Writes taken from the log at once.
+const FLUSH_WRITES: usize = 4096;
+/// Datagrams of one flush; more bytes than these carry go over links.
+const FLUSH_DATAGRAMS: usize = 24;
+/// Datagrams of one retransmission.
+const RESEND_DATAGRAMS: usize = 8;
+/// Unacknowledged writes beyond which a peer is told to pull instead.
+const RESEND_WRITES: u64 = 512;
+
+/// What has gone out and what is owed.
+#[derive(Debug, Default)]
+pub(super) struct Pusher {
+    /// Our writes sent for the first time.
+    pub(super) pushed: u64,
+    /// Earliest next flush.
+    next_flush: Instant,
+    /// When to flush what waits.
+    flush_at: Option<Instant>,
+    /// Acknowledgements owed, and when.
+    acks: BTreeMap<OriginId, Instant>,
+}
+
+impl Pusher {
+    pub(super) fn deadline(&self, peers: &Peers) -> Instant {
+        let resend = peers.reachable().filter_map(|peer| peer.resend_at).min();
+        let ack = self.acks.values().min().copied();
+        [self.flush_at, resend, ack].into_iter().flatten().min().unwrap_or(Instant::NEVER)
+    }
+}
+
+impl Replication {
+    /// The store holds new writes of ours.
+    pub fn written(&mut self, now: Now) {
+        if now.instant >= self.pusher.next_flush || self.holders.is_waiting() {
+            self.flush(now, self.holders.is_waiting());
+        } else {
+            self.pusher.flush_at = Some(self.pusher.next_flush);
+        }
+    }
+
+    pub(super) fn flush_due(&mut self, now: Now) {
+        if self.pusher.flush_at.is_some_and(|at| at <= now.instant) {
+            self.flush(now, false);
+        }
+    }
+
+    /// Sends every write not sent yet.
+    pub(super) fn flush(&mut self, now: Now, urgent: bool) {
+        self.pusher.flush_at = None;
+        if self.peers.n_reachable() == 0 {
+            self.pusher.pushed = self.store.last_seq();
+            return;
+        }
+        let mut flushed = false;
+        loop {
+            let writes = match self.store.own_log(self.pusher.pushed, FLUSH_WRITES) {
+                OwnLog::Keys(writes) if writes.is_empty() => break,
+                OwnLog::Keys(writes) => writes,
+                OwnLog::Forgotten { first } => {
+                    // Overtaken by the log's bound: peers see the gap and pull.
+                    self.pusher.pushed = first.saturating_sub(1).max(self.pusher.pushed + 1);
+                    continue;
+                }
+            };
+            self.pusher.pushed = writes.last().map_or(self.pusher.pushed, |(seq, _)| *seq);
+            let settled = settle(&self.store, writes);
+            self.first_send(now, settled, urgent);
+            flushed = true;
+        }
+        if flushed {
+            self.pusher.next_flush = now.instant + COALESCE;
+        }
+    }
+
+    fn first_send(&mut self, now: Now, settled: Vec<Settled>, urgent: bool) {
+        let envelope = Envelope { of: self.me, from: self.me, urgent };
+        if !self.is_direct() {
+            self.spread(now, envelope, settled);
+            return;
+        }
+        let len: usize = settled.iter().map(|item| item.record.as_bytes().len()).sum();
+        let targets: Vec<OriginId> = self
+            .peers
+            .reachable()
+            .filter(|peer| !peer.is_stalled())
+            .map(|peer| peer.info.origin)
+            .collect();
+        if len > FLUSH_DATAGRAMS * self.room {
+            for payload in chunks(envelope, settled) {
+                self.push_by_link(now, &targets, &payload);
+            }
+        } else {
+            let batches = pack(envelope, settled, self.room);
+            let to: Vec<_> = targets
+                .iter()
+                .filter_map(|origin| self.peers.get(*origin).map(|peer| peer.info.addr))
+                .collect();
+            for payload in batches.payloads {
+                self.send_datagram(to.clone(), vec![payload]);
+            }
+            for item in batches.large {
+                let payload = single(envelope, vec![item]);
+                self.push_by_link(now, &targets, &payload);
+            }
+        }
+        let pushed = self.pusher.pushed;
+        for origin in targets {
+            if let Some(peer) = self.peers.get_mut(origin) {
+                peer.sent_through(now.instant, pushed);
+            }
+        }
+    }
+
+    /// A peer whose window is full goes without; it will see the gap.
+    fn push_by_link(&mut self, now: Now, targets: &[OriginId], payload: &Bytes) {
+        let pushed = self.pusher.pushed;
+        for origin in targets {
+            if self.link_send(now, *origin, payload.clone()) {
+                if let Some(peer) = self.peers.get_mut(*origin) {
+                    peer.link_sent = pushed;
+                }
+            } else {
+                self.counters.window_full_total += 1;
+            }
+        }
+    }
+
+    /// Sends again what peers have not acknowledged in time.
+    pub(super) fn resend_due(&mut self, now: Now) {
+        if !self.is_direct() {
+            return;
+        }
+        let due: Vec<OriginId> = self
+            .peers
+            .reachable()
+            .filter(|peer| peer.resend_at.is_some_and(|at| at <= now.instant))
+            .map(|peer| peer.info.origin)
+            .collect();
+        for origin in due {
+            self.resend(now, origin);
+        }
+    }
+
+    fn resend(&mut self, now: Now, origin: OriginId) {
+        let Some(peer) = self.peers.get_mut(origin) else { return };
+        let (acked, sent) = (peer.acked, peer.sent);
+        if acked >= sent {
+            peer.resend_at = None;
+            return;
+        }
+        peer.tries += 1;
+        peer.resend_at = Some(now.instant + peer.rto());
+        let link_busy = peer.link.is_some_and(|conn| self.links.in_flight_len(conn) > 0);
+        if link_busy && peer.link_sent > acked {
+            return;
+        }
+        self.counters.resends_total += 1;
+        if peer.is_stalled() || sent - acked > RESEND_WRITES {
+            self.beacon(origin);
+            return;
+        }
+        let OwnLog::Keys(writes) = self.store.own_log(acked, (sent - acked) as usize) else {
+            self.beacon(origin);
+            return;
+        };
+        let settled = settle(&self.store, writes);
+        let envelope = Envelope { of: self.me, from: self.me, urgent: self.holders.is_waiting() };
+        self.send_settled(now, origin, envelope, settled, RESEND_DATAGRAMS);
+    }
+
+    /// Sends records to one peer: datagrams up to a number, the rest over the link.
+    fn send_settled(
+        &mut self,
+        now: Now,
+        origin: OriginId,
+        envelope: Envelope,
+        settled: Vec<Settled>,
+        datagrams_max: usize,
+    ) {
+        let Some(addr) = self.peers.get(origin).map(|peer| peer.info.addr) else { return };
+        let batches = pack(envelope, settled, self.room);
+        for (index, payload) in batches.payloads.into_iter().enumerate() {
+            if index < datagrams_max {
+                self.send_datagram(vec![addr], vec![payload]);
+            } else {
+                self.link_send(now, origin, payload);
+            }
+        }
+        for item in batches.large {
+            self.link_send(now, origin, single(envelope, vec![item]));
+        }
+    }
+
+    /// A peer holds more of our writes.
+    pub(super) fn acked(&mut self, now: Now, ack: &Ack) {
+        if OriginId(ack.of) != self.me {
+            return;
+        }
+        self.acknowledged(now, OriginId(ack.from), ack.through);
+    }
+
+    pub(super) fn acknowledged(&mut self, now: Now, from: OriginId, through: u64) {
+        let through = through.min(self.store.last_seq());
+        if let Some(peer) = self.peers.get_mut(from) {
+            peer.heard(now.instant);
+            if peer.acknowledge(now.instant, through) {
+                self.holders_changed(now);
+            }
+        }
+    }
+
+    /// A push of `from`'s own writes arrived: an acknowledgement is owed.
+    pub(super) fn owe_ack(&mut self, now: Now, push: &Push) {
+        if push.of != push.from || !(push.urgent || self.is_direct()) {
+            return;
+        }
+        let due = if push.urgent { now.instant } else { now.instant + ACK_DELAY };
+        let from = OriginId(push.from);
+        if self.peers.get(from).is_some() {
+            let owed = self.pusher.acks.entry(from).or_insert(due);
+            *owed = due.min(*owed);
+        }
+    }
+
+    pub(super) fn send_acks(&mut self, now: Now) {
+        while let Some((&of, _)) = self.pusher.acks.iter().find(|(_, due)| **due <= now.instant) {
+            self.pusher.acks.remove(&of);
+            let through = self.known.contiguous(of);
+            let ack = Ack { from: self.me.0, of: of.0, through };
+            self.send(now, of, &KvMessage::Ack(ack));
+        }
+    }
+
+    /// Somebody lacks writes that we said to hold.
+    pub(super) fn wanted(&mut self, now: Now, want: &Want) {
+        let (asker, of) = (OriginId(want.from), OriginId(want.of));
+        let Some(peer) = self.peers.get(asker) else { return };
+        let link_busy = peer.link.is_some_and(|conn| self.links.in_flight_len(conn) > 0);
+        let link_sent = peer.link_sent;
+        // What is under way on the link arrives without being sent twice.
+        let ranges: Ranges = want
+            .ranges
+            .iter()
+            .filter(|(start, _)| !(link_busy && of == self.me && *start <= link_sent))
+            .copied()
+            .collect();
+        let (writes, complete) = logged(&self.store, of, &ranges, WANTED_WRITES_MAX);
+        self.counters.wants_in_total += 1;
+        if writes.is_empty() {
+            if !complete {
+                self.beacon(asker);
+            }
+            return;
+        }
+        let settled = settle(&self.store, writes);
+        let envelope = Envelope { of, from: self.me, urgent: false };
+        self.send_settled(now, asker, envelope, settled, FLUSH_DATAGRAMS);
+    }
+
+    /// Flushes without waiting and asks for prompt acknowledgements.
+    pub fn drain(&mut self, now: Now) {
+        self.flush(now, true);
+        let last = self.store.last_seq();
+        let behind: Vec<OriginId> = self
+            .peers
+            .reachable()
+            .filter(|peer| peer.acked < last)
+            .map(|peer| peer.info.origin)
+            .collect();
+        for origin in behind {
+            self.beacon(origin);
+        }
+    }
+
+    /// Whether every peer that answers holds all our writes.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        let last = self.store.last_seq();
+        self.peers.reachable().all(|peer| peer.acked >= last || peer.is_stalled())
+    }
+}
+
+/// Pushes of about [`LINK_CHUNK_LEN`] bytes each, for links.
+fn chunks(envelope: Envelope, settled: Vec<Settled>) -> Vec<Bytes> {
+    let (mut payloads, mut open, mut open_len) = (Vec::new(), Vec::new(), 0);
+    for item in settled {
+        open_len += item.record.as_bytes().len();
+        open.push(item);
+        if open_len >= LINK_CHUNK_LEN {
+            payloads.push(single(envelope, std::mem::take(&mut open)));
+            open_len = 0;
+        }
+    }
+    if !open.is_empty() {
+        payloads.push(single(envelope, open));
+    }
+    payloads
+}

@@ -1,0 +1,208 @@
+//! What replication counts, as metrics.
+
+use super::Replication;
+use crate::node::command::Sample;
+use crate::node::stats::sample;
+use crate::time::Instant;
+
+/// Counters that belong to no part alone.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) datagram_len_in: u64,
+    pub(super) datagram_len_out: u64,
+    pub(super) datagrams_out: u64,
+    pub(super) link_len_in: u64,
+    pub(super) unreadable_total: u64,
+    pub(super) newer_total: u64,
+    pub(super) stale_total: u64,
+    pub(super) duplicate_total: u64,
+    pub(super) resurrections_refused_total: u64,
+    pub(super) settles_refused_total: u64,
+    pub(super) resends_total: u64,
+    pub(super) wants_in_total: u64,
+    pub(super) window_full_total: u64,
+    pub(super) resets_total: u64,
+    pub(super) compared_total: u64,
+    pub(super) next_clock_note: Instant,
+}
+
+impl Replication {
+    /// Everything counted here.
+    #[must_use]
+    pub fn samples(&self) -> Vec<Sample> {
+        let mut samples = self.flow_samples();
+        samples.extend(self.repair_samples());
+        samples.extend(self.safety_samples());
+        samples.extend(self.peer_samples());
+        samples
+    }
+
+    fn flow_samples(&self) -> Vec<Sample> {
+        let c = &self.counters;
+        let by_path = |direction: &'static str, datagram: u64, link: u64| {
+            [("datagram", datagram), ("link", link)].map(|(path, value)| Sample {
+                name: "replication_bytes_total",
+                help: "Bytes of replication messages, by path and direction.",
+                labels: vec![("direction", direction.into()), ("path", path.into())],
+                value: value as f64,
+            })
+        };
+        let mut samples = Vec::from(by_path("in", c.datagram_len_in, c.link_len_in));
+        samples.extend(by_path("out", c.datagram_len_out, self.links.sent_len_total));
+        for (result, value) in
+            [("newer", c.newer_total), ("stale", c.stale_total), ("duplicate", c.duplicate_total)]
+        {
+            samples.push(Sample {
+                name: "replication_records_total",
+                help: "Records received from peers, by what the merge made of them.",
+                labels: vec![("result", result.into())],
+                value: value as f64,
+            });
+        }
+        samples.extend([
+            sample("replication_datagrams_total", "Replication datagrams sent.", c.datagrams_out),
+            sample(
+                "replication_unreadable_total",
+                "Replication messages dropped as unreadable.",
+                c.unreadable_total,
+            ),
+            sample(
+                "replication_resends_total",
+                "Retransmissions of unacknowledged writes.",
+                c.resends_total,
+            ),
+            sample(
+                "replication_window_full_total",
+                "Pushes a full link window kept back; repaired later.",
+                c.window_full_total,
+            ),
+            sample("replication_links", "Replication links open.", self.links.len() as u64),
+            sample(
+                "replication_links_dialled_total",
+                "Replication links dialled.",
+                self.links.dialled_total,
+            ),
+            sample(
+                "replication_links_overrun_total",
+                "Links closed because their other end asked and never read.",
+                self.links.overrun_total,
+            ),
+            sample(
+                "replication_link_queue_bytes",
+                "Bytes handed to links and not yet written.",
+                self.links.total_in_flight_len() as u64,
+            ),
+            sample("rumors_waiting", "Rumors still being spread.", self.rumors.n_waiting() as u64),
+            sample(
+                "rumors_dropped_total",
+                "Rumors dropped because the queue was full; repaired later.",
+                self.rumors.dropped_total,
+            ),
+            sample("rumor_sends_total", "Transmissions of rumors.", self.rumors.sends_total),
+        ]);
+        samples
+    }
+
+    fn repair_samples(&self) -> Vec<Sample> {
+        let c = &self.counters;
+        vec![
+            sample(
+                "gaps_open",
+                "Origins of which writes are known to be missing.",
+                self.gaps.len() as u64,
+            ),
+            sample("wants_sent_total", "Requests for missing writes sent.", self.gaps.wants_total),
+            sample(
+                "wants_received_total",
+                "Requests for missing writes received.",
+                c.wants_in_total,
+            ),
+            sample("digests_sent_total", "Digests sent.", self.digests.sent_total),
+            sample("pulls_started_total", "Bulk copies asked for.", self.pulls.started_total),
+            sample("pulls_completed_total", "Bulk copies completed.", self.pulls.completed_total),
+            sample("pulls_served_total", "Bulk copies served.", self.pulls.served_total),
+            sample("pulls_serving", "Bulk copies being served.", self.pulls.n_served() as u64),
+            sample(
+                "pulls_refused_total",
+                "Bulk copies refused because too many were being served.",
+                self.pulls.refused_total,
+            ),
+            sample(
+                "pull_records_total",
+                "Records received in bulk copies.",
+                self.pulls.records_in_total,
+            ),
+        ]
+    }
+
+    fn safety_samples(&self) -> Vec<Sample> {
+        let c = &self.counters;
+        vec![
+            sample(
+                "comparisons_total",
+                "Bucket comparisons begun.",
+                self.buckets.comparisons_total,
+            ),
+            sample(
+                "comparisons_served_total",
+                "Rounds of bucket comparisons served.",
+                c.compared_total,
+            ),
+            sample(
+                "divergent_buckets_total",
+                "Buckets the safety net found to differ; should stay 0.",
+                self.buckets.leaves_repaired_total,
+            ),
+            sample(
+                "copies_dropped_total",
+                "Copies from before a forgotten delete, dropped.",
+                self.buckets.dropped_total,
+            ),
+            sample(
+                "resurrections_refused_total",
+                "Copies from before a forgotten delete, refused.",
+                c.resurrections_refused_total,
+            ),
+            sample(
+                "resets_total",
+                "Times this node had slept past forgotten deletes.",
+                c.resets_total,
+            ),
+            sample(
+                "tombstones_forgotten_total",
+                "Tombstones forgotten.",
+                self.sweep.forgotten_total,
+            ),
+            sample("origins", "Origins in the version vector.", self.known.n_origins() as u64),
+            sample("origins_folded", "Origins folded away.", self.known.n_folded() as u64),
+            sample(
+                "origins_folded_total",
+                "Origins this node folded itself.",
+                self.sweep.folded_total,
+            ),
+            sample(
+                "vector_refused_total",
+                "Writes held but not noted for want of room.",
+                self.known.refused_total(),
+            ),
+            sample(
+                "settles_refused_total",
+                "Pushes that settled more than one may.",
+                c.settles_refused_total,
+            ),
+        ]
+    }
+
+    fn peer_samples(&self) -> Vec<Sample> {
+        let last = self.store.last_seq();
+        self.peers
+            .reachable()
+            .map(|peer| Sample {
+                name: "peer_lag_writes",
+                help: "Writes of this node that a peer has not acknowledged.",
+                labels: vec![("peer", peer.info.name.to_string())],
+                value: last.saturating_sub(peer.acked) as f64,
+            })
+            .collect()
+    }
+}

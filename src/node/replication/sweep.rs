@@ -1,0 +1,108 @@
+//! Letting go: tombstones that everybody holds and whose grace is over, and origins that everybody
+//! holds whole and that are gone.
+
+use super::Replication;
+use crate::kv::OriginId;
+use crate::limits::STORE_SHARDS;
+use crate::time::{Instant, Now};
+use std::time::Duration;
+
+/// Time between two steps.
+const STEP: Duration = Duration::from_secs(1);
+/// Shards swept in one step: all of them in sixteen.
+const STEP_SHARDS: usize = 16;
+/// Origins looked at in one step.
+const STEP_ORIGINS: usize = 64;
+
+/// Where the sweep is.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    next: Instant,
+    shard: usize,
+    after_origin: OriginId,
+    pub(super) forgotten_total: u64,
+    pub(super) folded_total: u64,
+}
+
+impl Sweep {
+    pub(super) fn new(now: Instant) -> Sweep {
+        Sweep {
+            next: now + STEP,
+            shard: 0,
+            after_origin: OriginId(0),
+            forgotten_total: 0,
+            folded_total: 0,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.next
+    }
+}
+
+impl Replication {
+    pub(super) fn sweep_due(&mut self, now: Now) {
+        if self.sweep.next > now.instant {
+            return;
+        }
+        self.sweep.next = now.instant + STEP;
+        for _ in 0..STEP_SHARDS {
+            self.forget_tombstones(now, self.sweep.shard);
+            self.sweep.shard = (self.sweep.shard + 1) % STORE_SHARDS;
+        }
+        self.fold_origins();
+    }
+
+    /// A tombstone goes when its grace is over and every known member holds it, dead ones too.
+    fn forget_tombstones(&mut self, now: Now, shard: usize) {
+        let grace_ms = u64::try_from(self.config.tombstone_grace.as_millis()).unwrap_or(u64::MAX);
+        let (peers, known, me) = (&self.peers, &mut self.known, self.me);
+        let forgotten = self.store.forget_tombstones(shard, |tombstone| {
+            let (dot, time) = (tombstone.dot(), tombstone.stamp().time);
+            if time.millis().saturating_add(grace_ms) > now.wall.0 {
+                return false;
+            }
+            let held_here = dot.origin == me || known.covers(dot);
+            let folded = known.is_folded(dot.origin);
+            let held = held_here
+                && peers.iter().all(|peer| {
+                    (dot.origin == me && peer.acked >= dot.seq)
+                        || peer.head(dot.origin) >= dot.seq
+                        || (folded && peer.info.reachable)
+                });
+            if held {
+                known.forget(tombstone);
+            }
+            held
+        });
+        self.sweep.forgotten_total += forgotten as u64;
+    }
+
+    /// An origin folds when it is no member any more and every reachable peer holds all of it.
+    fn fold_origins(&mut self) {
+        if self.peers.n_reachable() == 0 {
+            return;
+        }
+        let after = self.sweep.after_origin;
+        let mut origins: Vec<OriginId> =
+            self.known.origins().into_iter().filter(|origin| *origin > after).collect();
+        origins.truncate(STEP_ORIGINS);
+        self.sweep.after_origin =
+            if origins.len() < STEP_ORIGINS { OriginId(0) } else { origins[STEP_ORIGINS - 1] };
+        for origin in origins {
+            let last = self.known.contiguous(origin);
+            let foldable = origin != self.me
+                && self.peers.get(origin).is_none()
+                && last == self.known.highest(origin)
+                && self.peers.reachable().all(|peer| peer.head(origin) == last);
+            if foldable {
+                self.known.fold(origin);
+                self.sweep.folded_total += 1;
+            }
+        }
+        let known = &self.known;
+        for peer in self.peers.iter_mut() {
+            peer.heads.retain(|origin, _| !known.is_folded(*origin));
+        }
+    }
+}

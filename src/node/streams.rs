@@ -1,0 +1,123 @@
+//! memberlist's exchanges on connections: one frame, and at most one back.
+
+use super::Node;
+use super::io::{ConnId, Output};
+use super::meta;
+use super::replication::message::is_ours;
+use crate::swim::io::{ExchangeId, Output as SwimOutput};
+use crate::time::Now;
+use crate::wire::message::PushPull;
+use crate::wire::stream::Frame;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// Exchanges we have dialled for.
+#[derive(Debug, Default)]
+pub(super) struct Exchanges {
+    dialled: BTreeMap<ConnId, ExchangeId>,
+    pub(super) push_pulls_in_total: u64,
+    pub(super) push_pulls_out_total: u64,
+}
+
+impl Node {
+    /// Dials for an exchange that membership asks for.
+    pub(super) fn start_exchange(&mut self, output: SwimOutput) {
+        let conn = self.replication.next_conn();
+        let (id, peer, deadline, frame) = match output {
+            SwimOutput::PushPull { id, peer, member, join, states, deadline } => {
+                // Only our own kind understands our user state; Serf would log an error.
+                let ours = member
+                    .and_then(|name| self.swim.member(&name))
+                    .is_some_and(|member| meta::origin(&member.meta).is_some());
+                let user_state = if ours { self.replication.user_state() } else { Bytes::new() };
+                self.exchanges.push_pulls_out_total += 1;
+                (id, peer, deadline, Frame::PushPull(PushPull { join, nodes: states, user_state }))
+            }
+            SwimOutput::StreamPing { id, peer, ping, deadline } => {
+                (id, peer, deadline, Frame::Ping(ping))
+            }
+            SwimOutput::Packet(_) | SwimOutput::Event(_) => return,
+        };
+        self.exchanges.dialled.insert(conn, id);
+        self.out.push_back(Output::Dial { conn, peer, frame, deadline, link: false });
+    }
+
+    /// A frame arrived: the answer to an exchange of ours, or a request, or replication.
+    pub(super) fn frame(&mut self, now: Now, conn: ConnId, from: SocketAddr, frame: Frame) {
+        if let Frame::Kv(payload) = frame {
+            self.replication.frame(now, conn, from, &payload);
+            return;
+        }
+        match self.exchanges.dialled.remove(&conn) {
+            Some(id) => self.answered(now, id, from, frame),
+            None => self.requested(now, conn, from, frame),
+        }
+        self.out.push_back(Output::Close { conn });
+    }
+
+    fn answered(&mut self, now: Now, id: ExchangeId, from: SocketAddr, frame: Frame) {
+        match frame {
+            Frame::PushPull(push_pull) => {
+                self.swim.push_pull_done(now.instant, id, push_pull.nodes);
+                self.move_outputs(now);
+                self.user_state(now, from, &push_pull.user_state);
+            }
+            Frame::Ack(ack) => self.swim.stream_ack(now.instant, id, &ack),
+            Frame::Error(text) => {
+                self.swim.exchange_failed(now.instant, id, &format!("the peer says: {text}"));
+            }
+            Frame::User(_) | Frame::Ping(_) | Frame::Kv(_) => {
+                self.swim.exchange_failed(now.instant, id, "the peer answered something else");
+            }
+        }
+    }
+
+    fn requested(&mut self, now: Now, conn: ConnId, from: SocketAddr, frame: Frame) {
+        match frame {
+            Frame::PushPull(push_pull) => self.push_pull_requested(now, conn, from, push_pull),
+            Frame::Ping(ping) => {
+                if let Some(ack) = self.swim.stream_ping(&ping) {
+                    self.out.push_back(Output::Send { conn, frame: Frame::Ack(ack) });
+                }
+            }
+            Frame::User(_) => self.dropped.foreign_user_total += 1,
+            Frame::Ack(_) | Frame::Error(_) | Frame::Kv(_) => {}
+        }
+    }
+
+    /// Our states go out as they were before theirs are merged, whatever the merge says.
+    fn push_pull_requested(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        from: SocketAddr,
+        push_pull: PushPull,
+    ) {
+        self.exchanges.push_pulls_in_total += 1;
+        let PushPull { join, nodes, user_state } = push_pull;
+        let answer_state =
+            if is_ours(&user_state) { self.replication.user_state() } else { Bytes::new() };
+        let states = self.swim.push_pull_request(now.instant, from, nodes, join);
+        let answer = PushPull { join, nodes: states, user_state: answer_state };
+        self.out.push_back(Output::Send { conn, frame: Frame::PushPull(answer) });
+        self.move_outputs(now);
+        self.user_state(now, from, &user_state);
+    }
+
+    fn user_state(&mut self, now: Now, from: SocketAddr, state: &Bytes) {
+        if is_ours(state) {
+            self.replication.merge_user_state(now, from, state);
+        }
+    }
+
+    /// A connection has ended.
+    pub(super) fn closed(&mut self, now: Now, conn: ConnId, error: Option<String>) {
+        if let Some(id) = self.exchanges.dialled.remove(&conn) {
+            let why = error.as_deref().unwrap_or("the peer closed without an answer");
+            self.swim.exchange_failed(now.instant, id, why);
+        } else {
+            self.replication.link_closed(now, conn);
+        }
+    }
+}
