@@ -3,5 +3,7 @@
 mod acceptance;
 mod golden;
 mod hostile;
+mod kv_properties;
+mod kv_threads;
 mod vectors;
 mod wire_properties;
