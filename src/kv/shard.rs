@@ -124,3 +124,26 @@ impl Ord for ByKey {
         self.0.key().cmp(other.0.key())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{HlcTime, OriginId};
+
+    #[test]
+    fn tombstones_are_counted_whatever_replaces_what() {
+        let mut shard = Shard::default();
+        let record = |time, content| {
+            let stamp = Stamp { time: HlcTime(time), origin: OriginId(1) };
+            Record::new(stamp, time, b"k", content)
+        };
+        let steps = [(None, 1), (None, 1), (Some((&b""[..], None)), 0), (None, 1)];
+        for (time, (content, n)) in (1..).zip(steps) {
+            shard.insert(record(time, content));
+            assert_eq!(shard.n_tombstones(), n);
+        }
+        let last = shard.entry(b"k").expect("inserted").stamp();
+        assert!(shard.remove(b"k", last).is_some());
+        assert_eq!((shard.n_tombstones(), shard.root()), (0, 0));
+    }
+}

@@ -7,6 +7,8 @@ mod cli_inspect;
 mod cli_usage;
 mod golden;
 mod hostile;
+mod kv_properties;
+mod kv_threads;
 mod program;
 mod vectors;
 mod wire_properties;
