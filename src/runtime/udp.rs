@@ -1,13 +1,17 @@
 //! The datagram socket: sends from where it listens, so that replies find back.
+//!
+//! The runtime watches it for reading only. Sending never waits, so that nobody needs to be woken
+//! each time the system has passed a datagram on and has room again.
 
 use super::counters::Counters;
 use super::sockets::{canonical, mapped_for};
 use crate::limits::DATAGRAM_RECV_LEN;
 use bytes::Bytes;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::Ordering::Relaxed;
-use tokio::net::UdpSocket;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Errors in a row after which the socket is taken for broken.
 const ERRORS_MAX: u32 = 1000;
@@ -15,10 +19,7 @@ const ERRORS_MAX: u32 = 1000;
 /// The UDP socket of a node.
 #[derive(Debug)]
 pub(super) struct Udp {
-    /// Registered with the runtime, to await and receive.
-    socket: UdpSocket,
-    /// The same socket, to send without asking the runtime whether it is ready.
-    sender: std::net::UdpSocket,
+    socket: AsyncFd<UdpSocket>,
     bound: SocketAddr,
     buffer: Box<[u8]>,
     errors: u32,
@@ -26,17 +27,17 @@ pub(super) struct Udp {
 
 impl Udp {
     /// Takes over a bound socket that does not block. Must be called within the runtime.
-    pub fn new(socket: std::net::UdpSocket) -> io::Result<Udp> {
+    #[expect(deprecated, reason = "the successor is unsafe; a UdpSocket keeps its descriptor")]
+    pub fn new(socket: UdpSocket) -> io::Result<Udp> {
         let bound = socket.local_addr()?;
-        let sender = socket.try_clone()?;
-        let socket = UdpSocket::from_std(socket)?;
+        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
         let buffer = vec![0; DATAGRAM_RECV_LEN].into_boxed_slice();
-        Ok(Udp { socket, sender, bound, buffer, errors: 0 })
+        Ok(Udp { socket, bound, buffer, errors: 0 })
     }
 
     /// Waits until there may be something to receive.
     pub async fn readable(&self) -> io::Result<()> {
-        self.socket.readable().await
+        self.socket.readable().await.map(drop)
     }
 
     /// The next datagram that waits, copied to its own bytes; `None` when there is none.
@@ -48,7 +49,8 @@ impl Udp {
     /// When nothing but errors comes: the socket is broken.
     pub fn receive(&mut self, counters: &Counters) -> io::Result<Option<(SocketAddr, Bytes)>> {
         loop {
-            match self.socket.try_recv_from(&mut self.buffer) {
+            let receive = |socket: &UdpSocket| socket.recv_from(&mut self.buffer);
+            match self.socket.try_io(Interest::READABLE, receive) {
                 Ok((len, from)) => {
                     self.errors = 0;
                     counters.datagrams_received.fetch_add(1, Relaxed);
@@ -72,9 +74,9 @@ impl Udp {
     /// forgotten, as the network may do with it anyway.
     pub fn send(&self, to: SocketAddr, datagram: &[u8], counters: &Counters) {
         let to = mapped_for(self.bound, to);
-        let mut outcome = self.sender.send_to(datagram, to);
+        let mut outcome = self.socket.get_ref().send_to(datagram, to);
         if matches!(&outcome, Err(error) if is_about_an_earlier_one(error)) {
-            outcome = self.sender.send_to(datagram, to);
+            outcome = self.socket.get_ref().send_to(datagram, to);
         }
         match outcome {
             Ok(len) => {
@@ -134,7 +136,7 @@ mod tests {
     #[test]
     fn ipv4_alone_and_through_a_dual_stack_socket() {
         check_there_and_back("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1");
-        if std::net::UdpSocket::bind("[::]:0").is_ok() {
+        if UdpSocket::bind("[::]:0").is_ok() {
             check_there_and_back("[::]:0", "127.0.0.1:0", "127.0.0.1");
             check_there_and_back("127.0.0.1:0", "[::]:0", "127.0.0.1");
             check_there_and_back("[::1]:0", "[::]:0", "::1");

@@ -3,8 +3,9 @@
 use super::Context;
 use crate::limits::STREAM_TOTAL_LEN_MAX;
 use crate::node::io::ConnId;
+use crate::runtime::entropy;
 use crate::time::Instant;
-use crate::wire::stream::{Frame, FrameReader, encode_reply, encode_request};
+use crate::wire::stream::{Frame, FrameReader, encode_reply_pieces, encode_request};
 use bytes::{Buf as _, Bytes};
 use socket2::SockRef;
 use std::io::{self, ErrorKind, IoSlice};
@@ -18,7 +19,7 @@ use tokio::time::timeout_at;
 
 /// Bytes read at once.
 pub(super) const READ_LEN: usize = 128 << 10;
-/// Most frames written at once.
+/// Most pieces written at once.
 const SLICES_MAX: usize = 64;
 
 /// A connection and what it is called.
@@ -105,15 +106,18 @@ impl Line {
 
     /// Writes a first frame as the dialling side.
     pub async fn send_request(&self, frame: &Frame) -> io::Result<()> {
-        let nonce = crate::runtime::entropy::nonce();
-        self.write(vec![encode_request(&self.context.security(), frame, nonce)]).await
+        let request = encode_request(&self.context.security(), frame, entropy::nonce());
+        self.write(vec![request]).await
     }
 
     /// Writes any other frames.
     pub async fn send(&self, frames: &[Frame]) -> io::Result<()> {
         let security = self.context.security();
-        let encode = |frame| encode_reply(&security, frame, crate::runtime::entropy::nonce());
-        self.write(frames.iter().map(encode).collect()).await
+        let mut pieces = Vec::with_capacity(frames.len());
+        for frame in frames {
+            encode_reply_pieces(&security, frame, entropy::nonce(), &mut pieces);
+        }
+        self.write(pieces).await
     }
 
     async fn write(&self, pieces: Vec<Bytes>) -> io::Result<()> {

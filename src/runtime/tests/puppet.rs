@@ -1,7 +1,7 @@
 //! A machine that does what a test says, in a shell that is real.
 
 use crate::discovery;
-use crate::kv::Store;
+use crate::kv::{OriginId, Store, StoreConfig};
 use crate::limits::STREAM_UNFINISHED_LEN_MAX;
 use crate::node::command::{Command, Health, Reply};
 use crate::node::io::{ConnId, Input, Output};
@@ -126,7 +126,7 @@ impl Setup {
 }
 
 fn store() -> Store {
-    Store
+    Store::new(StoreConfig { origin: OriginId(1), store_len_max: 0 })
 }
 
 impl Shell {
