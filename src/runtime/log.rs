@@ -40,6 +40,13 @@ impl Log {
                     tracing::debug!(%peer, ?why, "could not join through");
                 }
             }
+            Event::UdpBlocked(name) => tracing::warn!(
+                member = ?name,
+                "member answers over TCP only: UDP to its port or back seems to be blocked"
+            ),
+            Event::MergeRefused { peer, why } => {
+                tracing::warn!(%peer, ?why, "a peer speaks other protocol versions; not merged");
+            }
             Event::LeaveDone => tracing::info!("the others know that this node leaves"),
         }
     }

@@ -9,8 +9,6 @@
 //! Each impurity has one address: [`clock`] reads the clocks, [`entropy`] asks the system for
 //! random bytes, [`threads`] spawns, [`signal`] listens to signals.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "put together by `start`, which needs the node"))]
-
 mod agent;
 mod bridge;
 pub mod clock;
@@ -21,6 +19,7 @@ mod log;
 mod mailbox;
 pub mod signal;
 mod sockets;
+mod start;
 mod tcp;
 pub mod threads;
 mod throttle;
@@ -28,6 +27,7 @@ mod udp;
 
 pub use agent::Agent;
 pub use sockets::BindError;
+pub use start::{Config, NodeSettings, StartError, start};
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ mod cli_inspect;
 mod cli_usage;
 mod golden;
 mod hostile;
+mod nodes;
 mod program;
 mod vectors;
 mod wire_properties;
