@@ -58,6 +58,29 @@ pub const STREAM_TOTAL_LEN_MAX: usize = 64 << 20;
 /// Inbound streams served at once.
 pub const STREAMS_INBOUND_MAX: usize = 128;
 
+/// Inbound replication links held at once; a stream that turns out to be one makes room for
+/// another stream.
+pub const LINKS_INBOUND_MAX: usize = 512;
+/// Connections dialled and not yet ended.
+pub const STREAMS_OUTBOUND_MAX: usize = 1024;
+/// Decoded inbound frames not yet taken by the node, over all streams.
+pub const STREAM_FRAMES_WAITING_MAX: usize = 8;
+/// Bytes of unfinished inbound frames, over all streams, beyond what each may hold anyway.
+pub const STREAM_UNFINISHED_LEN_MAX: usize = 128 << 20;
+/// Bytes of an unfinished inbound frame that count against no shared bound.
+pub const STREAM_UNFINISHED_LEN_FREE: usize = 64 << 10;
+/// Frames handed over for one connection and not yet written; the node keeps far fewer in flight.
+pub const STREAM_OUTBOX_MAX: usize = 1024;
+
+/// Commands waiting for the engine; more are refused as busy.
+pub const MAILBOX_MAX: usize = 4096;
+/// Reports of connections waiting for the engine; past it connections wait.
+pub const REPORTS_MAX: usize = 256;
+/// Commands without an answer yet; more are refused.
+pub const TICKETS_MAX: usize = 16_384;
+/// Datagrams, reports and commands the engine takes, of each, before it looks at its timers.
+pub const TURN_INPUTS_MAX: usize = 128;
+
 /// Members remembered, dead ones included; more are refused and counted.
 pub const MEMBERS_MAX: usize = 65_536;
 /// Broadcasts waiting; past it the most transmitted is dropped and counted.
@@ -133,6 +156,8 @@ pub const HTTP_HEADERS_MAX: usize = 100;
 const _: () = assert!(VALUE_LEN_HARD_MAX + KEY_LEN_MAX + 4096 < STREAM_FRAME_LEN_MAX);
 const _: () = assert!(STREAM_FRAME_LEN_MAX <= STREAM_INFLATED_LEN_MAX);
 const _: () = assert!(STREAM_INFLATED_LEN_MAX < STREAM_TOTAL_LEN_MAX);
+const _: () = assert!(STREAM_TOTAL_LEN_MAX < STREAM_UNFINISHED_LEN_MAX);
+const _: () = assert!(MAILBOX_MAX <= TICKETS_MAX);
 const _: () = assert!(DATAGRAM_LEN_MAX <= DATAGRAM_RECV_LEN);
 const _: () = assert!(META_LEN_MAX + NODE_NAME_LEN_MAX + 128 < DATAGRAM_LEN_MAX);
 const _: () = assert!(KEY_LEN_MAX <= u16::MAX as usize && CONTENT_TYPE_LEN_MAX <= u8::MAX as usize);

@@ -9,6 +9,7 @@ mod golden;
 mod hostile;
 mod kv_properties;
 mod kv_threads;
+mod nodes;
 mod program;
 mod vectors;
 mod wire_properties;

@@ -8,7 +8,9 @@ use gossipykv::wire::message::{
     PushPull, Suspect,
 };
 use gossipykv::wire::packet::{PART_OVERHEAD, Security, open, overhead, seal};
-use gossipykv::wire::stream::{Frame, FrameReader, Role, encode_reply, encode_request};
+use gossipykv::wire::stream::{
+    Frame, FrameReader, Role, encode_reply, encode_reply_pieces, encode_request,
+};
 use gossipykv::wire::{inspect, lzw};
 use proptest::collection::vec;
 use proptest::option;
@@ -224,6 +226,18 @@ proptest! {
             sent.extend_from_slice(&encode_reply(&security, frame, nonce));
         }
         prop_assert_eq!(read_in_pieces(Role::Acceptor, &security, &sent, &cuts), frames);
+    }
+
+    #[test]
+    fn a_frame_in_pieces_is_the_same_frame(
+        security in security(),
+        payload in bytes(40_000),
+        nonce in any::<[u8; 12]>(),
+    ) {
+        let frame = Frame::Kv(payload);
+        let mut pieces = Vec::new();
+        encode_reply_pieces(&security, &frame, nonce, &mut pieces);
+        prop_assert_eq!(pieces.concat(), encode_reply(&security, &frame, nonce));
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub const KV_PAYLOAD_LEN_MAX: usize = STREAM_FRAME_LEN_MAX - OVERHEAD - 1;
 /// Bytes before an encrypted or a replication frame: its type and a length.
 const FRAME_HEADER_LEN: usize = 5;
 
+/// Shortest payload that is worth a piece of its own.
+const PIECE_LEN_MIN: usize = 16 << 10;
+
 /// What a stream carries, its layers removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
@@ -147,6 +150,23 @@ pub fn encode_reply(security: &Security, frame: &Frame, nonce: [u8; NONCE_LEN]) 
     let mut out = Vec::new();
     encode_frame(security, frame, nonce, &mut out);
     out.into()
+}
+
+/// As [`encode_reply`], in pieces to be written one after the other: a long payload that is sent
+/// as it is becomes a piece of its own instead of being copied.
+pub fn encode_reply_pieces(
+    security: &Security,
+    frame: &Frame,
+    nonce: [u8; NONCE_LEN],
+    pieces: &mut Vec<Bytes>,
+) {
+    match frame {
+        Frame::Kv(payload) if payload.len() >= PIECE_LEN_MIN && !security.encrypts() => {
+            pieces.push(Bytes::copy_from_slice(&frame_header(type_byte::KV, payload.len())));
+            pieces.push(payload.clone());
+        }
+        _ => pieces.push(encode_reply(security, frame, nonce)),
+    }
 }
 
 fn encode_frame(security: &Security, frame: &Frame, nonce: [u8; NONCE_LEN], out: &mut Vec<u8>) {

@@ -1,0 +1,312 @@
+//! The one task that owns the node.
+//!
+//! ```text
+//!        .--> take what waits, of each kind up to a bound:
+//!        |       datagrams, reports of connections, commands, written?, deadline passed?
+//!        |    drain the node's outputs: seal and send, dial, answer, log
+//!        `--- sleep until a datagram, the doorbell, or the node's deadline
+//! ```
+//!
+//! Nothing here waits for anybody: sends are best effort, outboxes are bounded, answers are
+//! called back. So a probe is answered however busy the rest of the process is.
+
+use super::entropy;
+use super::log::Log;
+use super::mailbox::{Letter, Mailbox, Report};
+use super::tcp::Streams;
+use super::udp::Udp;
+use crate::limits::{STREAMS_OUTBOUND_MAX, TICKETS_MAX, TURN_INPUTS_MAX};
+use crate::node::command::{Command, Health, Reply, ReplyTo, Sample};
+use crate::node::io::{ConnId, Input, Output, Ticket};
+use crate::time::{Instant, Now};
+use crate::wire::packet::{Security, seal};
+use crate::wire::stream::Frame;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Sleep;
+
+/// Longest sleep, so that a quiet node still shows that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// The node as the engine knows it; the tests of the shell put a puppet in its place.
+pub(super) trait Machine: Send + 'static {
+    fn handle(&mut self, now: Now, input: Input);
+    fn poll(&mut self, now: Now) -> Output;
+    fn security(&self) -> Arc<Security>;
+    fn health(&self) -> Health;
+    fn alone(&self) -> bool;
+}
+
+/// Owns the node and everything that only its thread touches.
+pub(super) struct Engine<M> {
+    machine: M,
+    mailbox: Mailbox,
+    udp: Udp,
+    streams: Streams,
+    conns: BTreeMap<ConnId, Conn>,
+    n_dialled: usize,
+    tickets: BTreeMap<Ticket, ReplyTo>,
+    next_ticket: u64,
+    /// What the engine itself has to tell the node, at the next turn.
+    backlog: Vec<Input>,
+    deadline: Instant,
+    security: Arc<Security>,
+    /// The same without compression.
+    security_raw: Arc<Security>,
+    to_streams: watch::Sender<Arc<Security>>,
+    log: Log,
+}
+
+/// A connection that has not ended.
+#[derive(Debug)]
+struct Conn {
+    /// Gone when no more is to be sent.
+    outbox: Option<mpsc::Sender<Frame>>,
+    overflowed: bool,
+}
+
+impl<M: Machine> Engine<M> {
+    /// `to_streams` passes the node's keys on to the connections.
+    pub fn new(
+        machine: M,
+        mailbox: Mailbox,
+        udp: Udp,
+        streams: Streams,
+        to_streams: watch::Sender<Arc<Security>>,
+    ) -> Engine<M> {
+        let security = machine.security();
+        Engine {
+            machine,
+            mailbox,
+            udp,
+            streams,
+            conns: BTreeMap::new(),
+            n_dialled: 0,
+            tickets: BTreeMap::new(),
+            next_ticket: 0,
+            backlog: Vec::new(),
+            deadline: Instant::ZERO,
+            security_raw: without_compression(&security),
+            security,
+            to_streams,
+            log: Log::default(),
+        }
+    }
+
+    /// Runs until asked to stop.
+    ///
+    /// # Errors
+    /// When the datagram socket is broken.
+    pub async fn run(mut self) -> Result<(), String> {
+        let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
+        loop {
+            self.turn().map_err(|error| format!("the datagram socket is broken: {error}"))?;
+            if self.mailbox.shared.is_stopping() {
+                return Ok(());
+            }
+            self.wait(sleep.as_mut()).await;
+        }
+    }
+
+    fn turn(&mut self) -> std::io::Result<()> {
+        let now = self.mailbox.shared.clock.now();
+        self.mailbox.shared.set_turned(now.instant);
+        for input in std::mem::take(&mut self.backlog) {
+            self.machine.handle(now, input);
+        }
+        self.take_datagrams(now)?;
+        self.take_reports();
+        self.take_commands();
+        let now = self.mailbox.shared.clock.now();
+        if self.mailbox.shared.take_written() {
+            self.machine.handle(now, Input::Written);
+        }
+        if now.instant >= self.deadline {
+            self.machine.handle(now, Input::Timeout);
+        }
+        self.drain(now);
+        self.mailbox.shared.set_state(self.machine.health(), self.machine.alone());
+        Ok(())
+    }
+
+    /// Sleeps until there is something to do.
+    async fn wait(&mut self, mut sleep: Pin<&mut Sleep>) {
+        let shared = &self.mailbox.shared;
+        let now = shared.clock.instant();
+        let until = self.deadline.min(now + HEARTBEAT);
+        shared.doorbell.arm();
+        if until <= now || !self.backlog.is_empty() || self.mailbox.has_mail() {
+            shared.doorbell.disarm();
+            // Lets the runtime look at the socket, however much mail there is.
+            tokio::task::yield_now().await;
+            return;
+        }
+        sleep.as_mut().reset(shared.clock.timer(until));
+        tokio::select! {
+            biased;
+            () = shared.doorbell.rung() => {}
+            _ = self.udp.readable() => {}
+            () = sleep => {}
+        }
+        shared.doorbell.disarm();
+    }
+
+    fn take_datagrams(&mut self, now: Now) -> std::io::Result<()> {
+        for _ in 0..TURN_INPUTS_MAX {
+            match self.udp.receive(&self.mailbox.shared.counters)? {
+                Some((from, bytes)) => self.machine.handle(now, Input::Datagram { from, bytes }),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn take_reports(&mut self) {
+        for _ in 0..TURN_INPUTS_MAX {
+            let Ok(report) = self.mailbox.reports.try_recv() else { break };
+            let now = self.mailbox.shared.clock.now();
+            match report {
+                Report::Opened { conn, outbox } => {
+                    self.conns.insert(conn, Conn { outbox: Some(outbox), overflowed: false });
+                }
+                Report::Frame { conn, from, frame, room } => {
+                    self.machine.handle(now, Input::Frame { conn, from, frame });
+                    drop(room);
+                }
+                Report::Sent { conn, len } => self.machine.handle(now, Input::Sent { conn, len }),
+                Report::Closed { conn, error } => {
+                    let error = self.forget(conn).or(error);
+                    self.machine.handle(now, Input::Closed { conn, error });
+                }
+            }
+        }
+    }
+
+    /// Takes a connection off the table; why we ended it, when we did.
+    fn forget(&mut self, conn: ConnId) -> Option<String> {
+        if is_dialled(conn) {
+            self.n_dialled -= 1;
+        }
+        let overflowed = self.conns.remove(&conn).is_some_and(|conn| conn.overflowed);
+        overflowed.then(|| "more frames were handed over than may wait".to_owned())
+    }
+
+    fn take_commands(&mut self) {
+        for _ in 0..TURN_INPUTS_MAX {
+            let Ok(Letter { command, reply_to }) = self.mailbox.commands.try_recv() else { break };
+            self.command(command, reply_to);
+        }
+    }
+
+    fn command(&mut self, command: Command, reply_to: ReplyTo) {
+        if self.tickets.len() >= TICKETS_MAX {
+            reply_to(Reply::Refused("too many requests wait for their answer".to_owned()));
+            return;
+        }
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.tickets.insert(ticket, reply_to);
+        let now = self.mailbox.shared.clock.now();
+        self.machine.handle(now, Input::Command { ticket, command });
+    }
+
+    fn drain(&mut self, now: Now) {
+        loop {
+            match self.machine.poll(now) {
+                Output::Timeout(deadline) => {
+                    self.deadline = deadline;
+                    return;
+                }
+                Output::Datagram { to, parts, crc, compress } => {
+                    self.datagram(&to, &parts, crc, compress);
+                }
+                Output::Dial { conn, peer, frame, deadline, link } => {
+                    self.dial(conn, peer, frame, deadline, link);
+                }
+                Output::Send { conn, frame } => self.send(conn, frame),
+                Output::Close { conn } => {
+                    if let Some(conn) = self.conns.get_mut(&conn) {
+                        conn.outbox = None;
+                    }
+                }
+                Output::Reply { ticket, reply } => self.reply(ticket, reply),
+                Output::Event(event) => self.log.event(&event, now.instant),
+                Output::Note(note) => self.log.note(&note),
+                Output::Security(security) => {
+                    self.security_raw = without_compression(&security);
+                    self.security = security.clone();
+                    self.to_streams.send_replace(security);
+                }
+            }
+        }
+    }
+
+    fn datagram(&self, to: &[SocketAddr], parts: &[Bytes], crc: bool, compress: bool) {
+        let security = if compress { &self.security } else { &self.security_raw };
+        let nonce = if security.encrypts() { entropy::nonce() } else { Default::default() };
+        let datagram = seal(security, parts, crc, nonce);
+        for &to in to {
+            self.udp.send(to, &datagram, &self.mailbox.shared.counters);
+        }
+    }
+
+    fn dial(
+        &mut self,
+        conn: ConnId,
+        peer: SocketAddr,
+        frame: Frame,
+        deadline: Instant,
+        link: bool,
+    ) {
+        if self.n_dialled >= STREAMS_OUTBOUND_MAX {
+            self.mailbox.shared.counters.dials_refused.fetch_add(1, Relaxed);
+            let error = Some("too many connections".to_owned());
+            self.backlog.push(Input::Closed { conn, error });
+            return;
+        }
+        self.n_dialled += 1;
+        let outbox = Some(self.streams.dial(conn, peer, frame, deadline, link));
+        self.conns.insert(conn, Conn { outbox, overflowed: false });
+    }
+
+    fn send(&mut self, conn: ConnId, frame: Frame) {
+        let Some(conn) = self.conns.get_mut(&conn) else { return };
+        let Some(outbox) = &conn.outbox else { return };
+        if let Err(mpsc::error::TrySendError::Full(_)) = outbox.try_send(frame) {
+            // A gap in the frames would be worse than none: the connection ends.
+            self.mailbox.shared.counters.stream_frames_dropped.fetch_add(1, Relaxed);
+            *conn = Conn { outbox: None, overflowed: true };
+        }
+    }
+
+    fn reply(&mut self, ticket: Ticket, mut reply: Reply) {
+        let Some(reply_to) = self.tickets.remove(&ticket) else { return };
+        if let Reply::Stats(samples) = &mut reply {
+            samples.extend(self.mailbox.shared.counters.samples());
+            let gauge = |name, help, value: usize| Sample {
+                name,
+                help,
+                labels: Vec::new(),
+                value: value as f64,
+            };
+            samples.push(gauge("streams", "Gossip connections open.", self.conns.len()));
+            samples.push(gauge("tickets", "Commands without an answer yet.", self.tickets.len()));
+        }
+        reply_to(reply);
+    }
+}
+
+/// Whether we dialled: the node counts with even numbers.
+fn is_dialled(conn: ConnId) -> bool {
+    conn.0.is_multiple_of(2)
+}
+
+fn without_compression(security: &Security) -> Arc<Security> {
+    Arc::new(Security { compress: false, ..security.clone() })
+}

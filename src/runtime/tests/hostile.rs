@@ -1,0 +1,212 @@
+//! Connections no honest peer makes.
+
+use super::puppet::{LIMITS, PATIENCE, Setup, Shell, with_stats};
+use crate::limits::STREAMS_INBOUND_MAX;
+use crate::node::io::{Input, Output};
+use crate::runtime::tcp::Limits;
+use crate::wire::keyring::{Key, Keyring};
+use crate::wire::message::{Ack, Ping};
+use crate::wire::packet::Security;
+use crate::wire::stream::{Frame, FrameReader, Role, encode_request};
+use bytes::Bytes;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// A shell that acks every frame.
+fn acking(setup: Setup) -> Shell {
+    let react = with_stats(|input| match input {
+        Input::Frame { conn, .. } => {
+            let frame = Frame::Ack(Ack { seq_no: 7, ..Ack::default() });
+            vec![Output::Send { conn: *conn, frame }, Output::Close { conn: *conn }]
+        }
+        _ => Vec::new(),
+    });
+    Setup { react, ..setup }.start()
+}
+
+fn connect(shell: &Shell) -> TcpStream {
+    let stream = TcpStream::connect(shell.addr).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_nodelay(true).expect("no delay");
+    stream
+}
+
+/// Everything until the other end closes, however it does.
+fn rest(mut stream: TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return all,
+            Ok(len) => all.extend_from_slice(&buffer[..len]),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return all,
+            Err(error) => panic!("the connection is not closed: {error}"),
+        }
+    }
+}
+
+fn ping() -> Frame {
+    Frame::Ping(Ping { seq_no: 7, ..Ping::default() })
+}
+
+fn answer(security: &Security, bytes: &[u8]) -> Frame {
+    let mut reader = FrameReader::new(Role::Dialer);
+    reader.extend(bytes);
+    reader.next(security).expect("a frame").expect("all of it")
+}
+
+fn keyed() -> Security {
+    let key = Key::from_bytes(&[7; 16]).expect("an AES key");
+    Security {
+        label: Bytes::from_static(b"here"),
+        keyring: Keyring::new([key]).expect("one key"),
+        ..Security::default()
+    }
+}
+
+#[test]
+fn a_request_byte_by_byte_is_a_request() {
+    for security in [Security::default(), keyed()] {
+        let shell = acking(Setup { security: security.clone(), ..Setup::default() });
+        let mut stream = connect(&shell);
+        for byte in encode_request(&security, &ping(), [0; 12]) {
+            stream.write_all(&[byte]).expect("taken");
+        }
+        // Bytes behind the frame are ignored, and do not destroy the answer.
+        stream.write_all(&[0xee; 100_000]).expect("taken");
+        let Frame::Ack(ack) = answer(&security, &rest(stream)) else { panic!("an ack") };
+        assert_eq!(ack.seq_no, 7);
+    }
+}
+
+/// Sends `bytes` and says what comes back until the other end closes.
+fn provoke(shell: &Shell, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = connect(shell);
+    // The other end may have closed before it has got everything.
+    let _ = stream.write_all(bytes);
+    rest(stream)
+}
+
+#[test]
+fn strangers_are_closed_in_silence() {
+    let shell = acking(Setup { security: keyed(), ..Setup::default() });
+    let other = Security { label: Bytes::from_static(b"there"), ..keyed() };
+    let unlabelled = Security { label: Bytes::new(), ..keyed() };
+    for bytes in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        &[0xff; 1000],
+        &[0xf4, 0],
+        &encode_request(&other, &ping(), [0; 12]),
+        &encode_request(&unlabelled, &ping(), [0; 12]),
+    ] {
+        assert_eq!(provoke(&shell, bytes), b"", "{bytes:?}");
+    }
+    assert_eq!(shell.counter("stream_errors_total"), 5.0);
+}
+
+#[test]
+fn peers_with_other_keys_are_told_and_the_answer_survives_unread_input() {
+    let security = keyed();
+    let shell = acking(Setup { security: security.clone(), ..Setup::default() });
+    let plain = Security { label: Bytes::from_static(b"here"), ..Security::default() };
+    let request = encode_request(&plain, &ping(), [0; 12]);
+    let huge = [b"\xf4\x04here\x0a\xff\xff\xff\xff", &[0; 1 << 20][..]].concat();
+    for (bytes, expected) in [
+        (&[&request[..], &[0; 1 << 20]].concat(), "the stream is not encrypted"),
+        (&huge, "is longer than"),
+    ] {
+        let Frame::Error(text) = answer(&security, &provoke(&shell, bytes)) else {
+            panic!("an error")
+        };
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn silence_and_half_frames_end_at_the_limit() {
+    let limits = Limits { exchange: Duration::from_millis(200), ..LIMITS };
+    let shell = acking(Setup { limits, ..Setup::default() });
+    let request = encode_request(&Security::default(), &ping(), [0; 12]);
+    for bytes in [&b""[..], &request[..request.len() - 1]] {
+        let mut stream = connect(&shell);
+        stream.write_all(bytes).expect("taken");
+        assert_eq!(rest(stream), b"");
+    }
+    assert_eq!(shell.counter("stream_timeouts_total"), 2.0);
+    // The end of the stream is told apart: no need to wait for the limit.
+    drop(connect(&shell));
+    assert_eq!(shell.counter("stream_timeouts_total"), 2.0);
+}
+
+#[test]
+fn a_link_that_stops_inside_a_frame_is_given_up() {
+    let limits = Limits { stall: Duration::from_millis(200), ..LIMITS };
+    let shell = Setup { limits, react: with_stats(|_| Vec::new()), ..Setup::default() }.start();
+    let mut stream = connect(&shell);
+    let frame = Frame::Kv(Bytes::from_static(b"first"));
+    let bytes = encode_request(&Security::default(), &frame, [0; 12]);
+    stream.write_all(&[&bytes[..], &bytes[..7]].concat()).expect("taken");
+    let conn = shell.expect("frame", |input| match input {
+        Input::Frame { conn, frame: Frame::Kv(payload), .. } => {
+            assert_eq!(&payload[..], b"first");
+            Some(conn)
+        }
+        _ => None,
+    });
+    let error = shell.expect_closed(conn).expect("an error");
+    assert!(error.contains("stuck"), "{error}");
+    assert_eq!(rest(stream), b"");
+}
+
+#[test]
+fn two_hundred_connections_at_once_are_as_many_as_the_bound() {
+    const N: usize = 200;
+    let shell = acking(Setup::default());
+    let streams: Vec<TcpStream> = (0..N).map(|_| connect(&shell)).collect();
+    shell.until("all are counted", || {
+        shell.counter("streams_accepted_total") + shell.counter("streams_refused_total") == N as f64
+    });
+    assert_eq!(shell.counter("streams_accepted_total"), STREAMS_INBOUND_MAX as f64);
+    let request = encode_request(&Security::default(), &ping(), [0; 12]);
+    let mut served = 0;
+    for mut stream in streams {
+        if stream.write_all(&request).is_ok() && !rest(stream).is_empty() {
+            served += 1;
+        }
+    }
+    assert_eq!(served, STREAMS_INBOUND_MAX);
+    // All places are free again.
+    shell.until("a new one is served", || !provoke(&shell, &request).is_empty());
+}
+
+#[test]
+fn half_sent_frames_share_a_budget_and_nobody_waits_for_ever() {
+    const FRAME_LEN: u32 = 400 << 10;
+    let limits = Limits { stall: Duration::from_millis(200), unfinished_len: 1 << 20, ..LIMITS };
+    let security = keyed();
+    let shell = acking(Setup { limits, security: security.clone(), ..Setup::default() });
+    let head = [b"\xf4\x04here\x0a", &FRAME_LEN.to_be_bytes()[..]].concat();
+    let unfinished = [&head[..], &vec![0; FRAME_LEN as usize - 1]].concat();
+    let mut streams: Vec<TcpStream> = Vec::new();
+    for n in 1..=3 {
+        let mut stream = connect(&shell);
+        stream.write_all(&unfinished).expect("taken");
+        let len = (n * unfinished.len()) as f64;
+        shell.until("it is read", || shell.counter("stream_bytes_received_total") == len);
+        streams.push(stream);
+    }
+    // A fourth is too much, and is let go after a while.
+    assert_eq!(provoke(&shell, &unfinished), b"");
+    assert_eq!(shell.counter("stream_errors_total"), 1.0);
+    // Small requests need no budget, and the three go on where they were.
+    let ping = encode_request(&security, &ping(), [0; 12]);
+    assert!(matches!(answer(&security, &provoke(&shell, &ping)), Frame::Ack(_)));
+    for mut stream in streams {
+        stream.write_all(&[0]).expect("taken");
+        assert!(matches!(answer(&security, &rest(stream)), Frame::Error(_)));
+    }
+    // All of the budget is back.
+    let whole = [&unfinished[..], &[0]].concat();
+    assert!(matches!(answer(&security, &provoke(&shell, &whole)), Frame::Error(_)));
+}
