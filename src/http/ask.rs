@@ -88,8 +88,8 @@ pub struct Ask<'a> {
 /// Answers requests. One thread of each lane calls it.
 pub trait Handler: Send + Sync + 'static {
     /// Appends one whole HTTP/1.1 answer to `out`: `Content-Length` always, `Connection` never,
-    /// no body for `HEAD`.
-    fn answer(&self, ask: &Ask<'_>, out: &mut Vec<u8>);
+    /// no body for `HEAD`. `scratch` is empty, and for any use.
+    fn answer(&self, ask: &Ask<'_>, scratch: &mut Vec<u8>, out: &mut Vec<u8>);
     /// Appends the answer to a request whose handling panicked.
     fn failed(&self, out: &mut Vec<u8>);
 }

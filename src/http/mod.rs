@@ -8,30 +8,49 @@
 //! - [`server`]: the one file that names tiny_http: a few private connections, a worker each.
 //! - [`ask`], [`reply`], [`later`]: a request, an answer, an answer that the node still owes.
 //! - [`auth`]: the token, and who counts as local.
+//! - [`api`], [`route`]: every route; [`entry`] and [`list`] are those of keys, [`concern`] and
+//!   [`precondition`] what may be asked of a write.
+//! - [`members`], [`keys`], [`metrics`], [`pages`]: what the node and this room tell of themselves.
 //!
 //! Reads and writes of keys go straight to the store on the worker's thread; everything else is a
 //! [`Command`](crate::node::command::Command) to the node, and waits in the gate.
 
+pub mod api;
 pub mod ask;
 pub mod auth;
+pub mod concern;
+pub mod entry;
 pub mod gate;
+pub mod keys;
 pub mod later;
+pub mod list;
+pub mod members;
+pub mod metrics;
+pub mod pages;
+pub mod percent;
+pub mod precondition;
 pub mod reply;
+pub mod requests;
+pub mod route;
 pub mod server;
+pub mod value;
 
 pub use auth::{Token, TokenError};
 pub use gate::Timing;
 
-use crate::limits::{HTTP_CONNECTIONS_MAX, VALUE_LEN_DEFAULT_MAX};
+use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_HELD_LEN_MAX, VALUE_LEN_DEFAULT_MAX};
 use crate::node::command::Bridge;
+use api::Api;
 use ask::Handler;
 use gate::held::Room;
 use gate::lane::Lane;
 use gate::{Counters, Gate};
 use later::Waiting;
-use server::Secret;
+use server::{Line, Secret};
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -39,6 +58,13 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+
+/// Most connections to tiny_http for quick requests, each with a thread to parse and one to answer.
+const QUICK_LANES_MAX: usize = 4;
+/// Those for requests that take their time.
+const BULK_LANES: usize = 2;
+/// Most threads of the gate. One carries over 100,000 requests a second.
+const GATE_THREADS_MAX: usize = 4;
 
 /// What HTTP is told at start.
 #[derive(Debug, Clone)]
@@ -89,10 +115,10 @@ impl Config {
 pub enum StartError {
     /// The address is taken, or not ours.
     #[error("cannot listen for HTTP on {0}: {1}")]
-    Listen(SocketAddr, std::io::Error),
+    Listen(SocketAddr, io::Error),
     /// A thread, a socket or random bytes were refused.
     #[error("cannot start the HTTP workers: {0}")]
-    Workers(std::io::Error),
+    Workers(io::Error),
 }
 
 /// HTTP, running.
@@ -105,7 +131,37 @@ pub struct Server {
     failed: watch::Receiver<Option<String>>,
 }
 
-/// Starts HTTP with any handler; returns when the port is bound and the workers have answered.
+/// Starts HTTP; returns when the port is bound and the workers have answered.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn start(config: Config, bridge: Arc<dyn Bridge>) -> Result<Server, StartError> {
+    let (waiting, counters) = (Arc::new(Waiting::default()), Arc::new(Counters::default()));
+    let room = Room::new(HTTP_HELD_LEN_MAX);
+    let api = Api {
+        bridge: Arc::clone(&bridge),
+        version: config.version,
+        value_len_max: config.value_len_max,
+        waiting: Arc::clone(&waiting),
+        requests: Arc::default(),
+        counters: Arc::clone(&counters),
+        room: Arc::clone(&room),
+    };
+    start_with(config, bridge, Arc::new(api), Shared { waiting, counters, room })
+}
+
+/// What the gate shares with a handler.
+#[derive(Clone)]
+pub struct Shared {
+    /// Answers that come later.
+    pub waiting: Arc<Waiting>,
+    /// What the gate counts.
+    pub counters: Arc<Counters>,
+    /// What the gate holds.
+    pub room: Arc<Room>,
+}
+
+/// Starts HTTP with a handler of one's own.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -113,52 +169,66 @@ pub fn start_with(
     config: Config,
     bridge: Arc<dyn Bridge>,
     handler: Arc<dyn Handler>,
-    waiting: Arc<Waiting>,
-    counters: Arc<Counters>,
-    room: Arc<Room>,
+    shared: Shared,
 ) -> Result<Server, StartError> {
-    let listener = gate::listen::bind(config.listen);
-    let listener = listener.map_err(|error| StartError::Listen(config.listen, error))?;
-    let secret = secret().map_err(StartError::Workers)?;
-    let env =
-        |n: &str, d: usize| std::env::var_os(n).and_then(|v| v.to_str()?.parse().ok()).unwrap_or(d);
-    let (n_threads, n_quick, n_bulk) = (env("T", 1), env("Q", 2), env("B", 1));
-    let mut workers = Vec::new();
-    let mut lines = Vec::new();
-    for n in 0..n_quick + n_bulk {
-        let started = server::Lane::start(&format!("http-{n}"), &secret, Arc::clone(&handler));
-        let (worker, line) = started.map_err(StartError::Workers)?;
-        workers.push(worker);
-        lines.push(line);
-    }
+    let listener = gate::listen::bind(config.listen)
+        .map_err(|error| StartError::Listen(config.listen, error))?;
+    let started = Started::new(&handler).map_err(StartError::Workers)?;
     let gate = Arc::new(Gate {
         bridge,
-        secret,
+        secret: started.secret.clone(),
         token: config.token,
         value_len_max: config.value_len_max,
         timing: config.timing,
         connections_max: gate::listen::connections_max(config.connections_max),
-        quick: (0..n_quick).map(|_| Lane::new()).collect(),
-        bulk: (0..n_bulk).map(|_| Lane::new()).collect(),
-        room,
-        waiting,
-        counters,
+        quick: (0..started.n_quick).map(|_| Lane::default()).collect(),
+        bulk: (started.n_quick..started.lines.len()).map(|_| Lane::default()).collect(),
+        room: shared.room,
+        waiting: shared.waiting,
+        counters: shared.counters,
         draining: AtomicBool::new(false),
         drain: Notify::new(),
         emptied: Notify::new(),
     });
+    run(started, gate, listener).map_err(StartError::Workers)
+}
+
+/// The workers, up and proven, and the lines to them.
+struct Started {
+    secret: Secret,
+    n_quick: usize,
+    workers: Vec<server::Lane>,
+    lines: Vec<Line>,
+}
+
+impl Started {
+    fn new(handler: &Arc<dyn Handler>) -> io::Result<Started> {
+        let n_quick = n_cores().clamp(2, QUICK_LANES_MAX);
+        let mut started =
+            Started { secret: secret()?, n_quick, workers: Vec::new(), lines: Vec::new() };
+        for n in 0..n_quick + BULK_LANES {
+            let name = format!("http-{n}");
+            let (worker, line) = server::Lane::start(&name, &started.secret, Arc::clone(handler))?;
+            started.workers.push(worker);
+            started.lines.push(line);
+        }
+        Ok(started)
+    }
+}
+
+/// Starts the gate's own runtime and everything that runs on it.
+fn run(started: Started, gate: Arc<Gate>, listener: std::net::TcpListener) -> io::Result<Server> {
     let runtime = Builder::new_multi_thread()
-        .worker_threads(n_threads)
+        .worker_threads((n_cores() / 2).clamp(1, GATE_THREADS_MAX))
         .thread_name("http-gate")
         .enable_all()
-        .build()
-        .map_err(StartError::Workers)?;
+        .build()?;
     let entered = runtime.enter();
-    let local_addr = listener.local_addr().map_err(StartError::Workers)?;
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Workers)?;
+    let local_addr = listener.local_addr()?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
     let (failure, failed) = watch::channel(None);
     let failure = Arc::new(failure);
-    for (n, line) in lines.into_iter().enumerate() {
+    for (n, line) in started.lines.into_iter().enumerate() {
         let (gate, failure) = (Arc::clone(&gate), Arc::clone(&failure));
         tokio::spawn(async move {
             let lane = gate.quick.iter().chain(&gate.bulk).nth(n);
@@ -175,13 +245,18 @@ pub fn start_with(
         failure.send_replace(Some(error));
     });
     drop(entered);
-    Ok(Server { runtime: Some(runtime), gate, workers, accepting, local_addr, failed })
+    let (runtime, workers) = (Some(runtime), started.workers);
+    Ok(Server { runtime, gate, workers, accepting, local_addr, failed })
+}
+
+fn n_cores() -> usize {
+    std::thread::available_parallelism().map_or(2, NonZero::get)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the line to the workers wants a secret")]
-fn secret() -> std::io::Result<Secret> {
+fn secret() -> io::Result<Secret> {
     let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(std::io::Error::other)?;
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
     Ok(Secret::new(random))
 }
 

@@ -146,6 +146,7 @@ impl Lane {
             secret: secret.clone(),
             handler: Arc::clone(handler),
             body: Vec::new(),
+            scratch: Vec::new(),
             answers: Vec::new(),
         };
         let worker = Builder::new().name(name.to_owned()).spawn(move || worker.run())?;
@@ -214,6 +215,7 @@ struct Worker {
     secret: Secret,
     handler: Arc<dyn Handler>,
     body: Vec<u8>,
+    scratch: Vec<u8>,
     answers: Vec<u8>,
 }
 
@@ -233,15 +235,17 @@ impl Worker {
                 // When this fails the gate has gone; `stop` follows.
                 let _ = writer.write_all(&self.answers).and_then(|()| writer.flush());
             }
-            self.answers.clear();
-            self.answers.shrink_to(KEPT_LEN_MAX);
-            self.body.shrink_to(KEPT_LEN_MAX);
+            for buffer in [&mut self.answers, &mut self.body, &mut self.scratch] {
+                buffer.clear();
+                buffer.shrink_to(KEPT_LEN_MAX);
+            }
         }
     }
 
     /// Appends the answer to `answers`; `None` for what the gate did not send.
     fn answer(&mut self, mut request: tiny_http::Request) -> Option<Box<dyn Write + Send>> {
         self.body.clear();
+        self.scratch.clear();
         // Read to its end: what is left unread tiny_http reads into a buffer of that length.
         let is_whole = request.as_reader().read_to_end(&mut self.body).is_ok();
         let (mark, target) = self.secret.open(request.url())?;
@@ -268,7 +272,7 @@ impl Worker {
                 has_length: request.body_length().is_some(),
                 body: &self.body,
             };
-            self.handler.answer(&ask, &mut self.answers);
+            self.handler.answer(&ask, &mut self.scratch, &mut self.answers);
         }));
         if caught.is_err() {
             self.answers.truncate(before);

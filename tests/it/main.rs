@@ -7,6 +7,8 @@ mod cli_inspect;
 mod cli_usage;
 mod golden;
 mod hostile;
+mod http_rig;
+mod http_routes;
 mod program;
 mod vectors;
 mod wire_properties;

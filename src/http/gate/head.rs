@@ -180,16 +180,18 @@ impl<'b> Head<'b> {
                 self.expects_continue = !self.is_http_1_0;
             }
             6 if is("Origin") => self.is_relayed = true,
-            8 if is("If-Match") => once("If-Match", &mut self.if_match, value)?,
+            8 if is("If-Match") => {
+                once("If-Match", &mut self.if_match, visible("If-Match", value)?)?
+            }
             9 if is("Forwarded") => self.is_relayed = true,
             10 if is("Connection") => self.connection(seen, value),
-            12 if is("Content-Type") => once("Content-Type", &mut self.content_type, value)?,
-            13 if is("Authorization") => {
-                if self.authorization.replace(value).is_some() {
-                    return Err(twice("Authorization"));
-                }
+            12 if is("Content-Type") => {
+                once("Content-Type", &mut self.content_type, visible("Content-Type", value)?)?
             }
-            13 if is("If-None-Match") => once("If-None-Match", &mut self.if_none_match, value)?,
+            13 if is("Authorization") => once("Authorization", &mut self.authorization, value)?,
+            13 if is("If-None-Match") => {
+                once("If-None-Match", &mut self.if_none_match, visible("If-None-Match", value)?)?
+            }
             14 if is("Content-Length") => {
                 seen.n_lengths += 1;
                 self.framing = Framing::Length(length(value)?);
@@ -260,8 +262,8 @@ fn twice(name: &str) -> Refusal {
     Refusal::malformed(format_args!("the header {name} is given twice"))
 }
 
-fn once<'b>(name: &str, slot: &mut Option<&'b str>, value: &'b [u8]) -> Result<(), Refusal> {
-    match slot.replace(visible(name, value)?) {
+fn once<T>(name: &str, slot: &mut Option<T>, value: T) -> Result<(), Refusal> {
+    match slot.replace(value) {
         None => Ok(()),
         Some(_) => Err(twice(name)),
     }

@@ -64,7 +64,8 @@ pub enum Ending {
     Lost,
 }
 
-/// One connection to tiny_http.
+/// One connection to tiny_http; [`run`](Lane::run) drives it.
+#[derive(Default)]
 pub struct Lane {
     queue: Mutex<Queue>,
     filled: Notify,
@@ -96,16 +97,6 @@ pub enum LaneError {
 }
 
 impl Lane {
-    /// A lane without its connection; [`run`](Lane::run) drives it.
-    #[must_use]
-    pub fn new() -> Lane {
-        Lane {
-            queue: Mutex::new(Queue::default()),
-            filled: Notify::new(),
-            load: AtomicUsize::new(0),
-        }
-    }
-
     /// Requests submitted and not yet answered.
     #[must_use]
     pub fn load(&self) -> usize {
