@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the node may take for an answer it has at hand.
-pub const NODE_LIMIT: Duration = Duration::from_secs(5);
+pub const NODE_LIMIT: Duration = Duration::from_secs(2);
 
 /// What all routes share.
 pub struct Api {

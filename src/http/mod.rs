@@ -126,7 +126,7 @@ pub struct Server {
     runtime: Option<Runtime>,
     gate: Arc<Gate>,
     workers: Vec<server::Lane>,
-    accepting: JoinHandle<()>,
+    accepting: Option<JoinHandle<()>>,
     local_addr: SocketAddr,
     failed: watch::Receiver<Option<String>>,
 }
@@ -238,7 +238,7 @@ fn run(started: Started, gate: Arc<Gate>, listener: std::net::TcpListener) -> io
             }
         });
     }
-    let accepting = tokio::spawn(Arc::clone(&gate).accept(listener));
+    let accepting = Some(tokio::spawn(Arc::clone(&gate).accept(listener)));
     let watched = Arc::clone(&gate);
     tokio::spawn(async move {
         let error = watched.watch_lanes().await;
@@ -267,6 +267,12 @@ impl Server {
         self.local_addr
     }
 
+    /// Client connections at present.
+    #[must_use]
+    pub fn n_connections(&self) -> usize {
+        self.gate.counters.n_open()
+    }
+
     /// Ends, with what went wrong, when a part of HTTP has failed: then the process must end.
     pub fn failed(&self) -> impl Future<Output = String> + Send + use<> {
         let mut failed = self.failed.clone();
@@ -282,14 +288,17 @@ impl Server {
 
     /// Stops accepting, answers what is in flight, closes; returns when that is done, or after
     /// `limit`. Blocks: not for async code.
-    pub fn drain(self, limit: Duration) {
-        self.accepting.abort();
+    pub fn drain(mut self, limit: Duration) {
         self.gate.draining.store(true, Ordering::Release);
         self.gate.drain.notify_waiters();
-        let Some(runtime) = &self.runtime else { return };
+        let (Some(runtime), Some(accepting)) = (&self.runtime, self.accepting.take()) else {
+            return;
+        };
         let (done, is_done) = mpsc::channel();
         let gate = Arc::clone(&self.gate);
         runtime.spawn(async move {
+            // Fails only if accepting has been ended already.
+            let _ = accepting.await;
             loop {
                 let emptied = gate.emptied.notified();
                 if gate.counters.n_open() == 0 {

@@ -174,7 +174,10 @@ pub struct Client {
 impl Client {
     #[track_caller]
     pub fn to(addr: SocketAddr) -> Client {
-        let stream = TcpStream::connect(addr).expect("connects");
+        Client::over(TcpStream::connect(addr).expect("connects"))
+    }
+
+    pub fn over(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -257,6 +260,14 @@ impl Client {
         self.reader.read_line(&mut line).expect("a line");
         let Some(text) = line.strip_suffix("\r\n") else { panic!("no whole line: {line:?}") };
         text.to_owned()
+    }
+
+    /// Reads whatever comes until the end.
+    pub fn read_all(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        // A reset is an end as well.
+        let _ = self.reader.read_to_end(&mut rest);
+        rest
     }
 
     /// Whether the other end has closed, with nothing more to read. Waits for it.

@@ -33,6 +33,8 @@ use conn::Conn;
 use held::Room;
 use lane::{Lane, Order};
 use refusal::Refusal;
+use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -127,31 +129,42 @@ impl Gate {
         best
     }
 
-    /// Accepts clients until the task is ended.
+    /// Accepts clients until draining begins, then those that were waiting.
     pub async fn accept(self: Arc<Gate>, listener: TcpListener) {
         let turned_away = Arc::new(AtomicUsize::new(0));
+        let mut drain = pin!(self.drain.notified());
+        drain.as_mut().enable();
         loop {
-            let (stream, peer) = match listener.accept().await {
-                Ok(accepted) => accepted,
+            let accepted = tokio::select! {
+                biased;
+                accepted = listener.accept() => accepted,
+                () = drain.as_mut(), if !self.is_draining() => continue,
+                // The queue is empty.
+                () = std::future::ready(()), if self.is_draining() => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.admit(stream, peer.ip(), &turned_away),
                 Err(_) => {
                     // A client that vanished, or no descriptor left: neither ends the service.
                     self.counters.accept_failed();
                     tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
                 }
-            };
-            let Some(open) = Open::one_of(&self) else {
-                self.turn_away(stream, &turned_away);
-                continue;
-            };
-            // Answers leave as they are written; a socket that cannot do so serves all the same.
-            let _ = stream.set_nodelay(true);
-            let conn = Conn::new(Arc::clone(&self), stream, peer.ip());
-            tokio::spawn(async move {
-                conn.run().await;
-                drop(open);
-            });
+            }
         }
+    }
+
+    fn admit(self: &Arc<Gate>, stream: TcpStream, peer: IpAddr, turned_away: &Arc<AtomicUsize>) {
+        let Some(open) = Open::one_of(self) else {
+            self.turn_away(stream, turned_away);
+            return;
+        };
+        // Answers leave as they are written; a socket that cannot do so serves all the same.
+        let _ = stream.set_nodelay(true);
+        let conn = Conn::new(Arc::clone(self), stream, peer);
+        tokio::spawn(async move {
+            conn.run().await;
+            drop(open);
+        });
     }
 
     /// Tells a client that there are too many, unless even those that are told are too many.
