@@ -152,6 +152,27 @@ pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
 pub const HTTP_HEAD_LEN_MAX: usize = 16 << 10;
 /// Header lines of a request.
 pub const HTTP_HEADERS_MAX: usize = 100;
+/// Bytes of a request target, and so of a value written in a path.
+pub const HTTP_TARGET_LEN_MAX: usize = 8 << 10;
+/// Bytes of one chunk-size or trailer line in a chunked body, and how many trailer lines.
+pub const HTTP_CHUNK_LINE_LEN_MAX: usize = 256;
+/// Bytes of bodies and answers the gate holds for slow clients, all together. A connection holds
+/// up to [`HTTP_UNCOUNTED_LEN_MAX`] beside them.
+pub const HTTP_HELD_LEN_MAX: usize = 128 << 20;
+/// Bytes of one body or answer that are not counted into [`HTTP_HELD_LEN_MAX`].
+pub const HTTP_UNCOUNTED_LEN_MAX: usize = 16 << 10;
+/// Requests handed to tiny_http on one upstream connection and not yet answered.
+pub const HTTP_LANE_DEPTH_MAX: usize = 256;
+/// Requests that wait for the node at once (`?w=`, members, metrics, keys).
+pub const HTTP_WAITING_MAX: usize = 1_024;
+/// Connections being told that there are too many, at once; more are closed without a word.
+pub const HTTP_TURNED_AWAY_MAX: usize = 256;
+/// Bytes after which an answer to a list request ends early, with `next` set.
+pub const HTTP_LIST_LEN_MAX: usize = 4 << 20;
+/// Longest `?timeout=` of a write.
+pub const HTTP_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Bytes of a bearer token.
+pub const HTTP_TOKEN_LEN_MAX: usize = 4 << 10;
 
 const _: () = assert!(VALUE_LEN_HARD_MAX + KEY_LEN_MAX + 4096 < STREAM_FRAME_LEN_MAX);
 const _: () = assert!(STREAM_FRAME_LEN_MAX <= STREAM_INFLATED_LEN_MAX);
@@ -168,3 +189,6 @@ const _: () = assert!(VALUE_LEN_HARD_MAX < u32::MAX as usize);
 const _: () = assert!(STORE_SHARDS == 256 && STORE_LEAVES_PER_SHARD == 256);
 const _: () = assert!(KEY_LEN_MAX <= LOG_KEY_BYTES_MAX);
 const _: () = assert!(SEEN_RANGES_MAX <= SEEN_RANGES_TOTAL_MAX);
+const _: () = assert!(HTTP_TARGET_LEN_MAX + 64 < HTTP_HEAD_LEN_MAX);
+// Every character of the largest value may take six in JSON, and still the answer can be held.
+const _: () = assert!(6 * (VALUE_LEN_HARD_MAX + KEY_LEN_MAX) + 4096 < HTTP_HELD_LEN_MAX);

@@ -1,6 +1,6 @@
 //! Local writes: checked, stamped later than anything the node has seen, numbered without gaps.
 
-use super::record::{self, Content, Draft, RecordError};
+use super::record::{self, Content, Draft, Record, RecordError};
 use super::store::Store;
 use super::version::{Dot, HlcTime, Stamp};
 use crate::limits::{CONTENT_TYPE_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_HARD_MAX};
@@ -42,6 +42,9 @@ pub enum WriteError {
     /// The key carries the last stamp there is, made by no honest clock: no write can beat it.
     #[error("the key's version is the largest there is; it cannot be replaced")]
     StampExhausted,
+    /// The condition of [`Store::put_if`] or [`Store::delete_if`] does not hold.
+    #[error("the key is not in the state the write was made for")]
+    Unmet,
 }
 
 impl Store {
@@ -56,8 +59,25 @@ impl Store {
         value: &[u8],
         content_type: Option<&str>,
     ) -> Result<Written, WriteError> {
+        self.put_if(now, key, value, content_type, |_| true)
+    }
+
+    /// The same if `condition` holds for what this node has under `key`, tombstones included.
+    /// Nothing changes between the check and the write here; what other nodes write meanwhile is
+    /// not seen.
+    ///
+    /// # Errors
+    /// A [`WriteError`]; nothing has changed then.
+    pub fn put_if(
+        &self,
+        now: Now,
+        key: &[u8],
+        value: &[u8],
+        content_type: Option<&str>,
+        condition: impl FnOnce(Option<&Record>) -> bool,
+    ) -> Result<Written, WriteError> {
         check_content(value, content_type.unwrap_or_default())?;
-        self.write(now, key, Some((value, content_type)))
+        self.write(now, key, Some((value, content_type)), condition)
     }
 
     /// Writes a tombstone over `key`, whether or not there is anything: a delete here must beat
@@ -67,7 +87,20 @@ impl Store {
     /// A [`WriteError`]; nothing has changed then. [`WriteError::StoreFull`] only for a key of
     /// which the store knows nothing.
     pub fn delete(&self, now: Now, key: &[u8]) -> Result<Written, WriteError> {
-        self.write(now, key, None)
+        self.delete_if(now, key, |_| true)
+    }
+
+    /// The same if `condition` holds, as [`put_if`](Store::put_if).
+    ///
+    /// # Errors
+    /// A [`WriteError`]; nothing has changed then.
+    pub fn delete_if(
+        &self,
+        now: Now,
+        key: &[u8],
+        condition: impl FnOnce(Option<&Record>) -> bool,
+    ) -> Result<Written, WriteError> {
+        self.write(now, key, None, condition)
     }
 
     fn write(
@@ -75,12 +108,16 @@ impl Store {
         now: Now,
         key: &[u8],
         content: Option<Content<'_>>,
+        condition: impl FnOnce(Option<&Record>) -> bool,
     ) -> Result<Written, WriteError> {
         check_key(key)?;
         // Copying a large value is not for a lock.
         let draft = Draft::new(key, content);
         let (written, _old) = self.slot_of(key).write(|shard| {
             let old = shard.entry(key);
+            if !condition(old) {
+                return Err(WriteError::Unmet);
+            }
             let floor = match old {
                 Some(old) => after(old.stamp().time)?,
                 None => HlcTime::default(),
@@ -129,7 +166,7 @@ fn check_content(value: &[u8], content_type: &str) -> Result<(), WriteError> {
 mod tests {
     use super::super::store::tests::{now, store};
     use super::*;
-    use crate::kv::{Merge, OriginId, Record, StoreConfig};
+    use crate::kv::{Merge, OriginId, StoreConfig};
     use crate::limits::CLOCK_AHEAD_MAX;
 
     fn merge_stamped(store: &Store, time: HlcTime) {
@@ -176,6 +213,20 @@ mod tests {
         let other = store.put(now(1_000), b"other", b"", None).expect("room");
         assert!(other.stamp.time < HlcTime::from_millis(1_001));
         assert_eq!(other.dot.seq, 2);
+    }
+
+    #[test]
+    fn a_write_made_for_another_state_changes_nothing() {
+        let store = store();
+        let first = store.put_if(now(1), b"k", b"1", None, |old| old.is_none()).expect("absent");
+        let before = store.stats();
+        let absent = store.put_if(now(1), b"k", b"2", None, |old| old.is_none());
+        assert_eq!(absent, Err(WriteError::Unmet));
+        assert_eq!(store.delete_if(now(1), b"k", |_| false), Err(WriteError::Unmet));
+        assert_eq!(store.stats(), before);
+        let is_first = |old: Option<&Record>| old.is_some_and(|old| old.stamp() == first.stamp);
+        assert!(store.delete_if(now(1), b"k", is_first).is_ok());
+        assert_eq!(store.delete_if(now(1), b"k", is_first), Err(WriteError::Unmet));
     }
 
     #[test]

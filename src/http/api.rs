@@ -1,0 +1,273 @@
+//! Every route, answered.
+//!
+//! A route reads its request, changes or reads the store, and only then writes: a [`Failure`] may
+//! be returned as long as nothing has been written.
+
+use super::ask::{Ask, Handler, Method, Trust};
+use super::gate::Counters;
+use super::gate::held::Room;
+use super::later::{Render, Waiting};
+use super::reply::{Failure, Reply, number};
+use super::requests::Requests;
+use super::route::Route;
+use super::{Version, entry, keys, list, members, metrics, pages};
+use crate::kv::Stamp;
+use crate::node::command::Reply as NodeReply;
+use crate::node::command::{Bridge, Command, Health};
+use crate::time::{Now, WallMillis};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the node may take for an answer it has at hand.
+pub const NODE_LIMIT: Duration = Duration::from_secs(2);
+
+/// What all routes share.
+pub struct Api {
+    /// The node.
+    pub bridge: Arc<dyn Bridge>,
+    /// What `/version` tells.
+    pub version: Version,
+    /// Longest value taken, in bytes.
+    pub value_len_max: usize,
+    /// Answers the node still owes.
+    pub waiting: Arc<Waiting>,
+    /// Answers given, by route.
+    pub requests: Arc<Requests>,
+    /// What the gate counts, for `/metrics`.
+    pub counters: Arc<Counters>,
+    /// What the gate holds, for `/metrics`.
+    pub room: Arc<Room>,
+}
+
+/// One request on the desk of a worker.
+pub struct Desk<'a> {
+    /// What is asked.
+    pub ask: &'a Ask<'a>,
+    /// Its route.
+    pub route: Route<'a>,
+    /// Its query string.
+    pub query: Option<&'a str>,
+    /// When it was taken up.
+    pub now: Now,
+    /// Empty room to write a body in before its length is known.
+    pub body: &'a mut Vec<u8>,
+    /// Where the answer goes.
+    pub out: &'a mut Vec<u8>,
+}
+
+/// What has been written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// The answer, of this status.
+    Answered(u16),
+    /// The number of an answer that comes later, and is counted then.
+    Parked,
+}
+
+impl Handler for Api {
+    fn answer(&self, ask: &Ask<'_>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
+        let (path, query) = match ask.target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (ask.target, None),
+        };
+        let (route, now) = (Route::of(path), self.bridge.now());
+        let done = route
+            .check(ask.method, path)
+            .and_then(|()| self.dispatch(Desk { ask, route, query, now, body: scratch, out }));
+        match done {
+            Ok(Done::Answered(status)) => self.requests.count(route, status),
+            Ok(Done::Parked) => {}
+            Err(failure) => {
+                self.requests.count(route, failure.status);
+                failure.write(out, now.wall, ask.method != Method::Head);
+            }
+        }
+    }
+
+    fn failed(&self, out: &mut Vec<u8>) {
+        self.requests.count(Route::Unknown, 500);
+        let message = "the server failed at this request; its log says why";
+        Failure::new(500, message).write(out, self.bridge.now().wall, true);
+    }
+}
+
+impl Api {
+    fn dispatch(&self, desk: Desk<'_>) -> Result<Done, Failure> {
+        match desk.route {
+            Route::Entry(key) => match desk.ask.method {
+                Method::Put => entry::put_body(self, desk, key),
+                Method::Delete => entry::delete(self, desk, key),
+                _ => entry::get(self, desk, key),
+            },
+            Route::Pair(key, value) => entry::put_pair(self, desk, key, value),
+            Route::List => list::answer(self, desk),
+            Route::Health => Ok(self.health(desk)),
+            Route::Live => Ok(self.live(desk)),
+            Route::Version => Ok(self.version(desk)),
+            Route::Members => members::answer(self, desk),
+            Route::Metrics => metrics::answer(self, desk),
+            Route::Home => Ok(pages::home(desk)),
+            Route::Keys | Route::KeysInstall | Route::KeysUse | Route::KeysRemove => {
+                keys::answer(self, desk)
+            }
+            Route::Unknown => Err(Failure::new(404, "no such route")),
+        }
+    }
+
+    fn health(&self, desk: Desk<'_>) -> Done {
+        let (status, text) = match self.bridge.health() {
+            Health::Ok => (200, "{\"status\":\"ok\"}"),
+            Health::Starting => (503, "{\"status\":\"starting\"}"),
+            Health::Leaving => (503, "{\"status\":\"leaving\"}"),
+        };
+        desk.state(status, text)
+    }
+
+    fn live(&self, desk: Desk<'_>) -> Done {
+        // That HTTP makes progress is told by there being an answer.
+        if self.bridge.live() {
+            desk.state(200, "{\"status\":\"ok\"}")
+        } else {
+            desk.state(503, "{\"status\":\"stalled\"}")
+        }
+    }
+
+    fn version(&self, desk: Desk<'_>) -> Done {
+        let Version { version, hash, date } = self.version;
+        let text = serde_json::json!({ "version": version, "buildhash": hash, "builddate": date });
+        desk.body.extend_from_slice(text.to_string().as_bytes());
+        desk.json(200, None)
+    }
+
+    /// Hands a command to the node; `render` writes the answer when the reply comes, or at once
+    /// with `None` when the node takes no command.
+    ///
+    /// # Errors
+    /// 503 when too many wait already.
+    pub fn ask_node(
+        &self,
+        desk: Desk<'_>,
+        command: Command,
+        limit: Duration,
+        render: impl FnOnce(Option<NodeReply>, &mut Page<'_>) -> u16 + Send + 'static,
+    ) -> Result<Done, Failure> {
+        let seat = self.waiting.seat().ok_or_else(too_many_wait)?;
+        Ok(self.ask_seated(desk, seat, command, limit, render))
+    }
+
+    /// The same for a request that has its seat already.
+    pub fn ask_seated(
+        &self,
+        desk: Desk<'_>,
+        seat: super::later::Seat,
+        command: Command,
+        limit: Duration,
+        render: impl FnOnce(Option<NodeReply>, &mut Page<'_>) -> u16 + Send + 'static,
+    ) -> Done {
+        let (bridge, requests) = (Arc::clone(&self.bridge), Arc::clone(&self.requests));
+        let has_body = desk.ask.method != Method::Head;
+        let number_of = desk.route.number();
+        let render: Render = Box::new(move |reply, out| {
+            let mut page = Page { out, now: bridge.now().wall, has_body };
+            let status = render(reply, &mut page);
+            requests.count_number(number_of, status);
+        });
+        match self.waiting.ask(&*self.bridge, seat, command, limit, render) {
+            Ok(parked) => {
+                desk.out
+                    .extend_from_slice(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nLater: ");
+                number(desk.out, usize::try_from(parked).unwrap_or(usize::MAX));
+                desk.out.extend_from_slice(b"\r\n\r\n");
+            }
+            Err(render) => render(None, desk.out),
+        }
+        Done::Parked
+    }
+
+    /// Refuses a client that is neither local nor has the token.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn check_admin(ask: &Ask<'_>) -> Result<(), Failure> {
+        if ask.trust != Trust::Anybody {
+            return Ok(());
+        }
+        let message = "the gossip keys are for clients on this host (by address or localhost, \
+            without a proxy), or with --http-token-file for those that know the token";
+        Err(Failure::new(403, message))
+    }
+}
+
+/// 503: the seats of those that wait for the node are taken.
+#[must_use]
+pub fn too_many_wait() -> Failure {
+    Failure::busy("too many requests wait for the node; try again")
+}
+
+impl Desk<'_> {
+    /// The body written so far, as JSON.
+    pub fn json(self, status: u16, etag: Option<Stamp>) -> Done {
+        let reply = Reply::new(self.out, self.now.wall, status, self.body.len()).json();
+        let reply = match etag {
+            Some(stamp) => reply.etag(stamp),
+            None => reply,
+        };
+        reply.end(if self.ask.method == Method::Head { b"" } else { self.body });
+        Done::Answered(status)
+    }
+
+    /// A short text that changes by itself.
+    fn state(self, status: u16, text: &str) -> Done {
+        let reply = Reply::new(self.out, self.now.wall, status, text.len()).json();
+        let reply = reply.header("Cache-Control", "no-store");
+        let reply = if status == 503 { reply.header("Retry-After", "1") } else { reply };
+        reply.end(if self.ask.method == Method::Head { b"" } else { text.as_bytes() });
+        Done::Answered(status)
+    }
+}
+
+/// An answer being written when the node has replied.
+pub struct Page<'a> {
+    out: &'a mut Vec<u8>,
+    now: WallMillis,
+    has_body: bool,
+}
+
+impl Page<'_> {
+    /// A body of this type.
+    pub fn body(&mut self, status: u16, content_type: &str, body: &[u8]) -> u16 {
+        Reply::new(self.out, self.now, status, body.len())
+            .header("Content-Type", content_type)
+            .header("Cache-Control", "no-store")
+            .end(if self.has_body { body } else { b"" });
+        status
+    }
+
+    /// JSON with the version of an entry.
+    pub fn entry(&mut self, status: u16, stamp: Stamp, body: &[u8]) -> u16 {
+        let reply = Reply::new(self.out, self.now, status, body.len()).json().etag(stamp);
+        reply.end(if self.has_body { body } else { b"" });
+        status
+    }
+
+    /// No body but the version of an entry.
+    pub fn empty_entry(&mut self, stamp: Stamp) -> u16 {
+        Reply::new(self.out, self.now, 200, 0).etag(stamp).end(b"");
+        200
+    }
+
+    /// A failure.
+    pub fn failure(&mut self, failure: &Failure) -> u16 {
+        failure.write(self.out, self.now, self.has_body);
+        failure.status
+    }
+
+    /// The node gave no reply in time, refused, or replied something else.
+    pub fn no_reply(&mut self, reply: Option<NodeReply>) -> u16 {
+        let failure = match reply {
+            Some(NodeReply::Refused(why)) => Failure::new(409, why),
+            _ => Failure::busy("the node did not reply in time; try again"),
+        };
+        self.failure(&failure)
+    }
+}

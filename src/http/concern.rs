@@ -1,0 +1,100 @@
+//! `?w=` and `?timeout=`: how many members must hold a write before it is answered.
+//!
+//! The write itself is done and goes on replicating whatever comes of the wait. So an answer of
+//! 504 tells the version, and how many members hold it: it may be waited for again by writing
+//! again, or left as it is.
+
+use super::reply::Failure;
+use super::route::Parameter;
+use crate::limits::{HTTP_WAIT_MAX, MEMBERS_MAX};
+use crate::node::command::Concern;
+use std::time::Duration;
+
+/// When `?timeout=` is not given.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
+const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+
+/// A wait asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// How many must hold it.
+    pub concern: Concern,
+    /// How long to wait for them.
+    pub timeout: Duration,
+}
+
+/// The wait these parameters ask for; `None` when this node alone is enough.
+///
+/// # Errors
+/// 400.
+pub fn wait(
+    w: Option<Parameter<'_>>,
+    timeout: Option<Parameter<'_>>,
+) -> Result<Option<Wait>, Failure> {
+    let timeout = match timeout {
+        Some(text) => duration(text.text())?,
+        None => TIMEOUT_DEFAULT,
+    };
+    let Some(w) = w else { return Ok(None) };
+    let concern = match w.text() {
+        "all" => Concern::All,
+        "majority" => Concern::Majority,
+        "1" => return Ok(None),
+        text => Concern::Count(count(text)?),
+    };
+    Ok(Some(Wait { concern, timeout }))
+}
+
+fn count(text: &str) -> Result<u32, Failure> {
+    let is_plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse() {
+        Ok(n) if is_plain && (1..=MEMBERS_MAX as u32).contains(&n) => Ok(n),
+        _ => {
+            let message =
+                format_args!("w={text}: all, majority, or a number from 1 to {MEMBERS_MAX}");
+            Err(Failure::new(400, message))
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, Failure> {
+    match humantime::parse_duration(text) {
+        Ok(timeout) if (TIMEOUT_MIN..=HTTP_WAIT_MAX).contains(&timeout) => Ok(timeout),
+        _ => {
+            let max = HTTP_WAIT_MAX.as_secs();
+            let message =
+                format_args!("timeout={text}: a time from 1ms to {max}s, such as 500ms or 2s");
+            Err(Failure::new(400, message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(w: Option<&str>, timeout: Option<&str>, expected: Result<Option<Wait>, u16>) {
+        let parameter = |text| Some(Parameter(Some(text)));
+        let found = wait(w.and_then(parameter), timeout.and_then(parameter));
+        assert_eq!(found.map_err(|failure| failure.status), expected, "{w:?} {timeout:?}");
+    }
+
+    #[test]
+    fn waits_are_bounded_and_spelt_one_way() {
+        let two = Duration::from_secs(2);
+        let wait = |concern, timeout| Ok(Some(Wait { concern, timeout }));
+        check(None, None, Ok(None));
+        check(Some("1"), None, Ok(None));
+        check(Some("all"), None, wait(Concern::All, two));
+        check(Some("majority"), Some("500ms"), wait(Concern::Majority, two / 4));
+        check(Some("3"), Some("60s"), wait(Concern::Count(3), HTTP_WAIT_MAX));
+        for bad in ["", "0", "-1", "+2", "1.5", "ALL", "65537", "4294967297"] {
+            check(Some(bad), None, Err(400));
+        }
+        for bad in ["", "0s", "61s", "2", "-1s", "1h", "999us"] {
+            check(Some("all"), Some(bad), Err(400));
+        }
+        // A bad one is told although it would not be used.
+        check(None, Some("soon"), Err(400));
+    }
+}

@@ -1,0 +1,283 @@
+//! One key: read, written, deleted.
+
+use super::api::{Api, Desk, Done, too_many_wait};
+use super::ask::Method;
+use super::concern::{self, Wait};
+use super::later::Seat;
+use super::precondition::{Precondition, Verdict};
+use super::reply::{Failure, Reply, error_body, number, version};
+use super::route;
+use super::value::json_pair;
+use crate::kv::{Record, Stamp, WriteError, Written};
+use crate::limits::CONTENT_TYPE_LEN_MAX;
+use crate::node::command::{Command, Reply as NodeReply};
+use std::time::Duration;
+
+/// What a raw value is served as when nothing was kept with it.
+const UNKNOWN_TYPE: &str = "application/octet-stream";
+/// How much later than asked the node may tell that time is up.
+const WAIT_GRACE: Duration = Duration::from_secs(2);
+
+/// `GET` and `HEAD`.
+pub fn get(api: &Api, desk: Desk<'_>, segment: &str) -> Result<Done, Failure> {
+    let key = route::key(segment)?;
+    let [raw] = route::query(desk.query, ["raw"])?;
+    let is_raw = raw.map_or(Ok(false), |raw| raw.switch("raw"))?;
+    let precondition = Precondition::of(desk.ask)?;
+    let entry = api.bridge.store().entry(key.as_bytes());
+    if !precondition.is_empty() {
+        match (precondition.check(entry.as_ref()), &entry) {
+            (Verdict::Unmet, _) => return Err(unmet(entry.as_ref())),
+            (Verdict::Unchanged, Some(record)) => {
+                let reply = Reply::bodiless(desk.out, desk.now.wall, 304);
+                reply.etag(record.stamp()).end(b"");
+                return Ok(Done::Answered(304));
+            }
+            _ => {}
+        }
+    }
+    let Some((record, value)) = entry.as_ref().and_then(|record| Some((record, record.value()?)))
+    else {
+        return Ok(absent(desk, &key, entry.as_ref()));
+    };
+    if is_raw {
+        return Ok(raw_value(desk, record, value));
+    }
+    json_pair(desk.body, &key, value);
+    Ok(desk.json(200, Some(record.stamp())))
+}
+
+/// 404, with the version of the delete when one is remembered.
+fn absent(desk: Desk<'_>, key: &str, tombstone: Option<&Record>) -> Done {
+    desk.body.extend_from_slice(&error_body(&format!("no such key: {key}")));
+    desk.json(404, tombstone.map(Record::stamp))
+}
+
+/// The bytes as they were put. A value may say of itself that it is a web page, but it is not one
+/// of ours: it gets no script and no origin to act in.
+fn raw_value(desk: Desk<'_>, record: &Record, value: &[u8]) -> Done {
+    Reply::new(desk.out, desk.now.wall, 200, value.len())
+        .header("Content-Type", record.content_type().unwrap_or(UNKNOWN_TYPE))
+        .header("X-Content-Type-Options", "nosniff")
+        .header("Content-Security-Policy", "sandbox; default-src 'none'")
+        .etag(record.stamp())
+        .end(if desk.ask.method == Method::Head { b"" } else { value });
+    Done::Answered(200)
+}
+
+/// `PUT /kv/{key}`, the value in the body.
+pub fn put_body(api: &Api, desk: Desk<'_>, segment: &str) -> Result<Done, Failure> {
+    let key = route::key(segment)?;
+    let write = Write::of(&desk)?;
+    if !desk.ask.has_length {
+        let message = "a PUT of a key wants its value in the body, with Content-Length (0 for an \
+            empty value) or chunked; or in the path, as /kv/{key}/{value}";
+        return Err(Failure::new(411, message));
+    }
+    let content_type = desk.ask.content_type.unwrap_or_default();
+    if content_type.len() > CONTENT_TYPE_LEN_MAX {
+        let len = content_type.len();
+        let message = format_args!("Content-Type has {len} bytes, at most {CONTENT_TYPE_LEN_MAX}");
+        return Err(Failure::new(400, message));
+    }
+    let content_type = if content_type.is_empty() { None } else { Some(content_type) };
+    let value = desk.ask.body;
+    let (written, wait) = write.put(api, &desk, &key, value, content_type)?;
+    answer(api, desk, written, wait, |out| {
+        out.extend_from_slice(b"{\"key\":");
+        super::reply::json_text(out, &key);
+        out.extend_from_slice(b",\"version\":\"");
+        version(out, written.stamp);
+        out.extend_from_slice(b"\",\"size\":");
+        number(out, value.len());
+        out.push(b'}');
+    })
+}
+
+/// `PUT /kv/{key}/{value}`.
+pub fn put_pair(api: &Api, desk: Desk<'_>, segment: &str, value: &str) -> Result<Done, Failure> {
+    let key = route::key(segment)?;
+    let value = route::value(value)?;
+    let write = Write::of(&desk)?;
+    if !desk.ask.body.is_empty() {
+        let message = "the value is given twice: in the path and in the body";
+        return Err(Failure::new(400, message));
+    }
+    let (written, wait) = write.put(api, &desk, &key, &value, None)?;
+    answer(api, desk, written, wait, |out| json_pair(out, &key, &value))
+}
+
+/// `DELETE`, of a key that is there or not.
+pub fn delete(api: &Api, desk: Desk<'_>, segment: &str) -> Result<Done, Failure> {
+    let key = route::key(segment)?;
+    let write = Write::of(&desk)?;
+    let (written, wait) = write.delete(api, &desk, &key)?;
+    answer(api, desk, written, wait, |_| {})
+}
+
+/// What is asked of a write beside its value, checked before anything changes.
+struct Write<'a> {
+    wait: Option<Wait>,
+    precondition: Precondition<'a>,
+}
+
+/// A seat and what to wait for in it.
+type Seated = (Seat, Wait);
+
+impl<'a> Write<'a> {
+    fn of(desk: &Desk<'a>) -> Result<Write<'a>, Failure> {
+        let [w, timeout] = route::query(desk.query, ["w", "timeout"])?;
+        let wait = concern::wait(w, timeout)?;
+        Ok(Write { wait, precondition: Precondition::of(desk.ask)? })
+    }
+
+    /// Takes a seat if there is to be a wait: afterwards it would be too late to refuse.
+    fn seat(&self, api: &Api) -> Result<Option<Seated>, Failure> {
+        let Some(wait) = self.wait else { return Ok(None) };
+        let seat = api.waiting.seat().ok_or_else(too_many_wait)?;
+        Ok(Some((seat, wait)))
+    }
+
+    fn put(
+        &self,
+        api: &Api,
+        desk: &Desk<'_>,
+        key: &str,
+        value: &[u8],
+        content_type: Option<&str>,
+    ) -> Result<(Written, Option<Seated>), Failure> {
+        if value.len() > api.value_len_max {
+            let (len, max) = (value.len(), api.value_len_max);
+            let message =
+                format_args!("the value has {len} bytes, at most {max} (--max-value-bytes)");
+            return Err(Failure::new(413, message));
+        }
+        let seated = self.seat(api)?;
+        let store = api.bridge.store();
+        let written = if self.precondition.is_empty() {
+            store.put(desk.now, key.as_bytes(), value, content_type)
+        } else {
+            let is_met = |entry: Option<&Record>| self.is_met(entry);
+            store.put_if(desk.now, key.as_bytes(), value, content_type, is_met)
+        };
+        self.written(api, key, written).map(|written| (written, seated))
+    }
+
+    fn delete(
+        &self,
+        api: &Api,
+        desk: &Desk<'_>,
+        key: &str,
+    ) -> Result<(Written, Option<Seated>), Failure> {
+        let seated = self.seat(api)?;
+        let is_met = |entry: Option<&Record>| self.is_met(entry);
+        let written = api.bridge.store().delete_if(desk.now, key.as_bytes(), is_met);
+        self.written(api, key, written).map(|written| (written, seated))
+    }
+
+    fn is_met(&self, entry: Option<&Record>) -> bool {
+        self.precondition.check(entry) == Verdict::Met
+    }
+
+    /// Wakes the node for a write, or tells why there was none.
+    fn written(
+        &self,
+        api: &Api,
+        key: &str,
+        written: Result<Written, WriteError>,
+    ) -> Result<Written, Failure> {
+        match written {
+            Ok(written) => {
+                api.bridge.written();
+                Ok(written)
+            }
+            Err(WriteError::Unmet) => Err(unmet(api.bridge.store().entry(key.as_bytes()).as_ref())),
+            Err(error) => Err(refused(&error)),
+        }
+    }
+}
+
+/// 412, with what the key is at now.
+fn unmet(current: Option<&Record>) -> Failure {
+    match current.filter(|record| !record.is_tombstone()) {
+        Some(record) => {
+            let message = format_args!("the key is at version {} on this node", record.stamp());
+            Failure::new(412, message)
+        }
+        None => Failure::new(412, "the key is absent on this node"),
+    }
+}
+
+fn refused(error: &WriteError) -> Failure {
+    let status = match error {
+        WriteError::StoreFull { .. } => 507,
+        WriteError::ValueLen(_) => 413,
+        WriteError::StampExhausted => 409,
+        WriteError::Unmet => 412,
+        WriteError::KeyLen(_)
+        | WriteError::KeyNotUtf8
+        | WriteError::ContentTypeLen(_)
+        | WriteError::ContentTypeText => 400,
+    };
+    let hint = if status == 507 { " (--max-store-bytes)" } else { "" };
+    Failure::new(status, format_args!("{error}{hint}"))
+}
+
+/// Answers a write at once, or when enough members hold it.
+fn answer(
+    api: &Api,
+    desk: Desk<'_>,
+    written: Written,
+    wait: Option<Seated>,
+    body: impl FnOnce(&mut Vec<u8>),
+) -> Result<Done, Failure> {
+    body(desk.body);
+    let Some((seat, Wait { concern, timeout })) = wait else {
+        if desk.body.is_empty() {
+            Reply::new(desk.out, desk.now.wall, 200, 0).etag(written.stamp).end(b"");
+            return Ok(Done::Answered(200));
+        }
+        return Ok(desk.json(200, Some(written.stamp)));
+    };
+    let body = desk.body.clone();
+    let deadline = desk.now.instant + timeout;
+    let command = Command::AwaitHolders { dot: written.dot, concern, deadline };
+    let stamp = written.stamp;
+    let limit = timeout + WAIT_GRACE;
+    Ok(api.ask_seated(desk, seat, command, limit, move |reply, page| match reply {
+        Some(NodeReply::Holders { held, wanted }) if held >= wanted => {
+            if body.is_empty() {
+                page.empty_entry(stamp)
+            } else {
+                page.entry(200, stamp, &body)
+            }
+        }
+        Some(NodeReply::Holders { held, wanted }) => {
+            let why = format!("held by {held} of {wanted} members after {timeout:?}");
+            page.entry(504, stamp, &short_of(&why, stamp, Some((held, wanted))))
+        }
+        Some(NodeReply::Refused(why)) => page.entry(504, stamp, &short_of(&why, stamp, None)),
+        _ => {
+            let why = "the node is too busy to tell who holds it";
+            page.entry(504, stamp, &short_of(why, stamp, None))
+        }
+    }))
+}
+
+/// What a write that stands, but may not be held by enough, is answered with.
+fn short_of(why: &str, stamp: Stamp, held: Option<(u32, u32)>) -> Vec<u8> {
+    let error = format!("the write stands and goes on replicating, but: {why}");
+    let mut body = error_body(&error);
+    body.pop();
+    body.extend_from_slice(b",\"version\":\"");
+    version(&mut body, stamp);
+    body.push(b'"');
+    if let Some((held, wanted)) = held {
+        for (name, n) in [(",\"held\":", held), (",\"wanted\":", wanted)] {
+            body.extend_from_slice(name.as_bytes());
+            number(&mut body, n as usize);
+        }
+    }
+    body.push(b'}');
+    body
+}

@@ -1,0 +1,408 @@
+//! One client connection: a request, its answer, the next request.
+//!
+//! ```text
+//!         .--------------------------- keep-alive ------------------------------.
+//!         v                                                                     |
+//!  idle 75 s --first byte--> head 10 s --> body 60 s --> lane --> answer written'
+//!    |                         |             |                       |
+//!    `-- close                 `-- refusal: answer, close, drain ----'-- too slow: close
+//! ```
+//!
+//! What a client sends ahead stays in its buffer, and when that is full in its socket: no byte of
+//! the next request goes on before the answer to this one has come.
+
+use super::Gate;
+use super::chunked::{Chunks, body_too_long};
+use super::head::{Framing, Head, Scan};
+use super::held::Held;
+use super::lane::{Answer, COPIED_BODY_LEN_MAX, Ending, Order};
+use super::refusal::{Reason, Refusal};
+use super::watch::Watch;
+use crate::http::ask::{Method, Trust};
+use crate::http::auth;
+use crate::http::reply::{Failure, number};
+use crate::time::Instant;
+use bytes::{Buf as _, BufMut as _, BytesMut};
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::futures::Notified;
+
+/// Room made for reading a head, in bytes. Most heads fit.
+const READ_LEN: usize = 2 << 10;
+/// Room made for reading a body, in bytes, before as much again as has come.
+const BODY_READ_LEN: usize = 64 << 10;
+/// Bytes of buffers kept between requests.
+const KEPT_LEN_MAX: usize = 8 << 10;
+/// What a client that reads an answer has to take in, in bytes a second, on the long run.
+const READER_RATE_MIN: u64 = 32 << 10;
+/// How long a refused client may go on sending until we close for good, and how much. Closing at
+/// once would reset the connection, and the refusal could be lost with it.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_LEN_MAX: usize = 4 << 20;
+
+/// Why a connection ends.
+enum End {
+    /// The client has gone, or has to.
+    Gone,
+    /// It is told why, then has to go.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> End {
+        End::Refused(refusal)
+    }
+}
+
+impl From<std::io::Error> for End {
+    fn from(_: std::io::Error) -> End {
+        End::Gone
+    }
+}
+
+/// A request whose head is read.
+struct Opened {
+    order: Order,
+    framing: Framing,
+    takes_body: bool,
+    expects_continue: bool,
+    keep_alive: bool,
+    is_http_1_0: bool,
+    is_bulk: bool,
+}
+
+/// One client.
+pub struct Conn {
+    gate: Arc<Gate>,
+    stream: TcpStream,
+    peer: IpAddr,
+    input: BytesMut,
+    spare: Vec<u8>,
+    watch: Watch,
+    is_head: bool,
+}
+
+impl Conn {
+    /// A connection just accepted.
+    pub fn new(gate: Arc<Gate>, stream: TcpStream, peer: IpAddr) -> Conn {
+        let watch = Watch::new(Arc::clone(&gate.bridge), gate.timing.idle);
+        let (input, spare) = (BytesMut::new(), Vec::new());
+        Conn { gate, stream, peer, input, spare, watch, is_head: false }
+    }
+
+    /// Serves it to its end.
+    pub async fn run(mut self) {
+        if let Err(End::Refused(refusal)) = self.serve().await {
+            self.gate.counters.refused(refusal.reason);
+            let mut bytes = Vec::new();
+            refusal.failure.write(&mut bytes, self.gate.bridge.now().wall, !self.is_head);
+            connection_header(&mut bytes, CLOSE);
+            linger(self.stream, &bytes).await;
+        }
+    }
+
+    async fn serve(&mut self) -> Result<(), End> {
+        let gate = Arc::clone(&self.gate);
+        let mut drain = pin!(gate.drain.notified());
+        drain.as_mut().enable();
+        loop {
+            let head_len = self.head(drain.as_mut()).await?;
+            let spare = std::mem::take(&mut self.spare);
+            let opened = open(&gate, self.peer, &self.input[..head_len], spare)?;
+            self.input.advance(head_len);
+            self.is_head = opened.order.is_head;
+            let is_kept = self.exchange(opened).await?;
+            if !is_kept {
+                // Both ends know; what the client sends nevertheless is not awaited.
+                self.stream.shutdown().await?;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for a whole head; returns its length.
+    async fn head(&mut self, mut drain: Pin<&mut Notified<'_>>) -> Result<usize, End> {
+        let mut scan = Scan::default();
+        let mut is_timed = false;
+        // Some clients end a body with a line break that is not part of it.
+        let mut may_skip = true;
+        loop {
+            if may_skip && self.input.starts_with(b"\r\n") {
+                self.input.advance(2);
+                may_skip = false;
+            }
+            let is_half_skip = may_skip && self.input[..] == *b"\r";
+            if !is_half_skip && let Some(len) = scan.end(&self.input)? {
+                return Ok(len);
+            }
+            let is_idle = self.input.is_empty();
+            if is_idle && self.gate.is_draining() {
+                self.last_look()?;
+                continue;
+            }
+            if !is_idle && !is_timed {
+                is_timed = true;
+                self.watch.set(self.gate.bridge.now().instant, self.gate.timing.head);
+            }
+            self.input.reserve(READ_LEN);
+            tokio::select! {
+                biased;
+                n = self.stream.read_buf(&mut self.input) => if n? == 0 {
+                    return Err(End::Gone);
+                },
+                () = drain.as_mut(), if is_idle && !self.gate.is_draining() => {}
+                () = self.watch.expired() => {
+                    if is_idle {
+                        return Err(End::Gone);
+                    }
+                    let limit = self.gate.timing.head.as_secs_f64();
+                    let message = format_args!("the request head did not arrive within {limit} s");
+                    return Err(Refusal::slow(message).into());
+                }
+            }
+        }
+    }
+
+    /// Before an idle connection is closed: a request that has just arrived is still answered.
+    fn last_look(&mut self) -> Result<(), End> {
+        self.input.reserve(READ_LEN);
+        match self.stream.try_read_buf(&mut self.input) {
+            Ok(n) if n > 0 => Ok(()),
+            _ => Err(End::Gone),
+        }
+    }
+
+    /// Reads the body, has the request answered, sends the answer. True when another may follow.
+    async fn exchange(&mut self, mut opened: Opened) -> Result<bool, End> {
+        let mut held = Held::new(&self.gate.room);
+        if opened.framing == Framing::None {
+            opened.order.bytes.extend_from_slice(b"\r\n");
+        } else {
+            self.body(&mut opened, &mut held).await?;
+        }
+        let began = self.gate.bridge.now().instant;
+        let is_bulk = opened.is_bulk || !opened.order.body.is_empty();
+        let answer = self.gate.lane(is_bulk).submit(opened.order);
+        let Ok(Answer { mut bytes, ending, held: answer_held }) = answer.await else {
+            let message = "the HTTP workers are gone";
+            return Err(
+                Refusal { reason: Reason::Memory, failure: Failure::new(500, message) }.into()
+            );
+        };
+        drop(held);
+        match ending {
+            Ending::Ready => {}
+            Ending::Later(later) => {
+                bytes.clear();
+                later.finish(&mut bytes).await;
+            }
+            Ending::Lost => return Err(Refusal::memory().into()),
+        }
+        let is_kept = opened.keep_alive && !self.gate.is_draining();
+        if !is_kept {
+            connection_header(&mut bytes, CLOSE);
+        } else if opened.is_http_1_0 {
+            connection_header(&mut bytes, KEEP_ALIVE);
+        }
+        let ended = self.send(&bytes).await?;
+        drop(answer_held);
+        self.gate.counters.answered(ended.since(began));
+        self.watch.set(ended, self.gate.timing.idle);
+        bytes.clear();
+        bytes.shrink_to(KEPT_LEN_MAX);
+        self.spare = bytes;
+        if self.input.is_empty() && self.input.capacity() > KEPT_LEN_MAX {
+            self.input = BytesMut::new();
+        }
+        Ok(is_kept)
+    }
+
+    /// Sends an answer; returns when it was out.
+    async fn send(&mut self, bytes: &[u8]) -> Result<Instant, End> {
+        let n = match self.stream.try_write(bytes) {
+            Ok(n) => n,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error.into()),
+        };
+        let now = self.gate.bridge.now().instant;
+        if n == bytes.len() {
+            return Ok(now);
+        }
+        let rest = &bytes[n..];
+        let limit = Duration::from_secs(rest.len() as u64 / READER_RATE_MIN);
+        self.watch.set(now, self.gate.timing.reader + limit);
+        tokio::select! {
+            written = self.stream.write_all(rest) => written?,
+            () = self.watch.expired() => {
+                // The middle of an answer is no place for another one.
+                self.gate.counters.refused(Reason::Slow);
+                return Err(End::Gone);
+            }
+        }
+        Ok(self.gate.bridge.now().instant)
+    }
+
+    /// Reads the body and completes the order with it.
+    async fn body(&mut self, opened: &mut Opened, held: &mut Held) -> Result<(), End> {
+        let len_max = self.gate.value_len_max;
+        if matches!(opened.framing, Framing::Length(len) if len > len_max) {
+            return Err(body_too_long(len_max).into());
+        }
+        if opened.expects_continue && self.input.is_empty() {
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        }
+        self.watch.set(self.gate.bridge.now().instant, self.gate.timing.body);
+        let body = match opened.framing {
+            Framing::Length(len) => self.sized_body(len, held).await?,
+            _ => self.chunked_body(len_max, held).await?,
+        };
+        let bytes = &mut opened.order.bytes;
+        if !opened.takes_body {
+            bytes.extend_from_slice(b"\r\n");
+            return Ok(());
+        }
+        bytes.extend_from_slice(b"Content-Length: ");
+        number(bytes, body.len());
+        bytes.extend_from_slice(b"\r\n\r\n");
+        if body.len() <= COPIED_BODY_LEN_MAX {
+            bytes.extend_from_slice(&body);
+        } else {
+            opened.order.body = body;
+        }
+        Ok(())
+    }
+
+    async fn sized_body(&mut self, len: usize, held: &mut Held) -> Result<Vec<u8>, End> {
+        let here = len.min(self.input.len());
+        let mut body = self.input[..here].to_vec();
+        self.input.advance(here);
+        while body.len() < len {
+            let rest = len - body.len();
+            // Room follows what has come, not what was announced.
+            body.reserve(rest.min(BODY_READ_LEN.max(body.len())));
+            held.grow_to(body.capacity()).map_err(|_| Refusal::memory())?;
+            let mut into = (&mut body).limit(rest);
+            let n = tokio::select! {
+                biased;
+                n = self.stream.read_buf(&mut into) => n?,
+                () = self.watch.expired() => return Err(self.slow_body().into()),
+            };
+            if n == 0 {
+                return Err(End::Gone);
+            }
+        }
+        Ok(body)
+    }
+
+    async fn chunked_body(&mut self, len_max: usize, held: &mut Held) -> Result<Vec<u8>, End> {
+        let mut chunks = Chunks::new(len_max);
+        let mut body = Vec::new();
+        while !chunks.take(&mut self.input, &mut body)? {
+            held.grow_to(body.capacity()).map_err(|_| Refusal::memory())?;
+            self.input.reserve(READ_LEN.max(body.len().min(BODY_READ_LEN)));
+            let n = tokio::select! {
+                biased;
+                n = self.stream.read_buf(&mut self.input) => n?,
+                () = self.watch.expired() => return Err(self.slow_body().into()),
+            };
+            if n == 0 {
+                return Err(End::Gone);
+            }
+        }
+        Ok(body)
+    }
+
+    fn slow_body(&self) -> Refusal {
+        let limit = self.gate.timing.body.as_secs_f64();
+        Refusal::slow(format_args!("the request body did not arrive within {limit} s"))
+    }
+}
+
+/// Reads a head, authorises its client, and begins the form in which tiny_http gets it: only the
+/// headers that are used, and before the target what the gate knows of the client.
+fn open(gate: &Gate, peer: IpAddr, bytes: &[u8], mut out: Vec<u8>) -> Result<Opened, Refusal> {
+    let head = Head::read(bytes)?;
+    let path = head.target.split('?').next().unwrap_or_default();
+    let trust = trust(gate, peer, &head, path)?;
+    out.extend_from_slice(head.method.name().as_bytes());
+    out.push(b' ');
+    gate.secret.prefix(trust, &mut out);
+    out.extend_from_slice(head.target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let forwarded = [
+        ("Content-Type: ", head.content_type),
+        ("If-None-Match: ", head.if_none_match),
+        ("If-Match: ", head.if_match),
+    ];
+    for (name, value) in forwarded {
+        if let Some(value) = value {
+            for part in [name, value, "\r\n"] {
+                out.extend_from_slice(part.as_bytes());
+            }
+        }
+    }
+    Ok(Opened {
+        order: Order { bytes: out, body: Vec::new(), is_head: head.method == Method::Head },
+        framing: head.framing,
+        takes_body: matches!(head.method, Method::Put | Method::Post | Method::Patch),
+        expects_continue: head.expects_continue,
+        keep_alive: head.keep_alive,
+        is_http_1_0: head.is_http_1_0,
+        is_bulk: path.len() <= "/kv/".len() || !path.starts_with("/kv/"),
+    })
+}
+
+fn trust(gate: &Gate, peer: IpAddr, head: &Head<'_>, path: &str) -> Result<Trust, Refusal> {
+    let Some(token) = &gate.token else {
+        let is_local = auth::is_loopback(peer)
+            && !head.is_relayed
+            && (head.host.is_empty() || auth::is_local_host(head.host));
+        return Ok(if is_local { Trust::Local } else { Trust::Anybody });
+    };
+    match head.authorization {
+        Some(given) if token.admits(given) => Ok(Trust::Token),
+        _ if auth::is_open(path) => Ok(Trust::Anybody),
+        given => {
+            let message = match given {
+                None => "this server wants the header Authorization: Bearer TOKEN",
+                Some(_) => "the token in the Authorization header is not the right one",
+            };
+            let failure = Failure::new(401, message).with("WWW-Authenticate", "Bearer");
+            Err(Refusal { reason: Reason::Token, failure })
+        }
+    }
+}
+
+/// Ends a connection.
+pub const CLOSE: &str = "Connection: close\r\n";
+const KEEP_ALIVE: &str = "Connection: keep-alive\r\n";
+
+/// Puts a header after the status line of an answer.
+pub fn connection_header(bytes: &mut Vec<u8>, line: &str) {
+    if let Some(at) = memchr::memchr(b'\n', bytes) {
+        bytes.splice(at + 1..=at, line.bytes());
+    }
+}
+
+/// Sends the last answer of a connection, and gives the client time to read it.
+pub async fn linger(mut stream: TcpStream, bytes: &[u8]) {
+    let rest = async {
+        stream.write_all(bytes).await?;
+        stream.shutdown().await?;
+        let mut sink = vec![0; READ_LEN];
+        let mut n_read = 0;
+        while n_read < LINGER_LEN_MAX {
+            match stream.read(&mut sink).await? {
+                0 => break,
+                n => n_read += n,
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    // Whoever does not read in time has seen enough.
+    let _ = tokio::time::timeout(LINGER, rest).await;
+}

@@ -1,0 +1,331 @@
+//! The head of a request, read as strictly as RFC 9112 allows.
+//!
+//! Two readers that disagree on where a request ends let one client speak in another's name. So
+//! whatever two readers might read differently is refused here, though tiny_http would take it: a
+//! bare line feed, white space before or inside a field name, two lengths, a length and a transfer
+//! coding, a sign before the digits.
+
+use super::refusal::{Reason, Refusal};
+use crate::http::ask::Method;
+use crate::limits::{HTTP_HEAD_LEN_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_LEN_MAX};
+use httparse::{Error, Status};
+use memchr::memchr;
+use std::mem::MaybeUninit;
+
+/// Longest method, version and white space around a target.
+const REQUEST_LINE_LEN_MAX: usize = HTTP_TARGET_LEN_MAX + 32;
+
+/// Finds the end of a head as it arrives, looking at each byte once.
+#[derive(Debug, Default)]
+pub struct Scan {
+    line_start: usize,
+    looked: usize,
+    n_lines: usize,
+}
+
+impl Scan {
+    /// The length of the head at the front of `buffer`, its empty line included, once it is all
+    /// there. `buffer` may only have grown since the last call.
+    ///
+    /// # Errors
+    /// A [`Refusal`] as soon as it is clear that no acceptable head will come.
+    pub fn end(&mut self, buffer: &[u8]) -> Result<Option<usize>, Refusal> {
+        if buffer.first().is_some_and(|first| !first.is_ascii_graphic()) {
+            return Err(Refusal::malformed("this port speaks plain HTTP/1.1"));
+        }
+        while let Some(offset) = memchr(b'\n', &buffer[self.looked..]) {
+            let at = self.looked + offset;
+            self.looked = at + 1;
+            if at == 0 || buffer[at - 1] != b'\r' {
+                return Err(Refusal::malformed("a line ends without a carriage return"));
+            }
+            if at - 1 == self.line_start {
+                return if self.looked > HTTP_HEAD_LEN_MAX {
+                    Err(too_long())
+                } else {
+                    Ok(Some(self.looked))
+                };
+            }
+            if self.n_lines == 0 && at > REQUEST_LINE_LEN_MAX {
+                return Err(target_too_long());
+            }
+            self.line_start = at + 1;
+            self.n_lines += 1;
+            if self.n_lines > HTTP_HEADERS_MAX + 1 {
+                return Err(too_many());
+            }
+        }
+        self.looked = buffer.len();
+        if self.n_lines == 0 && buffer.len() > REQUEST_LINE_LEN_MAX {
+            return Err(target_too_long());
+        }
+        if buffer.len() >= HTTP_HEAD_LEN_MAX {
+            return Err(too_long());
+        }
+        Ok(None)
+    }
+}
+
+fn too_long() -> Refusal {
+    let message = format_args!("the request head is longer than {HTTP_HEAD_LEN_MAX} bytes");
+    Refusal::new(Reason::Large, 431, message)
+}
+
+fn too_many() -> Refusal {
+    let message = format_args!("the request has more than {HTTP_HEADERS_MAX} header lines");
+    Refusal::new(Reason::Large, 431, message)
+}
+
+fn target_too_long() -> Refusal {
+    let message = format_args!("the request target is longer than {HTTP_TARGET_LEN_MAX} bytes");
+    Refusal::new(Reason::Large, 414, message)
+}
+
+/// How the body is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Neither a length nor a transfer coding: there is no body.
+    None,
+    /// This many bytes follow.
+    Length(usize),
+    /// Chunks follow.
+    Chunked,
+}
+
+/// A request head, its fields borrowed from the buffer it was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head<'b> {
+    /// The method.
+    pub method: Method,
+    /// Path and query: visible ASCII from the first `/` on, without scheme and authority.
+    pub target: &'b str,
+    /// `HTTP/1.0`, which closes by default and knows no chunks and no 100.
+    pub is_http_1_0: bool,
+    /// Whether the client wants to send another request on this connection.
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue`.
+    pub expects_continue: bool,
+    /// Where the body ends.
+    pub framing: Framing,
+    /// `Host`.
+    pub host: &'b str,
+    /// `Authorization`.
+    pub authorization: Option<&'b [u8]>,
+    /// `Content-Type`.
+    pub content_type: Option<&'b str>,
+    /// `If-None-Match`.
+    pub if_none_match: Option<&'b str>,
+    /// `If-Match`.
+    pub if_match: Option<&'b str>,
+    /// A header says that the request was made for another: by a proxy or by a web page.
+    pub is_relayed: bool,
+}
+
+impl<'b> Head<'b> {
+    /// Reads a head that [`Scan`] has found complete.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that names what was wrong.
+    pub fn read(bytes: &'b [u8]) -> Result<Head<'b>, Refusal> {
+        let mut headers = [const { MaybeUninit::uninit() }; HTTP_HEADERS_MAX];
+        let mut request = httparse::Request::new(&mut []);
+        match request.parse_with_uninit_headers(bytes, &mut headers) {
+            Ok(Status::Complete(_)) => {}
+            Ok(Status::Partial) => {
+                return Err(Refusal::malformed("the request head is broken off"));
+            }
+            Err(error) => return Err(syntax(error)),
+        }
+        let Some(method) = Method::from_name(request.method.unwrap_or_default()) else {
+            let message = "the method is none of GET, HEAD, PUT, POST, DELETE";
+            return Err(Refusal::new(Reason::Unsupported, 501, message));
+        };
+        let is_http_1_0 = request.version == Some(0);
+        let mut head = Head {
+            method,
+            target: target(method, request.path.unwrap_or_default())?,
+            is_http_1_0,
+            keep_alive: !is_http_1_0,
+            expects_continue: false,
+            framing: Framing::None,
+            host: "",
+            authorization: None,
+            content_type: None,
+            if_none_match: None,
+            if_match: None,
+            is_relayed: false,
+        };
+        let mut seen = Seen::default();
+        for header in request.headers.iter() {
+            head.take(&mut seen, header.name, header.value)?;
+        }
+        head.check(&seen)?;
+        Ok(head)
+    }
+
+    /// Takes one header line over; most names are of no interest.
+    fn take(&mut self, seen: &mut Seen, name: &str, value: &'b [u8]) -> Result<(), Refusal> {
+        let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
+        match name.len() {
+            3 if is("Via") => self.is_relayed = true,
+            4 if is("Host") => {
+                seen.n_hosts += 1;
+                self.host = visible("Host", value)?;
+            }
+            6 if is("Expect") => {
+                if !value.eq_ignore_ascii_case(b"100-continue") {
+                    let message = "the only expectation known is 100-continue";
+                    return Err(Refusal::new(Reason::Unsupported, 417, message));
+                }
+                self.expects_continue = !self.is_http_1_0;
+            }
+            6 if is("Origin") => self.is_relayed = true,
+            8 if is("If-Match") => {
+                once("If-Match", &mut self.if_match, visible("If-Match", value)?)?
+            }
+            9 if is("Forwarded") => self.is_relayed = true,
+            10 if is("Connection") => self.connection(seen, value),
+            12 if is("Content-Type") => {
+                once("Content-Type", &mut self.content_type, visible("Content-Type", value)?)?
+            }
+            13 if is("Authorization") => once("Authorization", &mut self.authorization, value)?,
+            13 if is("If-None-Match") => {
+                once("If-None-Match", &mut self.if_none_match, visible("If-None-Match", value)?)?
+            }
+            14 if is("Content-Length") => {
+                seen.n_lengths += 1;
+                self.framing = Framing::Length(length(value)?);
+            }
+            15 if is("X-Forwarded-For") => self.is_relayed = true,
+            17 if is("Transfer-Encoding") => {
+                seen.n_codings += 1;
+                seen.is_chunked = value.eq_ignore_ascii_case(b"chunked");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn connection(&mut self, seen: &mut Seen, value: &[u8]) {
+        for token in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
+            if token.eq_ignore_ascii_case(b"close") {
+                seen.is_closing = true;
+            } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            }
+        }
+    }
+
+    /// What no single line can tell.
+    fn check(&mut self, seen: &Seen) -> Result<(), Refusal> {
+        if seen.n_hosts > 1 {
+            return Err(twice("Host"));
+        }
+        if seen.n_hosts == 0 && !self.is_http_1_0 {
+            return Err(Refusal::malformed("HTTP/1.1 wants a Host header"));
+        }
+        if seen.n_lengths > 1 {
+            return Err(twice("Content-Length"));
+        }
+        if seen.n_codings > 0 {
+            if seen.n_lengths > 0 {
+                let message = "Content-Length and Transfer-Encoding exclude each other";
+                return Err(Refusal::malformed(message));
+            }
+            if self.is_http_1_0 {
+                return Err(Refusal::malformed("HTTP/1.0 has no Transfer-Encoding"));
+            }
+            if seen.n_codings > 1 {
+                return Err(twice("Transfer-Encoding"));
+            }
+            if !seen.is_chunked {
+                let message = "the only transfer coding known is chunked";
+                return Err(Refusal::new(Reason::Unsupported, 501, message));
+            }
+            self.framing = Framing::Chunked;
+        }
+        self.keep_alive &= !seen.is_closing;
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Seen {
+    n_hosts: usize,
+    n_lengths: usize,
+    n_codings: usize,
+    is_chunked: bool,
+    is_closing: bool,
+}
+
+fn twice(name: &str) -> Refusal {
+    Refusal::malformed(format_args!("the header {name} is given twice"))
+}
+
+fn once<T>(name: &str, slot: &mut Option<T>, value: T) -> Result<(), Refusal> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(twice(name)),
+    }
+}
+
+/// A header value we use is ASCII without controls: tiny_http takes no other, and a kept
+/// `Content-Type` is sent to others again.
+fn visible<'b>(name: &str, value: &'b [u8]) -> Result<&'b str, Refusal> {
+    let is_plain = value.iter().all(|&b| (b' '..=b'~').contains(&b));
+    match std::str::from_utf8(value) {
+        Ok(text) if is_plain => Ok(text),
+        _ => Err(Refusal::malformed(format_args!("the header {name} is not plain ASCII"))),
+    }
+}
+
+/// A length is digits and nothing else; what does not fit a number is larger than any limit.
+fn length(value: &[u8]) -> Result<usize, Refusal> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(Refusal::malformed("Content-Length is not a number"));
+    }
+    let add =
+        |sum: usize, digit: &u8| sum.saturating_mul(10).saturating_add(usize::from(digit - b'0'));
+    Ok(value.iter().fold(0, add))
+}
+
+/// Path and query of a request target. The absolute form, which proxies send, names the same.
+fn target(method: Method, given: &str) -> Result<&str, Refusal> {
+    if given.len() > HTTP_TARGET_LEN_MAX {
+        return Err(target_too_long());
+    }
+    if !given.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+        return Err(Refusal::malformed("the request target has characters to be percent-encoded"));
+    }
+    if given.starts_with('/') {
+        return Ok(given);
+    }
+    if method == Method::Options && given == "*" {
+        return Ok("/");
+    }
+    let scheme_end = given.find("://").unwrap_or(0);
+    let scheme = &given[..scheme_end];
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return Err(Refusal::malformed("the request target is neither a path nor a URL"));
+    }
+    let rest = &given[scheme_end + 3..];
+    match rest.find(['/', '?']) {
+        Some(0) => Err(Refusal::malformed("the URL of the request has no host")),
+        Some(at) if rest.as_bytes()[at] == b'/' => Ok(&rest[at..]),
+        _ => Ok("/"),
+    }
+}
+
+fn syntax(error: Error) -> Refusal {
+    match error {
+        Error::Version => {
+            let message = "this server speaks HTTP/1.1 and HTTP/1.0";
+            Refusal::new(Reason::Unsupported, 505, message)
+        }
+        Error::TooManyHeaders => too_many(),
+        Error::HeaderName => Refusal::malformed("a header line has no valid name before its colon"),
+        Error::HeaderValue => Refusal::malformed("a header value has a control character"),
+        Error::Token => Refusal::malformed("the method or the target is no valid HTTP"),
+        Error::NewLine | Error::Status => Refusal::malformed("the request line is no valid HTTP"),
+    }
+}

@@ -1,0 +1,311 @@
+//! The gate's side of the connections to tiny_http: many clients share few of them.
+//!
+//! ```text
+//! client tasks --submit--> unsent --writer task--> [Line] --reader task--> Answer --> client task
+//!                            |  up to HTTP_LANE_DEPTH_MAX under way, answered in order   ^
+//!                            `------------------------> sent ----------------------------'
+//! ```
+//!
+//! A lane never waits for a client: a request is whole when it is submitted, an answer is taken
+//! whole (or thrown away, when there is no room to hold it). So the slowest client delays nobody.
+
+use super::held::{Held, Room};
+use crate::http::later::{Later, Waiting};
+use crate::http::server::Line;
+use crate::limits::HTTP_LANE_DEPTH_MAX;
+use bytes::{Buf as _, BufMut as _, BytesMut};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{Notify, oneshot};
+
+/// Requests written with one call, in bytes; what is more goes in a further call.
+const BATCH_LEN_MAX: usize = 64 << 10;
+/// A body of more bytes is written from where it lies.
+pub const COPIED_BODY_LEN_MAX: usize = 16 << 10;
+/// Bytes read at a time.
+const READ_LEN: usize = 64 << 10;
+/// Most header lines of an answer: those of [`crate::http::reply`] and of tiny_http itself.
+const HEADERS_MAX: usize = 16;
+
+/// A whole request in the form tiny_http gets it.
+#[derive(Debug, Default)]
+pub struct Order {
+    /// Head, and the body when that is short. The answer comes in the same buffer.
+    pub bytes: Vec<u8>,
+    /// A longer body.
+    pub body: Vec<u8>,
+    /// `HEAD`: the answer has a length but no body.
+    pub is_head: bool,
+}
+
+/// What came back.
+pub struct Answer {
+    /// The answer as it goes to the client, `Connection` excepted. Empty when it was [`Lost`].
+    ///
+    /// [`Lost`]: Ending::Lost
+    pub bytes: Vec<u8>,
+    /// What to do with it.
+    pub ending: Ending,
+    /// The room its bytes take.
+    pub held: Held,
+}
+
+/// What kind of answer came back.
+pub enum Ending {
+    /// It is complete.
+    Ready,
+    /// The node has yet to reply.
+    Later(Later),
+    /// There was no room to hold it. What was asked has been done.
+    Lost,
+}
+
+/// One connection to tiny_http; [`run`](Lane::run) drives it.
+#[derive(Default)]
+pub struct Lane {
+    queue: Mutex<Queue>,
+    filled: Notify,
+    load: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Queue {
+    is_broken: bool,
+    unsent: VecDeque<(Order, oneshot::Sender<Answer>)>,
+    sent: VecDeque<Pending>,
+}
+
+struct Pending {
+    is_head: bool,
+    bytes: Vec<u8>,
+    answer_to: oneshot::Sender<Answer>,
+}
+
+/// Why a lane ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    /// Its connection broke.
+    #[error("the connection to the HTTP workers broke: {0}")]
+    Io(#[from] io::Error),
+    /// Something else than an answer came.
+    #[error("the HTTP workers answered with something unreadable: {0}")]
+    Answer(&'static str),
+}
+
+impl Lane {
+    /// Requests submitted and not yet answered.
+    #[must_use]
+    pub fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    /// Sends a request when its turn comes. The receiver fails only when the lane is broken.
+    pub fn submit(&self, order: Order) -> oneshot::Receiver<Answer> {
+        let (answer_to, answer) = oneshot::channel();
+        let mut queue = self.queue.lock();
+        if !queue.is_broken {
+            self.load.fetch_add(1, Ordering::Relaxed);
+            queue.unsent.push_back((order, answer_to));
+            self.filled.notify_one();
+        }
+        answer
+    }
+
+    /// Sends and receives until the connection breaks, which is never meant to happen.
+    pub async fn run(&self, line: Line, waiting: &Waiting, room: &Arc<Room>) -> LaneError {
+        let (reader, writer) = match split(line) {
+            Ok(halves) => halves,
+            Err(error) => return error.into(),
+        };
+        let reader = Reader { lane: self, waiting, room, input: BytesMut::new(), reader };
+        let ended = tokio::select! {
+            ended = self.write(writer) => ended.map_err(LaneError::from),
+            ended = reader.run() => ended,
+        };
+        // Whoever waits must not wait for ever.
+        *self.queue.lock() = Queue { is_broken: true, ..Queue::default() };
+        match ended {
+            Ok(()) => LaneError::Answer("nothing"),
+            Err(error) => error,
+        }
+    }
+
+    async fn write(&self, mut writer: Box<dyn AsyncWrite + Send + Unpin>) -> io::Result<()> {
+        let mut batch = Vec::with_capacity(BATCH_LEN_MAX);
+        loop {
+            self.filled.notified().await;
+            // Other clients of this turn of the scheduler may have requests as well.
+            tokio::task::yield_now().await;
+            loop {
+                batch.clear();
+                let body = self.fill(&mut batch);
+                if batch.is_empty() {
+                    break;
+                }
+                writer.write_all(&batch).await?;
+                if !body.is_empty() {
+                    writer.write_all(&body).await?;
+                }
+            }
+        }
+    }
+
+    /// Moves what may be sent into `batch`, up to and with the first request whose body is long,
+    /// which is returned to be sent after it.
+    fn fill(&self, batch: &mut Vec<u8>) -> Vec<u8> {
+        let mut queue = self.queue.lock();
+        while queue.sent.len() < HTTP_LANE_DEPTH_MAX
+            && batch.len() < BATCH_LEN_MAX
+            && let Some((order, answer_to)) = queue.unsent.pop_front()
+        {
+            let Order { mut bytes, body, is_head } = order;
+            batch.extend_from_slice(&bytes);
+            bytes.clear();
+            queue.sent.push_back(Pending { is_head, bytes, answer_to });
+            if !body.is_empty() {
+                return body;
+            }
+        }
+        Vec::new()
+    }
+
+    /// The request that the next answer belongs to.
+    fn next_sent(&self) -> Option<Pending> {
+        let mut queue = self.queue.lock();
+        let pending = queue.sent.pop_front();
+        if queue.sent.len() + 1 == HTTP_LANE_DEPTH_MAX {
+            self.filled.notify_one();
+        }
+        drop(queue);
+        self.load.fetch_sub(1, Ordering::Relaxed);
+        pending
+    }
+}
+
+struct Reader<'l> {
+    lane: &'l Lane,
+    waiting: &'l Waiting,
+    room: &'l Arc<Room>,
+    input: BytesMut,
+    reader: Box<dyn AsyncRead + Send + Unpin>,
+}
+
+impl Reader<'_> {
+    async fn run(mut self) -> Result<(), LaneError> {
+        loop {
+            self.input.reserve(READ_LEN);
+            if self.reader.read_buf(&mut self.input).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            while let Some(head) = AnswerHead::read(&self.input)? {
+                self.answer(head).await?;
+            }
+        }
+    }
+
+    /// Takes the rest of an answer and hands it over.
+    async fn answer(&mut self, head: AnswerHead) -> Result<(), LaneError> {
+        let Some(pending) = self.lane.next_sent() else {
+            return Err(LaneError::Answer("an answer that nobody waits for"));
+        };
+        let Pending { is_head, mut bytes, answer_to } = pending;
+        let len = head.len + if is_head { 0 } else { head.body_len };
+        let mut held = Held::new(self.room);
+        let ending = if held.grow_to(len).is_ok() {
+            self.take(len, &mut bytes).await?;
+            match head.later.and_then(|number| self.waiting.take(number)) {
+                Some(later) => Ending::Later(later),
+                None => Ending::Ready,
+            }
+        } else {
+            self.skip(len).await?;
+            Ending::Lost
+        };
+        // A client that has gone needs no answer.
+        let _ = answer_to.send(Answer { bytes, ending, held });
+        Ok(())
+    }
+
+    async fn take(&mut self, len: usize, bytes: &mut Vec<u8>) -> Result<(), LaneError> {
+        let here = len.min(self.input.len());
+        bytes.reserve_exact(len);
+        bytes.extend_from_slice(&self.input[..here]);
+        self.input.advance(here);
+        while bytes.len() < len {
+            let rest = len - bytes.len();
+            if self.reader.read_buf(&mut bytes.limit(rest)).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn skip(&mut self, len: usize) -> Result<(), LaneError> {
+        let mut rest = len;
+        loop {
+            let here = rest.min(self.input.len());
+            self.input.advance(here);
+            rest -= here;
+            if rest == 0 {
+                return Ok(());
+            }
+            self.input.reserve(READ_LEN);
+            if self.reader.read_buf(&mut self.input).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+    }
+}
+
+/// What the head of an answer says.
+struct AnswerHead {
+    len: usize,
+    body_len: usize,
+    later: Option<u64>,
+}
+
+impl AnswerHead {
+    /// Reads a head, once it is all there.
+    fn read(input: &[u8]) -> Result<Option<AnswerHead>, LaneError> {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut response = httparse::Response::new(&mut headers);
+        let len = match response.parse(input) {
+            Ok(httparse::Status::Complete(len)) => len,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(_) => return Err(LaneError::Answer("no HTTP")),
+        };
+        let number = |value: &[u8]| std::str::from_utf8(value).ok()?.parse().ok();
+        let find = |name: &str| response.headers.iter().find(|header| header.name == name);
+        let later = find("Later").and_then(|header| number(header.value));
+        let body_len = match (response.code, find("Content-Length")) {
+            (Some(304), None) => 0,
+            (_, Some(header)) => number(header.value)
+                .and_then(|len: u64| usize::try_from(len).ok())
+                .ok_or(LaneError::Answer("no number as length"))?,
+            _ => return Err(LaneError::Answer("no length")),
+        };
+        Ok(Some(AnswerHead { len, body_len, later }))
+    }
+}
+
+type Halves = (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>);
+
+fn split(line: Line) -> io::Result<Halves> {
+    match line {
+        #[cfg(target_os = "linux")]
+        Line::Unix(line) => {
+            line.set_nonblocking(true)?;
+            let (reader, writer) = tokio::net::UnixStream::from_std(line)?.into_split();
+            Ok((Box::new(reader), Box::new(writer)))
+        }
+        Line::Tcp(line) => {
+            line.set_nonblocking(true)?;
+            let (reader, writer) = tokio::net::TcpStream::from_std(line)?.into_split();
+            Ok((Box::new(reader), Box::new(writer)))
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! One timer per connection, cheap to move.
+//!
+//! Most requests arrive whole and are answered at once: setting a timer for each would cost more
+//! than reading it. So a deadline is a number, and the timer behind it is touched only when it
+//! would ring too late. Ringing too early is harmless: it is set again.
+
+use crate::node::command::Bridge;
+use crate::time::Instant;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Sleep, sleep};
+
+/// A deadline that can be awaited.
+pub struct Watch {
+    clock: Arc<dyn Bridge>,
+    deadline: Instant,
+    rings: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Watch {
+    /// Expires after `delay`.
+    pub fn new(clock: Arc<dyn Bridge>, delay: Duration) -> Watch {
+        let deadline = clock.now().instant + delay;
+        Watch { clock, deadline, rings: deadline, sleep: Box::pin(sleep(delay)) }
+    }
+
+    /// Moves the deadline to `delay` after `now`.
+    pub fn set(&mut self, now: Instant, delay: Duration) {
+        self.deadline = now + delay;
+        if self.deadline < self.rings {
+            self.rings = self.deadline;
+            self.sleep.set(sleep(delay));
+        }
+    }
+
+    /// Returns when the deadline has passed. Can be dropped and called again.
+    pub async fn expired(&mut self) {
+        loop {
+            self.sleep.as_mut().await;
+            let now = self.clock.now().instant;
+            if now >= self.deadline {
+                return;
+            }
+            self.rings = self.deadline;
+            self.sleep.set(sleep(self.deadline.since(now)));
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! `/keys`: the gossip keyring of the whole cluster.
+//!
+//! Only for clients on this host or with the token. A key is written, never read: answers name
+//! keys by their fingerprints, and no error repeats what was sent.
+
+use super::api::{Api, Desk, Done};
+use super::reply::Failure;
+use super::route::Route;
+use crate::node::command::{Command, KeyCommand, Reply};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// How long the members may take; the node itself gives up some seconds before.
+const MEMBERS_LIMIT: Duration = Duration::from_secs(10);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyBody<'a> {
+    #[serde(borrow)]
+    key: std::borrow::Cow<'a, str>,
+}
+
+#[derive(Serialize)]
+struct Members {
+    members: Vec<Member>,
+}
+
+#[derive(Serialize)]
+struct Member {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// Lists the keys, or has one installed, used or removed; answers with what each member says.
+pub fn answer(api: &Api, desk: Desk<'_>) -> Result<Done, Failure> {
+    Api::check_admin(desk.ask)?;
+    let command = match desk.route {
+        Route::KeysInstall => KeyCommand::Install(key(desk.ask.body)?),
+        Route::KeysUse => KeyCommand::Use(key(desk.ask.body)?),
+        Route::KeysRemove => KeyCommand::Remove(key(desk.ask.body)?),
+        _ => KeyCommand::List,
+    };
+    api.ask_node(desk, Command::Keys(command), MEMBERS_LIMIT, |reply, page| match reply {
+        Some(Reply::Keys(results)) => page.body(200, "application/json", &table(results)),
+        other => page.no_reply(other),
+    })
+}
+
+fn key(body: &[u8]) -> Result<Vec<u8>, Failure> {
+    let wrong = || Failure::new(400, "the body is not {\"key\":\"BASE64 of 16, 24 or 32 bytes\"}");
+    let body: KeyBody<'_> = serde_json::from_slice(body).map_err(|_| wrong())?;
+    let key = STANDARD.decode(body.key.trim()).map_err(|_| wrong())?;
+    if matches!(key.len(), 16 | 24 | 32) { Ok(key) } else { Err(wrong()) }
+}
+
+fn table(results: Vec<(String, Result<Vec<String>, String>)>) -> Vec<u8> {
+    let members = results.into_iter().map(|(name, result)| match result {
+        Ok(keys) => Member { name, keys: Some(keys), error: None },
+        Err(error) => Member { name, keys: None, error: Some(error) },
+    });
+    // Plain data always has a JSON form.
+    serde_json::to_vec(&Members { members: members.collect() }).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_key_is_not_repeated() {
+        let good = format!("{{\"key\":\"{}\"}}", STANDARD.encode([7; 24]));
+        assert_eq!(key(good.as_bytes()), Ok(vec![7; 24]));
+        let short = format!("{{\"key\":\"{}\"}}", STANDARD.encode([7; 23]));
+        for bad in ["", "{}", "{\"key\":7}", "{\"key\":\"s3cret!\"}", "[\"s3cret\"]", &short] {
+            let failure = key(bad.as_bytes()).unwrap_err();
+            assert_eq!(failure.status, 400, "{bad}");
+            assert!(!failure.message.contains("s3cret"), "{bad}");
+        }
+    }
+}

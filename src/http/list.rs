@@ -1,0 +1,80 @@
+//! `GET /kv/`: the keys in order, a page at a time.
+
+use super::api::{Api, Desk, Done};
+use super::reply::{Failure, json_text, version};
+use super::route::{self, Parameter};
+use super::value::json_value;
+use crate::kv::{Listing, Record};
+use crate::limits::{HTTP_LIST_LEN_MAX, LIST_ITEMS_MAX};
+use std::borrow::Cow;
+
+/// Answers with the page asked for. A page ends early when it grows large; `next` says so.
+pub fn answer(api: &Api, desk: Desk<'_>) -> Result<Done, Failure> {
+    let [prefix, after, limit, keys] =
+        route::query(desk.query, ["prefix", "after", "limit", "keys"])?;
+    let prefix = read("prefix", prefix)?;
+    let after = read("after", after)?;
+    let limit = limit.map_or(Ok(LIST_ITEMS_MAX), |limit| items(limit.text()))?;
+    let only_keys = keys.map_or(Ok(false), |keys| keys.switch("keys"))?;
+    let after = Some(after.as_bytes()).filter(|after| !after.is_empty());
+    let page = api.bridge.store().list(prefix.as_bytes(), after, limit);
+    write(desk.body, &page, only_keys);
+    Ok(desk.json(200, None))
+}
+
+fn read<'t>(name: &str, parameter: Option<Parameter<'t>>) -> Result<Cow<'t, str>, Failure> {
+    route::query_text(name, parameter.map_or("", Parameter::text))
+}
+
+/// More than the most is the most: a page may always be shorter than asked for.
+fn items(text: &str) -> Result<usize, Failure> {
+    let is_plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse::<u64>() {
+        Ok(limit) if is_plain && limit > 0 => {
+            Ok(usize::try_from(limit).unwrap_or(LIST_ITEMS_MAX).min(LIST_ITEMS_MAX))
+        }
+        _ => Err(Failure::new(400, format_args!("limit={text}: 1 to {LIST_ITEMS_MAX}"))),
+    }
+}
+
+fn write(out: &mut Vec<u8>, page: &Listing, only_keys: bool) {
+    out.extend_from_slice(b"{\"items\":[");
+    let mut last: Option<&Record> = None;
+    let mut is_cut = false;
+    for record in &page.items {
+        let len = if only_keys { 0 } else { record.value().unwrap_or_default().len() };
+        if last.is_some() && out.len() + len > HTTP_LIST_LEN_MAX {
+            is_cut = true;
+            break;
+        }
+        if last.is_some() {
+            out.push(b',');
+        }
+        write_item(out, record, only_keys);
+        last = Some(record);
+    }
+    out.extend_from_slice(b"],\"next\":");
+    let cut_at = last.filter(|_| is_cut).map(Record::key);
+    match cut_at.or(page.next.as_deref()) {
+        Some(key) => json_text(out, text(key)),
+        None => out.extend_from_slice(b"null"),
+    }
+    out.push(b'}');
+}
+
+fn write_item(out: &mut Vec<u8>, record: &Record, only_keys: bool) {
+    out.extend_from_slice(b"{\"key\":");
+    json_text(out, text(record.key()));
+    if !only_keys {
+        out.extend_from_slice(b",\"value\":");
+        json_value(out, record.value().unwrap_or_default());
+    }
+    out.extend_from_slice(b",\"version\":\"");
+    version(out, record.stamp());
+    out.extend_from_slice(b"\"}");
+}
+
+/// A key as text; the store holds no key that is none.
+fn text(key: &[u8]) -> &str {
+    std::str::from_utf8(key).unwrap_or_default()
+}

@@ -1,0 +1,42 @@
+//! `GET /members`: who is in the cluster, as this node sees it.
+
+use super::api::{Api, Desk, Done, NODE_LIMIT};
+use super::reply::Failure;
+use crate::node::command::{Command, MemberView, Reply};
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Members<'a> {
+    members: Vec<Row<'a>>,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    address: String,
+    state: &'static str,
+    incarnation: u32,
+    kv: bool,
+    me: bool,
+}
+
+/// Asks the node for the table.
+pub fn answer(api: &Api, desk: Desk<'_>) -> Result<Done, Failure> {
+    api.ask_node(desk, Command::Members, NODE_LIMIT, |reply, page| match reply {
+        Some(Reply::Members(members)) => page.body(200, "application/json", &table(&members)),
+        other => page.no_reply(other),
+    })
+}
+
+fn table(members: &[MemberView]) -> Vec<u8> {
+    let members = members.iter().map(|member| Row {
+        name: &member.name,
+        address: member.address.to_string(),
+        state: member.state.as_str(),
+        incarnation: member.incarnation,
+        kv: member.kv,
+        me: member.me,
+    });
+    // Plain data always has a JSON form.
+    serde_json::to_vec(&Members { members: members.collect() }).unwrap_or_default()
+}

@@ -1,0 +1,189 @@
+//! `GET /metrics`: everything counted, in Prometheus' text format.
+
+use super::api::{Api, Desk, Done, NODE_LIMIT};
+use super::gate::counters::LATENCY_BOUNDS_MICROS;
+use super::gate::refusal::Reason;
+use super::reply::Failure;
+use super::requests::CLASSES;
+use super::route::LABELS;
+use crate::node::command::{Command, Reply, Sample};
+use std::fmt::Write as _;
+
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Asks the node for its numbers and adds our own. Ours are told even when the node is stuck: that
+/// is when they are wanted.
+pub fn answer(api: &Api, desk: Desk<'_>) -> Result<Done, Failure> {
+    let own = own(api);
+    api.ask_node(desk, Command::Stats, NODE_LIMIT, move |reply, page| {
+        let mut samples = own;
+        let is_up = match reply {
+            Some(Reply::Stats(stats)) => {
+                samples.extend(stats);
+                1
+            }
+            _ => 0,
+        };
+        samples.push(plain("node_replies", "Whether the node told its numbers just now.", is_up));
+        page.body(200, CONTENT_TYPE, text(samples).as_bytes())
+    })
+}
+
+fn plain(name: &'static str, help: &'static str, value: u64) -> Sample {
+    Sample { name, help, labels: Vec::new(), value: value as f64 }
+}
+
+/// What HTTP itself counts.
+fn own(api: &Api) -> Vec<Sample> {
+    let counters = &api.counters;
+    let mut samples = vec![
+        Sample {
+            name: "build_info",
+            help: "Always 1; the labels say what is running.",
+            labels: vec![
+                ("version", api.version.version.to_owned()),
+                ("commit", api.version.hash.to_owned()),
+            ],
+            value: 1.0,
+        },
+        plain("http_connections", "Client connections.", counters.n_open() as u64),
+        plain("http_connections_total", "Client connections accepted.", counters.accepted()),
+        plain(
+            "http_accept_failures_total",
+            "Accepts that failed, for want of descriptors or because the client was gone.",
+            counters.accept_failures(),
+        ),
+        plain("http_held_bytes", "Bodies and answers held for slow clients.", {
+            api.room.taken() as u64
+        }),
+        plain("http_waiting", "Requests that wait for the node.", api.waiting.n_taken() as u64),
+    ];
+    for reason in Reason::ALL {
+        samples.push(Sample {
+            name: "http_refusals_total",
+            help: "Requests and connections the gate turned away, by reason.",
+            labels: vec![("reason", reason.label().to_owned())],
+            value: counters.refusals(reason) as f64,
+        });
+    }
+    for (label, row) in LABELS.iter().zip(api.requests.all()) {
+        for (class, n) in CLASSES.iter().zip(row) {
+            samples.push(Sample {
+                name: "http_requests_total",
+                help: "Requests answered by a route, by class of status.",
+                labels: vec![("route", (*label).to_owned()), ("status", (*class).to_owned())],
+                value: n as f64,
+            });
+        }
+    }
+    samples.extend(latency(api));
+    samples
+}
+
+const LATENCY_HELP: &str = "Time from the last byte of a request to the last of its answer.";
+
+fn latency(api: &Api) -> Vec<Sample> {
+    let mut n = 0;
+    let mut samples = Vec::new();
+    let bounds = LATENCY_BOUNDS_MICROS.iter().map(|&micros| (micros as f64 / 1e6).to_string());
+    let bounds = bounds.chain(std::iter::once("+Inf".to_owned()));
+    for (bound, in_bucket) in bounds.zip(api.counters.latency()) {
+        n += in_bucket;
+        samples.push(Sample {
+            name: "http_request_duration_seconds_bucket",
+            help: LATENCY_HELP,
+            labels: vec![("le", bound)],
+            value: n as f64,
+        });
+    }
+    let sum = api.counters.latency_micros() as f64 / 1e6;
+    let rest = [
+        ("http_request_duration_seconds_sum", sum),
+        ("http_request_duration_seconds_count", n as f64),
+    ];
+    samples.extend(rest.map(|(name, value)| Sample {
+        name,
+        help: LATENCY_HELP,
+        labels: Vec::new(),
+        value,
+    }));
+    samples
+}
+
+/// The family a sample belongs to, and its type: the parts of a histogram are one family.
+fn family(name: &str) -> (&str, &'static str) {
+    for suffix in ["_bucket", "_sum", "_count"] {
+        if let Some(family) = name.strip_suffix(suffix)
+            && family.ends_with("_seconds")
+        {
+            return (family, "histogram");
+        }
+    }
+    (name, if name.ends_with("_total") { "counter" } else { "gauge" })
+}
+
+/// Samples of one family stand together, whatever order they come in.
+fn text(mut samples: Vec<Sample>) -> String {
+    samples.sort_by(|a, b| family(a.name).cmp(&family(b.name)));
+    let mut out = String::new();
+    let mut last = "";
+    for sample in &samples {
+        let (name, kind) = family(sample.name);
+        if name != last {
+            // Writing to a string does not fail.
+            let _ = writeln!(out, "# HELP gossipykv_{name} {}", escape(sample.help, false));
+            let _ = writeln!(out, "# TYPE gossipykv_{name} {kind}");
+            last = name;
+        }
+        let _ = write!(out, "gossipykv_{}", sample.name);
+        for (n, (label, value)) in sample.labels.iter().enumerate() {
+            let before = if n == 0 { '{' } else { ',' };
+            let _ = write!(out, "{before}{label}=\"{}\"", escape(value, true));
+        }
+        if !sample.labels.is_empty() {
+            out.push('}');
+        }
+        let _ = writeln!(out, " {}", sample.value);
+    }
+    out
+}
+
+fn escape(text: &str, is_quoted: bool) -> String {
+    let text = text.replace('\\', "\\\\").replace('\n', "\\n");
+    if is_quoted { text.replace('"', "\\\"") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_stand_together_and_are_described_once() {
+        let sample = |name, label: &str, value| Sample {
+            name,
+            help: "Some \\ help.",
+            labels: if label.is_empty() { vec![] } else { vec![("l", label.to_owned())] },
+            value,
+        };
+        let samples = vec![
+            sample("b_total", "x", 1.0),
+            sample("took_seconds_bucket", "+Inf", 2.0),
+            sample("a", "", 0.5),
+            sample("took_seconds_sum", "", 0.25),
+            sample("b_total", "\"q\"\\\n", 1e15),
+        ];
+        let expected = "\
+            # HELP gossipykv_a Some \\\\ help.\n\
+            # TYPE gossipykv_a gauge\n\
+            gossipykv_a 0.5\n\
+            # HELP gossipykv_b_total Some \\\\ help.\n\
+            # TYPE gossipykv_b_total counter\n\
+            gossipykv_b_total{l=\"x\"} 1\n\
+            gossipykv_b_total{l=\"\\\"q\\\"\\\\\\n\"} 1000000000000000\n\
+            # HELP gossipykv_took_seconds Some \\\\ help.\n\
+            # TYPE gossipykv_took_seconds histogram\n\
+            gossipykv_took_seconds_bucket{l=\"+Inf\"} 2\n\
+            gossipykv_took_seconds_sum 0.25\n";
+        assert_eq!(text(samples), expected);
+    }
+}

@@ -1,0 +1,22 @@
+//! `GET /`: one page for a person, complete in itself.
+
+use super::api::{Desk, Done};
+use super::ask::Method;
+use super::reply::Reply;
+
+const PAGE: &str = include_str!("page.html");
+
+/// The page may run the script it brings, and ask the server it came from; nothing else.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Answers with the page.
+pub fn home(desk: Desk<'_>) -> Done {
+    Reply::new(desk.out, desk.now.wall, 200, PAGE.len())
+        .header("Content-Type", "text/html; charset=utf-8")
+        .header("Content-Security-Policy", POLICY)
+        .header("X-Content-Type-Options", "nosniff")
+        .header("Referrer-Policy", "no-referrer")
+        .end(if desk.ask.method == Method::Head { b"" } else { PAGE.as_bytes() });
+    Done::Answered(200)
+}

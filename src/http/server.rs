@@ -1,0 +1,283 @@
+//! The one file that names tiny_http.
+//!
+//! tiny_http parses requests and hands them out; a worker answers them. It is kept on a private
+//! line to the gate, a [`Lane`] each with a server of its own:
+//!
+//! ```text
+//! gate ==(one connection)==> tiny_http: parse --queue--> worker: Handler
+//!  ^                                                        |
+//!  `=================== answers, in order ==================`
+//! ```
+//!
+//! One worker per connection makes the order of answers the order of requests, so the gate can
+//! send many requests without waiting, and the worker can write many answers with one call.
+//!
+//! **Nobody else reaches it.** On Linux the line is an abstract Unix socket: no file, so a read-only
+//! root will do. Its queue has room for one connection, the gate connects at once and shuts the
+//! listener down before tiny_http sees it: what is accepted is the gate's connection and no other.
+//! Elsewhere the line is a TCP connection over 127.0.0.1, shut down as soon as it is proven; who
+//! slips in before lacks the secret that every target begins with, and gets no answer.
+
+use super::ask::{Ask, Handler, Method, Trust};
+use std::io::{self, Read as _, Write};
+use std::mem::ManuallyDrop;
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+#[cfg(target_os = "linux")]
+use std::os::unix::net::{UnixListener, UnixStream};
+
+/// Answers written with one call, in bytes; what is more goes in a further call.
+const BATCH_LEN_MAX: usize = 64 << 10;
+/// How long the proof of a fresh connection may take.
+const PROOF_LIMIT: Duration = Duration::from_secs(10);
+/// What a buffer may keep between requests, in bytes.
+const KEPT_LEN_MAX: usize = 1 << 20;
+
+/// What every target of the gate begins with: `/`, 32 hex digits, then how far the client is
+/// trusted. Clients cannot send it: the gate puts it before whatever they send.
+#[derive(Clone)]
+pub struct Secret(String);
+
+/// The answer to a [`Secret::proof`].
+const PROOF_ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+const PROOF_MARK: char = '!';
+
+impl Secret {
+    /// A fresh one from these random bytes.
+    #[must_use]
+    pub fn new(random: [u8; 16]) -> Secret {
+        Secret(format!("/{:032x}", u128::from_ne_bytes(random)))
+    }
+
+    /// What goes before the target of a client's request.
+    pub fn prefix(&self, trust: Trust, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0.as_bytes());
+        out.push(match trust {
+            Trust::Anybody => b'-',
+            Trust::Local => b'l',
+            Trust::Token => b't',
+        });
+    }
+
+    /// A whole request that only asks whether the lane is alive.
+    #[must_use]
+    pub fn proof(&self) -> Vec<u8> {
+        format!("GET {}{PROOF_MARK} HTTP/1.1\r\n\r\n", self.0).into_bytes()
+    }
+
+    /// Takes the prefix off; `None` from anybody but the gate.
+    fn open<'t>(&self, target: &'t str) -> Option<(char, &'t str)> {
+        let mut rest = target.strip_prefix(self.0.as_str())?.chars();
+        Some((rest.next()?, rest.as_str()))
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// The gate's end of a connection to tiny_http.
+#[derive(Debug)]
+pub enum Line {
+    /// Through an abstract Unix socket.
+    #[cfg(target_os = "linux")]
+    Unix(UnixStream),
+    /// Over the loopback interface.
+    Tcp(TcpStream),
+}
+
+/// One tiny_http server with its worker. Ends when the gate closes the [`Line`] and
+/// [`stop`](Lane::stop) is called.
+pub struct Lane {
+    server: Arc<Tiny>,
+    stopping: Arc<AtomicBool>,
+    worker: JoinHandle<()>,
+}
+
+/// Never dropped: `tiny_http::Server::drop` panics for an abstract socket, and has nothing to do
+/// here, where its listener is shut down already. What stays behind is some hundred bytes.
+type Tiny = ManuallyDrop<tiny_http::Server>;
+
+impl Lane {
+    /// Starts a server and its worker, connects, and proves the connection.
+    ///
+    /// # Errors
+    /// Whatever keeps us from a private connection.
+    pub fn start(
+        name: &str,
+        secret: &Secret,
+        handler: Arc<dyn Handler>,
+    ) -> io::Result<(Lane, Line)> {
+        #[cfg(target_os = "linux")]
+        if let Ok(started) = start_unix(name, secret, &handler) {
+            return Ok(started);
+        }
+        start_tcp(name, secret, &handler)
+    }
+
+    /// Ends the worker. Requests it has not taken yet are not answered.
+    pub fn stop(self) {
+        self.stopping.store(true, Ordering::Release);
+        self.server.unblock();
+        // A worker catches its handler's panics, so it has none of its own to report.
+        let _ = self.worker.join();
+    }
+
+    /// Serves what connects to `listener`, until that is shut down.
+    fn serve(
+        name: &str,
+        secret: &Secret,
+        handler: &Arc<dyn Handler>,
+        listener: tiny_http::Listener,
+    ) -> io::Result<Lane> {
+        let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
+        let server = Arc::new(ManuallyDrop::new(server));
+        let stopping = Arc::new(AtomicBool::new(false));
+        let worker = Worker {
+            server: Arc::clone(&server),
+            stopping: Arc::clone(&stopping),
+            secret: secret.clone(),
+            handler: Arc::clone(handler),
+            body: Vec::new(),
+            scratch: Vec::new(),
+            answers: Vec::new(),
+        };
+        let worker = Builder::new().name(name.to_owned()).spawn(move || worker.run())?;
+        Ok(Lane { server, stopping, worker })
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn start_unix(name: &str, secret: &Secret, handler: &Arc<dyn Handler>) -> io::Result<(Lane, Line)> {
+    use std::os::linux::net::SocketAddrExt as _;
+
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    // Bound to no name, the kernel gives it a free abstract one.
+    socket.bind(&socket2::SockAddr::unix("")?)?;
+    socket.listen(0)?;
+    let address = UnixListener::from(socket.try_clone()?).local_addr()?;
+    if address.as_abstract_name().is_none_or(<[u8]>::is_empty) {
+        return Err(io::Error::other("the kernel gave no abstract name"));
+    }
+    let line = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    // When a stranger has taken the one place this fails at once; blocking it would wait for ever.
+    line.set_nonblocking(true)?;
+    line.connect(&socket.local_addr()?)?;
+    line.set_nonblocking(false)?;
+    // What is queued is still accepted; nothing more is queued.
+    socket.shutdown(Shutdown::Both)?;
+    let lane = Lane::serve(name, secret, handler, UnixListener::from(socket).into())?;
+    let line = UnixStream::from(line);
+    line.set_read_timeout(Some(PROOF_LIMIT))?;
+    prove(&line, secret)?;
+    line.set_read_timeout(None)?;
+    Ok((lane, Line::Unix(line)))
+}
+
+fn start_tcp(name: &str, secret: &Secret, handler: &Arc<dyn Handler>) -> io::Result<(Lane, Line)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    let closer = listener.try_clone()?;
+    let lane = Lane::serve(name, secret, handler, listener.into())?;
+    let line = TcpStream::connect(address)?;
+    line.set_nodelay(true)?;
+    line.set_read_timeout(Some(PROOF_LIMIT))?;
+    prove(&line, secret)?;
+    line.set_read_timeout(None)?;
+    // Not every system can shut a listening socket down; there the secret alone keeps others out.
+    let _ = socket2::SockRef::from(&closer).shutdown(Shutdown::Both);
+    Ok((lane, Line::Tcp(line)))
+}
+
+/// Makes sure that this connection is served, and by our own worker.
+fn prove<'l, L>(line: &'l L, secret: &Secret) -> io::Result<()>
+where
+    &'l L: io::Read + Write,
+{
+    let (mut reader, mut writer) = (line, line);
+    writer.write_all(&secret.proof())?;
+    let mut answer = [0; PROOF_ANSWER.len()];
+    reader.read_exact(&mut answer)?;
+    if answer == PROOF_ANSWER { Ok(()) } else { Err(io::Error::other("a stranger answered")) }
+}
+
+/// Takes one request after the other, and writes the answers of those that wait together.
+struct Worker {
+    server: Arc<Tiny>,
+    stopping: Arc<AtomicBool>,
+    secret: Secret,
+    handler: Arc<dyn Handler>,
+    body: Vec<u8>,
+    scratch: Vec<u8>,
+    answers: Vec<u8>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        while !self.stopping.load(Ordering::Acquire) {
+            // An error is the shut-down of the listener or the wake-up of `stop`.
+            let Ok(request) = self.server.recv() else { continue };
+            let mut writer = self.answer(request);
+            while self.answers.len() < BATCH_LEN_MAX
+                && let Ok(Some(request)) = self.server.try_recv()
+            {
+                // Dropping a writer passes the turn on, so the last one may write for all.
+                writer = self.answer(request).or(writer);
+            }
+            if let Some(mut writer) = writer {
+                // When this fails the gate has gone; `stop` follows.
+                let _ = writer.write_all(&self.answers).and_then(|()| writer.flush());
+            }
+            for buffer in [&mut self.answers, &mut self.body, &mut self.scratch] {
+                buffer.clear();
+                buffer.shrink_to(KEPT_LEN_MAX);
+            }
+        }
+    }
+
+    /// Appends the answer to `answers`; `None` for what the gate did not send.
+    fn answer(&mut self, mut request: tiny_http::Request) -> Option<Box<dyn Write + Send>> {
+        self.body.clear();
+        self.scratch.clear();
+        // Read to its end: what is left unread tiny_http reads into a buffer of that length.
+        let is_whole = request.as_reader().read_to_end(&mut self.body).is_ok();
+        let (mark, target) = self.secret.open(request.url())?;
+        let method = Method::from_name(request.method().as_str()).filter(|_| is_whole)?;
+        let before = self.answers.len();
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            let trust = match mark {
+                PROOF_MARK => return self.answers.extend_from_slice(PROOF_ANSWER),
+                'l' => Trust::Local,
+                't' => Trust::Token,
+                _ => Trust::Anybody,
+            };
+            let header = |name: &'static str| {
+                let header = request.headers().iter().find(|header| header.field.equiv(name));
+                header.map(|header| header.value.as_str())
+            };
+            let ask = Ask {
+                method,
+                target,
+                trust,
+                content_type: header("Content-Type"),
+                if_none_match: header("If-None-Match"),
+                if_match: header("If-Match"),
+                has_length: request.body_length().is_some(),
+                body: &self.body,
+            };
+            self.handler.answer(&ask, &mut self.scratch, &mut self.answers);
+        }));
+        if caught.is_err() {
+            self.answers.truncate(before);
+            self.handler.failed(&mut self.answers);
+        }
+        Some(request.into_writer())
+    }
+}

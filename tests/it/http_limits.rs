@@ -1,0 +1,301 @@
+//! The gate's bounds: time, connections, memory; and its end.
+
+use super::http_rig::{Client, PATIENCE, Rig, config, until};
+use gossipykv::http::Config;
+use gossipykv::limits::HTTP_HELD_LEN_MAX;
+use gossipykv::node::command::Reply;
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::Duration;
+
+const SHORT: Duration = Duration::from_millis(200);
+
+/// Clients may take as little time as this.
+fn hasty() -> Config {
+    let mut config = config();
+    config.timing.head = SHORT;
+    config.timing.body = SHORT;
+    config.timing.idle = SHORT;
+    config.timing.reader = SHORT;
+    config
+}
+
+#[test]
+fn a_slow_head_is_told_so() {
+    // tiny_http waits for ever, with a thread each.
+    let rig = Rig::with(hasty());
+    let mut client = rig.client();
+    client.raw("GET / HTTP/1.1\r\nHost:");
+    assert!(client.answer().is(408).text().contains("0.2 s"));
+    assert!(client.is_closed());
+    // A byte now and then does not help: the limit is for the whole head.
+    let mut client = rig.client();
+    let (sent, is_done) = mpsc::channel();
+    let mut writer = client.stream().try_clone().unwrap();
+    let dribble = std::thread::Builder::new().spawn(move || {
+        use std::io::Write as _;
+        for byte in "GET / HTTP/1.1\r\n".bytes().chain(std::iter::repeat(b'x')) {
+            if writer.write_all(&[byte]).is_err() || is_done.recv_timeout(SHORT / 8).is_ok() {
+                return;
+            }
+        }
+    });
+    client.answer().is(408);
+    sent.send(()).unwrap();
+    dribble.unwrap().join().unwrap();
+    assert_eq!(rig.metric("http_refusals_total{reason=\"slow\"}"), 2.0);
+}
+
+#[test]
+fn a_slow_body_is_told_so() {
+    let rig = Rig::with(hasty());
+    for framing in ["Content-Length: 10", "Transfer-Encoding: chunked"] {
+        let mut client = rig.client();
+        client.raw(format!("PUT /kv/k HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n5\r\nhel"));
+        client.answer().is(408);
+        assert!(client.is_closed());
+    }
+    assert_eq!(rig.bridge.n_written.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn an_idle_connection_is_closed_without_a_word() {
+    let rig = Rig::with(hasty());
+    let mut client = rig.client();
+    assert!(client.is_closed());
+    let mut client = rig.client();
+    // Longer than any one limit, all in all.
+    for _ in 0..6 {
+        client.ask("GET", "/health", "", b"").is(200);
+        std::thread::sleep(SHORT / 4);
+    }
+    assert!(client.is_closed());
+    assert_eq!(rig.metric("http_refusals_total{reason=\"slow\"}"), 0.0);
+}
+
+#[test]
+fn a_slow_reader_is_cut_off_and_delays_nobody() {
+    let rig = Rig::with(hasty());
+    rig.send("PUT", "/kv/big", "", &[b'v'; 1 << 20]).is(200);
+    // More of them than there are lines to tiny_http. Each asks for more than sockets buffer.
+    let slow: Vec<Client> = (0..32)
+        .map(|_| {
+            let mut client = rig.client();
+            client.raw("GET /kv/big?raw HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20));
+            client
+        })
+        .collect();
+    for _ in 0..100 {
+        rig.ask("GET", "/health").is(200);
+        rig.ask("GET", "/kv/none").is(404);
+    }
+    until("the slow readers are cut off", || {
+        rig.metric("http_refusals_total{reason=\"slow\"}") >= 32.0
+    });
+    drop(slow);
+    until("what they held is given back", || rig.metric("http_held_bytes") == 0.0);
+}
+
+#[test]
+fn too_many_connections_are_turned_away_and_told() {
+    let mut config = config();
+    config.connections_max = 4;
+    let rig = Rig::with(config);
+    let mut clients: Vec<Client> = (0..4).map(|_| rig.client()).collect();
+    for client in &mut clients {
+        client.ask("GET", "/health", "", b"").is(200);
+    }
+    let mut more = rig.client();
+    let answer = more.answer().is(503);
+    assert_eq!(answer.header("Retry-After"), Some("1"));
+    assert_eq!(answer.header("Connection"), Some("close"));
+    assert!(answer.text().contains('4'));
+    drop(clients.pop());
+    until("there is a place again", || {
+        let mut client = rig.client();
+        client.raw_if_wanted("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
+        client.answer().status == 200
+    });
+    let refused = clients[0].ask("GET", "/metrics", "", b"").text();
+    assert!(refused.contains("gossipykv_http_refusals_total{reason=\"connections\"}"), "{refused}");
+}
+
+#[test]
+fn five_hundred_connections_at_once_are_all_answered() {
+    // tiny_http alone answered 446 to 494 of them within five seconds, and some never.
+    let rig = Rig::new();
+    let streams: Vec<TcpStream> =
+        (0..512).map(|_| TcpStream::connect(rig.addr).expect("connects")).collect();
+    let mut clients: Vec<Client> = streams.into_iter().map(Client::over).collect();
+    for client in &mut clients {
+        client.request("GET", "/health", "", b"");
+    }
+    for client in &mut clients {
+        client.answer().is(200);
+    }
+    assert!(rig.metric("http_connections") >= 512.0);
+}
+
+#[test]
+fn clients_that_vanish_at_once_harm_nobody() {
+    // A reset before it was looked at panicked tiny_http's thread.
+    let rig = Rig::new();
+    for n in 0..200 {
+        let mut client = rig.client();
+        if n % 2 == 0 {
+            client.raw("GET /kv/k HTTP/1.1\r\nHost: x\r\n\r\n");
+        }
+        let socket = socket2::SockRef::from(client.stream());
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    rig.ask("GET", "/health").is(200);
+    until("they are forgotten", || rig.metric("http_connections") == 1.0);
+}
+
+#[test]
+fn bodies_and_answers_held_are_bounded() {
+    let mut config = config();
+    config.value_len_max = 16 << 20;
+    let rig = Rig::with(config);
+    // Bodies that never end, until there is no room for another.
+    let part = vec![b'v'; 15 << 20];
+    let mut clients = Vec::new();
+    let mut n_refused = 0;
+    for _ in 0..HTTP_HELD_LEN_MAX / part.len() + 4 {
+        let mut client = rig.client();
+        client
+            .raw(format!("PUT /kv/k HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", 16 << 20));
+        client.raw_if_wanted(&part);
+        // What is refused is told; what is held waits for its last bytes.
+        client.stream().set_read_timeout(Some(SHORT)).unwrap();
+        if client.stream().peek(&mut [0]).is_ok_and(|n| n == 1) {
+            let answer = client.answer().is(503);
+            assert_eq!(answer.header("Retry-After"), Some("1"));
+            n_refused += 1;
+        } else {
+            clients.push(client);
+        }
+    }
+    assert!(n_refused >= 4, "{n_refused}");
+    // Small requests need no such room.
+    rig.send("PUT", "/kv/small", "", &[b'v'; 16 << 10]).is(200);
+    assert!(rig.metric("http_held_bytes") > HTTP_HELD_LEN_MAX as f64 / 2.0);
+    drop(clients);
+    until("the room is given back", || rig.metric("http_held_bytes") == 0.0);
+    rig.send("PUT", "/kv/k", "", &part).is(200);
+}
+
+#[test]
+fn a_long_wait_holds_up_nobody() {
+    // tiny_http's worker would be blocked, and with it every client of its connection.
+    let rig = Rig::new();
+    let (parked, waiting) = mpsc::channel();
+    rig.bridge.replies(move |_, reply_to| {
+        parked.send(reply_to).unwrap();
+        Ok(())
+    });
+    let mut clients: Vec<Client> = (0..64).map(|_| rig.client()).collect();
+    for client in &mut clients {
+        client.request("PUT", "/kv/k?w=all&timeout=30s", "", b"v");
+        // Sent ahead: it has to wait for the answer before it.
+        client.request("PUT", "/kv/ahead", "", b"v");
+    }
+    let replies: Vec<_> = (0..64).map(|_| waiting.recv_timeout(PATIENCE).unwrap()).collect();
+    for _ in 0..100 {
+        rig.send("PUT", "/kv/other", "", b"v").is(200);
+    }
+    rig.ask("GET", "/kv/ahead").is(404);
+    for reply_to in replies {
+        reply_to(Reply::Holders { held: 3, wanted: 3 });
+    }
+    for client in &mut clients {
+        client.answer().is(200);
+        client.answer().is(200);
+    }
+}
+
+#[test]
+fn the_end_answers_what_is_under_way() {
+    let rig = Rig::new();
+    let (parked, waiting) = mpsc::channel();
+    rig.bridge.replies(move |_, reply_to| {
+        parked.send(reply_to).unwrap();
+        Ok(())
+    });
+    let mut idle = rig.client();
+    idle.ask("GET", "/health", "", b"").is(200);
+    let mut fresh = rig.client();
+    let mut busy = rig.client();
+    busy.request("PUT", "/kv/k?w=all", "", b"v");
+    let reply_to = waiting.recv_timeout(PATIENCE).unwrap();
+    let mut half = rig.client();
+    half.raw("GET /health HTTP/1.1\r\n");
+    until("all are accepted", || rig.server.n_connections() == 4);
+    let (addr, server) = (rig.addr, rig.server);
+    let drain = std::thread::Builder::new().spawn(move || server.drain(PATIENCE)).unwrap();
+    assert!(idle.is_closed());
+    assert!(fresh.is_closed());
+    until("it accepts nobody", || TcpStream::connect(addr).is_err());
+    half.raw("Host: x\r\n\r\n");
+    assert_eq!(half.answer().is(200).header("Connection"), Some("close"));
+    assert!(half.is_closed());
+    assert!(!drain.is_finished());
+    reply_to(Reply::Holders { held: 1, wanted: 1 });
+    assert_eq!(busy.answer().is(200).header("Connection"), Some("close"));
+    assert!(busy.is_closed());
+    drain.join().unwrap();
+}
+
+#[test]
+fn the_end_waits_no_longer_than_it_is_told() {
+    let rig = Rig::new();
+    let mut half = rig.client();
+    half.raw("GET /health HTTP/1.1\r\n");
+    until("it is accepted", || rig.server.n_connections() == 1);
+    rig.server.drain(SHORT);
+    assert!(half.is_closed());
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let rig = Rig::new();
+    let mut config = config();
+    config.listen = rig.addr;
+    let bridge = std::sync::Arc::clone(&rig.bridge);
+    let Err(error) = gossipykv::http::start(config, bridge) else { panic!("it is in use") };
+    assert!(error.to_string().contains(&rig.addr.to_string()), "{error}");
+}
+
+#[test]
+fn ipv6_takes_ipv4_as_well() {
+    let mut config = config();
+    config.listen = "[::]:0".parse().unwrap();
+    let rig = Rig::with(config);
+    for addr in [format!("[::1]:{}", rig.addr.port()), format!("127.0.0.1:{}", rig.addr.port())] {
+        let mut client = Client::to(addr.parse().unwrap());
+        client.ask("GET", "/health", "", b"").is(200);
+        // Whoever comes over IPv4 is as local.
+        client.ask("GET", "/keys", "", b"").is(503);
+    }
+}
+
+#[test]
+fn threads_do_not_follow_connections() {
+    // tiny_http alone has one for each.
+    let rig = Rig::new();
+    let mut clients: Vec<Client> = (0..300).map(|_| rig.client()).collect();
+    for client in &mut clients {
+        client.ask("GET", "/kv/none", "", b"").is(404);
+    }
+    let mut n_gate = 0;
+    for task in std::fs::read_dir("/proc/self/task").expect("Linux") {
+        let mut name = String::new();
+        let comm = task.unwrap().path().join("comm");
+        let read = std::fs::File::open(comm).and_then(|mut file| file.read_to_string(&mut name));
+        n_gate += usize::from(read.is_ok() && name.starts_with("http-"));
+    }
+    // Other tests have gates of their own at the same time.
+    assert!(n_gate < 150, "{n_gate}");
+}

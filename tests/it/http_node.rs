@@ -1,0 +1,257 @@
+//! What the node has to be asked for: members, numbers, keys, holders of a write.
+
+use super::http_rig::{Answer, Rig, config, until};
+use gossipykv::http::Token;
+use gossipykv::kv::OriginId;
+use gossipykv::limits::HTTP_WAITING_MAX;
+use gossipykv::node::command::{Bridge as _, Busy, Command, Concern, KeyCommand, Reply, ReplyTo};
+use serde_json::json;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Replies to every command with this, and keeps the commands.
+fn replying(rig: &Rig, reply: impl Fn() -> Reply + Send + 'static) -> Arc<Mutex<Vec<Command>>> {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let commands = Arc::clone(&asked);
+    rig.bridge.replies(move |command, reply_to| {
+        commands.lock().unwrap().push(command);
+        reply_to(reply());
+        Ok(())
+    });
+    asked
+}
+
+#[test]
+fn a_write_waits_for_as_many_as_it_asks_for() {
+    let rig = Rig::new();
+    let asked = replying(&rig, || Reply::Holders { held: 2, wanted: 2 });
+    let put = rig.send("PUT", "/kv/a?w=majority&timeout=500ms", "", b"v").is(200);
+    assert_eq!(put.json(), json!({ "key": "a", "version": put.version(), "size": 1 }));
+    let mut client = rig.client();
+    client.raw("PUT /kv/a/b?w=all HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(client.answer().is(200).text(), r#"{"a":"b"}"#);
+    let delete = rig.ask("DELETE", "/kv/a?w=3").is(200);
+    assert_eq!((delete.body.len(), delete.version().len()), (0, 33));
+    // This node alone is enough: nobody is asked.
+    rig.send("PUT", "/kv/a?w=1", "", b"v").is(200);
+    let asked = asked.lock().unwrap();
+    let concerns = [Concern::Majority, Concern::All, Concern::Count(3)];
+    assert_eq!(asked.len(), concerns.len());
+    let now = rig.bridge.now().instant;
+    for (n, (command, expected)) in asked.iter().zip(concerns).enumerate() {
+        let Command::AwaitHolders { dot, concern, deadline } = command else {
+            panic!("{command:?}")
+        };
+        assert_eq!((dot.origin, dot.seq, *concern), (OriginId(7), n as u64 + 1, expected));
+        assert!(*deadline < now + Duration::from_secs(2));
+    }
+}
+
+#[test]
+fn a_write_held_by_too_few_stands_and_says_so() {
+    let rig = Rig::new();
+    replying(&rig, || Reply::Holders { held: 1, wanted: 3 });
+    let answer = rig.send("PUT", "/kv/a?w=all", "", b"v").is(504);
+    let json = answer.json();
+    assert_eq!((&json["held"], &json["wanted"]), (&json!(1), &json!(3)));
+    assert_eq!(json["version"], answer.version());
+    assert_eq!(rig.ask("GET", "/kv/a").is(200).version(), answer.version());
+    let head = rig.ask("DELETE", "/kv/a?w=2").is(504);
+    assert_eq!(head.json()["held"], 1);
+    rig.ask("GET", "/kv/a").is(404);
+    // The node refuses to wait, or takes no command: the write stands all the same.
+    replying(&rig, || Reply::Refused("too many wait".into()));
+    let answer = rig.send("PUT", "/kv/b?w=all", "", b"v").is(504);
+    assert!(answer.text().contains("too many wait"));
+    rig.bridge.replies(|_, _| Err(Busy));
+    let answer = rig.send("PUT", "/kv/c?w=all", "", b"v").is(504);
+    assert_eq!(answer.json()["version"], answer.version());
+    rig.ask("GET", "/kv/b").is(200);
+    rig.ask("GET", "/kv/c").is(200);
+}
+
+#[test]
+fn a_node_that_is_silent_is_not_awaited_for_ever() {
+    let rig = Rig::new();
+    let kept: Arc<Mutex<Vec<ReplyTo>>> = Arc::default();
+    let keep = Arc::clone(&kept);
+    rig.bridge.replies(move |_, reply_to| {
+        keep.lock().unwrap().push(reply_to);
+        Ok(())
+    });
+    rig.send("PUT", "/kv/a?w=all&timeout=1ms", "", b"v").is(504);
+    let answer = rig.ask("GET", "/members").is(503);
+    assert_eq!(answer.header("Retry-After"), Some("1"));
+    // Our own numbers are told even so.
+    assert_eq!(rig.metric("node_replies"), 0.0);
+    // The node drops its end, as it does when it has ended.
+    rig.bridge.replies(|_, _| Ok(()));
+    rig.ask("GET", "/members").is(503);
+    rig.bridge.replies(|_, _| Err(Busy));
+    rig.ask("GET", "/members").is(503);
+    assert_eq!(rig.metric("node_replies"), 0.0);
+    assert_eq!(kept.lock().unwrap().len(), 3);
+}
+
+#[test]
+fn those_that_wait_are_bounded_and_none_is_written_in_vain() {
+    let rig = Rig::new();
+    let kept: Arc<Mutex<Vec<ReplyTo>>> = Arc::default();
+    let keep = Arc::clone(&kept);
+    rig.bridge.replies(move |_, reply_to| {
+        keep.lock().unwrap().push(reply_to);
+        Ok(())
+    });
+    let mut clients: Vec<_> = (0..HTTP_WAITING_MAX).map(|_| rig.client()).collect();
+    for client in &mut clients {
+        client.request("PUT", "/kv/k?w=all&timeout=60s", "", b"v");
+    }
+    until("all wait", || kept.lock().unwrap().len() == HTTP_WAITING_MAX);
+    let answer = rig.send("PUT", "/kv/more?w=all", "", b"v").is(503);
+    assert_eq!(answer.header("Retry-After"), Some("1"));
+    rig.ask("GET", "/kv/more").is(404);
+    rig.send("PUT", "/kv/more", "", b"v").is(200);
+    assert_eq!(rig.bridge.n_written.load(Ordering::Relaxed), HTTP_WAITING_MAX as u64 + 1);
+    // A client that goes away is still waited for by the node, but its seat comes back.
+    for reply_to in kept.lock().unwrap().drain(..) {
+        reply_to(Reply::Holders { held: 9, wanted: 9 });
+    }
+    for client in &mut clients {
+        client.answer().is(200);
+    }
+    rig.bridge.replies(|_, reply_to| {
+        reply_to(Reply::Holders { held: 9, wanted: 9 });
+        Ok(())
+    });
+    rig.send("PUT", "/kv/k?w=all", "", b"v").is(200);
+}
+
+#[test]
+fn metrics_count_what_happened() {
+    let rig = Rig::new();
+    rig.send("PUT", "/kv/a", "", b"v").is(200);
+    rig.ask("GET", "/kv/a").is(200);
+    rig.ask("GET", "/kv/b").is(404);
+    rig.ask("GET", "/none").is(404);
+    let answer = rig.ask("GET", "/metrics").is(200);
+    assert_eq!(answer.header("Content-Type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let text = answer.text();
+    let lines = [
+        "gossipykv_http_requests_total{route=\"/kv/{key}\",status=\"2xx\"} 2",
+        "gossipykv_http_requests_total{route=\"/kv/{key}\",status=\"4xx\"} 1",
+        "gossipykv_http_requests_total{route=\"other\",status=\"4xx\"} 1",
+        "gossipykv_http_connections 1",
+        "gossipykv_http_connections_total 5",
+        "gossipykv_http_request_duration_seconds_count 4",
+        "gossipykv_http_request_duration_seconds_bucket{le=\"+Inf\"} 4",
+        "gossipykv_members{state=\"alive\"} 2",
+        "gossipykv_node_replies 1",
+        "gossipykv_build_info{version=\"1.2.3\",commit=\"abc123\"} 1",
+        "# TYPE gossipykv_http_request_duration_seconds histogram",
+        "# TYPE gossipykv_http_requests_total counter",
+        "# TYPE gossipykv_members gauge",
+    ];
+    for line in lines {
+        assert!(text.lines().any(|seen| seen == line), "no {line} in\n{text}");
+    }
+    // Every sample is described, and every family once.
+    for line in text.lines().filter(|line| line.starts_with("# TYPE")) {
+        assert_eq!(text.matches(line).count(), 1, "{line}");
+    }
+    // The next look finds this one.
+    assert_eq!(rig.metric("http_requests_total{route=\"/metrics\",status=\"2xx\"}"), 1.0);
+}
+
+const BODY: &[u8] = br#"{"key":"BwcHBwcHBwcHBwcHBwcHBw=="}"#;
+
+#[test]
+fn keys_are_rotated_from_this_host() {
+    let rig = Rig::new();
+    let asked = replying(&rig, || {
+        Reply::Keys(vec![
+            ("one".into(), Ok(vec!["0a1b".into(), "2c3d".into()])),
+            ("two".into(), Err("not reached".into())),
+        ])
+    });
+    let expected = json!({ "members": [
+        { "name": "one", "keys": ["0a1b", "2c3d"] },
+        { "name": "two", "error": "not reached" },
+    ] });
+    assert_eq!(rig.ask("GET", "/keys").is(200).json(), expected);
+    for action in ["install", "use", "remove"] {
+        let answer = rig.send("POST", &format!("/keys/{action}"), "", BODY).is(200);
+        assert_eq!(answer.json(), expected);
+    }
+    let key = vec![7; 16];
+    let commands = [
+        KeyCommand::List,
+        KeyCommand::Install(key.clone()),
+        KeyCommand::Use(key.clone()),
+        KeyCommand::Remove(key),
+    ];
+    assert_eq!(*asked.lock().unwrap(), commands.map(Command::Keys));
+    let wrong = rig.send("POST", "/keys/install", "", br#"{"key":"c2hvcnQ="}"#).is(400);
+    assert!(!wrong.text().contains("c2hvcnQ"));
+    replying(&rig, || Reply::Refused("the key is in use".into()));
+    assert!(rig.send("POST", "/keys/remove", "", BODY).is(409).text().contains("in use"));
+}
+
+#[test]
+fn keys_are_for_nobody_who_speaks_for_others() {
+    let rig = Rig::new();
+    let asked = replying(&rig, || Reply::Keys(Vec::new()));
+    let refuse = |head: String| -> Answer {
+        let mut client = rig.client();
+        client.raw(
+            [format!("{head}Content-Length: {}\r\n\r\n", BODY.len()).as_bytes(), BODY].concat(),
+        );
+        client.answer().is(403)
+    };
+    // A page whose name points here; a page of another origin; a proxy on this host.
+    refuse("POST /keys/install HTTP/1.1\r\nHost: evil.example:8080\r\n".into());
+    for header in [
+        "Origin: http://evil.example",
+        "X-Forwarded-For: 127.0.0.1",
+        "Forwarded: for=127.0.0.1",
+        "Via: 1.1 x",
+    ] {
+        refuse(format!("POST /keys/install HTTP/1.1\r\nHost: localhost\r\n{header}\r\n"));
+    }
+    assert!(asked.lock().unwrap().is_empty());
+    // Everything else is open to them.
+    rig.send("GET", "/kv/a", "Origin: http://x\r\n", b"").is(404);
+    // With a token, the token decides and nothing else.
+    let mut config = config();
+    config.token = Some(Token::new("s3cret").unwrap());
+    let rig = Rig::with(config);
+    let asked = replying(&rig, || Reply::Keys(Vec::new()));
+    rig.ask("GET", "/keys").is(401);
+    let right = "Authorization: Bearer s3cret\r\nX-Forwarded-For: 10.0.0.1\r\n";
+    rig.send("GET", "/keys", right, b"").is(200);
+    assert_eq!(asked.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn keys_are_not_for_other_hosts() {
+    // Another address of this machine stands for another host: such a peer is not on loopback.
+    let Some(ip) = outside_address() else {
+        println!("no address but loopback here: not tried");
+        return;
+    };
+    let mut config = config();
+    config.listen = (ip, 0).into();
+    let rig = Rig::with(config);
+    let asked = replying(&rig, || Reply::Keys(Vec::new()));
+    rig.ask("GET", "/keys").is(403);
+    rig.send("POST", "/keys/install", "", BODY).is(403);
+    assert!(asked.lock().unwrap().is_empty());
+    rig.ask("GET", "/kv/a").is(404);
+}
+
+/// An address of this host that is not loopback; nothing is sent to find it.
+fn outside_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
+}
