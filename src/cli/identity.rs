@@ -3,22 +3,14 @@
 //! ```text
 //!   name        --name        else ECS DockerId      else the host name
 //!   advertise   --advertise   else the ECS address   else --bind if concrete
-//!                                                    else the route: to anywhere, or to a peer
+//!                                                    else that of the route others come by
 //! ```
 
 use super::config::AgentConfig;
 use super::failure::Failure;
-use super::parse;
-use crate::discovery::Seed;
+use super::{parse, route};
 use crate::discovery::ecs::{self, Metadata};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-
-/// What is dialled to learn which address we would send from: documentation prefixes (RFC 5737,
-/// RFC 3849), which only a default route covers. Nothing is ever sent.
-const ANYWHERE: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-];
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Who and where a node is. A port of 0 stands for the one it gets when it binds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +33,7 @@ pub(super) fn settle(config: &AgentConfig) -> Result<Identity, Failure> {
         None
     };
     let name = name(config, metadata.as_ref())?;
-    let advertise = match advertise(config, metadata.as_ref(), route) {
+    let advertise = match advertise(config, metadata.as_ref(), route::own_address) {
         Some(advertise) => advertise,
         None if config.seeds.is_empty() && config.srv.is_none() => {
             tracing::warn!(
@@ -74,11 +66,11 @@ fn name(config: &AgentConfig, metadata: Option<&Metadata>) -> Result<String, Fai
         .map_err(|error| Failure::failed(format!("--name: the host name will not do: {error}")))
 }
 
-/// The address others dial; `route` tells which address we would send from.
+/// The address others dial; `own_address` asks the routing table, for IPv6 first if told so.
 fn advertise(
     config: &AgentConfig,
     metadata: Option<&Metadata>,
-    route: impl Fn(IpAddr) -> Option<IpAddr>,
+    own_address: impl Fn(bool) -> Option<IpAddr>,
 ) -> Option<SocketAddr> {
     let bind = config.bind;
     if let Some(advertise) = config.advertise {
@@ -88,15 +80,12 @@ fn advertise(
     if let Some(ip) = metadata.and_then(|metadata| metadata.address(bind.is_ipv6())) {
         return Some(with_port(ip));
     }
-    if !bind.ip().is_unspecified() {
-        return Some(bind);
+    let bound = bind.ip().to_canonical();
+    if bound.is_unspecified() {
+        own_address(bind.is_ipv6()).map(with_port)
+    } else {
+        Some(with_port(bound))
     }
-    let seeds = config.seeds.iter().filter_map(Seed::literal).map(|addr| addr.ip());
-    let mut targets: Vec<IpAddr> = ANYWHERE.into_iter().chain(seeds).collect();
-    // A socket bound to [::] hears IPv4 too; one bound to 0.0.0.0 does not hear IPv6.
-    targets.retain(|ip| ip.is_ipv4() || bind.is_ipv6());
-    targets.sort_by_key(|ip| ip.is_ipv4() && bind.is_ipv6());
-    targets.into_iter().find_map(route).map(with_port)
 }
 
 fn loopback(bind: SocketAddr) -> IpAddr {
@@ -106,19 +95,6 @@ fn loopback(bind: SocketAddr) -> IpAddr {
     }
 }
 
-/// The address this machine sends from to `target`. Connecting a UDP socket only looks the route
-/// up.
-fn route(target: IpAddr) -> Option<IpAddr> {
-    const DISCARD_PORT: u16 = 9;
-    let any: IpAddr = match target {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect((target, DISCARD_PORT)).ok()?;
-    socket.local_addr().ok().map(|addr| addr.ip()).filter(|ip| !ip.is_unspecified())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,31 +102,23 @@ mod tests {
 
     const METADATA: &str = "10.0.1.2";
 
-    fn check(flags: &[&str], ecs: bool, routes: &[(&str, &str)], expected: Option<&str>) {
+    fn check(flags: &[&str], ecs: bool, expected: Option<&str>) {
         let metadata =
             Metadata { name: "task-1".to_owned(), ipv4: METADATA.parse().ok(), ipv6: None };
-        let route = |target: IpAddr| {
-            let routes = routes.iter().find(|(to, _)| target == to.parse::<IpAddr>().unwrap());
-            routes.map(|(_, from)| from.parse().unwrap())
-        };
-        let found = advertise(&config(flags), ecs.then_some(&metadata), route);
+        let own_address = |ipv6| if ipv6 { "2001:db8::5".parse().ok() } else { None };
+        let found = advertise(&config(flags), ecs.then_some(&metadata), own_address);
         assert_eq!(found, expected.map(|addr| addr.parse().unwrap()), "{flags:?}");
     }
 
     #[test]
     fn the_address_others_dial() {
-        const V4: (&str, &str) = ("192.0.2.1", "10.0.0.5");
-        const V6: (&str, &str) = ("2001:db8::1", "2001:db8::5");
-        check(&["--advertise", "1.2.3.4"], true, &[V4], Some("1.2.3.4:7947"));
-        check(&["--advertise", "1.2.3.4:9"], true, &[V4], Some("1.2.3.4:9"));
-        check(&["--bind", "127.0.0.1:5"], true, &[V4], Some("10.0.1.2:5"));
-        check(&["--bind", "127.0.0.1:5"], false, &[V4], Some("127.0.0.1:5"));
-        check(&[], false, &[V4, V6], Some("10.0.0.5:7947"));
-        check(&["--bind", "[::]:7"], false, &[V4, V6], Some("[2001:db8::5]:7"));
-        check(&["--bind", "[::]:7"], false, &[V4], Some("10.0.0.5:7"));
-        check(&[], false, &[V6], None);
-        check(&["--join", "10.9.0.1"], false, &[("10.9.0.1", "10.9.0.7")], Some("10.9.0.7:7947"));
-        check(&["--join", "peer.example"], false, &[], None);
+        check(&["--advertise", "1.2.3.4"], true, Some("1.2.3.4:7947"));
+        check(&["--advertise", "1.2.3.4:9"], true, Some("1.2.3.4:9"));
+        check(&["--bind", "127.0.0.1:5"], true, Some("10.0.1.2:5"));
+        check(&["--bind", "127.0.0.1:5"], false, Some("127.0.0.1:5"));
+        check(&["--bind", "[::ffff:10.0.0.7]:5"], false, Some("10.0.0.7:5"));
+        check(&["--bind", "[::]:7"], false, Some("[2001:db8::5]:7"));
+        check(&[], false, None);
     }
 
     #[test]
@@ -162,11 +130,5 @@ mod tests {
         let host = rustix::system::uname().nodename().to_str().unwrap().to_owned();
         assert_eq!(name(&config(&[]), None), Ok(host.clone()));
         assert_eq!(name(&config(&[]), Some(&metadata(""))), Ok(host));
-    }
-
-    #[test]
-    fn the_route_to_loopback_leaves_from_loopback() {
-        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        assert_eq!(route(loopback), Some(loopback));
     }
 }

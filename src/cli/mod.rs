@@ -28,6 +28,8 @@ mod output;
 mod parse;
 #[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
 mod reader;
+#[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
+mod route;
 mod table;
 mod usage;
 #[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
