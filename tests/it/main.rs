@@ -8,5 +8,6 @@ mod cli_usage;
 mod golden;
 mod hostile;
 mod program;
+mod tidy;
 mod vectors;
 mod wire_properties;
