@@ -8,6 +8,7 @@ mod cli_usage;
 mod golden;
 mod hostile;
 mod program;
+mod replication_formats;
 mod tidy;
 mod vectors;
 mod wire_properties;
