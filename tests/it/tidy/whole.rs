@@ -1,5 +1,5 @@
 //! What is written is also reached: modules are declared, tests run, limits bound something,
-//! documents are linked.
+//! metrics are counted, documents are linked.
 
 use super::expect_none;
 use super::source::{File, file, files, has_word, rust};
@@ -65,6 +65,28 @@ fn every_limit_bounds_something() {
         "A limit nobody checks is a promise nobody keeps.",
         unused.map(str::to_owned).collect(),
     );
+}
+
+#[test]
+fn every_metric_shown_is_counted() {
+    let code: Vec<_> = rust("src/").flat_map(File::code).collect();
+    let mut problems = Vec::new();
+    for page in files().filter(|file| file.has_end(&["md", "json", "yaml", "yml"])) {
+        for (number, line) in page.lines() {
+            for rest in line.split("gossipykv_").skip(1) {
+                let part_of_name = |c: char| c.is_ascii_lowercase() || c == '_';
+                let name = &rest[..rest.find(|c| !part_of_name(c)).unwrap_or(rest.len())];
+                // What Prometheus makes of a histogram.
+                let name = ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .fold(name, |name, end| name.strip_suffix(end).unwrap_or(name));
+                if !code.iter().any(|(_, line)| has_word(line, name)) {
+                    problems.push(format!("{}:{number}: {name}", page.path));
+                }
+            }
+        }
+    }
+    expect_none("A dashboard, an alarm or a page names metrics that exist.", problems);
 }
 
 #[test]
