@@ -1,9 +1,9 @@
 //! One version of one key, packed into one allocation.
 //!
 //! ```text
-//!  0        8         16        24              28           30         31     32
-//!  | time   | origin  | seq     | value_len     | key_len    | ct_len   | 0    | key | ct | value |
-//!    u64      u64       u64       u32             u16          u8         u8
+//!  0        8         16        24            28         30        31    32
+//!  | time   | origin  | seq     | value_len   | key_len  | ct_len  | 0   | key | ct | value |
+//!    u64      u64       u64       u32           u16        u8        u8
 //! ```
 //!
 //! Integers are big-endian. `value_len` of `u32::MAX` marks a tombstone: no content type, no

@@ -71,7 +71,8 @@ impl AddrBytes {
         })
     }
 
-    /// The address to dial: IPv4 for 4 bytes and for IPv4-mapped 16 bytes; `None` for other lengths.
+    /// The address to dial: IPv4 for 4 bytes and for IPv4-mapped 16 bytes; `None` for other
+    /// lengths.
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
         if let Ok(octets) = <[u8; 4]>::try_from(&self.0[..]) {

@@ -1,9 +1,9 @@
 //! Datagrams: layers on, layers off.
 //!
 //! ```text
-//! [f4 len label] [version nonce (ciphertext of the rest) tag] [0c crc32] [09 compress] 07 compound
-//!  with a label   with keys, unless verify_outgoing is off      if the     if enabled   | 1 message
-//!                                                                receiver  and smaller
+//! [f4 len label] [version nonce (ciphertext of the rest) tag] [0c crc32] [09 compress] compound
+//!  with a label   with keys, unless verify_outgoing is off      if the     if enabled   or one
+//!                                                                receiver  and smaller  message
 //!                                                                checks it
 //! compound:  07 | n u8 | n x len u16 | part 1 | ... | part n
 //! ```

@@ -112,8 +112,10 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 const MEMBERS: &[u8] = b"{\"members\":[\
-    {\"name\":\"n0\",\"address\":\"127.0.0.1:7947\",\"state\":\"alive\",\"incarnation\":7,\"kv\":true},\
-    {\"name\":\"n\\u001b[2J\",\"address\":\"[::1]:7947\",\"state\":\"left\",\"incarnation\":1,\"kv\":false}]}";
+    {\"name\":\"n0\",\"address\":\"127.0.0.1:7947\",\"state\":\"alive\",\"incarnation\":7,\
+    \"kv\":true},\
+    {\"name\":\"n\\u001b[2J\",\"address\":\"[::1]:7947\",\"state\":\"left\",\"incarnation\":1,\
+    \"kv\":false}]}";
 
 #[test]
 fn members_as_a_table() {

@@ -17,5 +17,7 @@ mod kv_properties;
 mod kv_threads;
 mod nodes;
 mod program;
+mod replication_formats;
+mod tidy;
 mod vectors;
 mod wire_properties;

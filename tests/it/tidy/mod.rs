@@ -1,0 +1,16 @@
+//! The rules of the house that no compiler knows.
+//!
+//! - [`rooms`]: which room may import which, and that the core names nothing impure.
+//! - [`text`]: how a file looks, and words that do not belong into one.
+//! - [`whole`]: that what is written is also reached: modules, tests, limits, documents.
+//! - [`source`]: the files looked at, and a view of Rust code without comments and tests.
+
+mod rooms;
+mod source;
+mod text;
+mod whole;
+
+/// Fails with every problem found, one a line.
+fn expect_none(rule: &str, problems: Vec<String>) {
+    assert!(problems.is_empty(), "{rule}\n  {}\n", problems.join("\n  "));
+}
