@@ -8,5 +8,8 @@ mod cli_usage;
 mod golden;
 mod hostile;
 mod program;
+mod swim;
+mod swim_cluster;
+mod swim_words;
 mod vectors;
 mod wire_properties;
