@@ -128,7 +128,7 @@ impl Swim {
             match timer {
                 Timer::ProbeTimeout => self.probe_timed_out(now),
                 Timer::ProbeVerdict => self.probe_verdict(now),
-                Timer::Relay(seq_no) => self.relay_timed_out(seq_no),
+                Timer::Relay(seq_no) => self.relay_timed_out(now, seq_no),
                 Timer::Suspicion(name) => self.suspicion_ended(now, &name),
                 Timer::Exchange(id) => self.exchange_failed(now, id, "nobody told its end"),
                 Timer::Probe => self.probe_tick(now),

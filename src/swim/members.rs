@@ -66,6 +66,7 @@ impl Members {
             incarnation: 0,
             state: MemberState::Dead,
             state_change: now,
+            udp_blocked: false,
             vsn_announced: false,
             buried: false,
         };
@@ -111,7 +112,8 @@ impl Members {
         self.enter(name, state, now);
     }
 
-    /// Our own incarnation, meta and versions; they change without a change of state.
+    /// Changes what goes without a change of state or address: our own incarnation, meta and
+    /// versions, or how a member was reached.
     pub(super) fn renew(&mut self, name: &NodeName, change: impl FnOnce(&mut Member)) {
         if let Some(member) = self.by_name.get_mut(name) {
             let fixed = (member.state, member.socket_addr, member.buried);

@@ -188,6 +188,7 @@ impl Swim {
             self.stats.probe_acks_relayed += 1;
         } else {
             self.stats.rtt_last_nanos = now.since(probe.start).as_nanos() as u64;
+            self.note_udp(probe.target, false);
         }
         self.probe_succeeded();
     }
@@ -199,6 +200,16 @@ impl Swim {
                 self.stats.nacks += 1;
             }
             _ => self.stats.ignored.unexpected_ack += 1,
+        }
+    }
+
+    /// Whether UDP to this member is blocked; the shell hears of the change.
+    fn note_udp(&mut self, name: NodeName, blocked: bool) {
+        if self.members.known(&name).is_some_and(|member| member.udp_blocked != blocked) {
+            self.members.renew(&name, |member| member.udp_blocked = blocked);
+            if blocked {
+                self.event(Event::UdpBlocked(name));
+            }
         }
     }
 
@@ -216,7 +227,7 @@ impl Swim {
         if probe.stream_answered {
             self.stats.probe_acks_stream += 1;
             self.probe_succeeded();
-            self.event(Event::UdpBlocked(probe.target));
+            self.note_udp(probe.target, true);
             return;
         }
         self.stats.probe_failures += 1;

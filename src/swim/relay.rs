@@ -2,9 +2,13 @@
 //!
 //! ```text
 //! requester -- indirect ping 7 --> us -- ping 42 --> target
-//! requester <-------- ack 7 ------ us <--- ack 42 -- target       within probe_timeout
-//! requester <------- nack 7 ------ us                             else, if it asked for one
+//! requester <-------- ack 7 ------ us <--- ack 42 -- target    within probe_timeout
+//! requester <------- nack 7 ------ us                          at 4/5 of it, if it asked for one
 //! ```
+//!
+//! memberlist sends the nack at the end of its probe timeout, when under its own LAN timing the
+//! requester has just given up; the Lifeguard paper has it at four fifths, and so have we. An ack
+//! that comes between is still relayed.
 //!
 //! Whoever pings us says where the answer goes. That could be a victim's address, so it is
 //! believed only when the packet came from that host or a member lives there; likewise we ping for
@@ -24,7 +28,9 @@ pub(super) struct Relay {
     requester: SocketAddr,
     /// The requester's number.
     seq_no: u32,
+    /// Whether a nack is still to be sent.
     nack: bool,
+    until: Instant,
 }
 
 impl Swim {
@@ -63,10 +69,12 @@ impl Swim {
         }
         let requester = self.answer_addr(from, &request.source_addr, request.source_port);
         let seq_no = self.next_seq_no();
-        let relay = Relay { requester, seq_no: request.seq_no, nack: request.nack };
+        let until = now + self.config.probe_timeout;
+        let nack_at = now + self.config.probe_timeout * 4 / 5;
+        let relay = Relay { requester, seq_no: request.seq_no, nack: request.nack, until };
         self.relays.insert(seq_no, relay);
         self.stats.relays += 1;
-        self.timers.set(Timer::Relay(seq_no), now + self.config.probe_timeout);
+        self.timers.set(Timer::Relay(seq_no), if request.nack { nack_at } else { until });
         let ping = self.ping_for(seq_no, &request.node);
         self.send(target, &Message::Ping(ping));
     }
@@ -81,11 +89,16 @@ impl Swim {
         self.send(relay.requester, &Message::Ack(Ack { seq_no: relay.seq_no, payload: None }));
     }
 
-    pub(super) fn relay_timed_out(&mut self, seq_no: u32) {
-        let Some(relay) = self.relays.remove(&seq_no) else { return };
-        if relay.nack {
-            self.send(relay.requester, &Message::Nack(Nack { seq_no: relay.seq_no }));
+    pub(super) fn relay_timed_out(&mut self, now: Instant, seq_no: u32) {
+        let Some(relay) = self.relays.get_mut(&seq_no) else { return };
+        if !std::mem::take(&mut relay.nack) {
+            self.relays.remove(&seq_no);
+            return;
         }
+        let (to, until) = (relay.requester, relay.until);
+        let nack = Message::Nack(Nack { seq_no: relay.seq_no });
+        self.timers.set(Timer::Relay(seq_no), until.max(now));
+        self.send(to, &nack);
     }
 
     /// Where the answer to a packet from `from` goes that names this source.

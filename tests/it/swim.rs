@@ -10,6 +10,7 @@
 //! > advance 500ms    > deliver               > await 8s NODE EVENT
 //! > join NODE WHOM.. > leave NODE            > meta NODE TEXT      > budget NODE BYTES
 //! > kill NODE        > freeze/thaw NODE      > cut/heal NODE NODE  > trace all|events
+//! > drop-packets NODE NODE (streams pass)
 //! > show NODE        > stats NODE FIELD..    > opinions
 //! ```
 //!
@@ -41,7 +42,9 @@ fn scripts() {
     let mut differing = Vec::new();
     for path in paths {
         let script = std::fs::read_to_string(&path).expect("a script");
+        println!("{}", path.display());
         let played = play(&script);
+        assert_eq!(played, play(&script), "the same script, the same trace");
         if script == played {
             continue;
         }
@@ -75,6 +78,7 @@ fn play(script: &str) -> String {
     for line in script.lines() {
         match line.strip_prefix("> ") {
             Some(command) => {
+                println!("{line}");
                 played += &format!("{line}\n");
                 stage.command(command);
                 for line in std::mem::take(&mut stage.cluster.lines) {
@@ -152,6 +156,10 @@ impl Stage {
                 let other = self.place(words.next());
                 self.cluster.connect(addr, other, verb == "heal");
             }
+            "drop-packets" => {
+                let other = self.place(words.next());
+                self.cluster.drop_packets(addr, other);
+            }
             "show" => {
                 let table = self.cluster.table(addr);
                 self.cluster.lines.extend(table);
@@ -194,7 +202,7 @@ impl Stage {
     }
 
     fn exchange(&mut self, rest: &str) {
-        let (head, entries) = rest.split_once(':').expect("node from whom: entries");
+        let (head, entries) = rest.split_once(": ").unwrap_or((rest.trim_end_matches(':'), ""));
         let mut head = Words::new(head);
         let addr = self.cluster.addr(head.next());
         assert_eq!(head.next(), "from");
@@ -255,10 +263,10 @@ impl Stage {
     }
 }
 
-/// Nothing happens by itself.
+/// Nothing happens by itself: the first probe is due after hours.
 fn quiet() -> Config {
     Config {
-        probe_interval: Duration::ZERO,
+        probe_interval: Duration::from_secs(1_000_000),
         gossip_interval: Duration::ZERO,
         push_pull_interval: Duration::ZERO,
         redial_interval: Duration::ZERO,

@@ -58,6 +58,8 @@ pub struct Cluster {
     flights: BTreeMap<(Instant, u64), Flight>,
     n_flights: u64,
     cuts: BTreeSet<(SocketAddr, SocketAddr)>,
+    /// Links that carry streams only.
+    packet_cuts: BTreeSet<(SocketAddr, SocketAddr)>,
 }
 
 impl Cluster {
@@ -71,6 +73,7 @@ impl Cluster {
             flights: BTreeMap::new(),
             n_flights: 0,
             cuts: BTreeSet::new(),
+            packet_cuts: BTreeSet::new(),
         }
     }
 
@@ -105,6 +108,11 @@ impl Cluster {
                 self.cuts.insert(link);
             }
         }
+    }
+
+    /// Lets streams pass between two nodes, but no packets.
+    pub fn drop_packets(&mut self, a: SocketAddr, b: SocketAddr) {
+        self.packet_cuts.extend([(a, b), (b, a)]);
     }
 
     pub fn node(&self, addr: SocketAddr) -> &Swim {
@@ -187,7 +195,8 @@ impl Cluster {
         if node.frozen {
             return self.fly(Duration::from_millis(100), Flight::Packet { from, packet });
         }
-        if self.cuts.contains(&(from, packet.to)) {
+        let link = (from, packet.to);
+        if self.cuts.contains(&link) || self.packet_cuts.contains(&link) {
             return;
         }
         self.tell(packet.to, |swim| {
