@@ -148,13 +148,20 @@ impl Members {
     }
 
     /// Shuffles the probe order and starts it anew. Those dead or gone for longer than `keep`
-    /// leave it: the dead for the graveyard; the gone are forgotten and returned.
-    pub(super) fn reset(&mut self, now: Instant, keep: Duration, rng: &mut Rng) -> Vec<NodeName> {
+    /// leave it: the dead for the graveyard; the gone are forgotten and returned. `me` stays.
+    pub(super) fn reset(
+        &mut self,
+        me: &NodeName,
+        now: Instant,
+        keep: Duration,
+        rng: &mut Rng,
+    ) -> Vec<NodeName> {
         let mut order = std::mem::take(&mut self.order);
         let mut gone = Vec::new();
         order.retain(|name| {
             let Some(member) = self.by_name.get_mut(name) else { return false };
-            if member.is_present() || now.since(member.state_change) <= keep {
+            let recent = now.since(member.state_change) <= keep;
+            if member.is_present() || recent || name == me {
                 return true;
             }
             if member.state == MemberState::Dead {

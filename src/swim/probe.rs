@@ -126,11 +126,15 @@ impl Swim {
     /// The direct ping was not answered in time.
     pub(super) fn probe_timed_out(&mut self, now: Instant) {
         let Some(probe) = &mut self.probe else { return };
-        if probe.indirect || now.since(probe.start) < self.config.probe_timeout {
+        let timeout_at = probe.start + self.config.probe_timeout;
+        if probe.indirect || now < timeout_at {
             return;
         }
         probe.indirect = true;
-        let seq_no = probe.seq_no;
+        // Asked late, the others have their full time all the same.
+        probe.verdict_at = probe.verdict_at + now.since(timeout_at);
+        let (seq_no, verdict_at) = (probe.seq_no, probe.verdict_at);
+        self.timers.set(Timer::ProbeVerdict, verdict_at);
         let Some(target) = self.members.known(&probe.target).cloned() else { return };
         let helpers: Vec<(SocketAddr, bool)> = self
             .members

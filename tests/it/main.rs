@@ -10,6 +10,7 @@ mod hostile;
 mod program;
 mod swim;
 mod swim_cluster;
+mod swim_properties;
 mod swim_words;
 mod vectors;
 mod wire_properties;
