@@ -17,7 +17,7 @@
 use super::machine::{Swim, canonical};
 use super::member::diallable;
 use super::timers::Timer;
-use crate::limits::RELAYS_MAX;
+use crate::limits::{NODE_NAME_LEN_MAX, RELAYS_MAX};
 use crate::time::Instant;
 use crate::wire::message::{Ack, AddrBytes, IndirectPing, Message, Nack, Ping};
 use std::net::SocketAddr;
@@ -58,7 +58,9 @@ impl Swim {
     pub(super) fn indirect_ping(&mut self, now: Instant, from: SocketAddr, request: &IndirectPing) {
         let port = if request.port == 0 { self.me().port } else { request.port };
         let target = AddrBytes(request.target.clone().unwrap_or_default());
-        let Some(target) = diallable(&target, port) else {
+        let name_len = request.node.as_bytes().len();
+        let Some(target) = diallable(&target, port).filter(|_| name_len <= NODE_NAME_LEN_MAX)
+        else {
             self.stats.ignored.malformed += 1;
             return;
         };
