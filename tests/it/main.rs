@@ -11,6 +11,7 @@ mod program;
 mod swim;
 mod swim_cluster;
 mod swim_properties;
+mod swim_timing;
 mod swim_words;
 mod vectors;
 mod wire_properties;
