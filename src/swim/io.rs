@@ -74,7 +74,8 @@ pub enum Event {
     Left(NodeName),
     /// A member was forgotten.
     Reaped(NodeName),
-    /// A member answered a probe over a stream but not by UDP: a firewall, most likely.
+    /// A member answers probes over a stream but no longer by UDP: a firewall, most likely. Told
+    /// once until it answers by UDP again.
     UdpBlocked(NodeName),
     /// We were accused and raised our incarnation to this.
     Refuted(u32),

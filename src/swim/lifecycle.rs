@@ -151,7 +151,7 @@ impl Swim {
     /// The end of the probe order: shuffles it; the long dead are buried, the long gone forgotten.
     pub(super) fn reset_order(&mut self, now: Instant) {
         let keep = self.config.gossip_to_the_dead;
-        for name in self.members.reset(now, keep, &mut self.rng) {
+        for name in self.members.reset(&self.name, now, keep, &mut self.rng) {
             self.event(Event::Reaped(name));
         }
     }

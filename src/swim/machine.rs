@@ -30,6 +30,9 @@ use std::time::Duration;
 /// Waking later than this (or a probe interval) is being stopped, not being busy.
 const LATE_MIN: Duration = Duration::from_secs(1);
 
+/// Rounds of firing in one [`Swim::timeout`]; two are enough while time is finite.
+const TIMEOUT_ROUNDS_MAX: usize = 4;
+
 /// One node's membership machine.
 #[derive(Debug)]
 pub struct Swim {
@@ -124,21 +127,32 @@ impl Swim {
                 self.wake_late(now, late);
             }
         }
-        for timer in self.timers.take_due(now) {
-            match timer {
-                Timer::ProbeTimeout => self.probe_timed_out(now),
-                Timer::ProbeVerdict => self.probe_verdict(now),
-                Timer::Relay(seq_no) => self.relay_timed_out(seq_no),
-                Timer::Suspicion(name) => self.suspicion_ended(now, &name),
-                Timer::Exchange(id) => self.exchange_failed(now, id, "nobody told its end"),
-                Timer::Probe => self.probe_tick(now),
-                Timer::Gossip => self.gossip_tick(now),
-                Timer::PushPull => self.push_pull_tick(now),
-                Timer::Redial => self.redial_tick(now),
-                Timer::Contest => self.contest_again(now),
+        // What fires may make something else due at once: a verdict can end a suspicion.
+        for _ in 0..TIMEOUT_ROUNDS_MAX {
+            let due = self.timers.take_due(now);
+            if due.is_empty() {
+                break;
+            }
+            for timer in due {
+                self.fire(now, timer);
             }
         }
         self.settle(now);
+    }
+
+    fn fire(&mut self, now: Instant, timer: Timer) {
+        match timer {
+            Timer::ProbeTimeout => self.probe_timed_out(now),
+            Timer::ProbeVerdict => self.probe_verdict(now),
+            Timer::Relay(seq_no) => self.relay_timed_out(now, seq_no),
+            Timer::Suspicion(name) => self.suspicion_ended(now, &name),
+            Timer::Exchange(id) => self.exchange_failed(now, id, "nobody told its end"),
+            Timer::Probe => self.probe_tick(now),
+            Timer::Gossip => self.gossip_tick(now),
+            Timer::PushPull => self.push_pull_tick(now),
+            Timer::Redial => self.redial_tick(now),
+            Timer::Contest => self.contest_again(now),
+        }
     }
 
     /// When [`Swim::timeout`] has something to do next; may lie in the past, which means now.

@@ -41,6 +41,8 @@ pub struct Member {
     pub state: MemberState,
     /// Since when.
     pub state_change: Instant,
+    /// Whether it answered its last probe only over a stream.
+    pub udp_blocked: bool,
     /// Whether `vsn` is what it announced.
     pub(super) vsn_announced: bool,
     /// Dead so long that the protocol has forgotten it; only the graveyard remembers.

@@ -66,6 +66,7 @@ impl Members {
             incarnation: 0,
             state: MemberState::Dead,
             state_change: now,
+            udp_blocked: false,
             vsn_announced: false,
             buried: false,
         };
@@ -111,7 +112,8 @@ impl Members {
         self.enter(name, state, now);
     }
 
-    /// Our own incarnation, meta and versions; they change without a change of state.
+    /// Changes what goes without a change of state or address: our own incarnation, meta and
+    /// versions, or how a member was reached.
     pub(super) fn renew(&mut self, name: &NodeName, change: impl FnOnce(&mut Member)) {
         if let Some(member) = self.by_name.get_mut(name) {
             let fixed = (member.state, member.socket_addr, member.buried);
@@ -146,13 +148,20 @@ impl Members {
     }
 
     /// Shuffles the probe order and starts it anew. Those dead or gone for longer than `keep`
-    /// leave it: the dead for the graveyard; the gone are forgotten and returned.
-    pub(super) fn reset(&mut self, now: Instant, keep: Duration, rng: &mut Rng) -> Vec<NodeName> {
+    /// leave it: the dead for the graveyard; the gone are forgotten and returned. `me` stays.
+    pub(super) fn reset(
+        &mut self,
+        me: &NodeName,
+        now: Instant,
+        keep: Duration,
+        rng: &mut Rng,
+    ) -> Vec<NodeName> {
         let mut order = std::mem::take(&mut self.order);
         let mut gone = Vec::new();
         order.retain(|name| {
             let Some(member) = self.by_name.get_mut(name) else { return false };
-            if member.is_present() || now.since(member.state_change) <= keep {
+            let recent = now.since(member.state_change) <= keep;
+            if member.is_present() || recent || name == me {
                 return true;
             }
             if member.state == MemberState::Dead {
@@ -294,5 +303,116 @@ impl Members {
             return Err(format!("{} members, {n_indexed:?} indexed", self.by_name.len()));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::swim::VSN;
+    use crate::wire::message::AddrBytes;
+    use bytes::Bytes;
+
+    const KEEP: Duration = Duration::from_secs(30);
+
+    fn announcement(n: usize) -> Announcement {
+        let addr = AddrBytes::from_ip(std::net::Ipv4Addr::from(0x0a00_0000 + n as u32).into());
+        Announcement {
+            name: format!("{n:05}").as_str().into(),
+            incarnation: 1,
+            socket_addr: addr.socket_addr(7946).expect("four bytes"),
+            addr,
+            port: 7946,
+            meta: Bytes::new(),
+            vsn: None,
+        }
+    }
+
+    fn members(n: usize, rng: &mut Rng) -> Members {
+        let mut members = Members::default();
+        for n in 0..n {
+            let announcement = announcement(n);
+            assert_eq!(members.add(&announcement, VSN, Instant::ZERO, rng), Ok(None));
+            members.accept(&announcement, Instant::ZERO);
+        }
+        members
+    }
+
+    fn name(n: usize) -> NodeName {
+        announcement(n).name
+    }
+
+    #[test]
+    fn every_member_is_probed_once_a_round_and_new_ones_enter_anywhere() {
+        let rng = &mut Rng::from_seed(1);
+        let mut members = members(9, rng);
+        let mut rounds = BTreeSet::new();
+        for _ in 0..20 {
+            let mut round = Vec::new();
+            while let Some(member) = members.step() {
+                round.push(member.name.clone());
+            }
+            assert_eq!(round.iter().collect::<BTreeSet<_>>().len(), 9);
+            rounds.insert(round);
+            assert!(members.reset(&name(0), Instant::ZERO, KEEP, rng).is_empty());
+        }
+        assert!(rounds.len() > 15, "each round has an order of its own");
+        let places: BTreeSet<usize> = (0..200)
+            .map(|rng_seed| {
+                let members = self::members(9, &mut Rng::from_seed(rng_seed));
+                members.order.iter().position(|other| *other == name(8)).expect("it is there")
+            })
+            .collect();
+        assert_eq!(places.len(), 8, "the last to come changes places with any other: {places:?}");
+    }
+
+    #[test]
+    fn picks_are_different_members_that_fit() {
+        let rng = &mut Rng::from_seed(2);
+        for n in [1, 5, 8, 9, 100] {
+            let members = members(n, rng);
+            for _ in 0..100 {
+                let picked = members.pick(3, rng, |member| member.name != name(0));
+                let names: BTreeSet<&NodeName> = picked.iter().map(|m| &m.name).collect();
+                assert_eq!(names.len(), picked.len());
+                assert!(!names.contains(&name(0)));
+                assert!(picked.len() == 3.min(n - 1) || n == 9, "{n}: {}", picked.len());
+            }
+        }
+    }
+
+    #[test]
+    fn the_long_dead_are_buried_the_long_gone_forgotten() {
+        let rng = &mut Rng::from_seed(3);
+        let mut members = members(5, rng);
+        let at = Instant::from_millis;
+        members.accuse(&name(0), 1, MemberState::Left, at(0));
+        members.accuse(&name(1), 1, MemberState::Dead, at(0));
+        members.accuse(&name(2), 1, MemberState::Left, at(0));
+        members.accuse(&name(3), 1, MemberState::Dead, at(5_000));
+        assert_eq!(members.reset(&name(0), at(31_000), KEEP, rng), [name(2)]);
+        assert_eq!(members.check(), Ok(()));
+        assert_eq!(members.n_known(), 3, "we never forget ourselves");
+        assert!(members.known(&name(1)).is_none());
+        assert!(members.get(&name(1)).is_some_and(|member| member.buried));
+        assert!(members.known(&name(3)).is_some());
+        assert!(members.forget_buried(at(60_000), Duration::from_secs(60)).is_empty());
+        assert_eq!(members.forget_buried(at(60_001), Duration::from_secs(60)), [name(1)]);
+        assert_eq!(members.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_full_table_makes_room_by_forgetting_the_longest_buried_only() {
+        let rng = &mut Rng::from_seed(4);
+        let mut members = members(MEMBERS_MAX, rng);
+        let newcomer = announcement(MEMBERS_MAX);
+        assert_eq!(members.add(&newcomer, VSN, Instant::ZERO, rng), Err(Full));
+        members.accuse(&name(7), 1, MemberState::Dead, Instant::from_millis(2));
+        members.accuse(&name(9), 1, MemberState::Dead, Instant::from_millis(1));
+        assert_eq!(members.add(&newcomer, VSN, Instant::ZERO, rng), Err(Full));
+        members.reset(&name(0), Instant::from_millis(40_000), KEEP, rng);
+        assert_eq!(members.add(&newcomer, VSN, Instant::ZERO, rng), Ok(Some(name(9))));
+        members.accept(&newcomer, Instant::ZERO);
+        assert_eq!(members.check(), Ok(()));
     }
 }

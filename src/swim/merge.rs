@@ -215,7 +215,7 @@ fn judge_alive(
     dead_node_reclaim: Duration,
 ) -> Verdict {
     let mut reclaim = false;
-    if (&known.addr, known.port) != (&announced.addr, announced.port) {
+    if known.socket_addr != announced.socket_addr {
         let dead_for_long =
             !dead_node_reclaim.is_zero() && now.since(known.state_change) > dead_node_reclaim;
         reclaim = match known.state {
@@ -238,7 +238,7 @@ fn judge_alive(
 
 /// An alive message about ourselves.
 fn judge_alive_me(me: &Member, announced: &Announcement) -> Verdict {
-    if (&me.addr, me.port) != (&announced.addr, announced.port) {
+    if me.socket_addr != announced.socket_addr {
         return Verdict::Conflict; // A6c
     }
     if announced.incarnation < me.incarnation {

@@ -126,11 +126,15 @@ impl Swim {
     /// The direct ping was not answered in time.
     pub(super) fn probe_timed_out(&mut self, now: Instant) {
         let Some(probe) = &mut self.probe else { return };
-        if probe.indirect || now.since(probe.start) < self.config.probe_timeout {
+        let timeout_at = probe.start + self.config.probe_timeout;
+        if probe.indirect || now < timeout_at {
             return;
         }
         probe.indirect = true;
-        let seq_no = probe.seq_no;
+        // Asked late, the others have their full time all the same.
+        probe.verdict_at = probe.verdict_at + now.since(timeout_at);
+        let (seq_no, verdict_at) = (probe.seq_no, probe.verdict_at);
+        self.timers.set(Timer::ProbeVerdict, verdict_at);
         let Some(target) = self.members.known(&probe.target).cloned() else { return };
         let helpers: Vec<(SocketAddr, bool)> = self
             .members
@@ -188,6 +192,7 @@ impl Swim {
             self.stats.probe_acks_relayed += 1;
         } else {
             self.stats.rtt_last_nanos = now.since(probe.start).as_nanos() as u64;
+            self.note_udp(probe.target, false);
         }
         self.probe_succeeded();
     }
@@ -199,6 +204,16 @@ impl Swim {
                 self.stats.nacks += 1;
             }
             _ => self.stats.ignored.unexpected_ack += 1,
+        }
+    }
+
+    /// Whether UDP to this member is blocked; the shell hears of the change.
+    fn note_udp(&mut self, name: NodeName, blocked: bool) {
+        if self.members.known(&name).is_some_and(|member| member.udp_blocked != blocked) {
+            self.members.renew(&name, |member| member.udp_blocked = blocked);
+            if blocked {
+                self.event(Event::UdpBlocked(name));
+            }
         }
     }
 
@@ -216,7 +231,7 @@ impl Swim {
         if probe.stream_answered {
             self.stats.probe_acks_stream += 1;
             self.probe_succeeded();
-            self.event(Event::UdpBlocked(probe.target));
+            self.note_udp(probe.target, true);
             return;
         }
         self.stats.probe_failures += 1;

@@ -2,9 +2,13 @@
 //!
 //! ```text
 //! requester -- indirect ping 7 --> us -- ping 42 --> target
-//! requester <-------- ack 7 ------ us <--- ack 42 -- target       within probe_timeout
-//! requester <------- nack 7 ------ us                             else, if it asked for one
+//! requester <-------- ack 7 ------ us <--- ack 42 -- target    within probe_timeout
+//! requester <------- nack 7 ------ us                          at 4/5 of it, if it asked for one
 //! ```
+//!
+//! memberlist sends the nack at the end of its probe timeout, when under its own LAN timing the
+//! requester has just given up; the Lifeguard paper has it at four fifths, and so have we. An ack
+//! that comes between is still relayed.
 //!
 //! Whoever pings us says where the answer goes. That could be a victim's address, so it is
 //! believed only when the packet came from that host or a member lives there; likewise we ping for
@@ -13,7 +17,7 @@
 use super::machine::{Swim, canonical};
 use super::member::diallable;
 use super::timers::Timer;
-use crate::limits::RELAYS_MAX;
+use crate::limits::{NODE_NAME_LEN_MAX, RELAYS_MAX};
 use crate::time::Instant;
 use crate::wire::message::{Ack, AddrBytes, IndirectPing, Message, Nack, Ping};
 use std::net::SocketAddr;
@@ -24,7 +28,9 @@ pub(super) struct Relay {
     requester: SocketAddr,
     /// The requester's number.
     seq_no: u32,
+    /// Whether a nack is still to be sent.
     nack: bool,
+    until: Instant,
 }
 
 impl Swim {
@@ -52,7 +58,9 @@ impl Swim {
     pub(super) fn indirect_ping(&mut self, now: Instant, from: SocketAddr, request: &IndirectPing) {
         let port = if request.port == 0 { self.me().port } else { request.port };
         let target = AddrBytes(request.target.clone().unwrap_or_default());
-        let Some(target) = diallable(&target, port) else {
+        let name_len = request.node.as_bytes().len();
+        let Some(target) = diallable(&target, port).filter(|_| name_len <= NODE_NAME_LEN_MAX)
+        else {
             self.stats.ignored.malformed += 1;
             return;
         };
@@ -63,10 +71,12 @@ impl Swim {
         }
         let requester = self.answer_addr(from, &request.source_addr, request.source_port);
         let seq_no = self.next_seq_no();
-        let relay = Relay { requester, seq_no: request.seq_no, nack: request.nack };
+        let until = now + self.config.probe_timeout;
+        let nack_at = now + self.config.probe_timeout * 4 / 5;
+        let relay = Relay { requester, seq_no: request.seq_no, nack: request.nack, until };
         self.relays.insert(seq_no, relay);
         self.stats.relays += 1;
-        self.timers.set(Timer::Relay(seq_no), now + self.config.probe_timeout);
+        self.timers.set(Timer::Relay(seq_no), if request.nack { nack_at } else { until });
         let ping = self.ping_for(seq_no, &request.node);
         self.send(target, &Message::Ping(ping));
     }
@@ -81,11 +91,16 @@ impl Swim {
         self.send(relay.requester, &Message::Ack(Ack { seq_no: relay.seq_no, payload: None }));
     }
 
-    pub(super) fn relay_timed_out(&mut self, seq_no: u32) {
-        let Some(relay) = self.relays.remove(&seq_no) else { return };
-        if relay.nack {
-            self.send(relay.requester, &Message::Nack(Nack { seq_no: relay.seq_no }));
+    pub(super) fn relay_timed_out(&mut self, now: Instant, seq_no: u32) {
+        let Some(relay) = self.relays.get_mut(&seq_no) else { return };
+        if !std::mem::take(&mut relay.nack) {
+            self.relays.remove(&seq_no);
+            return;
         }
+        let (to, until) = (relay.requester, relay.until);
+        let nack = Message::Nack(Nack { seq_no: relay.seq_no });
+        self.timers.set(Timer::Relay(seq_no), until.max(now));
+        self.send(to, &nack);
     }
 
     /// Where the answer to a packet from `from` goes that names this source.
