@@ -12,6 +12,8 @@ use super::store::{Slot, Store};
 use crate::limits::{LIST_SCAN_MAX, STORE_SHARDS};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+use std::mem;
 use std::ops::Bound;
 use std::vec;
 
@@ -36,13 +38,18 @@ impl Store {
         // A shard's fair share of the page, and some more so that few are asked twice.
         let batch_len = 1 + limit.saturating_add(limit / 2) / STORE_SHARDS;
         let page = Page { prefix, from, batch_len };
-        let cursors = self.slots().iter().map(|slot| Cursor::new(slot, page));
-        let mut heads: BinaryHeap<Head> = cursors.filter_map(Head::of).collect();
+        let mut cursors: Vec<_> = self.slots().iter().map(|slot| Cursor::new(slot, page)).collect();
+        let first =
+            |(of, cursor): (usize, &mut Cursor<'_>)| Some(Head { record: cursor.next()?, of });
+        let mut heads: BinaryHeap<Head> =
+            cursors.iter_mut().enumerate().filter_map(first).collect();
         let mut items = Vec::new();
         while items.len() < limit {
-            let Some(Head { record, cursor }) = heads.pop() else { break };
-            items.push(record);
-            heads.extend(Head::of(cursor));
+            let Some(mut head) = heads.peek_mut() else { break };
+            items.push(match cursors[head.of].next() {
+                Some(record) => mem::replace(&mut head.record, record),
+                None => PeekMut::pop(head).record,
+            });
         }
         let last = items.last().filter(|_| !heads.is_empty());
         let next = last.map(|last| last.key().to_vec());
@@ -110,38 +117,32 @@ impl Iterator for Cursor<'_> {
     }
 }
 
-/// A shard's next record; the heap's greatest is the one with the least key.
-struct Head<'a> {
+/// A cursor's next record; the heap's greatest is the one with the least key.
+struct Head {
     record: Record,
-    cursor: Cursor<'a>,
+    /// Which cursor's.
+    of: usize,
 }
 
-impl<'a> Head<'a> {
-    fn of(mut cursor: Cursor<'a>) -> Option<Head<'a>> {
-        let record = cursor.next()?;
-        Some(Head { record, cursor })
-    }
-}
-
-impl Ord for Head<'_> {
+impl Ord for Head {
     fn cmp(&self, other: &Self) -> Ordering {
         other.record.key().cmp(self.record.key())
     }
 }
 
-impl PartialOrd for Head<'_> {
+impl PartialOrd for Head {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Head<'_> {
+impl PartialEq for Head {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Head<'_> {}
+impl Eq for Head {}
 
 #[cfg(test)]
 mod tests {

@@ -18,7 +18,7 @@ use crate::limits::{CONTENT_TYPE_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_HARD_MAX};
 use bytes::Bytes;
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use triomphe::{Arc, ThinArc};
 
 /// Bytes before the key.
 pub const HEAD_LEN: usize = 32;
@@ -39,8 +39,10 @@ const TOMBSTONE: u32 = u32::MAX;
 pub type Content<'a> = (&'a [u8], Option<&'a str>);
 
 /// One version of one key. Cloning shares the bytes.
+///
+/// The handle is 8 bytes, half of an `Arc<[u8]>`: the map holds one for every key.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Record(Arc<[u8]>);
+pub struct Record(ThinArc<(), u8>);
 
 /// Bytes that are no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -99,53 +101,54 @@ impl Record {
         if !is_printable(&all[layout.content_type()]) {
             return Err(RecordError::ContentType);
         }
-        Ok((Record(Arc::from(all)), layout.len()))
+        Ok((Record(ThinArc::from_header_and_slice((), all)), layout.len()))
     }
 
     /// The record as it goes over the wire.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.0.slice
     }
 
     /// The key: UTF-8.
     #[must_use]
     pub fn key(&self) -> &[u8] {
-        &self.0[self.layout().key()]
+        &self.as_bytes()[self.layout().key()]
     }
 
     /// The value, `None` for a tombstone.
     #[must_use]
     pub fn value(&self) -> Option<&[u8]> {
         let layout = self.layout();
-        layout.value_len.map(|_| &self.0[layout.value()])
+        layout.value_len.map(|_| &self.as_bytes()[layout.value()])
     }
 
     /// The value sharing this record's memory, `None` for a tombstone.
     #[must_use]
     pub fn value_bytes(&self) -> Option<Bytes> {
         let layout = self.layout();
-        layout.value_len.map(|_| Bytes::from_owner(Arc::clone(&self.0)).slice(layout.value()))
+        layout.value_len.map(|_| Bytes::from_owner(self.clone()).slice(layout.value()))
     }
 
     /// The content type given with the value.
     #[must_use]
     pub fn content_type(&self) -> Option<&str> {
-        let text = &self.0[self.layout().content_type()];
+        let text = &self.as_bytes()[self.layout().content_type()];
         if text.is_empty() { None } else { std::str::from_utf8(text).ok() }
     }
 
     /// When it was written and by whom: decides which version wins.
     #[must_use]
     pub fn stamp(&self) -> Stamp {
-        let (time, origin) = (HlcTime(u64_at(&self.0, TIME)), OriginId(u64_at(&self.0, ORIGIN)));
-        Stamp { time, origin }
+        let bytes = self.as_bytes();
+        Stamp { time: HlcTime(u64_at(bytes, TIME)), origin: OriginId(u64_at(bytes, ORIGIN)) }
     }
 
     /// Which write it was.
     #[must_use]
     pub fn dot(&self) -> Dot {
-        Dot { origin: OriginId(u64_at(&self.0, ORIGIN)), seq: u64_at(&self.0, SEQ) }
+        let bytes = self.as_bytes();
+        Dot { origin: OriginId(u64_at(bytes, ORIGIN)), seq: u64_at(bytes, SEQ) }
     }
 
     /// Whether it marks a delete.
@@ -155,7 +158,13 @@ impl Record {
     }
 
     fn layout(&self) -> Layout {
-        Layout::of(&self.0)
+        Layout::of(self.as_bytes())
+    }
+}
+
+impl AsRef<[u8]> for Record {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
     }
 }
 
@@ -171,7 +180,7 @@ impl fmt::Debug for Record {
 }
 
 /// A record that waits for its stamp: built before any lock is taken, stamped under it.
-pub(super) struct Draft(Arc<[u8]>);
+pub(super) struct Draft(ThinArc<(), u8>);
 
 impl Draft {
     /// Copies key and content into place.
@@ -186,33 +195,29 @@ impl Draft {
             content_type_len: content_type.len(),
             value_len: content.map(|_| value.len()),
         };
-        let mut packed: Arc<[u8]> = std::iter::repeat_n(0, layout.len()).collect();
-        let bytes = unshared(&mut packed);
-        layout.write(bytes);
-        bytes[layout.key()].copy_from_slice(key);
-        bytes[layout.content_type()].copy_from_slice(content_type);
-        bytes[layout.value()].copy_from_slice(value);
-        Draft(packed)
+        let mut packed = Vec::with_capacity(layout.len());
+        packed.extend_from_slice(&layout.unstamped_head());
+        packed.extend_from_slice(key);
+        packed.extend_from_slice(content_type);
+        packed.extend_from_slice(value);
+        Draft(ThinArc::from_header_and_slice((), &packed))
     }
 
     /// Length of the record in bytes.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.0.slice.len()
     }
 
     /// The finished record.
     pub(super) fn stamped(mut self, stamp: Stamp, seq: u64) -> Record {
-        let bytes = unshared(&mut self.0);
-        bytes[TIME].copy_from_slice(&stamp.time.0.to_be_bytes());
-        bytes[ORIGIN].copy_from_slice(&stamp.origin.0.to_be_bytes());
-        bytes[SEQ].copy_from_slice(&seq.to_be_bytes());
+        self.0.with_arc_mut(|packed| {
+            let bytes = Arc::get_mut(packed).expect("a draft is never cloned").slice_mut();
+            bytes[TIME].copy_from_slice(&stamp.time.0.to_be_bytes());
+            bytes[ORIGIN].copy_from_slice(&stamp.origin.0.to_be_bytes());
+            bytes[SEQ].copy_from_slice(&seq.to_be_bytes());
+        });
         Record(self.0)
     }
-}
-
-/// The bytes of a draft, which only its maker holds.
-fn unshared(bytes: &mut Arc<[u8]>) -> &mut [u8] {
-    Arc::get_mut(bytes).expect("a draft is never cloned")
 }
 
 /// Where the parts of a record lie.
@@ -264,12 +269,14 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Writes the lengths into a head of zeros.
-    fn write(self, bytes: &mut [u8]) {
+    /// A head with these lengths, and zeros for stamp and number.
+    fn unstamped_head(self) -> [u8; HEAD_LEN] {
+        let mut head = [0; HEAD_LEN];
         let value_len = self.value_len.map_or(TOMBSTONE, |len| len as u32);
-        bytes[VALUE_LEN].copy_from_slice(&value_len.to_be_bytes());
-        bytes[KEY_LEN].copy_from_slice(&(self.key_len as u16).to_be_bytes());
-        bytes[CONTENT_TYPE_LEN] = self.content_type_len as u8;
+        head[VALUE_LEN].copy_from_slice(&value_len.to_be_bytes());
+        head[KEY_LEN].copy_from_slice(&(self.key_len as u16).to_be_bytes());
+        head[CONTENT_TYPE_LEN] = self.content_type_len as u8;
+        head
     }
 
     fn key(self) -> Range<usize> {
