@@ -35,6 +35,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 const BATCH_LEN_MAX: usize = 64 << 10;
 /// How long the proof of a fresh connection may take.
 const PROOF_LIMIT: Duration = Duration::from_secs(10);
+/// Tries at a Unix socket before TCP: a stranger may have taken the one place in its queue.
+#[cfg(target_os = "linux")]
+const UNIX_TRIES: usize = 3;
 /// What a buffer may keep between requests, in bytes.
 const KEPT_LEN_MAX: usize = 1 << 20;
 
@@ -116,8 +119,10 @@ impl Lane {
         handler: Arc<dyn Handler>,
     ) -> io::Result<(Lane, Line)> {
         #[cfg(target_os = "linux")]
-        if let Ok(started) = start_unix(name, secret, &handler) {
-            return Ok(started);
+        for _ in 0..UNIX_TRIES {
+            if let Ok(started) = start_unix(name, secret, &handler) {
+                return Ok(started);
+            }
         }
         start_tcp(name, secret, &handler)
     }
@@ -244,6 +249,12 @@ impl Worker {
 
     /// Appends the answer to `answers`; `None` for what the gate did not send.
     fn answer(&mut self, mut request: tiny_http::Request) -> Option<Box<dyn Write + Send>> {
+        if self.secret.open(request.url()).is_none() {
+            // Never dropped, a stranger's request takes no body in, gets no answer, and makes
+            // tiny_http wait for its end instead of reading his next.
+            std::mem::forget(request);
+            return None;
+        }
         self.body.clear();
         self.scratch.clear();
         // Read to its end: what is left unread tiny_http reads into a buffer of that length.
@@ -279,5 +290,117 @@ impl Worker {
             self.handler.failed(&mut self.answers);
         }
         Some(request.into_writer())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says what it was asked, and panics at `/panic`.
+    struct Echo;
+
+    impl Handler for Echo {
+        fn answer(&self, ask: &Ask<'_>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
+            assert!(scratch.is_empty());
+            let len = out.len();
+            out.extend_from_slice(b"half an answer");
+            assert_ne!(ask.target, "/panic");
+            out.truncate(len);
+            let text =
+                format!("{:?} {} {:?} {}", ask.method, ask.target, ask.trust, ask.body.len());
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len());
+            out.extend_from_slice(head.as_bytes());
+            out.extend_from_slice(text.as_bytes());
+        }
+        fn failed(&self, out: &mut Vec<u8>) {
+            out.extend_from_slice(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n");
+        }
+    }
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    fn request(secret: &Secret, trust: Trust, target: &str) -> String {
+        let mut prefix = Vec::new();
+        secret.prefix(trust, &mut prefix);
+        format!("GET {}{target} HTTP/1.1\r\n\r\n", String::from_utf8(prefix).unwrap())
+    }
+
+    /// Sends three requests at once, and expects their answers in order.
+    fn check<'l, L>(line: &'l L, secret: &Secret)
+    where
+        &'l L: io::Read + Write,
+    {
+        let put = request(secret, Trust::Token, "/c?d").replace("GET", "PUT");
+        let put = put.replace("\r\n\r\n", "\r\nContent-Length: 5000\r\n\r\n");
+        let requests = request(secret, Trust::Local, "/a")
+            + &request(secret, Trust::Anybody, "/panic")
+            + &put
+            + &"x".repeat(5_000);
+        let expected = "HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\nGet /a Local 0\
+            HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n\
+            HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\nPut /c?d Token 5000";
+        let (mut reader, mut writer) = (line, line);
+        writer.write_all(requests.as_bytes()).unwrap();
+        let mut answers = vec![0; expected.len()];
+        reader.read_exact(&mut answers).unwrap();
+        assert_eq!(String::from_utf8_lossy(&answers), expected);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_unix_line_is_served_in_order_and_is_the_only_one() {
+        let secret = Secret::new([7; 16]);
+        let handler: Arc<dyn Handler> = Arc::new(Echo);
+        let (lane, line) = start_unix("test-unix", &secret, &handler).unwrap();
+        let Line::Unix(line) = line else { panic!("another line") };
+        line.set_read_timeout(Some(LIMIT)).unwrap();
+        assert!(UnixStream::connect_addr(&line.peer_addr().unwrap()).is_err());
+        check(&line, &secret);
+        drop(line);
+        lane.stop();
+    }
+
+    #[test]
+    fn a_tcp_line_is_served_in_order_and_is_the_only_one() {
+        let secret = Secret::new([7; 16]);
+        let handler: Arc<dyn Handler> = Arc::new(Echo);
+        let (lane, line) = start_tcp("test-tcp", &secret, &handler).unwrap();
+        let line = match line {
+            Line::Tcp(line) => line,
+            #[cfg(target_os = "linux")]
+            Line::Unix(_) => panic!("another line"),
+        };
+        line.set_read_timeout(Some(LIMIT)).unwrap();
+        if cfg!(target_os = "linux") {
+            assert!(TcpStream::connect(line.peer_addr().unwrap()).is_err());
+        }
+        check(&line, &secret);
+        drop(line);
+        lane.stop();
+    }
+
+    #[test]
+    fn a_stranger_gets_no_answer_and_none_of_ours() {
+        let secret = Secret::new([7; 16]);
+        let handler: Arc<dyn Handler> = Arc::new(Echo);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let closer = listener.try_clone().unwrap();
+        let lane = Lane::serve("test-stranger", &secret, &handler, listener.into()).unwrap();
+        let connect = || TcpStream::connect(address).unwrap();
+        let (line, stranger) = (connect(), connect());
+        line.set_read_timeout(Some(LIMIT)).unwrap();
+        stranger.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let foreign = request(&Secret::new([8; 16]), Trust::Token, "/a").repeat(10);
+        for _ in 0..20 {
+            (&stranger).write_all(foreign.as_bytes()).unwrap();
+            check(&line, &secret);
+        }
+        assert!((&stranger).read(&mut [0]).is_err());
+        drop((line, stranger));
+        lane.stop();
+        // Ends the accepting thread, where the system can.
+        let _ = socket2::SockRef::from(&closer).shutdown(Shutdown::Both);
     }
 }

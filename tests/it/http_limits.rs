@@ -299,3 +299,37 @@ fn threads_do_not_follow_connections() {
     // Other tests have gates of their own at the same time.
     assert!(n_gate < 150, "{n_gate}");
 }
+
+#[test]
+fn running_out_of_descriptors_ends_only_what_comes_too_much() {
+    // The first accept that fails ends tiny_http's listener for good. The limit is the process's,
+    // so a process of its own tries it.
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["http_limits::out_of_descriptors", "--exact", "--ignored", "--nocapture"])
+        .output()
+        .expect("starts");
+    let out = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && out.contains("1 passed"), "{out}");
+}
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn out_of_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let rig = Rig::new();
+    let mut client = rig.client();
+    client.ask("GET", "/health", "", b"").is(200);
+    let n_open = std::fs::read_dir("/proc/self/fd").expect("Linux").count() as u64;
+    let before = getrlimit(Resource::Nofile);
+    let limit = Rlimit { current: Some(n_open + 20), maximum: before.maximum };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let clients: Vec<TcpStream> =
+        std::iter::from_fn(|| TcpStream::connect(rig.addr).ok()).take(40).collect();
+    assert!(clients.len() < 40);
+    until("an accept has failed", || {
+        let text = client.ask("GET", "/metrics", "", b"").text();
+        !text.contains("gossipykv_http_accept_failures_total 0")
+    });
+    drop(clients);
+    rig.ask("GET", "/health").is(200);
+}

@@ -39,8 +39,8 @@ const BODY_READ_LEN: usize = 64 << 10;
 const KEPT_LEN_MAX: usize = 8 << 10;
 /// What a client that reads an answer has to take in, in bytes a second, on the long run.
 const READER_RATE_MIN: u64 = 32 << 10;
-/// How long a refused client may go on sending until we close for good, and how much. Closing at
-/// once would reset the connection, and the refusal could be lost with it.
+/// How long a client may go on sending after its last answer until we close for good, and how
+/// much. Closing at once would reset the connection, and the answer could be lost with it.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_LEN_MAX: usize = 4 << 20;
 
@@ -96,12 +96,16 @@ impl Conn {
 
     /// Serves it to its end.
     pub async fn run(mut self) {
-        if let Err(End::Refused(refusal)) = self.serve().await {
-            self.gate.counters.refused(refusal.reason);
-            let mut bytes = Vec::new();
-            refusal.failure.write(&mut bytes, self.gate.bridge.now().wall, !self.is_head);
-            connection_header(&mut bytes, CLOSE);
-            linger(self.stream, &bytes).await;
+        match self.serve().await {
+            Ok(()) => linger(self.stream, b"").await,
+            Err(End::Gone) => {}
+            Err(End::Refused(refusal)) => {
+                self.gate.counters.refused(refusal.reason);
+                let mut bytes = Vec::new();
+                refusal.failure.write(&mut bytes, self.gate.bridge.now().wall, !self.is_head);
+                connection_header(&mut bytes, CLOSE);
+                linger(self.stream, &bytes).await;
+            }
         }
     }
 
@@ -117,8 +121,6 @@ impl Conn {
             self.is_head = opened.order.is_head;
             let is_kept = self.exchange(opened).await?;
             if !is_kept {
-                // Both ends know; what the client sends nevertheless is not awaited.
-                self.stream.shutdown().await?;
                 return Ok(());
             }
         }
@@ -188,10 +190,7 @@ impl Conn {
         let is_bulk = opened.is_bulk || !opened.order.body.is_empty();
         let answer = self.gate.lane(is_bulk).submit(opened.order);
         let Ok(Answer { mut bytes, ending, held: answer_held }) = answer.await else {
-            let message = "the HTTP workers are gone";
-            return Err(
-                Refusal { reason: Reason::Memory, failure: Failure::new(500, message) }.into()
-            );
+            return Err(Refusal::broken().into());
         };
         drop(held);
         match ending {
@@ -388,7 +387,7 @@ pub fn connection_header(bytes: &mut Vec<u8>, line: &str) {
     }
 }
 
-/// Sends the last answer of a connection, and gives the client time to read it.
+/// Sends the rest of a connection's last answer, and gives the client time to read it.
 pub async fn linger(mut stream: TcpStream, bytes: &[u8]) {
     let rest = async {
         stream.write_all(bytes).await?;

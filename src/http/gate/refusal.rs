@@ -20,11 +20,13 @@ pub enum Reason {
     Connections,
     /// Too many bytes held for slow clients.
     Memory,
+    /// The workers are gone; the process is about to end.
+    Broken,
 }
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 7] = [
+    pub const ALL: [Reason; 8] = [
         Reason::Malformed,
         Reason::Slow,
         Reason::Large,
@@ -32,6 +34,7 @@ impl Reason {
         Reason::Unsupported,
         Reason::Connections,
         Reason::Memory,
+        Reason::Broken,
     ];
 
     /// The label.
@@ -45,6 +48,7 @@ impl Reason {
             Reason::Unsupported => "unsupported",
             Reason::Connections => "connections",
             Reason::Memory => "memory",
+            Reason::Broken => "broken",
         }
     }
 }
@@ -79,6 +83,12 @@ impl Refusal {
     pub fn memory() -> Refusal {
         let failure = Failure::busy("too many bytes are held for other clients; try again");
         Refusal { reason: Reason::Memory, failure }
+    }
+
+    /// 500: nobody is left to answer.
+    #[must_use]
+    pub fn broken() -> Refusal {
+        Refusal::new(Reason::Broken, 500, "the HTTP workers are gone")
     }
 
     /// 503: no room for a connection.
