@@ -38,7 +38,7 @@ pub(super) struct ServerFlags {
     token_file: Option<PathBuf>,
 
     /// How long a whole request may take
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = timeout)]
     #[arg(global = true)]
     timeout: Duration,
 }
@@ -51,12 +51,12 @@ impl ServerFlags {
     pub(super) fn client(self) -> Result<Client, Failure> {
         let token = match (&self.token_file, variable(TOKEN_VARIABLE)) {
             (Some(path), _) => {
-                let text = parse::secret_file(path).and_then(|text| parse::token(&text));
+                let text = parse::secret_file(path).and_then(|text| parse::bearer(&text));
                 Some(text.map_err(|error| Failure::usage(format!("--token-file: {error}")))?)
             }
             (None, Some(token)) => {
                 let text = token.to_str().ok_or_else(|| "not UTF-8".to_owned());
-                let text = text.and_then(parse::token);
+                let text = text.and_then(parse::bearer);
                 Some(text.map_err(|error| Failure::usage(format!("{TOKEN_VARIABLE}: {error}")))?)
             }
             (None, None) => None,

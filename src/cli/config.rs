@@ -12,6 +12,7 @@ use super::logging::{LogConfig, LogFormat};
 use super::parse::{self, Advertise};
 use super::reader::Reader;
 use crate::discovery::{Seed, SrvName};
+use crate::http::Token;
 use crate::limits::VALUE_LEN_HARD_MAX;
 use crate::wire::keyring::Keyring;
 use clap::{ArgMatches, Args};
@@ -175,16 +176,6 @@ pub(super) struct AgentConfig {
     pub(super) log: LogConfig,
 }
 
-/// A bearer token, which no log shows.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct Token(pub(super) String);
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(..)")
-    }
-}
-
 impl AgentFlags {
     /// The configuration these flags make. `matches` tells which came from the environment, and
     /// `variable` looks up the variables that are no flag's.
@@ -315,7 +306,7 @@ impl Reader<'_> {
     ) -> Option<Token> {
         const ID: &str = "http_token_file";
         let token = variable(TOKEN_VARIABLE).filter(|_| !self.is_on_command_line(ID));
-        let token = match (file, token) {
+        match (file, token) {
             (Some(_), Some(_)) => {
                 let source = self.source(ID);
                 self.problem(&source, &format!("{TOKEN_VARIABLE} is set too; give one"));
@@ -330,8 +321,7 @@ impl Reader<'_> {
                 self.parsed(&source, &token, parse::token)
             }
             (None, None) => None,
-        };
-        token.map(Token)
+        }
     }
 
     fn log(
@@ -505,7 +495,7 @@ pub(super) mod tests {
     fn a_token_comes_from_a_file_or_from_a_variable_and_is_never_shown() {
         let good = file("secret\n");
         let path = format!("--http-token-file={}", good.path().display());
-        let token = Some(Token("secret".to_owned()));
+        let token = Token::new("secret").ok();
         let config = check(&[&path], &[(TOKEN_VARIABLE, "other")]).expect("the flag wins");
         assert_eq!(config.token, token);
         assert!(!format!("{config:?}").contains("secret"));
@@ -513,7 +503,7 @@ pub(super) mod tests {
         let bad = file("two secrets\n");
         let path = format!("--http-token-file={}", bad.path().display());
         let problems = problems(&[&path], &[]);
-        assert!(problems[0].contains("one word") && !problems[0].contains("secrets"));
+        assert!(problems[0].contains("the token") && !problems[0].contains("secrets"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How a command fails: its lines on standard error and its exit code.
 
+use rustix::process::Signal;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -17,6 +18,8 @@ pub(super) enum Failure {
     Failed(String),
     /// Something went wrong, and the output says what.
     Told,
+    /// A signal asked for an end at once.
+    Signal(&'static str),
 }
 
 impl Failure {
@@ -36,12 +39,21 @@ impl Failure {
             Failure::Usage(lines) => (lines, USAGE),
             Failure::Failed(line) => (vec![line], FAILED),
             Failure::Told => (Vec::new(), FAILED),
+            Failure::Signal(name) => {
+                (vec![format!("ended at once by a second {name}")], signal_code(name))
+            }
         };
         for line in lines {
             complain(&line);
         }
         ExitCode::from(code)
     }
+}
+
+/// The exit code that shells give to a program that a signal ended.
+fn signal_code(name: &str) -> u8 {
+    let number = if name == "SIGINT" { Signal::INT } else { Signal::TERM };
+    128 + u8::try_from(number.as_raw()).unwrap_or(0)
 }
 
 /// Writes one line to standard error. There is nobody to tell when that fails.

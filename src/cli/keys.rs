@@ -128,6 +128,7 @@ fn report(answers: Answers) -> Result<(), Failure> {
     let mut failed = Vec::new();
     for member in answers.members {
         match member.error {
+            None if member.keys.is_empty() => table.row(&[&member.name, "none: plaintext"]),
             None => table.row(&[&member.name, &member.keys.join(" ")]),
             Some(error) => {
                 table.row(&[&member.name, &format!("failed: {error}")]);

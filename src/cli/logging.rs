@@ -49,7 +49,11 @@ fn filter(level: LevelFilter) -> Targets {
         LevelFilter::TRACE => LevelFilter::DEBUG,
         other => other.min(LevelFilter::WARN),
     };
-    Targets::new().with_default(foreign).with_target(env!("CARGO_PKG_NAME"), level)
+    Targets::new()
+        .with_default(foreign)
+        .with_target(env!("CARGO_PKG_NAME"), level)
+        // It calls it an error that we close its listener, which is what keeps others out.
+        .with_target("tiny_http", LevelFilter::OFF)
 }
 
 #[cfg(test)]
@@ -64,6 +68,7 @@ mod tests {
         assert!(!info.would_enable("gossipykv::runtime", &Level::DEBUG));
         assert!(!info.would_enable("hickory_resolver", &Level::INFO));
         assert!(info.would_enable("hickory_resolver", &Level::WARN));
+        assert!(!info.would_enable("tiny_http", &Level::ERROR));
         assert!(!filter(LevelFilter::ERROR).would_enable("hickory_resolver", &Level::WARN));
         assert!(filter(LevelFilter::TRACE).would_enable("hickory_resolver", &Level::DEBUG));
     }

@@ -9,30 +9,26 @@
 //! Each command is a file with its arguments, its help and its `run`. `config` makes a valid
 //! configuration of the many flags of `agent`, or names everything that is wrong with them.
 
+mod agent;
 mod client;
-#[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
 mod config;
+mod dev;
 mod failure;
 mod health;
-#[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
 mod identity;
 mod inspect;
 mod keygen;
 mod keys;
 mod kv;
-#[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
 mod logging;
 mod members;
 mod output;
-#[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
 mod parse;
-#[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
 mod reader;
-#[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
 mod route;
+mod serving;
 mod table;
 mod usage;
-#[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
 mod version;
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -61,6 +57,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Agent(Box<agent::AgentArgs>),
+    Dev(dev::DevArgs),
     Kv(kv::KvArgs),
     Members(members::MembersArgs),
     Health(health::HealthArgs),
@@ -102,7 +100,10 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 
 fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let cli = Cli::from_arg_matches(matches).map_err(|error| Failure::usage(error.to_string()))?;
+    let flags = matches.subcommand().map_or(matches, |(_, flags)| flags);
     match cli.command {
+        Command::Agent(args) => args.run(flags),
+        Command::Dev(args) => args.run(flags),
         Command::Kv(args) => args.run(),
         Command::Members(args) => args.run(),
         Command::Health(args) => args.run(),

@@ -130,14 +130,17 @@ impl Swim {
         let name = self.name.clone();
         let incarnation = self.me().incarnation;
         self.bury(now, Dead { incarnation, node: name.clone(), from: name }, true);
-        let n_others =
-            self.members.n_in(MemberState::Alive) + self.members.n_in(MemberState::Suspect);
-        if n_others == 0 {
-            self.left();
-        } else if !self.config.gossip_interval.is_zero() {
+        if !self.config.gossip_interval.is_zero() {
             self.timers.set(Timer::Gossip, now);
         }
         self.settle(now);
+    }
+
+    /// True when we leave and nobody is left to tell: we were alone, or all others leave too.
+    pub(super) fn leaves_nobody(&self) -> bool {
+        let n_others =
+            self.members.n_in(MemberState::Alive) + self.members.n_in(MemberState::Suspect);
+        self.leaving == Leaving::Telling && n_others == 0
     }
 
     /// The others have been told.
@@ -185,6 +188,8 @@ pub(super) fn next_incarnation(own: u32, accused: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::swim::Config;
+    use crate::swim::io::Output;
 
     #[test]
     fn incarnations_overtake_and_saturate() {
@@ -193,5 +198,30 @@ mod tests {
         {
             assert_eq!(next_incarnation(own, accused), next, "{own}, accused at {accused}");
         }
+    }
+
+    #[test]
+    fn a_leave_ends_at_once_when_all_others_have_left_too() {
+        let now = Instant::ZERO;
+        let addr = AddrBytes(vec![127, 0, 0, 1].into());
+        let [me, other] = ["me", "other"].map(NodeName::from);
+        let identity =
+            Identity { name: me, addr: addr.clone(), port: 1, meta: Bytes::new(), vsn: VSN };
+        let mut swim = Swim::new(Config::local(), identity, 1, 0, now);
+        let from: SocketAddr = ([127, 0, 0, 1], 2).into();
+        let addr = Some(addr);
+        let vsn = Some(Bytes::from_static(&[1, 5, 2, 0, 5, 0]));
+        let node = other.clone();
+        let alive = Alive { incarnation: 1, node, addr, port: 2, vsn, ..Alive::default() };
+        swim.message(now, from, Message::Alive(alive));
+        let done = |swim: &mut Swim| {
+            let outputs = std::iter::from_fn(|| swim.poll());
+            outputs.filter(|out| matches!(out, Output::Event(Event::LeaveDone))).count()
+        };
+        swim.leave(now);
+        assert_eq!(done(&mut swim), 0, "the other has not been told");
+        let dead = Dead { incarnation: 1, node: other.clone(), from: other };
+        swim.message(now, from, Message::Dead(dead));
+        assert_eq!(done(&mut swim), 1);
     }
 }

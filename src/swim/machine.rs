@@ -247,7 +247,7 @@ impl Swim {
     /// and someone to tell it to, and tells the end of our leave.
     pub(super) fn settle(&mut self, now: Instant) {
         self.gossip_when_needed(now);
-        if self.broadcasts.take_awaited_end() {
+        if self.broadcasts.take_awaited_end() || self.leaves_nobody() {
             self.left();
         }
         self.stats.broadcasts_dropped = self.broadcasts.dropped_total();

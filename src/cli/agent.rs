@@ -1,0 +1,78 @@
+//! `agent`: one node, from its flags to its end.
+
+use super::config::{AgentConfig, AgentFlags, Profile};
+use super::failure::Failure;
+use super::identity::{self, Identity};
+use super::logging;
+use super::reader::variable;
+use super::serving::{self, Flags, Serving};
+use crate::runtime::{self, NodeSettings};
+use crate::wire::packet::Security;
+use crate::{discovery, swim};
+use clap::{ArgMatches, Args};
+
+const EXAMPLES: &str = "\
+Examples:
+  gossipykv agent                                        the first node, on this machine
+  gossipykv agent --join 10.0.0.5 --http 0.0.0.0:8080    one more, which joins the first
+  gossipykv agent --discover-srv _kv._tcp.example.internal --encrypt-keys-file /run/gossip.keys
+
+Every flag has an environment variable: GOSSIPYKV_ and the flag in capitals, with _ for -. Flags
+win over variables, variables over defaults; an empty variable counts as not set.
+
+SIGTERM and SIGINT: readiness turns 503, queued writes go to the peers, the node leaves, HTTP
+finishes what is in flight. A second signal ends it at once.";
+
+/// Runs one node: it serves HTTP from its first moment and never gives up looking for peers.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct AgentArgs {
+    #[command(flatten)]
+    flags: AgentFlags,
+}
+
+impl AgentArgs {
+    pub(super) fn run(self, matches: &ArgMatches) -> Result<(), Failure> {
+        const FLAGS: Flags = Flags { gossip: "--bind", http: "--http" };
+        let config = self.flags.check(matches, variable).map_err(Failure::Usage)?;
+        logging::start(config.log);
+        serving::raise_open_files();
+        let identity = identity::settle(&config)?;
+        let leave_timeout = config.leave_timeout;
+        let mut http = serving::http_config(config.http);
+        http.token = config.token.clone();
+        http.value_len_max = config.value_len_max;
+        let node = Serving::start(gossip(config, identity), http, FLAGS)?;
+        serving::until_ended(vec![node], leave_timeout)
+    }
+}
+
+fn gossip(config: AgentConfig, identity: Identity) -> runtime::Config {
+    let swim = match config.profile {
+        Profile::Local => swim::Config::local(),
+        Profile::Lan => swim::Config::lan(),
+        Profile::Wan => swim::Config::wan(),
+    };
+    let security = Security {
+        label: config.label.into(),
+        keyring: config.keyring,
+        verify_incoming: config.verify_incoming,
+        verify_outgoing: config.verify_outgoing,
+        ..Security::default()
+    };
+    let discovery = discovery::Config {
+        seeds: config.seeds,
+        srv: config.srv,
+        dns: config.dns,
+        own: Some(identity.advertise),
+    };
+    let node = NodeSettings {
+        name: identity.name.as_str().into(),
+        advertise: identity.advertise,
+        swim,
+        security,
+        tombstone_grace: config.tombstone_grace,
+        store_len_max: config.store_len_max,
+    };
+    runtime::Config { bind: config.bind, node, discovery }
+}

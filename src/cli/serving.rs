@@ -1,0 +1,205 @@
+//! Nodes at work, from their start to their end: one for `agent`, some for `dev`.
+//!
+//! ```text
+//!   start --> serve --signal--> leave, drain, stop --> exit 0
+//!               |                     |
+//!               |                     +-- second signal --> exit 128 + its number, at once
+//!               +-- a part has died ----------------------> exit 1, with its last word
+//! ```
+
+use super::failure::Failure;
+use super::version;
+use crate::http::{self, Server};
+use crate::node::command::{Bridge, Command, MemberStatus, Reply};
+use crate::runtime::signal::Signals;
+use crate::runtime::{self, Agent};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::sync::mpsc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// How long past the leave timeout HTTP may take for what is in flight.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(1200);
+/// How long past the leave timeout everything may take; the contract says 2 s.
+const END_TIMEOUT: Duration = Duration::from_millis(1700);
+/// How long past its deadline the node's answer may take to reach us.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(200);
+/// How often we ask again.
+const ASK_EVERY: Duration = Duration::from_millis(10);
+
+/// A node and its HTTP.
+pub(super) struct Serving {
+    agent: Agent,
+    server: Server,
+}
+
+/// What to blame when an address is not to be had.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Flags {
+    pub(super) gossip: &'static str,
+    pub(super) http: &'static str,
+}
+
+/// HTTP at an address, with this program's version.
+pub(super) fn http_config(listen: std::net::SocketAddr) -> http::Config {
+    let version =
+        http::Version { version: version::VERSION, hash: version::HASH, date: version::DATE };
+    http::Config::new(listen, version)
+}
+
+/// Lets the process open as many files as the system permits: a connection is one.
+pub(super) fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, limit = ?limit.current, "cannot raise the limit of open files");
+    }
+}
+
+impl Serving {
+    /// Starts the node, then HTTP in front of it.
+    ///
+    /// # Errors
+    /// What could not be bound or started, with the flag that says where.
+    pub(super) fn start(
+        gossip: runtime::Config,
+        http: http::Config,
+        flags: Flags,
+    ) -> Result<Serving, Failure> {
+        let agent = runtime::start(gossip).map_err(|error| match error {
+            runtime::StartError::Bind(error) => {
+                Failure::failed(format!("{}: {error}", flags.gossip))
+            }
+            error => Failure::failed(error.to_string()),
+        })?;
+        let server = http::start(http, agent.bridge()).map_err(|error| match error {
+            error @ http::StartError::Listen(..) => {
+                Failure::failed(format!("{}: {error}", flags.http))
+            }
+            error => Failure::failed(error.to_string()),
+        })?;
+        tracing::info!(http = %server.local_addr(), version = version::LINE, "serving");
+        Ok(Serving { agent, server })
+    }
+
+    /// Tells the others, finishes the requests in flight, stops. Blocks.
+    fn end(self, leave_timeout: Duration) {
+        let bridge = self.agent.bridge();
+        let started = bridge.now().instant;
+        leave(&*bridge, leave_timeout);
+        let spent = bridge.now().instant.since(started);
+        self.server.drain((leave_timeout + DRAIN_TIMEOUT).saturating_sub(spent));
+        self.agent.shutdown();
+    }
+}
+
+/// Leaves the cluster: readiness turns, queued writes go out, the others are told. Returns when
+/// that is done or the time is over.
+fn leave(bridge: &dyn Bridge, timeout: Duration) {
+    let deadline = bridge.now().instant + timeout;
+    while ask(bridge, Command::Leave { deadline }, timeout + ANSWER_TIMEOUT) == Asked::Busy {
+        if bridge.now().instant >= deadline {
+            return;
+        }
+        std::thread::sleep(ASK_EVERY);
+    }
+}
+
+/// What became of a command.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    Answered(Reply),
+    Silent,
+    Busy,
+}
+
+/// Asks the node and waits for its answer.
+fn ask(bridge: &dyn Bridge, command: Command, timeout: Duration) -> Asked {
+    let (tell, told) = mpsc::channel();
+    let reply_to = Box::new(move |reply| {
+        // Nobody waits any more when the time is over.
+        let _ = tell.send(reply);
+    });
+    match bridge.send(command, reply_to) {
+        Ok(()) => told.recv_timeout(timeout).map_or(Asked::Silent, Asked::Answered),
+        Err(_) => Asked::Busy,
+    }
+}
+
+/// Waits until every node sees all of them alive, or the time is over.
+pub(super) fn meet(nodes: &[Serving], timeout: Duration) {
+    for node in nodes {
+        let bridge = node.agent.bridge();
+        let deadline = bridge.now().instant + timeout;
+        while !sees(&*bridge, nodes.len()) && bridge.now().instant < deadline {
+            std::thread::sleep(ASK_EVERY);
+        }
+    }
+}
+
+fn sees(bridge: &dyn Bridge, n_nodes: usize) -> bool {
+    match ask(bridge, Command::Members, ANSWER_TIMEOUT) {
+        Asked::Answered(Reply::Members(members)) => {
+            let alive = members.iter().filter(|member| member.state == MemberStatus::Alive);
+            alive.count() >= n_nodes
+        }
+        _ => false,
+    }
+}
+
+/// Serves until the first signal, then ends in good order.
+///
+/// # Errors
+/// A part has died, or a second signal came.
+pub(super) fn until_ended(nodes: Vec<Serving>, leave_timeout: Duration) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::failed(format!("signals: {error}")))?;
+    let ended = runtime.block_on(serve(nodes, leave_timeout));
+    // What does not end in time must not keep the process.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve(nodes: Vec<Serving>, leave_timeout: Duration) -> Result<(), Failure> {
+    let mut signals =
+        Signals::listen().map_err(|error| Failure::failed(format!("signals: {error}")))?;
+    let mut failures = JoinSet::new();
+    for node in &nodes {
+        failures.spawn(node.agent.failed());
+        failures.spawn(node.server.failed());
+    }
+    tokio::select! {
+        signal = signals.next() => tracing::info!(signal, "leaving the cluster"),
+        failure = first(&mut failures) => {
+            // Not dropped: that waits for threads, and one of them may be stuck.
+            std::mem::forget(nodes);
+            return Err(failure);
+        }
+    }
+    let mut ending = JoinSet::new();
+    for node in nodes {
+        ending.spawn_blocking(move || node.end(leave_timeout));
+    }
+    let ended = tokio::time::timeout(leave_timeout + END_TIMEOUT, ending.join_all());
+    tokio::select! {
+        biased;
+        ended = ended => {
+            if ended.is_err() {
+                tracing::warn!("not everything ended in time; it is cut off");
+            }
+            Ok(())
+        }
+        signal = signals.next() => Err(Failure::Signal(signal)),
+        failure = first(&mut failures) => Err(failure),
+    }
+}
+
+/// The first part that dies.
+async fn first(failures: &mut JoinSet<String>) -> Failure {
+    match failures.join_next().await {
+        Some(Ok(why)) => Failure::Failed(why),
+        // Waiting neither panics nor is cancelled, and there is always somebody to wait for.
+        Some(Err(error)) => Failure::failed(error.to_string()),
+        None => std::future::pending().await,
+    }
+}
