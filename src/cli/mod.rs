@@ -30,6 +30,7 @@ mod parse;
 mod reader;
 #[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
 mod route;
+mod sim;
 mod table;
 mod usage;
 #[allow(dead_code, reason = "for `agent`, which needs the rooms `runtime` and `http`")]
@@ -67,6 +68,7 @@ enum Command {
     Keygen(keygen::KeygenArgs),
     Keys(keys::KeysArgs),
     Inspect(inspect::InspectArgs),
+    Sim(sim::SimArgs),
     Version(version::VersionArgs),
 }
 
@@ -109,6 +111,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         Command::Keygen(args) => args.run(),
         Command::Keys(args) => args.run(),
         Command::Inspect(args) => args.run(),
+        Command::Sim(args) => args.run(),
         Command::Version(args) => args.run(),
     }
 }

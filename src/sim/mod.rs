@@ -3,7 +3,7 @@
 //! Reading order: [`options`] (what a seed draws), [`run`] (chaos, then calm), `faults` and
 //! `workload` (what happens), [`cluster`], [`host`] and [`network`] (the shell around the same
 //! [`crate::node::Node`] that runs in production), [`history`] and [`check`] (the promises),
-//! [`trace`].
+//! [`trace`]; then [`sweep`] (many seeds) and [`minimize`] (a smaller run that breaks too).
 
 pub mod check;
 pub mod cluster;
@@ -11,8 +11,10 @@ mod faults;
 pub mod foreign;
 pub mod history;
 pub mod host;
+pub mod minimize;
 pub mod network;
 pub mod options;
 pub mod run;
+pub mod sweep;
 pub mod trace;
 mod workload;

@@ -131,7 +131,9 @@ impl Options {
     /// Draws a run from its seed.
     #[must_use]
     pub fn draw(request: &Request) -> Options {
+        // Two generators, so that naming the faults leaves the rest of the draw as it was.
         let mut rng = Rng::from_seed(request.rng_seed ^ 0x6f70_7469_6f6e_7321);
+        let mut fault_rng = Rng::from_seed(request.rng_seed ^ 0x6661_756c_7473_2121);
         let n_drawn = 3 + rng.below(7);
         let candidates: Vec<Fault> = match &request.faults {
             Some(faults) => faults.clone(),
@@ -140,10 +142,12 @@ impl Options {
         // Faults that were asked for by name all happen; else each does in two runs of five.
         let chance = if request.faults.is_some() { 1.0 } else { 0.4 };
         let mut faults: Vec<Fault> =
-            candidates.into_iter().filter(|_| rng.chance(chance)).collect();
+            candidates.into_iter().filter(|_| fault_rng.chance(chance)).collect();
         faults.sort_unstable();
         faults.dedup();
         let has = |fault| faults.contains(&fault);
+        let loss = 0.02 + rng.below(28) as f64 / 100.0;
+        let grace = Duration::from_secs(5 + rng.below(20) as u64);
         let least = Duration::from_micros(100 + rng.below(2000) as u64);
         let spread = Duration::from_micros(rng.below(20_000) as u64);
         Options {
@@ -151,12 +155,12 @@ impl Options {
             n_nodes: request.n_nodes.unwrap_or(n_drawn),
             chaos: request.chaos,
             latency: (least, least + spread),
-            loss: if has(Fault::Loss) { 0.02 + rng.below(28) as f64 / 100.0 } else { 0.0 },
+            loss: if has(Fault::Loss) { loss } else { 0.0 },
             op_interval: Duration::from_millis(20 + rng.below(200) as u64),
             n_keys: 5 + rng.below(60),
             fault_interval: Duration::from_millis(1500 + rng.below(8000) as u64),
             tombstone_grace: if has(Fault::Forget) {
-                Duration::from_secs(5 + rng.below(20) as u64)
+                grace
             } else {
                 Duration::from_secs(24 * 60 * 60)
             },
@@ -168,5 +172,26 @@ impl Options {
     #[must_use]
     pub fn has(&self, fault: Fault) -> bool {
         self.faults.contains(&fault)
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let faults: Vec<String> = self.faults.iter().map(Fault::to_string).collect();
+        write!(
+            f,
+            "{} nodes, {} s, {} keys, delays {:?}..{:?}, loss {}, a write or read each {:?}, a \
+             fault each {:?}, grace {:?}; faults: {}",
+            self.n_nodes,
+            self.chaos.as_secs(),
+            self.n_keys,
+            self.latency.0,
+            self.latency.1,
+            self.loss,
+            self.op_interval,
+            self.fault_interval,
+            self.tombstone_grace,
+            if faults.is_empty() { "none".to_owned() } else { faults.join(" ") },
+        )
     }
 }
