@@ -27,6 +27,7 @@ mod parse;
 mod reader;
 mod route;
 mod serving;
+mod sim;
 mod table;
 mod usage;
 mod version;
@@ -65,6 +66,7 @@ enum Command {
     Keygen(keygen::KeygenArgs),
     Keys(keys::KeysArgs),
     Inspect(inspect::InspectArgs),
+    Sim(sim::SimArgs),
     Version(version::VersionArgs),
 }
 
@@ -110,6 +112,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         Command::Keygen(args) => args.run(),
         Command::Keys(args) => args.run(),
         Command::Inspect(args) => args.run(),
+        Command::Sim(args) => args.run(),
         Command::Version(args) => args.run(),
     }
 }

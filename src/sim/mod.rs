@@ -1,1 +1,20 @@
-//! The `sim` room.
+//! The deterministic simulator: whole clusters in virtual time, through faults, from one seed.
+//!
+//! Reading order: [`options`] (what a seed draws), [`run`] (chaos, then calm), `faults` and
+//! `workload` (what happens), [`cluster`], [`host`] and [`network`] (the shell around the same
+//! [`crate::node::Node`] that runs in production), [`history`] and [`check`] (the promises),
+//! [`trace`]; then [`sweep`] (many seeds) and [`minimize`] (a smaller run that breaks too).
+
+pub mod check;
+pub mod cluster;
+mod faults;
+pub mod foreign;
+pub mod history;
+pub mod host;
+pub mod minimize;
+pub mod network;
+pub mod options;
+pub mod run;
+pub mod sweep;
+pub mod trace;
+mod workload;

@@ -34,6 +34,7 @@ fn every_level_explains_itself_with_an_example() {
         "inspect",
         "inspect packet",
         "inspect stream",
+        "sim",
         "version",
     ] {
         assert!(words.iter().any(|words| words == expected), "no command {expected:?}");

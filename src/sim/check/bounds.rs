@@ -1,0 +1,22 @@
+//! Datagrams fit their budget; nobody who is not of our kind gets our bytes.
+
+use super::Violation;
+use crate::limits::DATAGRAM_LEN_MAX;
+use crate::sim::cluster::Cluster;
+use crate::sim::host::Process;
+
+pub(super) fn check(cluster: &Cluster) -> Result<(), Violation> {
+    let longest = cluster.counts.datagram_len_max;
+    if longest > DATAGRAM_LEN_MAX {
+        return Err(Violation::new("datagram-budget", format!("a datagram of {longest} bytes")));
+    }
+    for host in &cluster.hosts {
+        if let Some(Process::Foreign(foreign)) = &host.process
+            && foreign.n_user_messages > 0
+        {
+            let what = format!("{} received {}", host.name, foreign.n_user_messages);
+            return Err(Violation::new("foreign-members-get-no-data", what));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,499 @@
+//! The simulated cluster: hosts, the network between them, and one queue of events in virtual time.
+//!
+//! It is a shell like `runtime`: it carries encoded, sealed bytes, and tells each process what the
+//! law of the state machine wants told. Nothing in it reads a clock or draws entropy.
+
+use super::host::{Clock, End, Host, Process};
+use super::network::Network;
+use super::options::Options;
+use super::trace::Trace;
+use crate::node::command::{Command, Reply};
+use crate::node::io::{ConnId, Input, Note, Output, Ticket};
+use crate::rng::Rng;
+use crate::time::{Instant, Now};
+use crate::wire::packet::{self, Security};
+use crate::wire::stream::{self, Frame, FrameReader, Role};
+use bytes::Bytes;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Inputs a stopped process finds when it goes on; its socket buffer holds no more.
+const HELD_BACK_MAX: usize = 400;
+/// How often a connection across a partition is tried again.
+const STALL_STEP: Duration = Duration::from_millis(200);
+/// A connection that moves nothing for this long ends.
+const STALL_MAX: Duration = Duration::from_secs(30);
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Datagram { to: usize, from: SocketAddr, bytes: Bytes },
+    Timer { host: usize },
+    Pump { host: usize, conn: ConnId },
+    Closed { host: usize, conn: ConnId, why: String },
+    Deadline { host: usize, conn: ConnId },
+    Resume { host: usize },
+}
+
+/// What a cluster has counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events handled.
+    pub events: u64,
+    /// Datagrams sent.
+    pub datagrams: u64,
+    /// Bytes of datagrams sent, all layers on.
+    pub datagram_len: u64,
+    /// The longest of them.
+    pub datagram_len_max: usize,
+    /// Bytes sent on connections.
+    pub stream_len: u64,
+    /// Connections dialled.
+    pub dials: u64,
+    /// Suspicions begun anywhere.
+    pub suspicions: u64,
+    /// Members declared dead anywhere.
+    pub deaths: u64,
+    /// Accusations refuted.
+    pub refutes: u64,
+    /// Divergences that the safety net had to mend.
+    pub divergences: u64,
+    /// Resets of nodes that had slept past forgotten deletes.
+    pub resets: u64,
+}
+
+/// The cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    /// What there is.
+    pub hosts: Vec<Host>,
+    /// What lies between.
+    pub network: Network,
+    /// True time.
+    pub now: Instant,
+    /// Counted so far.
+    pub counts: Counts,
+    /// Replies to commands, until somebody takes them.
+    pub replies: BTreeMap<Ticket, Reply>,
+    /// What happened.
+    pub trace: Trace,
+    queue: BinaryHeap<Reverse<(Instant, u64, Event)>>,
+    next_event: u64,
+    by_addr: BTreeMap<SocketAddr, usize>,
+    rng: Rng,
+    next_nonce: u64,
+    next_ticket: u64,
+}
+
+impl Cluster {
+    /// No host yet, at the origin of time.
+    #[must_use]
+    pub fn new(options: &Options) -> Cluster {
+        Cluster {
+            hosts: Vec::new(),
+            network: Network::new(options),
+            now: Instant::from_millis(1),
+            counts: Counts::default(),
+            replies: BTreeMap::new(),
+            trace: Trace::default(),
+            queue: BinaryHeap::new(),
+            next_event: 0,
+            by_addr: BTreeMap::new(),
+            rng: Rng::from_seed(options.rng_seed ^ 0x6e65_7477_6f72_6b21),
+            next_nonce: 0,
+            next_ticket: 0,
+        }
+    }
+
+    /// Adds a place; its index.
+    pub fn add_host(&mut self, host: Host) -> usize {
+        let index = self.hosts.len();
+        self.by_addr.insert(host.addr, index);
+        self.hosts.push(host);
+        index
+    }
+
+    /// Starts a process on a host.
+    pub fn start(&mut self, index: usize, process: Process, security: Arc<Security>) {
+        let host = &mut self.hosts[index];
+        host.process = Some(process);
+        host.security = security;
+        host.timer_at = Instant::NEVER;
+        host.leaving = false;
+        self.by_addr.insert(host.addr, index);
+        self.trace.word(self.now, || format!("{} starts", self.hosts[index].name));
+        self.drain(index);
+    }
+
+    /// Ends a process on the spot; its connections are reset.
+    pub fn kill(&mut self, index: usize) {
+        self.trace.word(self.now, || format!("{} is killed", self.hosts[index].name));
+        let host = &mut self.hosts[index];
+        host.process = None;
+        host.paused_until = None;
+        host.held_back.clear();
+        host.timer_at = Instant::NEVER;
+        let ends = std::mem::take(&mut host.ends);
+        for end in ends.into_values() {
+            self.reset_peer(end.peer);
+        }
+    }
+
+    /// Stops a process until then.
+    pub fn pause(&mut self, index: usize, until: Instant) {
+        self.trace.word(self.now, || format!("{} stops", self.hosts[index].name));
+        self.hosts[index].paused_until = Some(until);
+        self.push(until, Event::Resume { host: index });
+    }
+
+    /// Lets a stopped process go on now.
+    pub fn go_on(&mut self, index: usize) {
+        self.hosts[index].paused_until = Some(self.now);
+        self.resume(index);
+    }
+
+    /// What a host's clocks show.
+    #[must_use]
+    pub fn now_at(&self, index: usize) -> Now {
+        let clock: Clock = self.hosts[index].clock;
+        clock.read(self.now)
+    }
+
+    /// Hands a command to a node; its reply will be under the ticket.
+    pub fn command(&mut self, index: usize, command: Command) -> Ticket {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.input(index, Input::Command { ticket, command });
+        ticket
+    }
+
+    /// Tells a process something, or holds it back while the process is stopped.
+    pub fn input(&mut self, index: usize, input: Input) {
+        let now = self.now_at(index);
+        let host = &mut self.hosts[index];
+        if host.is_paused(self.now) {
+            if host.held_back.len() < HELD_BACK_MAX {
+                host.held_back.push_back(input);
+            }
+            return;
+        }
+        let Some(process) = &mut host.process else { return };
+        process.handle(now, input);
+        self.drain(index);
+    }
+
+    /// Tries these addresses from a host, as discovery would.
+    pub fn join(&mut self, index: usize, addresses: Vec<SocketAddr>) {
+        let now = self.now_at(index);
+        match &mut self.hosts[index].process {
+            Some(Process::Ours(_)) => {
+                let ticket = self.command(index, Command::Join(addresses));
+                self.replies.remove(&ticket);
+            }
+            Some(Process::Foreign(foreign)) => {
+                foreign.join(now, &addresses);
+                self.input(index, Input::Timeout);
+            }
+            None => {}
+        }
+    }
+
+    /// Handles events up to `until`.
+    pub fn run_until(&mut self, until: Instant) {
+        while self.queue.peek().is_some_and(|Reverse((at, _, _))| *at <= until) {
+            let Some(Reverse((at, _, event))) = self.queue.pop() else { break };
+            self.now = self.now.max(at);
+            self.counts.events += 1;
+            self.event(event);
+        }
+        self.now = self.now.max(until);
+    }
+
+    fn push(&mut self, at: Instant, event: Event) {
+        self.next_event += 1;
+        self.queue.push(Reverse((at, self.next_event, event)));
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Datagram { to, from, bytes } => {
+                self.trace.bytes(self.now, to, &bytes);
+                self.input(to, Input::Datagram { from, bytes });
+            }
+            Event::Timer { host } => {
+                if self.hosts[host].timer_at <= self.now && !self.hosts[host].is_paused(self.now) {
+                    self.hosts[host].timer_at = Instant::NEVER;
+                    self.input(host, Input::Timeout);
+                }
+            }
+            Event::Pump { host, conn } => self.pump(host, conn),
+            Event::Closed { host, conn, why } => {
+                self.input(host, Input::Closed { conn, error: Some(why) });
+            }
+            Event::Deadline { host, conn } => {
+                if self.hosts[host].ends.contains_key(&conn) {
+                    self.close(host, conn, Some("timed out".to_owned()));
+                }
+            }
+            Event::Resume { host } => self.resume(host),
+        }
+    }
+
+    fn resume(&mut self, index: usize) {
+        if self.hosts[index].is_paused(self.now) {
+            return;
+        }
+        self.trace.word(self.now, || format!("{} goes on", self.hosts[index].name));
+        self.hosts[index].paused_until = None;
+        let held_back = std::mem::take(&mut self.hosts[index].held_back);
+        for input in held_back {
+            self.input(index, input);
+        }
+        self.input(index, Input::Timeout);
+    }
+
+    fn drain(&mut self, index: usize) {
+        loop {
+            let now = self.now_at(index);
+            let Some(process) = &mut self.hosts[index].process else { return };
+            match process.poll(now) {
+                Output::Timeout(deadline) => {
+                    self.set_timer(index, deadline);
+                    return;
+                }
+                output => self.output(index, output),
+            }
+        }
+    }
+
+    fn set_timer(&mut self, index: usize, deadline: Instant) {
+        // A deadline that has passed already still lets the queue go first.
+        let at = deadline.max(self.now);
+        if at < self.hosts[index].timer_at && deadline != Instant::NEVER {
+            self.hosts[index].timer_at = at;
+            self.push(at, Event::Timer { host: index });
+        }
+    }
+
+    fn output(&mut self, index: usize, output: Output) {
+        match output {
+            Output::Datagram { to, parts, crc, compress } => {
+                self.send_datagram(index, &to, &parts, crc, compress);
+            }
+            Output::Dial { conn, peer, frame, deadline, link } => {
+                self.dial(index, conn, peer, &frame, deadline, link);
+            }
+            Output::Send { conn, frame } => self.send_frame(index, conn, &frame),
+            Output::Close { conn } => self.close(index, conn, None),
+            Output::Reply { ticket, reply } => {
+                self.replies.insert(ticket, reply);
+            }
+            Output::Event(event) => {
+                use crate::swim::io::Event as Swim;
+                match &event {
+                    Swim::Suspected(..) => self.counts.suspicions += 1,
+                    Swim::Failed(_) => self.counts.deaths += 1,
+                    Swim::Refuted(_) => self.counts.refutes += 1,
+                    _ => {}
+                }
+                self.trace.word(self.now, || format!("{}: {event:?}", self.hosts[index].name));
+            }
+            Output::Note(note) => {
+                match &note {
+                    Note::Divergence { .. } => self.counts.divergences += 1,
+                    Note::Reset => self.counts.resets += 1,
+                    _ => {}
+                }
+                self.trace.word(self.now, || format!("{}: {note:?}", self.hosts[index].name));
+            }
+            Output::Security(security) => self.hosts[index].security = security,
+            Output::Timeout(_) => {}
+        }
+    }
+
+    fn nonce(&mut self) -> [u8; 12] {
+        self.next_nonce += 1;
+        let mut nonce = [0; 12];
+        nonce[..8].copy_from_slice(&self.next_nonce.to_be_bytes());
+        nonce
+    }
+
+    fn send_datagram(
+        &mut self,
+        index: usize,
+        to: &[SocketAddr],
+        parts: &[Bytes],
+        crc: bool,
+        compress: bool,
+    ) {
+        let nonce = self.nonce();
+        let host = &self.hosts[index];
+        let from = host.addr;
+        let sealed = if compress == host.security.compress {
+            packet::seal(&host.security, parts, crc, nonce)
+        } else {
+            packet::seal(&Security { compress, ..(*host.security).clone() }, parts, crc, nonce)
+        };
+        self.counts.datagram_len_max = self.counts.datagram_len_max.max(sealed.len());
+        for to in to {
+            self.counts.datagrams += 1;
+            self.counts.datagram_len += sealed.len() as u64;
+            let Some(&target) = self.by_addr.get(to) else { continue };
+            let arrivals = self.network.datagram(from.ip(), to.ip(), &sealed, &mut self.rng);
+            for (delay, bytes) in arrivals {
+                let bytes = Bytes::from(bytes);
+                self.push(self.now + delay, Event::Datagram { to: target, from, bytes });
+            }
+        }
+    }
+
+    fn dial(
+        &mut self,
+        index: usize,
+        conn: ConnId,
+        peer: SocketAddr,
+        frame: &Frame,
+        deadline: Instant,
+        link: bool,
+    ) {
+        self.counts.dials += 1;
+        let from = self.hosts[index].addr.ip();
+        let target = self.by_addr.get(&peer).copied().filter(|to| self.hosts[*to].is_up());
+        let open = self.network.is_open(from, peer.ip()) && self.network.is_open(peer.ip(), from);
+        match target {
+            _ if !open => {
+                let why = "timed out".to_owned();
+                self.push(deadline, Event::Closed { host: index, conn, why });
+            }
+            None => {
+                let delay = self.network.delay(from, peer.ip(), &mut self.rng);
+                let why = "connection refused".to_owned();
+                self.push(self.now + delay * 2, Event::Closed { host: index, conn, why });
+            }
+            Some(to) => {
+                let accepted = ConnId(self.hosts[to].next_accepted);
+                self.hosts[to].next_accepted += 2;
+                self.hosts[index].ends.insert(conn, end((to, accepted), Role::Dialer));
+                self.hosts[to].ends.insert(accepted, end((index, conn), Role::Acceptor));
+                self.send_frame(index, conn, frame);
+                if !link {
+                    self.push(deadline, Event::Deadline { host: index, conn });
+                }
+            }
+        }
+    }
+
+    fn send_frame(&mut self, index: usize, conn: ConnId, frame: &Frame) {
+        let nonce = self.nonce();
+        let security = Arc::clone(&self.hosts[index].security);
+        let Some(end) = self.hosts[index].ends.get_mut(&conn) else { return };
+        let first = end.dialled && !end.sent_any;
+        end.sent_any = true;
+        let peer = end.peer;
+        let bytes = if first {
+            stream::encode_request(&security, frame, nonce)
+        } else {
+            stream::encode_reply(&security, frame, nonce)
+        };
+        self.counts.stream_len += bytes.len() as u64;
+        let len = if let Frame::Kv(payload) = frame { payload.len() } else { 0 };
+        self.post(index, peer, Some(bytes.to_vec()), len);
+    }
+
+    /// Puts something on its way to the other end; in order, whatever the delays.
+    fn post(&mut self, from: usize, peer: (usize, ConnId), bytes: Option<Vec<u8>>, len: usize) {
+        let (from_ip, to_ip) = (self.hosts[from].addr.ip(), self.hosts[peer.0].addr.ip());
+        let delay = self.network.delay(from_ip, to_ip, &mut self.rng);
+        let now = self.now;
+        let Some(end) = self.hosts[peer.0].ends.get_mut(&peer.1) else { return };
+        let earliest = end.inbox.back().map_or(Instant::ZERO, |(at, _, _)| *at);
+        let at = (now + delay).max(earliest);
+        end.inbox.push_back((at, bytes, len));
+        self.push(at, Event::Pump { host: peer.0, conn: peer.1 });
+    }
+
+    /// Delivers what has arrived on a connection.
+    fn pump(&mut self, index: usize, conn: ConnId) {
+        let now = self.now;
+        let Some(end) = self.hosts[index].ends.get(&conn) else { return };
+        let peer = end.peer;
+        let (from, to) = (self.hosts[peer.0].addr.ip(), self.hosts[index].addr.ip());
+        if !self.network.is_open(from, to) || self.hosts[index].is_paused(now) {
+            let Some(end) = self.hosts[index].ends.get_mut(&conn) else { return };
+            let since = *end.stalled_since.get_or_insert(now);
+            if now.since(since) > STALL_MAX {
+                self.close(index, conn, Some("stalled".to_owned()));
+                self.reset_peer(peer);
+            } else {
+                self.push(now + STALL_STEP, Event::Pump { host: index, conn });
+            }
+            return;
+        }
+        loop {
+            let Some(end) = self.hosts[index].ends.get_mut(&conn) else { return };
+            end.stalled_since = None;
+            let Some((at, _, _)) = end.inbox.front() else { return };
+            if *at > now {
+                return;
+            }
+            let Some((_, bytes, len)) = end.inbox.pop_front() else { return };
+            let Some(bytes) = bytes else {
+                self.hosts[index].ends.remove(&conn);
+                self.input(index, Input::Closed { conn, error: None });
+                return;
+            };
+            end.reader.extend(&bytes);
+            if self.hosts[peer.0].ends.contains_key(&peer.1) {
+                self.input(peer.0, Input::Sent { conn: peer.1, len });
+            }
+            self.frames(index, conn, peer);
+        }
+    }
+
+    fn frames(&mut self, index: usize, conn: ConnId, peer: (usize, ConnId)) {
+        let security = Arc::clone(&self.hosts[index].security);
+        let from = self.hosts[peer.0].addr;
+        loop {
+            let Some(end) = self.hosts[index].ends.get_mut(&conn) else { return };
+            match end.reader.next(&security) {
+                Ok(Some(frame)) => self.input(index, Input::Frame { conn, from, frame }),
+                Ok(None) => return,
+                Err(error) => {
+                    if let Some(text) = error.reply() {
+                        self.send_frame(index, conn, &Frame::Error(text));
+                    }
+                    self.close(index, conn, Some(error.to_string()));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Ends a connection from one side: it is told at once, the other after what was sent before.
+    fn close(&mut self, index: usize, conn: ConnId, error: Option<String>) {
+        let Some(end) = self.hosts[index].ends.remove(&conn) else { return };
+        self.post(index, end.peer, None, 0);
+        self.input(index, Input::Closed { conn, error });
+    }
+
+    fn reset_peer(&mut self, peer: (usize, ConnId)) {
+        if self.hosts[peer.0].ends.remove(&peer.1).is_some() {
+            let why = "connection reset".to_owned();
+            let at = self.now + Duration::from_millis(1);
+            self.push(at, Event::Closed { host: peer.0, conn: peer.1, why });
+        }
+    }
+}
+
+fn end(peer: (usize, ConnId), role: Role) -> End {
+    End {
+        peer,
+        reader: FrameReader::new(role),
+        dialled: role == Role::Dialer,
+        sent_any: false,
+        inbox: VecDeque::new(),
+        stalled_since: None,
+    }
+}

@@ -1,0 +1,226 @@
+//! Fault events: what breaks, and how it is mended.
+
+use super::options::Fault;
+use super::run::{Mend, Run, Step};
+use crate::node::command::{Command, Reply};
+use crate::node::io::Ticket;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How long a leaving node may take.
+const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Fault events so far.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    pub(super) counts: BTreeMap<Fault, u64>,
+    leaves: BTreeMap<usize, Ticket>,
+}
+
+impl Faults {
+    pub(super) fn count(&mut self, fault: Fault) {
+        *self.counts.entry(fault).or_default() += 1;
+    }
+}
+
+/// Faults that are events; the others are there all along.
+const EVENTS: [Fault; 10] = [
+    Fault::Partition,
+    Fault::OneWay,
+    Fault::Crash,
+    Fault::Move,
+    Fault::Reuse,
+    Fault::Pause,
+    Fault::Roll,
+    Fault::Clock,
+    Fault::Dns,
+    Fault::Slow,
+];
+
+impl Run {
+    fn seconds_below(&mut self, seconds: u64) -> Duration {
+        self.rng.duration_below(Duration::from_secs(seconds))
+    }
+
+    /// Nodes of ours that run, paused ones too.
+    fn running(&self) -> Vec<usize> {
+        let hosts = self.cluster.hosts.iter().enumerate();
+        hosts
+            .filter(|(_, host)| host.node().is_some() && !host.is_stranger && !host.leaving)
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// One fault event of this run's kinds.
+    pub(super) fn break_something(&mut self) {
+        let kinds: Vec<Fault> =
+            EVENTS.into_iter().filter(|fault| self.options.has(*fault)).collect();
+        if kinds.is_empty() {
+            return;
+        }
+        let fault = kinds[self.rng.below(kinds.len())];
+        let running = self.running();
+        if running.len() < 2 {
+            return;
+        }
+        let victim = running[self.rng.below(running.len())];
+        self.faults.count(fault);
+        match fault {
+            Fault::Partition => self.partition(&running),
+            Fault::OneWay => self.one_way(&running),
+            Fault::Crash => self.crash(victim),
+            Fault::Move => self.relocate(victim),
+            Fault::Reuse => {
+                self.end_process(victim);
+                self.cluster.hosts[victim].name = self.fresh_name();
+                let pause = self.seconds_below(5);
+                self.after(pause, Step::Mend(Mend::Restart(victim)));
+            }
+            Fault::Pause => {
+                let until = self.cluster.now + self.seconds_below(40);
+                self.cluster.pause(victim, until);
+            }
+            Fault::Roll => self.roll(victim),
+            Fault::Clock => self.derange(victim),
+            Fault::Dns => {
+                self.dns_silent = true;
+                let pause = self.seconds_below(30);
+                self.after(pause, Step::Mend(Mend::Dns));
+            }
+            _ => {
+                let delay = self.rng.duration_below(Duration::from_millis(900));
+                let ip = self.cluster.hosts[victim].addr.ip();
+                self.cluster.network.slow(ip, delay);
+                let pause = self.seconds_below(20);
+                self.after(pause, Step::Mend(Mend::Slow(victim)));
+            }
+        }
+    }
+
+    fn ip(&self, index: usize) -> IpAddr {
+        self.cluster.hosts[index].addr.ip()
+    }
+
+    /// Two sides, whoever is on either; sometimes some still see both.
+    fn partition(&mut self, running: &[usize]) {
+        let hosts: Vec<usize> = (0..self.cluster.hosts.len()).collect();
+        let side: Vec<bool> = hosts.iter().map(|_| self.rng.chance(0.5)).collect();
+        let bridge = self.rng.chance(0.2).then(|| running[self.rng.below(running.len())]);
+        for &a in &hosts {
+            for &b in &hosts {
+                if side[a] != side[b] && bridge != Some(a) && bridge != Some(b) {
+                    let (from, to) = (self.ip(a), self.ip(b));
+                    self.cluster.network.block(from, to);
+                }
+            }
+        }
+        let pause = self.seconds_below(45);
+        self.after(pause, Step::Mend(Mend::Network));
+    }
+
+    fn one_way(&mut self, running: &[usize]) {
+        for _ in 0..=self.rng.below(3) {
+            let a = running[self.rng.below(running.len())];
+            let b = running[self.rng.below(running.len())];
+            let (from, to) = (self.ip(a), self.ip(b));
+            if a != b {
+                self.cluster.network.block(from, to);
+            }
+        }
+        let pause = self.seconds_below(30);
+        self.after(pause, Step::Mend(Mend::Network));
+    }
+
+    fn crash(&mut self, victim: usize) {
+        self.end_process(victim);
+        let pause = self.seconds_below(20);
+        self.after(pause, Step::Mend(Mend::Restart(victim)));
+    }
+
+    /// Its name goes on at a new address.
+    fn relocate(&mut self, victim: usize) {
+        let name = self.cluster.hosts[victim].name.clone();
+        let clock = self.cluster.hosts[victim].clock;
+        self.end_process(victim);
+        self.cluster.hosts[victim].name = self.fresh_name();
+        let place = self.add_place(false);
+        self.cluster.hosts[place].name = name;
+        self.cluster.hosts[place].clock = clock;
+        let pause = self.seconds_below(5);
+        self.after(pause, Step::Mend(Mend::Restart(place)));
+    }
+
+    /// It leaves in good order; the look that sees it done ends it.
+    fn roll(&mut self, victim: usize) {
+        if self.cluster.hosts[victim].is_paused(self.cluster.now) {
+            return;
+        }
+        let deadline = self.cluster.now + LEAVE_LIMIT;
+        self.cluster.hosts[victim].leaving = true;
+        let ticket = self.cluster.command(victim, Command::Leave { deadline });
+        self.faults.leaves.insert(victim, ticket);
+    }
+
+    /// Ends nodes whose leave is answered, and has another take their place.
+    pub(super) fn finish_leaves(&mut self) {
+        let done: Vec<(usize, Ticket)> = self
+            .faults
+            .leaves
+            .iter()
+            .filter(|(_, ticket)| self.cluster.replies.contains_key(ticket))
+            .map(|(index, ticket)| (*index, *ticket))
+            .collect();
+        for (index, ticket) in done {
+            self.faults.leaves.remove(&index);
+            let reply = self.cluster.replies.remove(&ticket);
+            if reply != Some(Reply::Done) {
+                self.history.complain(format!("a leave was answered with {reply:?}"));
+            }
+            if self.cluster.hosts[index].leaving {
+                self.end_process(index);
+                self.cluster.hosts[index].name = self.fresh_name();
+                let pause = self.seconds_below(3);
+                self.after(pause, Step::Mend(Mend::Restart(index)));
+            }
+        }
+    }
+
+    /// A clock jumps, or begins to gain or lose.
+    fn derange(&mut self, victim: usize) {
+        let jump_ms = self.rng.below(60_000) as i64 - 30_000;
+        let far = if self.rng.chance(0.1) { 10 } else { 1 };
+        let drift_ppm = self.rng.below(2000) as i64 - 1000;
+        let clock = &mut self.cluster.hosts[victim].clock;
+        clock.offset_ms = jump_ms * far;
+        clock.drift_ppm = drift_ppm;
+    }
+
+    pub(super) fn mend(&mut self, mend: Mend) {
+        match mend {
+            Mend::Network => self.cluster.network.heal(),
+            Mend::Slow(index) => {
+                let ip = self.ip(index);
+                self.cluster.network.slow(ip, Duration::ZERO);
+            }
+            Mend::Restart(index) => {
+                if !self.cluster.hosts[index].is_up() {
+                    self.start_node(index);
+                }
+            }
+            Mend::Dns => self.dns_silent = false,
+        }
+    }
+
+    /// Ends every fault. Places whose process was to come back get it back through the agenda.
+    pub(super) fn begin_calm(&mut self) {
+        self.cluster.network.calm();
+        self.dns_silent = false;
+        let now = self.cluster.now;
+        for index in 0..self.cluster.hosts.len() {
+            if self.cluster.hosts[index].is_paused(now) {
+                self.cluster.go_on(index);
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! One simulated host: a process, or the place where one was, with clocks of its own.
+
+use super::foreign::Foreign;
+use crate::kv::Store;
+use crate::node::Node;
+use crate::node::io::{ConnId, Input, Output};
+use crate::swim::Swim;
+use crate::time::{Instant, Now, WallMillis};
+use crate::wire::packet::Security;
+use crate::wire::stream::FrameReader;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Civil time at the start of every simulation: 2026-11-01, in milliseconds.
+pub const EPOCH_MS: u64 = 1_793_491_200_000;
+
+/// A civil clock that may be wrong.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Clock {
+    /// Milliseconds ahead of true time.
+    pub offset_ms: i64,
+    /// Milliseconds gained a second, in thousandths.
+    pub drift_ppm: i64,
+}
+
+impl Clock {
+    /// What it shows at `instant`.
+    #[must_use]
+    pub fn read(self, instant: Instant) -> Now {
+        let elapsed_ms = (instant.0 / 1_000_000) as i64;
+        let drift_ms = elapsed_ms * self.drift_ppm / 1_000_000;
+        let wall = (EPOCH_MS as i64 + elapsed_ms + drift_ms + self.offset_ms).max(0);
+        Now { instant, wall: WallMillis(wall as u64) }
+    }
+}
+
+/// What runs on a host.
+#[derive(Debug)]
+pub enum Process {
+    /// A node of ours.
+    Ours(Box<Node>),
+    /// A plain memberlist member.
+    Foreign(Box<Foreign>),
+}
+
+impl Process {
+    pub(super) fn handle(&mut self, now: Now, input: Input) {
+        match self {
+            Process::Ours(node) => node.handle(now, input),
+            Process::Foreign(foreign) => foreign.handle(now, input),
+        }
+    }
+
+    pub(super) fn poll(&mut self, now: Now) -> Output {
+        match self {
+            Process::Ours(node) => node.poll(now),
+            Process::Foreign(foreign) => foreign.poll(),
+        }
+    }
+
+    /// Its table of members.
+    #[must_use]
+    pub fn swim(&self) -> &Swim {
+        match self {
+            Process::Ours(node) => node.swim(),
+            Process::Foreign(foreign) => foreign.swim(),
+        }
+    }
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) peer: (usize, ConnId),
+    pub(super) reader: FrameReader,
+    pub(super) dialled: bool,
+    pub(super) sent_any: bool,
+    /// What is on its way here: when it arrives, the bytes (`None` is the end), and the length of
+    /// the payload that the sender is told about.
+    pub(super) inbox: VecDeque<(Instant, Option<Vec<u8>>, usize)>,
+    pub(super) stalled_since: Option<Instant>,
+}
+
+/// One host.
+#[derive(Debug)]
+pub struct Host {
+    /// Member name of what runs here.
+    pub name: String,
+    /// Where it gossips.
+    pub addr: SocketAddr,
+    /// What runs here; `None` when it is dead.
+    pub process: Option<Process>,
+    /// The store of a node of ours.
+    pub store: Option<Arc<Store>>,
+    /// Its civil clock.
+    pub clock: Clock,
+    /// Stopped until then.
+    pub paused_until: Option<Instant>,
+    /// Leaving, and to be replaced when done.
+    pub leaving: bool,
+    /// What runs here belongs to another cluster.
+    pub is_stranger: bool,
+    pub(super) held_back: VecDeque<Input>,
+    pub(super) timer_at: Instant,
+    pub(super) ends: BTreeMap<ConnId, End>,
+    pub(super) next_accepted: u64,
+    pub(super) security: Arc<Security>,
+}
+
+impl Host {
+    /// A place with nothing running.
+    #[must_use]
+    pub fn empty(name: String, addr: SocketAddr) -> Host {
+        Host {
+            name,
+            addr,
+            process: None,
+            store: None,
+            clock: Clock::default(),
+            paused_until: None,
+            leaving: false,
+            is_stranger: false,
+            held_back: VecDeque::new(),
+            timer_at: Instant::NEVER,
+            ends: BTreeMap::new(),
+            next_accepted: 1,
+            security: Arc::new(Security::default()),
+        }
+    }
+
+    /// The node, when one of ours runs here.
+    #[must_use]
+    pub fn node(&self) -> Option<&Node> {
+        match &self.process {
+            Some(Process::Ours(node)) => Some(node),
+            _ => None,
+        }
+    }
+
+    /// Whether something runs here.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Whether what runs here is stopped.
+    #[must_use]
+    pub fn is_paused(&self, now: Instant) -> bool {
+        self.paused_until.is_some_and(|until| until > now)
+    }
+}

@@ -1,0 +1,134 @@
+//! The network between simulated hosts: what becomes of a packet. Pure: it decides, the cluster
+//! delivers.
+
+use super::options::{Fault, Options};
+use crate::rng::Rng;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Counts of faults that really happened to packets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Felt {
+    /// Datagrams lost by chance.
+    pub lost: u64,
+    /// Datagrams delivered twice.
+    pub duplicated: u64,
+    /// Datagrams delayed past others.
+    pub reordered: u64,
+    /// Datagrams changed on their way.
+    pub corrupted: u64,
+    /// Packets that met a partition.
+    pub blocked: u64,
+}
+
+/// Who can talk to whom, and how well.
+#[derive(Debug)]
+pub struct Network {
+    latency: (Duration, Duration),
+    loss: f64,
+    duplicate: f64,
+    reorder: f64,
+    corrupt: f64,
+    /// Directed pairs that cannot talk.
+    blocked: BTreeSet<(IpAddr, IpAddr)>,
+    /// Hosts whose packets take long, and how long.
+    slow: Vec<(IpAddr, Duration)>,
+    /// What packets went through.
+    pub felt: Felt,
+}
+
+/// Where and how a datagram arrives: after these delays, as these bytes.
+pub type Arrivals = Vec<(Duration, Vec<u8>)>;
+
+impl Network {
+    /// A network as a run's options have it.
+    #[must_use]
+    pub fn new(options: &Options) -> Network {
+        let chance = |fault, p| if options.has(fault) { p } else { 0.0 };
+        Network {
+            latency: options.latency,
+            loss: options.loss,
+            duplicate: chance(Fault::Duplicate, 0.05),
+            reorder: chance(Fault::Reorder, 0.05),
+            corrupt: chance(Fault::Corrupt, 0.02),
+            blocked: BTreeSet::new(),
+            slow: Vec::new(),
+            felt: Felt::default(),
+        }
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn calm(&mut self) {
+        self.loss = 0.0;
+        self.duplicate = 0.0;
+        self.reorder = 0.0;
+        self.corrupt = 0.0;
+        self.heal();
+        self.slow.clear();
+    }
+
+    /// Everybody can talk to everybody.
+    pub fn heal(&mut self) {
+        self.blocked.clear();
+    }
+
+    /// `from` cannot reach `to`; the way back is left as it is.
+    pub fn block(&mut self, from: IpAddr, to: IpAddr) {
+        self.blocked.insert((from, to));
+    }
+
+    /// Packets of `host` take `delay` longer; zero ends it.
+    pub fn slow(&mut self, host: IpAddr, delay: Duration) {
+        self.slow.retain(|(slow, _)| *slow != host);
+        if delay > Duration::ZERO {
+            self.slow.push((host, delay));
+        }
+    }
+
+    /// Whether anything sent from `from` reaches `to` now.
+    #[must_use]
+    pub fn is_open(&self, from: IpAddr, to: IpAddr) -> bool {
+        !self.blocked.contains(&(from, to))
+    }
+
+    /// How long something takes from `from` to `to`.
+    pub fn delay(&mut self, from: IpAddr, to: IpAddr, rng: &mut Rng) -> Duration {
+        let (least, most) = self.latency;
+        let slow = self.slow.iter().filter(|(host, _)| *host == from || *host == to);
+        let extra: Duration = slow.map(|(_, delay)| *delay).sum();
+        least + rng.duration_below(most.saturating_sub(least)) + extra
+    }
+
+    /// What becomes of a datagram.
+    pub fn datagram(&mut self, from: IpAddr, to: IpAddr, bytes: &[u8], rng: &mut Rng) -> Arrivals {
+        if !self.is_open(from, to) {
+            self.felt.blocked += 1;
+            return Vec::new();
+        }
+        if rng.chance(self.loss) {
+            self.felt.lost += 1;
+            return Vec::new();
+        }
+        let mut arrivals = vec![(self.delay(from, to, rng), bytes.to_vec())];
+        if rng.chance(self.duplicate) {
+            self.felt.duplicated += 1;
+            arrivals.push((self.delay(from, to, rng), bytes.to_vec()));
+        }
+        if rng.chance(self.reorder) {
+            self.felt.reordered += 1;
+            arrivals[0].0 += rng.duration_below(Duration::from_millis(400));
+        }
+        if self.corrupt > 0.0 && rng.chance(self.corrupt) {
+            self.felt.corrupted += 1;
+            let victim = &mut arrivals[0].1;
+            if rng.chance(0.5) {
+                victim.truncate(rng.below(victim.len()));
+            } else {
+                let at = rng.below(victim.len());
+                victim[at] ^= 1 << rng.below(8);
+            }
+        }
+        arrivals
+    }
+}

@@ -1,0 +1,326 @@
+//! One run: chaos, then calm, with every promise checked on the way and at the end.
+
+use super::check::{self, Incarnations, Violation};
+use super::cluster::{Cluster, Counts};
+use super::faults::Faults;
+use super::history::History;
+use super::host::{EPOCH_MS, Host, Process};
+use super::network::Felt;
+use super::options::{Fault, Options, Request};
+use super::workload;
+use crate::kv::{OriginId, Stamp, Store, StoreConfig};
+use crate::node::{self, Node};
+use crate::rng::Rng;
+use crate::swim;
+use crate::time::{Instant, WallMillis};
+use crate::wire::keyring::{Key, Keyring};
+use crate::wire::message::NodeName;
+use crate::wire::packet::Security;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Time between two looks at the whole cluster.
+const LOOK: Duration = Duration::from_millis(500);
+/// Calm in which everything must settle: detection and suspicion at their slowest, a redial of the
+/// dead, two looks of discovery, and the name of a moved member reclaimed.
+pub const CALM_MAX: Duration = Duration::from_secs(120);
+
+/// What came of a run.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// How it was drawn.
+    pub options: Options,
+    /// Equal runs have equal ones.
+    pub trace_hash: u64,
+    /// The first promise found broken.
+    pub violation: Option<Violation>,
+    /// Simulated time, both phases.
+    pub simulated: Duration,
+    /// How long calm took to settle.
+    pub calm: Duration,
+    /// Counted by the cluster.
+    pub counts: Counts,
+    /// What packets went through.
+    pub felt: Felt,
+    /// Fault events by kind.
+    pub faults: BTreeMap<Fault, u64>,
+    /// Writes acknowledged, reads made, writes lost with all their holders.
+    pub clients: (u64, u64, u64),
+    /// The story, when it was kept.
+    pub story: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Operate,
+    Break,
+    Discover(usize),
+    Look,
+    Mend(Mend),
+}
+
+/// The end of a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mend {
+    Network,
+    Slow(usize),
+    Restart(usize),
+    Dns,
+}
+
+/// A run under way.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) options: Options,
+    pub(super) cluster: Cluster,
+    pub(super) history: History,
+    pub(super) rng: Rng,
+    pub(super) faults: Faults,
+    pub(super) dns_silent: bool,
+    agenda: BTreeMap<(Instant, u64), Step>,
+    next_step: u64,
+    next_origin: u64,
+    pub(super) next_name: u32,
+    incarnations: Incarnations,
+    is_calm: bool,
+}
+
+/// Runs what a seed asks for.
+#[must_use]
+pub fn run(request: &Request, keep_story: bool) -> Outcome {
+    let options = Options::draw(request);
+    let mut run = Run::new(options);
+    if keep_story {
+        run.cluster.trace.keep();
+    }
+    let outcome = run.chaos().and_then(|()| run.calm());
+    let calm = outcome.as_ref().copied().unwrap_or_default();
+    Outcome {
+        options: run.options,
+        trace_hash: run.cluster.trace.hash(),
+        violation: outcome.err(),
+        simulated: run.cluster.now.since(Instant::ZERO),
+        calm,
+        counts: run.cluster.counts.clone(),
+        felt: run.cluster.network.felt.clone(),
+        faults: run.faults.counts,
+        clients: (run.history.n_writes, run.history.n_reads, run.history.n_lost_with_holders),
+        story: run.cluster.trace.story().to_vec(),
+    }
+}
+
+impl Run {
+    fn new(options: Options) -> Run {
+        let mut run = Run {
+            cluster: Cluster::new(&options),
+            history: History::default(),
+            rng: Rng::from_seed(options.rng_seed),
+            faults: Faults::default(),
+            dns_silent: false,
+            agenda: BTreeMap::new(),
+            next_step: 0,
+            next_origin: 0,
+            next_name: 0,
+            incarnations: Incarnations::default(),
+            is_calm: false,
+            options,
+        };
+        for _ in 0..run.options.n_nodes {
+            let index = run.add_place(false);
+            run.start_node(index);
+        }
+        if run.options.has(Fault::Foreign) {
+            let index = run.add_place(false);
+            run.start_foreign(index);
+            run.faults.count(Fault::Foreign);
+        }
+        if run.options.has(Fault::Stranger) {
+            let index = run.add_place(true);
+            run.start_node(index);
+            run.faults.count(Fault::Stranger);
+        }
+        run.after(Duration::from_secs(1), Step::Operate);
+        run.after(Duration::from_secs(4), Step::Break);
+        run.after(LOOK, Step::Look);
+        run
+    }
+
+    /// A new place with an address and a name of its own.
+    pub(super) fn add_place(&mut self, is_stranger: bool) -> usize {
+        let index = self.cluster.hosts.len();
+        let addr = SocketAddr::from(([10, 0, (index >> 8) as u8, index as u8 + 1], 7947));
+        let mut host = Host::empty(self.fresh_name(), addr);
+        host.is_stranger = is_stranger;
+        let index = self.cluster.add_host(host);
+        self.after(Duration::from_millis(50), Step::Discover(index));
+        index
+    }
+
+    pub(super) fn fresh_name(&mut self) -> String {
+        self.next_name += 1;
+        format!("n{}", self.next_name)
+    }
+
+    fn security(&self, index: usize) -> Security {
+        let encrypt = self.options.has(Fault::Encrypt);
+        let key = encrypt.then(|| Key::from_bytes(&[7; 32])).flatten();
+        let label: &'static [u8] =
+            if self.cluster.hosts[index].is_stranger { b"theirs" } else { b"ours" };
+        Security {
+            label: Bytes::from_static(label),
+            keyring: Keyring::new(key).unwrap_or_default(),
+            compress: self.options.rng_seed.is_multiple_of(2),
+            ..Security::default()
+        }
+    }
+
+    /// Seconds since 2026, by the host's own clock.
+    fn incarnation(&self, index: usize) -> u32 {
+        const START_OF_2026_MS: u64 = 1_767_225_600_000;
+        let WallMillis(wall) = self.cluster.now_at(index).wall;
+        u32::try_from(wall.saturating_sub(START_OF_2026_MS) / 1000).unwrap_or(1).max(1)
+    }
+
+    /// Starts an empty node of ours on a host, under the host's name.
+    pub(super) fn start_node(&mut self, index: usize) {
+        self.next_origin += 1;
+        // Spread as random origins are, and never 0.
+        let origin = OriginId(self.next_origin.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let store = Arc::new(Store::new(StoreConfig { origin, store_len_max: 0 }));
+        let security = self.security(index);
+        let host = &self.cluster.hosts[index];
+        let mut timing = swim::Config::lan();
+        if self.options.has(Fault::Forget) {
+            timing.dead_memory = Duration::from_secs(15);
+        }
+        let config = node::Config {
+            name: NodeName::from(host.name.as_str()),
+            advertise: host.addr,
+            incarnation: self.incarnation(index),
+            swim: timing,
+            security: security.clone(),
+            tombstone_grace: self.options.tombstone_grace,
+            expects_peers: true,
+            rng_seed: self.rng.next_u64(),
+        };
+        let node = Node::new(config, Arc::clone(&store), self.cluster.now_at(index));
+        self.cluster.hosts[index].store = Some(store);
+        self.cluster.start(index, Process::Ours(Box::new(node)), Arc::new(security));
+    }
+
+    fn start_foreign(&mut self, index: usize) {
+        let security = self.security(index);
+        let (name, addr) = (self.cluster.hosts[index].name.clone(), self.cluster.hosts[index].addr);
+        let foreign = super::foreign::Foreign::new(
+            &name,
+            addr,
+            self.incarnation(index),
+            security.clone(),
+            self.rng.next_u64(),
+            self.cluster.now_at(index),
+        );
+        self.cluster.start(index, Process::Foreign(Box::new(foreign)), Arc::new(security));
+    }
+
+    /// Ends what runs on a host, and with it what only it held.
+    pub(super) fn end_process(&mut self, index: usize) {
+        self.cluster.kill(index);
+        self.cluster.hosts[index].store = None;
+        let stores: Vec<Arc<Store>> = self
+            .cluster
+            .hosts
+            .iter()
+            .filter(|host| !host.is_stranger)
+            .filter_map(|host| host.store.clone())
+            .collect();
+        self.history.ended(|key| -> Option<Stamp> {
+            stores.iter().filter_map(|store| store.entry(key)).map(|r| r.stamp()).max()
+        });
+    }
+
+    pub(super) fn after(&mut self, delay: Duration, step: Step) {
+        self.next_step += 1;
+        self.agenda.insert((self.cluster.now + delay, self.next_step), step);
+    }
+
+    /// Runs the agenda up to `until`, or until `done` at a look.
+    fn play(
+        &mut self,
+        until: Instant,
+        mut done: impl FnMut(&Run) -> bool,
+    ) -> Result<(), Violation> {
+        while let Some((&(at, id), &step)) = self.agenda.first_key_value() {
+            if at > until {
+                break;
+            }
+            self.agenda.remove(&(at, id));
+            self.cluster.run_until(at);
+            match step {
+                Step::Operate if !self.is_calm => {
+                    workload::operate(self);
+                    let pause = self.rng.duration_below(self.options.op_interval * 2);
+                    self.after(pause, Step::Operate);
+                }
+                Step::Break if !self.is_calm => {
+                    self.break_something();
+                    let pause = self.rng.duration_below(self.options.fault_interval * 2);
+                    self.after(pause + Duration::from_millis(100), Step::Break);
+                }
+                Step::Operate | Step::Break => {}
+                Step::Discover(index) => self.discover(index),
+                Step::Look => {
+                    self.finish_leaves();
+                    check::always(&self.cluster, &self.history, &mut self.incarnations)?;
+                    self.after(LOOK, Step::Look);
+                    if done(self) {
+                        return Ok(());
+                    }
+                }
+                Step::Mend(mend) => self.mend(mend),
+            }
+        }
+        self.cluster.run_until(until);
+        Ok(())
+    }
+
+    /// What DNS names: everybody's address, dead ones too, at most eight a look.
+    fn discover(&mut self, index: usize) {
+        let pause = Duration::from_secs(2) + self.rng.duration_below(Duration::from_secs(8));
+        self.after(pause, Step::Discover(index));
+        if self.dns_silent || !self.cluster.hosts[index].is_up() {
+            return;
+        }
+        let mut addresses: Vec<SocketAddr> =
+            self.cluster.hosts.iter().map(|host| host.addr).collect();
+        addresses.remove(index);
+        self.rng.shuffle(&mut addresses);
+        addresses.truncate(8);
+        self.cluster.join(index, addresses);
+    }
+
+    fn chaos(&mut self) -> Result<(), Violation> {
+        let until = self.cluster.now + self.options.chaos;
+        self.play(until, |_| false)
+    }
+
+    /// No more faults: everything has to settle; how long that took.
+    fn calm(&mut self) -> Result<Duration, Violation> {
+        self.is_calm = true;
+        self.begin_calm();
+        let start = self.cluster.now;
+        let mut missing = Ok(());
+        self.play(start + CALM_MAX, |run| {
+            missing = check::settled(&run.cluster);
+            missing.is_ok()
+        })?;
+        missing?;
+        let took = self.cluster.now.since(start);
+        check::finally(&self.cluster, &self.history)?;
+        Ok(took)
+    }
+}
+
+const _: () = assert!(EPOCH_MS > 1_767_225_600_000);

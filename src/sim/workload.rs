@@ -1,0 +1,66 @@
+//! What clients do: small writes, deletes and reads of few keys, on any node that answers.
+
+use super::history::Write;
+use super::run::Run;
+use crate::node::io::Input;
+use std::sync::Arc;
+
+/// One client operation, or none when nobody answers.
+pub(super) fn operate(run: &mut Run) {
+    let now = run.cluster.now;
+    let answering: Vec<usize> = run
+        .cluster
+        .hosts
+        .iter()
+        .enumerate()
+        .filter(|(_, host)| host.node().is_some() && !host.is_paused(now) && !host.is_stranger)
+        .map(|(index, _)| index)
+        .collect();
+    if answering.is_empty() {
+        return;
+    }
+    let index = answering[run.rng.below(answering.len())];
+    let key = format!("key-{}", run.rng.below(run.options.n_keys)).into_bytes();
+    let Some(store) = run.cluster.hosts[index].store.clone() else { return };
+    match run.rng.below(10) {
+        0..4 => {
+            // Mostly small; some need a link.
+            let len = if run.rng.chance(0.03) { 3000 } else { run.rng.below(60) };
+            let mut value = format!("{}-", run.rng.next_u64()).into_bytes();
+            value.resize(value.len() + len, b'.');
+            write(run, index, &store, &key, Some(value));
+        }
+        4..6 => write(run, index, &store, &key, None),
+        _ => {
+            let seen = store.entry(&key);
+            let seen = seen.as_ref().map(|record| (record.stamp(), record.value()));
+            run.history.read(store.origin(), &key, seen);
+        }
+    }
+}
+
+fn write(
+    run: &mut Run,
+    index: usize,
+    store: &Arc<crate::kv::Store>,
+    key: &[u8],
+    value: Option<Vec<u8>>,
+) {
+    let now = run.cluster.now_at(index);
+    let before = store.entry(key).map(|record| record.stamp());
+    let written = match &value {
+        Some(value) => store.put(now, key, value, None),
+        None => store.delete(now, key),
+    };
+    match written {
+        Ok(written) => {
+            run.history.wrote(key, before, Write { stamp: written.stamp, value });
+            let held = store.entry(key).map(|record| record.stamp());
+            if held != Some(written.stamp) {
+                run.history.complain("a write is not visible on its own node".to_owned());
+            }
+            run.cluster.input(index, Input::Written);
+        }
+        Err(error) => run.history.complain(format!("a write was refused: {error}")),
+    }
+}
