@@ -1,5 +1,6 @@
 //! What must be installed for a test to mean anything.
 
+use rustix::process::getuid;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
@@ -40,8 +41,10 @@ static MISSING: LazyLock<Vec<Need>> = LazyLock::new(|| {
 /// When it can't although the environment says `CI=true`.
 pub fn available(needs: &[Need]) -> bool {
     let missing: Vec<_> = needs.iter().filter(|need| MISSING.contains(need)).collect();
+    // Being root is nothing that an installation could bring.
+    let excused = |need: &&Need| **need == Need::Namespaces && !getuid().is_root();
     assert!(
-        missing.is_empty() || setting("CI").as_deref() != Some("true"),
+        missing.iter().all(excused) || setting("CI").as_deref() != Some("true"),
         "{missing:?} missing in CI; tests/setup.sh installs everything"
     );
     missing.is_empty()
