@@ -2,15 +2,13 @@
 //! says anything about us.
 
 use crate::harness::{
-    Dns, Fake, Net, Node, Peer, PeerOptions, Range, Serf, State, cluster_of, eventually, lan,
-    needs, security,
+    Dns, Fake, JOIN_MAX, Net, Node, Peer, PeerOptions, Range, Serf, State, cluster_of, eventually,
+    lan, needs, security,
 };
 use gossipykv::wire::message::{IndirectPing, Message, Suspect};
 use rustix::process::Signal;
 use serde_json::json;
 use std::time::Duration;
-
-const JOIN_MAX: Duration = Duration::from_secs(5);
 
 /// A key of each size AES has.
 pub const KEYS: [&str; 3] = [

@@ -1,8 +1,11 @@
 //! Mixed clusters form whatever the layers of the wire, and stay formed.
 
 use crate::control::KEYS;
-use crate::harness::{Mixed, MixedOptions, await_all, hold, lan, long, needs};
-use crate::harness::{Node, State, eventually};
+use crate::harness::{
+    Agent, AgentOptions, JOIN_MAX, Mixed, MixedOptions, Net, Node, Peer, PeerOptions, State,
+    await_all, eventually, free_ports, hold, lan, long, needs,
+};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 /// Every member probes every other at least once in this time.
@@ -75,6 +78,112 @@ fn encrypted_with_aes_192() {
 fn encrypted_with_aes_256() {
     needs!(Go);
     forms_and_stays(&MixedOptions { keys: vec![KEYS[2].to_owned()], ..MixedOptions::default() });
+}
+
+#[test]
+fn with_members_of_the_oldest_protocol() {
+    needs!(Go);
+    // Version 1 pads what it encrypts, and takes everybody's port for its own.
+    let go_flags = vec!["-protocol=1".to_owned()];
+    forms_and_stays(&MixedOptions {
+        keys: vec![KEYS[0].to_owned()],
+        go_flags,
+        ..MixedOptions::default()
+    });
+}
+
+#[test]
+fn with_members_of_the_newest_protocol() {
+    needs!(Go);
+    let go_flags = vec!["-protocol=5".to_owned()];
+    forms_and_stays(&MixedOptions { go_flags, ..MixedOptions::default() });
+}
+
+#[test]
+fn with_members_that_send_user_state_and_ack_payloads() {
+    needs!(Go);
+    let go_flags = ["-state=of no use to us", "-ack-payload=coordinates"].map(String::from);
+    let mixed =
+        Mixed::start(&MixedOptions { go_flags: go_flags.into(), ..MixedOptions::default() });
+    hold("all alive", QUIET, || {
+        for node in mixed.nodes() {
+            for other in mixed.nodes() {
+                node.holds(other.name(), State::Alive)?;
+            }
+        }
+        Ok(())
+    });
+    for agent in &mixed.rust {
+        assert_eq!(agent.complaints(), Vec::<String>::new(), "{}", agent.name());
+    }
+}
+
+#[test]
+fn over_ipv6() {
+    needs!(Go);
+    let ip = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    let (gossip, http) = (free_ports(ip, 26_000), free_ports(ip, 29_000));
+    let seeds = vec![SocketAddr::from((ip, gossip))];
+    let [r0, r1] = [0, 1].map(|at| {
+        let options = AgentOptions { seeds: seeds.clone(), ..AgentOptions::default() };
+        let name = format!("r{at}");
+        Agent::start_at(&name, (ip, gossip + at).into(), (ip, http + at).into(), options)
+    });
+    let mut peer = Peer::start_at("g2", (ip, gossip + 2).into(), PeerOptions::default());
+    peer.join(&[r1.gossip()]);
+    await_all(&[&r0, &r1, &peer], JOIN_MAX);
+    r0.put("six", "6");
+    eventually("the value", Duration::from_secs(1), || r1.has("six", Some("6")));
+}
+
+#[test]
+fn an_address_goes_on_as_it_was_announced() {
+    needs!(Go, Namespaces);
+    // Bound to 0.0.0.0, memberlist announces its IPv4 address in 16 bytes; to every Go member the
+    // 4-byte form of it is somebody else.
+    let mut net = Net::create();
+    let places = [1, 2, 3].map(|host| net.add_host(host));
+    let [(first, one), (second, two), (third, three)] = places;
+    let http = SocketAddr::from(([127, 0, 0, 1], 8080));
+    let options = AgentOptions { namespace: Some(first), ..AgentOptions::default() };
+    let agent = Agent::start_at("r1", (one, 7947).into(), http, options);
+    let peer = |name: &str, ip: Ipv4Addr, namespace| {
+        let flags = vec!["-bind=0.0.0.0".to_owned()];
+        let options = PeerOptions { namespace: Some(namespace), flags, ..PeerOptions::default() };
+        let mut peer = Peer::start_at(name, (ip, 7947).into(), options);
+        peer.join(&[agent.gossip()]);
+        peer
+    };
+    let (mut g2, g3) = (peer("g2", two, second), peer("g3", three, third));
+    await_all(&[&agent, &g2, &g3], JOIN_MAX);
+    for _ in 0..5 {
+        g2.join(&[agent.gossip()]);
+    }
+    hold("all alive", Duration::from_secs(3), || g2.holds("g3", State::Alive).map(|_| ()));
+    for peer in [&g2, &g3] {
+        assert_eq!(peer.events("conflict"), Vec::<serde_json::Value>::new(), "{}", peer.name());
+    }
+}
+
+#[test]
+fn a_name_taken_twice_stays_with_the_first() {
+    needs!(Go);
+    let mixed = Mixed::start(&MixedOptions { n_rust: 2, n_go: 1, ..MixedOptions::default() });
+    let options = PeerOptions::default();
+    let mut thief = Peer::start_at("r1", mixed.range.gossip(66), options);
+    let mark = mixed.go[0].mark();
+    thief.join(&[mixed.go[0].gossip(), mixed.rust[1].gossip()]);
+    mixed.go[0].event("Go sees the conflict", mark, JOIN_MAX, |event| event["event"] == "conflict");
+    hold("r1 stays who it was", Duration::from_secs(5), || {
+        for node in mixed.nodes() {
+            node.holds("r1", State::Alive)?;
+        }
+        let json = mixed.rust[1].json("/members")?;
+        let members = json["members"].as_array().ok_or("no members")?;
+        let r1 = members.iter().find(|member| member["name"] == "r1").ok_or("no r1")?;
+        let expected = mixed.rust[0].gossip().to_string();
+        if r1["address"] == expected { Ok(()) } else { Err(format!("{r1} is not {expected}")) }
+    });
 }
 
 #[test]

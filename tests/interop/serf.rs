@@ -1,12 +1,12 @@
 //! A Serf agent with its default settings in our cluster: it sees us, and its own life goes on.
 
 use crate::harness::{
-    Agent, AgentOptions, Node, Range, Serf, State, await_all, eventually, hold, lan, long, needs,
+    Agent, AgentOptions, JOIN_MAX, Node, Range, Serf, State, await_all, eventually, hold, lan,
+    long, needs,
 };
 use rustix::process::Signal;
 use std::time::Duration;
 
-const JOIN_MAX: Duration = Duration::from_secs(5);
 const SPREAD_MAX: Duration = Duration::from_secs(3);
 
 struct Cluster {

@@ -1,12 +1,13 @@
 //! What the README shows, typed with curl.
 
-use crate::harness::{BINARY, Process, eventually, needs};
+use crate::harness::{BINARY, Process, eventually, free_ports, needs};
 use rustix::process::Signal;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 use std::time::Duration;
 
 const START_MAX: Duration = Duration::from_secs(10);
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Runs curl; returns its status code and the body.
@@ -23,21 +24,10 @@ fn check(arguments: &[&str], status: &str, body: &str) {
     assert_eq!(curl(arguments), (status.to_owned(), body.to_owned()), "curl {arguments:?}");
 }
 
-/// Three consecutive ports of 127.0.0.1 that nobody has now.
-fn free_ports(start: u16) -> u16 {
-    let is_free = |port: u16| {
-        let at = SocketAddr::from(([127, 0, 0, 1], port));
-        TcpListener::bind(at).is_ok() && UdpSocket::bind(at).is_ok()
-    };
-    let start = start + (std::process::id() % 500) as u16 * 3;
-    let mut candidates = (start..start + 3000).step_by(3);
-    candidates.find(|&port| (port..port + 3).all(is_free)).expect("some ports are free")
-}
-
 #[test]
 fn dev_answers_as_the_readme_says() {
     needs!(Curl);
-    let (http, gossip) = (free_ports(18_000), free_ports(23_000));
+    let (http, gossip) = (free_ports(LOCALHOST, 18_000), free_ports(LOCALHOST, 23_000));
     let mut command = Process::command(BINARY, None);
     command.args(["dev", "--http-port", &http.to_string(), "--gossip-port", &gossip.to_string()]);
     let mut dev = Process::spawn("dev", command);

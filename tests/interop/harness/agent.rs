@@ -1,6 +1,6 @@
 //! Our own agent, from the outside: its command line, its HTTP, its log.
 
-use super::fake::{push_pull, security};
+use super::fake::{Verify, push_pull};
 use super::installed::scratch;
 use super::namespace::in_namespace;
 use super::process::Process;
@@ -21,6 +21,7 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_gossipykv");
 #[derive(Clone, Default)]
 pub struct AgentOptions {
     pub keys: Vec<String>,
+    pub verify: Verify,
     pub seeds: Vec<SocketAddr>,
     pub namespace: Option<String>,
     /// More flags of `gossipykv agent`.
@@ -66,6 +67,11 @@ impl Agent {
             let file = scratch().join(format!("keys-{}-{}", std::process::id(), gossip.ip()));
             std::fs::write(&file, options.keys.join("\n")).expect("cargo's directory is writable");
             command.arg("--encrypt-keys-file").arg(file);
+        }
+        if options.verify != Verify::default() {
+            let Verify { incoming, outgoing } = options.verify;
+            command.args(["--gossip-verify-incoming", &incoming.to_string()]);
+            command.args(["--gossip-verify-outgoing", &outgoing.to_string()]);
         }
         command.args(&options.flags);
         let process = Process::spawn(name, command);
@@ -145,14 +151,20 @@ impl Agent {
 
     /// The same member once more, after it ended.
     pub fn restart(self) -> Agent {
-        let Agent { name, gossip, http, options, process } = self;
+        let options = self.options.clone();
+        self.restart_with(options)
+    }
+
+    /// The same name and addresses with other options.
+    pub fn restart_with(self, options: AgentOptions) -> Agent {
+        let Agent { name, gossip, http, process, .. } = self;
         drop(process);
         Agent::start_at(&name, gossip, http, options)
     }
 
     /// Its table as it goes over the wire, and the user state it answers a stranger with.
     pub fn wire_table(&self) -> Result<(Table, Vec<u8>), String> {
-        let security = security(&self.options.keys);
+        let security = self.options.verify.of_questions(&self.options.keys);
         in_namespace(self.options.namespace.as_deref(), || push_pull(self.gossip, &security))
             .map(|(table, state)| (table, state.to_vec()))
     }

@@ -21,6 +21,27 @@ pub fn security(keys: &[String]) -> Security {
     Security { keyring: Keyring::new(keys).expect("a few keys"), ..Security::default() }
 }
 
+/// memberlist's two switches for moving a live cluster to encryption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verify {
+    pub incoming: bool,
+    pub outgoing: bool,
+}
+
+impl Default for Verify {
+    fn default() -> Verify {
+        Verify { incoming: true, outgoing: true }
+    }
+}
+
+impl Verify {
+    /// How to ask a node with these switches and keys: encrypted, which it always understands, and
+    /// content with plaintext only where that is what it sends.
+    pub fn of_questions(self, keys: &[String]) -> Security {
+        Security { verify_incoming: self.outgoing, ..security(keys) }
+    }
+}
+
 /// Nonces must differ, not be secret.
 fn nonce() -> [u8; NONCE_LEN] {
     static NEXT: AtomicU64 = AtomicU64::new(1);

@@ -20,11 +20,13 @@ pub struct MixedOptions {
     /// Whether the Go members compress.
     pub compress: bool,
     pub keys: Vec<String>,
+    /// More flags of the Go members.
+    pub go_flags: Vec<String>,
 }
 
 impl Default for MixedOptions {
     fn default() -> MixedOptions {
-        MixedOptions { n_rust: 3, n_go: 3, compress: true, keys: Vec::new() }
+        MixedOptions { n_rust: 3, n_go: 3, compress: true, keys: Vec::new(), go_flags: Vec::new() }
     }
 }
 
@@ -53,6 +55,7 @@ impl Mixed {
         let go_options = PeerOptions {
             compress: options.compress,
             keys: options.keys.clone(),
+            flags: options.go_flags.clone(),
             ..PeerOptions::default()
         };
         let mut go: Vec<Peer> = (0..options.n_go)

@@ -1,6 +1,6 @@
 //! A Go member: `tests/interop/peer`, built once on Debian's memberlist package.
 
-use super::fake::{push_pull, security};
+use super::fake::{Verify, push_pull};
 use super::installed::{GOPATH, scratch};
 use super::namespace::in_namespace;
 use super::process::Process;
@@ -39,6 +39,7 @@ static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
 pub struct PeerOptions {
     pub compress: bool,
     pub keys: Vec<String>,
+    pub verify: Verify,
     pub namespace: Option<String>,
     /// More flags of the program.
     pub flags: Vec<String>,
@@ -46,7 +47,13 @@ pub struct PeerOptions {
 
 impl Default for PeerOptions {
     fn default() -> PeerOptions {
-        PeerOptions { compress: true, keys: Vec::new(), namespace: None, flags: Vec::new() }
+        PeerOptions {
+            compress: true,
+            keys: Vec::new(),
+            verify: Verify::default(),
+            namespace: None,
+            flags: Vec::new(),
+        }
     }
 }
 
@@ -72,6 +79,8 @@ impl Peer {
         command.args(["-name", name, "-bind", &gossip.ip().to_string()]);
         command.args(["-port", &gossip.port().to_string()]);
         command.arg(format!("-compress={}", options.compress));
+        command.arg(format!("-verify-incoming={}", options.verify.incoming));
+        command.arg(format!("-verify-outgoing={}", options.verify.outgoing));
         command.args(["-keys", &options.keys.join(",")]).args(&options.flags);
         let process = Process::spawn(name, command);
         let peer = Peer { name: name.to_owned(), gossip, options, process, n_commands: 0 };
@@ -81,7 +90,13 @@ impl Peer {
 
     /// The same member once more, after it ended.
     pub fn restart(self) -> Peer {
-        let Peer { name, gossip, options, process, .. } = self;
+        let options = self.options.clone();
+        self.restart_with(options)
+    }
+
+    /// The same name and address with other options.
+    pub fn restart_with(self, options: PeerOptions) -> Peer {
+        let Peer { name, gossip, process, .. } = self;
         drop(process);
         Peer::start_at(&name, gossip, options)
     }
@@ -186,7 +201,7 @@ impl Node for Peer {
     }
 
     fn table(&self) -> Result<Table, String> {
-        let security = security(&self.options.keys);
+        let security = self.options.verify.of_questions(&self.options.keys);
         in_namespace(self.options.namespace.as_deref(), || push_pull(self.gossip, &security))
             .map(|(table, _)| table)
     }

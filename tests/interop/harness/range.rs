@@ -1,6 +1,6 @@
 //! A /24 of the loopback network for each test.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The port every member gossips on, as the contract's default.
@@ -61,4 +61,16 @@ impl Range {
     pub fn dns(&self) -> SocketAddr {
         (self.ip(53), DNS_PORT).into()
     }
+}
+
+/// Three consecutive ports that nobody has now, from about `start` on, for what can't have an
+/// address of its own. Below the ports that the system hands out.
+pub fn free_ports(ip: IpAddr, start: u16) -> u16 {
+    let is_free = |port: u16| {
+        let at = SocketAddr::from((ip, port));
+        TcpListener::bind(at).is_ok() && UdpSocket::bind(at).is_ok()
+    };
+    let start = start + (std::process::id() % 500) as u16 * 3;
+    let mut candidates = (start..start + 3000).step_by(3);
+    candidates.find(|&port| (port..port + 3).all(is_free)).expect("some ports are free")
 }

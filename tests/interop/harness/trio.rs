@@ -2,11 +2,10 @@
 
 use super::agent::{Agent, AgentOptions};
 use super::clock::eventually;
+use super::mixed::JOIN_MAX;
 use super::range::Range;
 use super::table::{Node, await_all};
 use std::time::Duration;
-
-const JOIN_MAX: Duration = Duration::from_secs(5);
 
 /// Agents r1, r2 and r3 that know each other by `--join`.
 pub struct Trio {

@@ -55,7 +55,7 @@ func fail(err error) {
 type options struct {
 	name, bind, profile, label, keys, meta, state, payload string
 	port, protocol, delegateMin, delegateMax, delegateCur  int
-	compress                                               bool
+	compress, verifyIncoming, verifyOutgoing               bool
 }
 
 func parse() options {
@@ -67,6 +67,8 @@ func parse() options {
 	flag.StringVar(&o.label, "label", "", "label, where the package has labels")
 	flag.StringVar(&o.keys, "keys", "", "base64 keys, comma-separated; the first encrypts")
 	flag.BoolVar(&o.compress, "compress", true, "compress what is sent")
+	flag.BoolVar(&o.verifyIncoming, "verify-incoming", true, "refuse plaintext where there are keys")
+	flag.BoolVar(&o.verifyOutgoing, "verify-outgoing", true, "encrypt where there are keys")
 	flag.IntVar(&o.protocol, "protocol", 2, "protocol version")
 	flag.IntVar(&o.delegateMin, "delegate-min", 0, "delegate protocol version, lowest")
 	flag.IntVar(&o.delegateMax, "delegate-max", 0, "delegate protocol version, highest")
@@ -92,6 +94,7 @@ func config(o options) (*memberlist.Config, error) {
 	}
 	c.Name, c.BindAddr, c.BindPort, c.AdvertisePort = o.name, o.bind, o.port, o.port
 	c.EnableCompression = o.compress
+	c.GossipVerifyIncoming, c.GossipVerifyOutgoing = o.verifyIncoming, o.verifyOutgoing
 	c.ProtocolVersion = uint8(o.protocol)
 	c.DelegateProtocolMin = uint8(o.delegateMin)
 	c.DelegateProtocolMax = uint8(o.delegateMax)
