@@ -111,9 +111,8 @@ fn go_members_refute_and_relay() {
 fn serf_and_go_share_a_cluster_and_serf_works() {
     needs!(Go, Serf);
     let range = Range::claim();
-    let handler = "query:which=echo answered".to_owned();
-    let mut s1 = Serf::start(&range, 1, std::slice::from_ref(&handler));
-    let mut s2 = Serf::start(&range, 2, &[handler]);
+    let handler = ["-event-handler", "query:which=echo answered"];
+    let [mut s1, mut s2] = [1, 2].map(|host| Serf::start(&range, host, &handler));
     let flags = ["-delegate-min=2", "-delegate-max=5", "-delegate-cur=5"].map(String::from);
     let options = PeerOptions { flags: flags.into(), ..PeerOptions::default() };
     let mut g3 = Peer::start(&range, 3, options);

@@ -1,5 +1,6 @@
 //! A Serf agent with its default settings in our cluster: it sees us, and its own life goes on.
 
+use crate::control::KEYS;
 use crate::harness::{
     Agent, AgentOptions, JOIN_MAX, Node, Range, Serf, State, await_all, eventually, hold, lan,
     long, needs,
@@ -19,11 +20,11 @@ impl Cluster {
     /// Two of each; Serf joins through ours, and ours through each other.
     fn start() -> Cluster {
         let range = Range::claim();
-        let handlers = ["query:which=echo answered", "user:hello=cat"].map(String::from);
+        let handler = ["-event-handler", "query:which=echo answered"];
         let seeds = vec![range.gossip(1)];
         let options = AgentOptions { seeds, ..AgentOptions::default() };
         let rust: Vec<_> = [1, 2].map(|host| Agent::start(&range, host, options.clone())).into();
-        let mut serf: Vec<_> = [21, 22].map(|host| Serf::start(&range, host, &handlers)).into();
+        let mut serf: Vec<_> = [21, 22].map(|host| Serf::start(&range, host, &handler)).into();
         let through = serf[0].gossip();
         serf[1].join(&[through]);
         serf[0].join(&[rust[0].gossip()]);
@@ -112,4 +113,22 @@ fn a_serf_cluster_can_be_joined_by_us() {
     let agent = Agent::start(&range, 1, options);
     await_all(&[&serf, &agent], JOIN_MAX);
     assert_eq!(serf.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn an_encrypted_serf_cluster_takes_us_with_its_key_only() {
+    needs!(Serf);
+    let range = Range::claim();
+    let key = KEYS[2];
+    let serf = Serf::start(&range, 21, &["-encrypt", key]);
+    let seeds = vec![serf.gossip()];
+    let keys = vec![key.to_owned()];
+    let insider = AgentOptions { keys, seeds: seeds.clone(), ..AgentOptions::default() };
+    let insider = Agent::start(&range, 1, insider);
+    await_all(&[&serf, &insider], JOIN_MAX);
+    let outsider = Agent::start(&range, 2, AgentOptions { seeds, ..AgentOptions::default() });
+    hold("the outsider stays alone", SPREAD_MAX, || {
+        let (inside, outside) = (serf.table()?.len(), outsider.table()?.len());
+        if (inside, outside) == (2, 1) { Ok(()) } else { Err(format!("{inside} and {outside}")) }
+    });
 }

@@ -19,16 +19,13 @@ pub struct Serf {
 }
 
 impl Serf {
-    /// Starts one on a host of a range and waits until it serves. `handlers` are event handlers in
-    /// Serf's own form.
-    pub fn start(range: &Range, host: u8, handlers: &[String]) -> Serf {
+    /// Starts one on a host of a range, with more flags, and waits until it serves.
+    pub fn start(range: &Range, host: u8, flags: &[&str]) -> Serf {
         let (name, gossip, rpc) = (format!("s{host}"), range.gossip(host), range.rpc(host));
         let mut command = Process::command("serf", None);
         command.args(["agent", "-node", &name]);
         command.args(["-bind", &gossip.to_string(), "-rpc-addr", &rpc.to_string()]);
-        for handler in handlers {
-            command.args(["-event-handler", handler]);
-        }
+        command.args(flags);
         let process = Process::spawn(&name, command);
         process.find_line("it runs", 0, START_TIMEOUT, |line| {
             line.contains("Serf agent running").then_some(())
