@@ -1,0 +1,97 @@
+//! Agents find each other through a real DNS server, however late it knows them.
+
+use crate::harness::{Agent, AgentOptions, Dns, Node, Range, await_all, eventually, hold, needs};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How long the record is missing at first (the issue's).
+const LATE: Duration = Duration::from_secs(10);
+const FOUND_MAX: Duration = Duration::from_secs(5);
+const MERGED_MAX: Duration = Duration::from_secs(15);
+
+fn by_dns(dns: &Dns, seeds: Vec<SocketAddr>) -> AgentOptions {
+    let flags = ["--discover-srv", Dns::SERVICE, "--dns", &dns.address().to_string()];
+    AgentOptions { seeds, flags: flags.map(str::to_owned).into(), ..AgentOptions::default() }
+}
+
+fn nodes(agents: &[Agent]) -> Vec<&dyn Node> {
+    agents.iter().map(|agent| agent as &dyn Node).collect()
+}
+
+#[track_caller]
+fn hold_sizes(agents: &[Agent], n: usize, during: Duration) {
+    hold("each serves and knows only its own", during, || {
+        for agent in agents {
+            let table = agent.table()?;
+            if table.len() != n {
+                return Err(format!("{} sees {table:?}", agent.name()));
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_record_that_appears_late_makes_one_cluster() {
+    needs!(Dnsmasq);
+    let range = Range::claim();
+    let mut dns = Dns::start(&range, &[]);
+    let agents = [1, 2, 3].map(|host| Agent::start(&range, host, by_dns(&dns, vec![])));
+    hold_sizes(&agents, 1, LATE);
+    agents[0].put("early", "bird");
+    dns.serve(&[1, 2, 3].map(|host| range.gossip(host)));
+    let took = await_all(&nodes(&agents), FOUND_MAX);
+    println!("one cluster {took:?} after the record");
+    eventually("the key everywhere", Duration::from_secs(1), || {
+        agents.iter().try_for_each(|agent| agent.has("early", Some("bird")))
+    });
+}
+
+#[test]
+fn two_clusters_that_share_a_record_become_one() {
+    needs!(Dnsmasq);
+    let range = Range::claim();
+    let mut dns = Dns::start(&range, &[]);
+    let seed = |host| vec![range.gossip(host)];
+    let agents = [(1, seed(2)), (2, seed(1)), (3, seed(4)), (4, seed(3))]
+        .map(|(host, seeds)| Agent::start(&range, host, by_dns(&dns, seeds)));
+    let (left, right) = agents.split_at(2);
+    await_all(&nodes(left), FOUND_MAX);
+    await_all(&nodes(right), FOUND_MAX);
+    for n in 0..50 {
+        left[n % 2].put(&format!("left-{n}"), "l");
+        right[n % 2].put(&format!("right-{n}"), "r");
+        left[0].put(&format!("both-{n}"), "l");
+        right[0].put(&format!("both-{n}"), "r");
+    }
+    hold_sizes(&agents, 2, Duration::from_secs(2));
+    dns.serve(&[1, 3].map(|host| range.gossip(host)));
+    let took = await_all(&nodes(&agents), MERGED_MAX);
+    println!("merged {took:?} after the record");
+    let left_over = MERGED_MAX.saturating_sub(took);
+    eventually("all keys on all", left_over, || {
+        for agent in &agents {
+            let n = agent.n_keys()?;
+            if n != 150 {
+                return Err(format!("{} has {n} keys", agent.name()));
+            }
+            // Written on the right after the left: last writer wins.
+            agent.has("both-7", Some("r"))?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_lost_peer_is_found_again_by_its_record() {
+    needs!(Dnsmasq);
+    let range = Range::claim();
+    let dns = Dns::start(&range, &[1, 2].map(|host| range.gossip(host)));
+    let [a, b] = [1, 2].map(|host| Agent::start(&range, host, by_dns(&dns, vec![])));
+    await_all(&[&a, &b], FOUND_MAX);
+    a.put("key", "value");
+    // The one that comes back knows nobody; the record leads it home.
+    let b = b.restart();
+    await_all(&[&a, &b], FOUND_MAX);
+    eventually("the key", Duration::from_secs(1), || b.has("key", Some("value")));
+}

@@ -1,0 +1,89 @@
+//! What must be installed for a test to mean anything.
+
+use rustix::process::getuid;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+
+/// Something this crate does not bring along. `tests/setup.sh` installs all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// A Go toolchain with Debian's memberlist package.
+    Go,
+    /// The Serf agent.
+    Serf,
+    /// A DNS server with SRV records.
+    Dnsmasq,
+    /// The HTTP client that our users have.
+    Curl,
+    /// Network namespaces with packet loss; takes root.
+    Namespaces,
+}
+
+const ALL: [Need; 5] = [Need::Go, Need::Serf, Need::Dnsmasq, Need::Curl, Need::Namespaces];
+
+/// Where Debian keeps Go packages.
+pub const GOPATH: &str = "/usr/share/gocode";
+
+static MISSING: LazyLock<Vec<Need>> = LazyLock::new(|| {
+    let missing: Vec<Need> = ALL.into_iter().filter(|need| !need.is_there()).collect();
+    if !missing.is_empty() {
+        // Past the capture of the test runner, once: a skipped test looks like a passed one.
+        let line = format!("interop: tests that need {missing:?} are skipped (tests/setup.sh)\n");
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+    }
+    missing
+});
+
+/// Whether a test with these needs can run.
+///
+/// # Panics
+/// When it can't although the environment says `CI=true`.
+pub fn available(needs: &[Need]) -> bool {
+    let missing: Vec<_> = needs.iter().filter(|need| MISSING.contains(need)).collect();
+    // Being root is nothing that an installation could bring.
+    let excused = |need: &&Need| **need == Need::Namespaces && !getuid().is_root();
+    assert!(
+        missing.iter().all(excused) || setting("CI").as_deref() != Some("true"),
+        "{missing:?} missing in CI; tests/setup.sh installs everything"
+    );
+    missing.is_empty()
+}
+
+/// Whether the variants that take minutes are wanted: `GOSSIPYKV_LONG=1`.
+pub fn long() -> bool {
+    setting("GOSSIPYKV_LONG").as_deref() == Some("1")
+}
+
+#[expect(clippy::disallowed_methods, reason = "how to test is said in the environment")]
+fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Cargo's directory for files of tests.
+pub fn scratch() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+impl Need {
+    fn is_there(self) -> bool {
+        let package = PathBuf::from(GOPATH).join("src/github.com/hashicorp/memberlist");
+        match self {
+            Need::Go => runs("go", &["version"]) && package.is_dir(),
+            Need::Serf => runs("serf", &["version"]),
+            Need::Dnsmasq => runs("dnsmasq", &["--version"]),
+            Need::Curl => runs("curl", &["--version"]),
+            Need::Namespaces => {
+                let name = format!("gkv-{}-try", std::process::id());
+                let made = runs("ip", &["netns", "add", &name]);
+                made && runs("ip", &["netns", "del", &name])
+            }
+        }
+    }
+}
+
+fn runs(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}

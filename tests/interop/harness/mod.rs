@@ -1,0 +1,43 @@
+//! What the tests run clusters with: programs of others, our own agent, and ways to look at them.
+//!
+//! Every test works in a loopback range of its own ([`Range`]), so tests run side by side; every
+//! child is killed and reaped when its handle goes; every wait has a deadline and ends at the
+//! condition, not after a pause.
+
+mod agent;
+mod clock;
+mod dns;
+mod fake;
+mod installed;
+mod mixed;
+mod namespace;
+mod peer;
+mod process;
+mod range;
+mod serf;
+mod table;
+mod trio;
+
+pub use agent::{Agent, AgentOptions, BINARY};
+pub use clock::{eventually, hold, now};
+pub use dns::Dns;
+pub use fake::{Fake, Verify, open_stream, security};
+pub use installed::{Need, available, long};
+pub use mixed::{JOIN_MAX, Mixed, MixedOptions, lan};
+pub use namespace::Net;
+pub use peer::{Peer, PeerOptions};
+pub use process::Process;
+pub use range::{Range, free_ports};
+pub use serf::Serf;
+pub use table::{Node, State, await_all, cluster_of};
+pub use trio::Trio;
+
+/// Ends the test early when something it talks to is not installed; fails instead in CI.
+macro_rules! needs {
+    ($($need:ident),+) => {
+        if !crate::harness::available(&[$(crate::harness::Need::$need),+]) {
+            return;
+        }
+    };
+}
+pub(crate) use needs;

@@ -1,0 +1,84 @@
+//! One form for what any program thinks of the members.
+
+use super::clock::eventually;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A member's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Alive,
+    Suspect,
+    Dead,
+    Left,
+}
+
+/// What one program holds about one member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub state: State,
+    pub incarnation: u32,
+    pub meta: Vec<u8>,
+}
+
+/// Members by name.
+pub type Table = BTreeMap<String, Row>;
+
+/// A member of a cluster, whoever wrote it.
+pub trait Node {
+    /// Its name.
+    fn name(&self) -> &str;
+    /// Where it gossips.
+    fn gossip(&self) -> SocketAddr;
+    /// What it thinks of the others and itself.
+    fn table(&self) -> Result<Table, String>;
+    /// Its process.
+    fn process(&self) -> &super::Process;
+    /// Makes it contact these.
+    fn join(&mut self, seeds: &[SocketAddr]);
+    /// Makes it tell the others that it goes. It may still run.
+    fn leave(&mut self);
+
+    /// Whether it holds `name` in `state`, and the row.
+    fn holds(&self, name: &str, state: State) -> Result<Row, String> {
+        let table = self.table()?;
+        match table.get(name) {
+            Some(row) if row.state == state => Ok(row.clone()),
+            other => Err(format!("{} holds {name} as {other:?}", self.name())),
+        }
+    }
+}
+
+/// Waits until every node holds exactly these members, all alive; returns how long it took.
+#[track_caller]
+pub fn await_all(nodes: &[&dyn Node], within: Duration) -> Duration {
+    let names: Vec<&str> = nodes.iter().map(|node| node.name()).collect();
+    let (_, took) = eventually("all see all", within, || {
+        for node in nodes {
+            let table = node.table()?;
+            let all_alive = table.values().all(|row| row.state == State::Alive);
+            if !all_alive || table.len() != names.len() {
+                let states: Vec<_> =
+                    table.iter().map(|(name, row)| (name, row.state, row.incarnation)).collect();
+                return Err(format!("{} sees {states:?}", node.name()));
+            }
+            if let Some(missing) = names.iter().find(|name| !table.contains_key(**name)) {
+                return Err(format!("{} does not see {missing}", node.name()));
+            }
+        }
+        Ok(())
+    });
+    took
+}
+
+/// Joins every node but the first to the one before it, and waits until all see all.
+#[track_caller]
+pub fn cluster_of(nodes: &mut [&mut dyn Node], within: Duration) -> Duration {
+    for at in 1..nodes.len() {
+        let seed = nodes[at - 1].gossip();
+        nodes[at].join(&[seed]);
+    }
+    let nodes: Vec<&dyn Node> = nodes.iter().map(|node| &**node).collect();
+    await_all(&nodes, within)
+}

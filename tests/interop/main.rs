@@ -1,0 +1,26 @@
+//! Real programs on real sockets: our agent among Go memberlist members and Serf agents, with a
+//! real DNS server, and clusters of agents as users run them.
+//!
+//! - [`control`]: the harness proves itself on programs that are not ours.
+//! - [`members`], [`failure`], [`relay`], [`messages`], [`encryption`]: mixed clusters with Go.
+//! - [`serf`]: Serf agents with default settings among ours.
+//! - [`netns`]: a mixed cluster under packet loss, in network namespaces.
+//! - [`discovery`], [`lifecycle`], [`deletes`], [`transcript`]: agents of ours, nothing else.
+//!
+//! What is not installed is said once and its tests are skipped; with `CI=true` they fail. Variants
+//! that take minutes run with `GOSSIPYKV_LONG=1`.
+
+mod control;
+mod deletes;
+mod discovery;
+mod encryption;
+mod failure;
+mod harness;
+mod lifecycle;
+mod members;
+mod messages;
+#[path = "../netns/mod.rs"]
+mod netns;
+mod relay;
+mod serf;
+mod transcript;

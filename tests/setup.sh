@@ -1,0 +1,41 @@
+#!/bin/sh
+# Installs the programs that the tests talk to: Go's memberlist, Serf, dnsmasq, curl, and what it
+# takes to lose packets in a network namespace. Does nothing when all are there. Where it cannot
+# install it says so in one line and succeeds: the tests skip what they miss, and fail in CI.
+set -eu
+
+packages="curl dnsmasq-base golang-go golang-github-hashicorp-memberlist-dev iproute2 nftables serf"
+
+missing=""
+for package in $packages; do
+    status=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true)
+    [ "$status" = "install ok installed" ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+as_root=""
+if [ "$(id -u)" -ne 0 ]; then
+    as_root="sudo -n"
+    if ! $as_root true 2>/dev/null; then
+        echo "tests/setup.sh: not root, so these stay missing:$missing" >&2
+        exit 0
+    fi
+fi
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "tests/setup.sh: no apt-get here, so these stay missing:$missing" >&2
+    exit 0
+fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+install() {
+    # Without --no-install-recommends serf and dnsmasq would bring services along.
+    $as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends $missing >"$log" 2>&1
+}
+if install || { $as_root apt-get update -qq >"$log" 2>&1 && install; }; then
+    exit 0
+fi
+tail -n 5 "$log" >&2
+echo "tests/setup.sh: apt-get failed, so these stay missing:$missing" >&2
+exit 0
