@@ -53,7 +53,9 @@ find_registry() {
 build() {
     need_engine
     find_arch
-    set -- --platform "linux/$ARCH" --build-arg "TARGETARCH=$ARCH" --build-arg "BUILD_HASH=$HASH" \
+    case $(uname -m) in aarch64 | arm64) here=arm64 ;; *) here=amd64 ;; esac
+    # BuildKit knows both platforms by itself; the plain builder has to be told.
+    set -- --platform "linux/$ARCH" --build-arg "TARGETARCH=$ARCH" --build-arg "BUILDPLATFORM=linux/$here" --build-arg "BUILD_HASH=$HASH" \
         --build-arg "BUILD_DATE=$DATE" --build-arg "VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml" | head -n 1)"
     [ -z "${RUST_IMAGE:-}" ] || set -- "$@" --build-arg "RUST_IMAGE=$RUST_IMAGE"
     "$ENGINE" build "$@" --tag "$IMAGE" "$ROOT"

@@ -78,7 +78,7 @@ stack_status() {
 # Output $2 of stack $1, or nothing.
 stack_output() {
     call cloudformation describe-stacks --stack-name "$1" --output text \
-        --query "Stacks[0].Outputs[?OutputKey=='$2'].OutputValue" || fail "stack $1 cannot be read: $(reason)"
+        --query "(Stacks[0].Outputs || \`[]\`)[?OutputKey=='$2'].OutputValue | [0] || ''" || fail "stack $1 cannot be read: $(reason)"
 }
 
 # Parameters as JSON: the lines Key=Value of file $1, then the arguments; of two, the later counts.
