@@ -9,6 +9,7 @@
 #
 # RUST_IMAGE may be any Debian with cargo, rustc and gcc. Where no registry of crates is reachable
 # it also holds the crates, and CARGO_NET_OFFLINE=true.
+# checkov:skip=CKV_DOCKER_7: The base is an argument, whose default names a version; the other is scratch.
 ARG RUST_IMAGE=docker.io/library/rust:1.95-slim-bookworm
 ARG BUILDPLATFORM
 
