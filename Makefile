@@ -1,0 +1,47 @@
+# From a clone to a cluster on AWS. `make` alone lists the targets.
+#
+# Settings, from the environment or as `make deploy STACK=kv ENVIRONMENT=production`:
+#   STACK, ENVIRONMENT, VPC_ID, PUBLIC_SUBNET_IDS, PRIVATE_SUBNET_IDS   deploy/lib.sh tells of them
+#   ENGINE, ARCH, TAG, REPOSITORY, REGISTRY, RUST_IMAGE                 deploy/image.sh
+#   IMAGE_URI    deploy this image and build none
+#   YES=1        destroy without asking
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help clean test image push lint diff deploy destroy
+# Everything here talks to one AWS account or one engine; in parallel nothing would be faster.
+.NOTPARALLEL:
+
+export STACK ENVIRONMENT VPC_ID PUBLIC_SUBNET_IDS PRIVATE_SUBNET_IDS NETWORK_TEMPLATE SERVICE_TEMPLATE
+export ENGINE ARCH TAG REPOSITORY REGISTRY RUST_IMAGE IMAGE IMAGE_URI YES DRIFT POLL_SECONDS
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+clean: ## removes what was built
+	cargo clean
+
+test: ## all tests, as CI runs them
+	bash tests/run
+
+image: ## builds the container image
+	@deploy/image.sh build
+
+push: ## builds the image and pushes it to the account's registry
+	@tag=$$(deploy/image.sh tag) && export TAG=$$tag && deploy/image.sh build && deploy/image.sh push
+
+lint: ## checks templates, rules, scripts and manifests; needs no AWS account
+	@tests/deploy/run lint
+
+diff: ## shows what deploy would change, property by property; changes nothing
+	@deploy/diff.sh
+
+deploy: ## builds, pushes, and brings the stacks up to date
+	@if [ -z "$$IMAGE_URI" ]; then \
+		tag=$$(deploy/image.sh tag) && export TAG=$$tag && \
+		IMAGE_URI=$$(deploy/image.sh uri) && export IMAGE_URI && \
+		deploy/image.sh build && deploy/image.sh push; \
+	fi && deploy/deploy.sh
+
+destroy: ## deletes the stacks and all data
+	@deploy/destroy.sh

@@ -1,0 +1,42 @@
+#!/bin/sh
+# What `make deploy` would change, property by property. Changes nothing: the change sets it makes
+# are deleted again. No changes is a success.
+#
+# IMAGE_URI    the image to compare with [the one that runs; else a placeholder]
+# DRIFT=1      compare with what is really there, not with what was deployed last
+. "$(dirname -- "$0")/lib.sh"
+need_aws
+CLEANUP=drop_change_set
+
+difference() {
+    say "$1:"
+    change_set "$@"
+    if [ -z "$CHANGE_SET" ]; then
+        say "  no changes"
+        return
+    fi
+    [ "$CHANGE_TYPE" = UPDATE ] || say "  a new stack"
+    show_changes
+    drop_change_set
+    CHANGE_SET=
+}
+
+if [ -z "${VPC_ID:-}" ]; then
+    difference "$NETWORK_STACK" "$NETWORK_TEMPLATE" "$(network_parameters)"
+    if [ "$CHANGE_TYPE" = CREATE ]; then
+        say "$STACK:"
+        say "  a new stack, in full: its VPC has to exist before AWS can tell"
+        exit 0
+    fi
+fi
+find_network
+find_count
+if [ -z "${IMAGE_URI:-}" ]; then
+    IMAGE_URI=gossipykv:latest
+    if [ "$(stack_status "$STACK")" != ABSENT ]; then
+        IMAGE_URI=$(call cloudformation describe-stacks --stack-name "$STACK" --output text \
+            --query "Stacks[0].Parameters[?ParameterKey=='ImageUri'].ParameterValue") || fail "$(reason)"
+        [ -n "$IMAGE_URI" ] || IMAGE_URI=gossipykv:latest
+    fi
+fi
+difference "$STACK" "$SERVICE_TEMPLATE" "$(service_parameters)"

@@ -1,0 +1,93 @@
+"""What the tests share: the tools, the templates, and a way to run a program."""
+
+import os
+import pathlib
+import subprocess
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TOOLS = ROOT / "target" / "deploy"
+SERVICE = ROOT / "cloudformation" / "service.yaml"
+NETWORK = ROOT / "cloudformation" / "network.yaml"
+RULES = ROOT / "cloudformation" / "rules" / "ecs.guard"
+
+
+def tool(name):
+    """The path of an installed tool; the entry script has put them where this looks."""
+    for place in (TOOLS / "venv/bin", TOOLS / "venv-checkov/bin", TOOLS / "cargo/bin"):
+        if (place / name).exists():
+            return str(place / name)
+    return name
+
+
+def run(*command, env=None, check=False, timeout=300, **rest):
+    """Runs a command, its output as text, with a bound on its time."""
+    result = subprocess.run(
+        [str(part) for part in command],
+        env={**os.environ, **(env or {})},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=rest.pop("stdin", subprocess.DEVNULL),
+        timeout=timeout,
+        **rest,
+    )
+    if check:
+        assert result.returncode == 0, f"{command} ended with {result.returncode}:\n{result.stdout}"
+    return result
+
+
+class Template(yaml.SafeLoader):
+    """YAML with CloudFormation's short forms, read as their long ones."""
+
+
+def _short_form(loader, suffix, node):
+    if isinstance(node, yaml.ScalarNode):
+        value = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(node, deep=True)
+    if suffix == "GetAtt" and isinstance(value, str):
+        value = value.split(".", 1)
+    return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
+
+
+Template.add_multi_constructor("!", _short_form)
+
+
+def template(path):
+    return yaml.load(path.read_text(), Template)
+
+
+@pytest.fixture(scope="session")
+def service():
+    return template(SERVICE)
+
+
+@pytest.fixture(scope="session")
+def network():
+    return template(NETWORK)
+
+
+def cfn_lint(*paths):
+    return run(tool("cfn-lint"), *paths)
+
+
+def cfn_guard(*paths):
+    data = [part for path in paths for part in ("-d", path)]
+    return run(tool("cfn-guard"), "validate", "-r", RULES, *data)
+
+
+@pytest.fixture
+def report(request):
+    """Writes a line for the reader of the run, past pytest's capture."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def write(line):
+        with capture.global_and_fixture_disabled():
+            print(f"\n  {line}", end="", flush=True)
+
+    return write

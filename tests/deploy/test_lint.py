@@ -1,0 +1,158 @@
+"""Templates, rules, scripts and manifests by the checkers of others."""
+
+import json
+import re
+import shutil
+import textwrap
+
+import yaml
+from conftest import NETWORK, ROOT, RULES, SERVICE, Template, cfn_guard, cfn_lint, run, tool
+
+
+def test_cfn_lint_is_clean(report):
+    result = cfn_lint("--include-checks", "I", "--", NETWORK, SERVICE)
+    assert result.returncode == 0 and result.stdout == "", result.stdout
+    report("cfn-lint: clean, informational checks included")
+
+
+def test_cfn_guard_is_clean(report):
+    result = cfn_guard(NETWORK, SERVICE)
+    assert result.returncode == 0, result.stdout
+    report("cfn-guard: clean")
+
+
+def test_every_rule_has_its_unit_tests(report):
+    tests = ROOT / "cloudformation/rules/tests/ecs_tests.yaml"
+    result = run(tool("cfn-guard"), "test", "-r", RULES, "-t", tests)
+    assert result.returncode == 0, result.stdout
+    rules = set(re.findall(r"^rule (\w+)", RULES.read_text(), re.M))
+    seen = {(name, word) for case in yaml.safe_load(tests.read_text())
+            for name, word in case["expectations"]["rules"].items()}  # fmt: skip
+    for rule in rules:
+        for word in ("PASS", "FAIL", "SKIP"):
+            assert (rule, word) in seen, f"no unit test in which {rule} says {word}"
+    report(f"cfn-guard test: {len(rules)} rules, each shown to pass, to fail and to skip")
+
+
+def test_checkov_is_clean_and_says_why_it_skips(report):
+    result = run(
+        tool("checkov"), "--skip-download", "--compact", "--output", "json",
+        "--framework", "cloudformation", "kubernetes", "dockerfile", "--directory", ROOT,
+        "--skip-path", "target", "--skip-path", "tests", "--skip-path", "src",
+    )  # fmt: skip
+    reports = json.loads(result.stdout[result.stdout.index("[") :])
+    kinds = {found["check_type"]: found["results"] for found in reports}
+    assert set(kinds) == {"cloudformation", "kubernetes", "dockerfile"}
+    for kind, results in kinds.items():
+        failed = [f"{c['check_id']} {c['resource']}: {c['check_name']}" for c in results["failed_checks"]]
+        assert failed == [], f"{kind}: {failed}"
+        assert results["passed_checks"], kind
+        for skipped in results["skipped_checks"]:
+            comment = skipped["check_result"]["suppress_comment"]
+            assert len(comment) > 20, f"{skipped['check_id']} is skipped without a reason"
+        report(
+            f"checkov {kind}: {len(results['passed_checks'])} passed, 0 failed, "
+            f"{len(results['skipped_checks'])} skipped with a reason"
+        )
+
+
+def test_templates_can_be_sent_as_they_are():
+    for path in (NETWORK, SERVICE):
+        assert len(path.read_bytes()) <= 51_200, f"{path} would need a bucket"
+
+
+def test_every_parameter_is_described_and_constrained():
+    free = {"VpcId", "PublicSubnetIds", "PrivateSubnetIds"}
+    for path in (NETWORK, SERVICE):
+        for name, parameter in yaml.load(path.read_text(), Template)["Parameters"].items():
+            assert len(parameter.get("Description", "")) > 10, name
+            bounds = {"AllowedValues", "AllowedPattern", "MinValue"} & set(parameter)
+            assert bounds or name in free, f"{name} takes anything"
+            if "AllowedPattern" in parameter:
+                assert "ConstraintDescription" in parameter, name
+
+
+def test_scripts():
+    scripts = sorted((ROOT / "deploy").glob("*.sh"))
+    assert len(scripts) >= 5
+    result = run("shellcheck", "-s", "sh", "-x", "-P", ROOT / "deploy", *scripts)
+    assert result.returncode == 0, result.stdout
+    shells = [ROOT / "tests/deploy/run", ROOT / "tests/deploy/base-image"]
+    result = run("shellcheck", "-s", "bash", *shells)
+    assert result.returncode == 0, result.stdout
+
+
+def test_kubernetes_manifests(report):
+    manifests = sorted(set((ROOT / "deploy/kubernetes").glob("*.yaml")))
+    kustomization = yaml.safe_load((ROOT / "deploy/kubernetes/kustomization.yaml").read_text())
+    resources = [path for path in manifests if path.name != "kustomization.yaml"]
+    assert sorted(kustomization["resources"]) == [path.name for path in resources]
+    kinds = [doc["kind"] for path in resources for doc in yaml.safe_load_all(path.read_text())]
+    assert sorted(kinds) == [
+        "NetworkPolicy", "PodDisruptionBudget", "Service", "Service", "StatefulSet",
+    ]  # fmt: skip
+    for version in ("1.30.0", "1.37.0"):
+        result = run(tool("kubernetes-validate"), "--strict", "-k", version, *resources)
+        assert result.returncode == 0, result.stdout
+        assert result.stdout.count(" passed for resource ") == len(kinds), result.stdout
+    report(f"kubernetes-validate --strict: {len(kinds)} resources against 1.30 and 1.37")
+
+
+def test_a_wrong_manifest_is_refused(tmp_path):
+    text = (ROOT / "deploy/kubernetes/statefulset.yaml").read_text()
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(text.replace("readOnlyRootFilesystem", "readOnlyRootFileSystem"))
+    assert run(tool("kubernetes-validate"), "--strict", broken).returncode != 0
+
+
+def test_systemd_unit(tmp_path, report):
+    unit = (ROOT / "deploy/systemd/gossipykv.service").read_text()
+    program = shutil.which("true")
+    copy = tmp_path / "gossipykv.service"
+    copy.write_text(unit.replace("/usr/local/bin/gossipykv", program))
+    result = run("systemd-analyze", "verify", copy)
+    assert result.returncode == 0 and result.stdout == "", result.stdout
+    result = run("systemd-analyze", "security", "--offline=true", "--threshold=20", copy)
+    assert result.returncode == 0, result.stdout
+    exposure = re.search(r"Overall exposure level.*: ([\d.]+)", result.stdout).group(1)
+    report(f"systemd-analyze: verified, exposure {exposure} of 10")
+
+
+def test_prometheus_files(tmp_path):
+    folder = ROOT / "deploy/compose/prometheus"
+    result = run("promtool", "check", "config", folder / "prometheus.yml")
+    assert result.returncode == 0 and "8 rules found" in result.stdout, result.stdout
+    # An alert that fires, so that the rules are known to be more than well-formed.
+    (tmp_path / "test.yml").write_text(
+        textwrap.dedent(f"""
+        rule_files: [{folder / "alerts.yml"}]
+        evaluation_interval: 1m
+        tests:
+          - interval: 1m
+            input_series:
+              - {{series: 'gossipykv_members{{state="alive", instance="a"}}', values: '3x10'}}
+              - {{series: 'gossipykv_members{{state="alive", instance="b"}}', values: '2x10'}}
+              - {{series: 'gossipykv_store_bytes{{instance="a"}}', values: '200000000x10'}}
+            alert_rule_test:
+              - eval_time: 10m
+                alertname: MembersDisagree
+                exp_alerts:
+                  - exp_annotations: {{summary: Nodes count different numbers of alive members}}
+              - eval_time: 10m
+                alertname: StoreNearlyFull
+                exp_alerts:
+                  - exp_labels: {{instance: a}}
+                    exp_annotations: {{summary: a will soon refuse writes with 507}}
+              - eval_time: 10m
+                alertname: NodeDown
+                exp_alerts: []
+        """)
+    )
+    result = run("promtool", "test", "rules", tmp_path / "test.yml")
+    assert result.returncode == 0, result.stdout
+
+
+def test_make_lists_its_targets():
+    shown = run("make", "--no-print-directory", "-C", ROOT, env={"MAKEFLAGS": ""}, check=True).stdout
+    for target in ("clean", "test", "image", "push", "lint", "diff", "deploy", "destroy"):
+        assert f"make {target} " in shown

@@ -1,0 +1,95 @@
+"""Sixteen ways to break the stack, each of which must be caught before AWS sees it."""
+
+import pytest
+from conftest import SERVICE, cfn_guard, cfn_lint
+
+# What is broken, by which check it is caught, and the edit: this text becomes that.
+MUTATIONS = {
+    "GetAtt of an attribute that does not exist": (
+        "E1010",
+        "!GetAtt TaskSecurityGroup.GroupId]",
+        "!GetAtt TaskSecurityGroup.GroupIdentity]",
+    ),
+    "a memory that 256 CPU units cannot have": (
+        "fargate_sizes",
+        'small: { Cpu: "256", Memory: "512"',
+        'small: { Cpu: "256", Memory: "4096"',
+    ),
+    "a retention CloudWatch does not know": (
+        "E3030",
+        "RetentionInDays: !Ref LogRetentionDays",
+        "RetentionInDays: 31",
+    ),
+    "a DNS record type that does not exist": ("E3030", "{ Type: SRV, TTL", "{ Type: SRVX, TTL"),
+    "an architecture misspelt": (
+        "E3030",
+        "CpuArchitecture: !Ref CpuArchitecture",
+        "CpuArchitecture: ARM_64",
+    ),
+    "a load balancer in one subnet": (
+        "E3680",
+        "Subnets: !Ref PublicSubnetIds",
+        "Subnets: [!Select [0, !Ref PublicSubnetIds]]",
+    ),
+    "a circle of dependencies": (
+        "E3004",
+        "  Cluster:\n    Type: AWS::ECS::Cluster\n",
+        "  Cluster:\n    Type: AWS::ECS::Cluster\n    DependsOn: Service\n",
+    ),
+    "a parameter nobody uses": (
+        "W2001",
+        "Parameters:\n  VpcId:",
+        "Parameters:\n  Unused: { Type: String, Default: x, Description: x }\n  VpcId:",
+    ),
+    "instance targets for awsvpc tasks": (
+        "target_type_ip",
+        "TargetType: ip",
+        "TargetType: instance",
+    ),
+    "a stop timeout Fargate does not take": ("stop_timeout", "StopTimeout: 60", "StopTimeout: 500"),
+    "a registry without a port": (
+        "registry_port",
+        "          ContainerName: gossipykv\n          ContainerPort: 7947\n",
+        "",
+    ),
+    "awslogs without an execution role": (
+        "execution_role",
+        "      ExecutionRoleArn: !GetAtt ExecutionRole.Arn\n",
+        "",
+    ),
+    "a load balancer to a port nobody maps": (
+        "load_balancer_target",
+        "{ ContainerName: gossipykv, ContainerPort: 8080,",
+        "{ ContainerName: gossipykv, ContainerPort: 8081,",
+    ),
+    "a health check without CMD": (
+        "health_check",
+        "Command: [CMD, /gossipykv, health]",
+        "Command: [/gossipykv, health]",
+    ),
+    "a health check too seldom": ("health_check", "Interval: 10", "Interval: 500"),
+    "a service that does not wait for its listener": (
+        "depends_on_listener",
+        "      - HttpListener\n",
+        "",
+    ),
+}
+
+
+def test_there_are_sixteen():
+    assert len(MUTATIONS) == 16
+
+
+@pytest.mark.parametrize("what", MUTATIONS)
+def test_mutation_is_caught(what, tmp_path, report):
+    rule, before, after = MUTATIONS[what]
+    text = SERVICE.read_text()
+    assert text.count(before) == 1, f"{before!r} must be there once, is {text.count(before)} times"
+    broken = tmp_path / "service.yaml"
+    broken.write_text(text.replace(before, after))
+
+    by_lint = rule[1:].isdigit()
+    result = cfn_lint(broken) if by_lint else cfn_guard(broken)
+    assert result.returncode != 0, result.stdout
+    assert rule in result.stdout, result.stdout
+    report(f"{'cfn-lint' if by_lint else 'cfn-guard'} {rule}: {what}")

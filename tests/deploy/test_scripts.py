@@ -1,0 +1,336 @@
+"""`make diff`, `make deploy` and `make destroy` through the real aws CLI, against moto on loopback.
+
+moto knows neither Cloud Map nor autoscaling, so the stacks are small stand-ins that take the real
+templates' parameters and have their outputs. What moto does not answer (values of properties,
+failures with a rollback) is played by cloudformation_double.py.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+
+import pytest
+from cloudformation_double import Double
+from conftest import NETWORK, ROOT, SERVICE, TOOLS, run, tool
+
+NETWORK_RESOURCES = """
+Resources:
+  Vpc:
+    Type: AWS::EC2::VPC
+    Properties: { CidrBlock: !Ref VpcCidr }
+  Subnet:
+    Type: AWS::EC2::Subnet
+    Properties: { VpcId: !Ref Vpc, CidrBlock: 10.42.0.0/24 }
+Outputs:
+  VpcId: { Value: !Ref Vpc }
+  PublicSubnetIds: { Value: !Ref Subnet }
+  PrivateSubnetIds: { Value: !Ref Subnet }
+"""
+SERVICE_RESOURCES = """
+Resources:
+  Image:
+    Type: AWS::SSM::Parameter
+    Properties: { Type: String, Name: /image, Value: !Ref ImageUri }
+  Count:
+    Type: AWS::SSM::Parameter
+    Properties: { Type: String, Name: /count, Value: !Ref DesiredCount }
+Outputs:
+  ApiUrl: { Value: http://api.test }
+"""
+
+
+def parameters_of(path):
+    """The text of a template's Parameters section."""
+    return re.search(r"^Parameters:\n(?:[ #].*\n|\n)*", path.read_text(), re.M).group()
+
+
+@pytest.fixture(scope="module")
+def moto():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [tool("python"), ROOT / "tests/deploy/moto_on_loopback.py", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/moto-api/", timeout=2).read()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < deadline, "moto did not start"
+                time.sleep(0.1)
+        yield url
+    finally:
+        server.kill()
+        server.wait()
+
+
+def environment(url):
+    return {
+        "PATH": f"{TOOLS / 'venv/bin'}:{os.environ['PATH']}",
+        "HOME": "/nonexistent",
+        "AWS_CONFIG_FILE": "/nonexistent",
+        "AWS_ENDPOINT_URL": url,
+        "AWS_REGION": "eu-west-1",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "POLL_SECONDS": "0.2",
+        "STACK": "kv",
+        "IMAGE_URI": "registry.test/gossipykv:1",
+    }
+
+
+@pytest.fixture
+def aws(moto, tmp_path):
+    """The environment of a make that talks to an empty moto about the stand-in templates."""
+    urllib.request.urlopen(
+        urllib.request.Request(f"{moto}/moto-api/reset", method="POST"), timeout=10
+    ).read()
+    for name, path, resources in (
+        ("network", NETWORK, NETWORK_RESOURCES),
+        ("service", SERVICE, SERVICE_RESOURCES),
+    ):
+        (tmp_path / f"{name}.yaml").write_text(parameters_of(path) + resources)
+    return {
+        **environment(moto),
+        "NETWORK_TEMPLATE": str(tmp_path / "network.yaml"),
+        "SERVICE_TEMPLATE": str(tmp_path / "service.yaml"),
+    }
+
+
+def make(target, env, **changes):
+    env = {name: value for name, value in {**env, **changes}.items() if value is not None}
+    command = ["env", "-i", *(f"{name}={value}" for name, value in env.items())]
+    return run(*command, "make", "--no-print-directory", "-C", ROOT, target)
+
+
+def stacks(env):
+    shown = run(
+        tool("aws"), "cloudformation", "list-stacks", "--output", "text",
+        "--query", "StackSummaries[?StackStatus!='DELETE_COMPLETE'].[StackName, StackStatus]",
+        env=env, check=True,
+    )  # fmt: skip
+    return dict(line.split("\t") for line in shown.stdout.splitlines())
+
+
+def change_sets(env, stack):
+    shown = run(
+        tool("aws"), "cloudformation", "list-change-sets", "--stack-name", stack,
+        "--output", "text", "--query", "Summaries[].ChangeSetName", env=env, check=True,
+    )  # fmt: skip
+    return shown.stdout.split()
+
+
+def value_of(env, name):
+    shown = run(
+        tool("aws"), "ssm", "get-parameter", "--name", name, "--output", "text",
+        "--query", "Parameter.Value", env=env, check=True,
+    )  # fmt: skip
+    return shown.stdout.strip()
+
+
+def test_create_then_nothing_then_change_then_destroy(aws, tmp_path, report):
+    shown = make("diff", aws)
+    assert shown.returncode == 0, shown.stdout
+    assert "kv-network:\n  a new stack\n" in shown.stdout
+    assert "+ Add Vpc (AWS::EC2::VPC)" in shown.stdout
+    assert stacks(aws) == {}, "diff leaves nothing behind"
+
+    shown = make("deploy", aws)
+    assert shown.returncode == 0, shown.stdout
+    assert "+ Add Image (AWS::SSM::Parameter)" in shown.stdout
+    assert re.search(r"\d\d:\d\d:\d\d  CREATE_COMPLETE +", shown.stdout), "progress is shown"
+    assert shown.stdout.endswith("API: http://api.test\n")
+    assert stacks(aws) == {"kv-network": "CREATE_COMPLETE", "kv": "CREATE_COMPLETE"}
+    assert value_of(aws, "/image") == "registry.test/gossipykv:1"
+    report("make deploy of new stacks: exit 0, prints the URL")
+
+    for target in ("diff", "deploy"):
+        shown = make(target, aws)
+        assert shown.returncode == 0, shown.stdout
+        assert shown.stdout.count("  no changes\n") == 2, shown.stdout
+    report("make diff and make deploy without changes: exit 0, 'no changes' twice")
+
+    # moto sees changes of the template, not of parameters.
+    template = tmp_path / "service.yaml"
+    template.write_text(template.read_text().replace("Value: !Ref ImageUri", "Value: other"))
+    before = change_sets(aws, "kv")
+    shown = make("diff", aws)
+    assert shown.returncode == 0, shown.stdout
+    assert "kv-network:\n  no changes\nkv:\n  ~ Modify Image (AWS::SSM::Parameter)\n" in shown.stdout
+    assert change_sets(aws, "kv") == before, "diff leaves nothing behind"
+    assert value_of(aws, "/image") == "registry.test/gossipykv:1"
+    report("make diff of a changed template: exit 0, the resource is named, nothing is changed")
+    shown = make("deploy", aws)
+    assert shown.returncode == 0, shown.stdout
+    assert "UPDATE_COMPLETE" in shown.stdout
+    assert value_of(aws, "/image") == "other"
+    report("make deploy of a changed template: exit 0, the resource is changed")
+
+    shown = make("destroy", aws, IMAGE_URI=None)
+    assert shown.returncode != 0 and "YES=1" in shown.stdout
+    assert "kv" in stacks(aws), "nothing is deleted without being asked"
+    shown = make("destroy", aws, YES="1")
+    assert shown.returncode == 0, shown.stdout
+    assert stacks(aws) == {}
+    shown = make("destroy", aws, YES="1")
+    assert shown.returncode == 0 and shown.stdout.count("is not there") == 2
+    report("make destroy: exit 0, both stacks gone; again: exit 0")
+
+
+def test_an_existing_vpc_needs_no_network_stack(aws):
+    shown = make("deploy", aws, VPC_ID="vpc-1", PUBLIC_SUBNET_IDS="subnet-1,subnet-2")
+    assert shown.returncode != 0 and "PRIVATE_SUBNET_IDS" in shown.stdout
+    shown = make(
+        "deploy", aws, VPC_ID="vpc-1", PUBLIC_SUBNET_IDS="subnet-1,subnet-2",
+        PRIVATE_SUBNET_IDS="subnet-3,subnet-4",
+    )  # fmt: skip
+    assert shown.returncode == 0, shown.stdout
+    assert stacks(aws) == {"kv": "CREATE_COMPLETE"}
+    assert make("diff", aws, VPC_ID="vpc-1", PUBLIC_SUBNET_IDS="a", PRIVATE_SUBNET_IDS="b").returncode == 0
+
+
+def test_what_is_missing_is_named(aws, tmp_path, report):
+    keys = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
+    for target in ("diff", "deploy", "destroy"):
+        shown = make(target, aws, **keys)
+        assert shown.returncode == 2 and "no AWS credentials" in shown.stdout, shown.stdout
+        shown = make(target, aws, AWS_REGION=None, AWS_DEFAULT_REGION=None)
+        assert shown.returncode == 2 and "no AWS region" in shown.stdout, shown.stdout
+        shown = make(target, aws, ENVIRONMENT="nowhere")
+        assert shown.returncode == 2 and "ENVIRONMENT=nowhere" in shown.stdout, shown.stdout
+    report("make diff, deploy, destroy without credentials: exit 2, 'no AWS credentials: ...'")
+
+    # A PATH with make's and the scripts' own tools, but no aws and no engine.
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("make", "sh", "dirname", "mktemp", "rm", "sed", "git", "date", "env", "head",
+                 "printf", "grep", "tail", "cut", "awk"):  # fmt: skip
+        (tools / name).symlink_to(shutil.which(name))
+    shown = make("diff", aws, PATH=str(tools))
+    assert shown.returncode == 2 and "aws is missing" in shown.stdout, shown.stdout
+    for target in ("image", "push"):
+        shown = make(target, aws, PATH=str(tools))
+        assert shown.returncode == 2 and "no container engine" in shown.stdout, shown.stdout
+    report("without aws or a container engine: exit 2, the missing program is named")
+
+
+@pytest.fixture
+def double():
+    with Double() as server:
+        yield server
+
+
+def test_properties_before_and_after(double, tmp_path, report):
+    env = environment(double.url) | {
+        "VPC_ID": "vpc-1", "PUBLIC_SUBNET_IDS": "subnet-1", "PRIVATE_SUBNET_IDS": "subnet-2",
+    }  # fmt: skip
+    double.stack_status = "UPDATE_COMPLETE"
+    double.changes = [
+        ("Modify", "Service", "AWS::ECS::Service", "False",
+         [("/Properties/HealthCheckGracePeriodSeconds", "60", "90", "Never")]),
+        ("Modify", "Namespace", "AWS::ServiceDiscovery::PrivateDnsNamespace", "True",
+         [("/Properties/Name", "a.internal", "b.internal", "Always"),
+          ("/Properties/Description", None, "x & y", "Never")]),
+        ("Modify", "TaskDefinition", "AWS::ECS::TaskDefinition", "True",
+         [("/Properties/ContainerDefinitions/0/Image", "kv:1", "kv:2", "Always")]),
+        ("Remove", "CpuHigh", "AWS::CloudWatch::Alarm", "False", []),
+    ]  # fmt: skip
+    shown = make("diff", env)
+    assert shown.returncode == 0, shown.stdout
+    assert shown.stdout == (
+        "kv:\n"
+        "  ~ Modify Service (AWS::ECS::Service)\n"
+        "      HealthCheckGracePeriodSeconds: 60 -> 90\n"
+        "  ! Modify Namespace (AWS::ServiceDiscovery::PrivateDnsNamespace) REPLACED\n"
+        "      Description: (absent) -> x & y\n"
+        "      Name: a.internal -> b.internal  [forces replacement]\n"
+        "  ~ Modify TaskDefinition (AWS::ECS::TaskDefinition) new revision\n"
+        "      ContainerDefinitions/0/Image: kv:1 -> kv:2  [forces replacement]\n"
+        "  - Remove CpuHigh (AWS::CloudWatch::Alarm)\n"
+        "  replaced, with what they hold and their addresses: Namespace\n"
+    )
+    assert double.actions.count("DeleteChangeSet") == 1 and "ExecuteChangeSet" not in double.actions
+    report("make diff of changed properties: exit 0, before and after, replacements marked")
+
+
+def test_a_deployment_that_fails_is_undone_and_told(double, report):
+    env = environment(double.url) | {
+        "VPC_ID": "vpc-1", "PUBLIC_SUBNET_IDS": "subnet-1", "PRIVATE_SUBNET_IDS": "subnet-2",
+    }  # fmt: skip
+    double.stack_status = "UPDATE_COMPLETE"
+    double.changes = [("Modify", "Service", "AWS::ECS::Service", "False", [])]
+    double.after_execute = [
+        ("UPDATE_IN_PROGRESS", [("UPDATE_IN_PROGRESS", "kv", "")]),
+        ("UPDATE_ROLLBACK_IN_PROGRESS",
+         [("UPDATE_FAILED", "Service", "ECS Deployment Circuit Breaker was triggered"),
+          ("UPDATE_ROLLBACK_IN_PROGRESS", "kv", "The following resource(s) failed to update")]),
+        ("UPDATE_ROLLBACK_COMPLETE", [("UPDATE_ROLLBACK_COMPLETE", "kv", "")]),
+    ]  # fmt: skip
+    shown = make("deploy", env)
+    assert shown.returncode != 0
+    assert "first cause:\n    Service (AWS::Test::Type): ECS Deployment Circuit Breaker" in shown.stdout
+    assert "deployment failed (UPDATE_ROLLBACK_COMPLETE)" in shown.stdout
+    order = [shown.stdout.index(word) for word in ("UPDATE_FAILED", "UPDATE_ROLLBACK_COMPLETE   ")]
+    assert order == sorted(order), "events come in their order"
+    report(f"make deploy that fails: exit {shown.returncode}, the first cause, rolled back")
+
+
+def test_a_template_that_aws_refuses(double, report):
+    env = environment(double.url) | {
+        "VPC_ID": "vpc-1", "PUBLIC_SUBNET_IDS": "subnet-1", "PRIVATE_SUBNET_IDS": "subnet-2",
+    }  # fmt: skip
+    double.refusal = "Parameters: [ImageUri] must have values"
+    for target in ("diff", "deploy"):
+        shown = make(target, env)
+        assert shown.returncode != 0
+        assert "stack kv: An error occurred (ValidationError)" in shown.stdout, shown.stdout
+        assert double.refusal in shown.stdout
+    assert "ExecuteChangeSet" not in double.actions
+    report(f"make diff and deploy of a template AWS refuses: exit {shown.returncode}, AWS's words")
+
+
+@pytest.mark.parametrize("status", ["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_FAILED"])
+def test_a_stack_that_cannot_be_changed_now(double, status):
+    env = environment(double.url) | {
+        "VPC_ID": "vpc-1", "PUBLIC_SUBNET_IDS": "subnet-1", "PRIVATE_SUBNET_IDS": "subnet-2",
+    }  # fmt: skip
+    double.stack_status = status
+    for target in ("diff", "deploy"):
+        shown = make(target, env)
+        assert shown.returncode != 0 and f"stack kv is {status}" in shown.stdout, shown.stdout
+    assert "CreateChangeSet" not in double.actions
+
+
+def test_push_makes_the_repository(aws, tmp_path, report):
+    """The engine is played; login, repository and names are the real CLI's and moto's."""
+    log = tmp_path / "engine.log"
+    engine = tmp_path / "engine"
+    engine.write_text(f'#!/bin/sh\necho "$@" >>{log}\n[ "$1" != login ] || cat >/dev/null\n')
+    engine.chmod(0o755)
+    for _ in range(2):
+        shown = make("push", aws, ENGINE=str(engine), TAG="v1", IMAGE_URI=None)
+        assert shown.returncode == 0, shown.stdout
+    calls = log.read_text().splitlines()
+    registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+    assert f"login --username AWS --password-stdin {registry}" in calls
+    assert f"push {registry}/gossipykv:v1" in calls
+    build = next(call for call in calls if call.startswith("build "))
+    assert "--platform linux/arm64" in build and "TARGETARCH=arm64" in build
+    tags = run(
+        tool("aws"), "ecr", "describe-repositories", "--output", "text", "--query",
+        "repositories[].[repositoryName, imageTagMutability]", env=aws, check=True,
+    )  # fmt: skip
+    assert tags.stdout.split() == ["gossipykv", "IMMUTABLE"]
+    report("make push: makes the repository once, logs in, tags by commit")
