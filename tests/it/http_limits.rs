@@ -249,6 +249,31 @@ fn the_end_answers_what_is_under_way() {
 }
 
 #[test]
+fn the_end_loses_no_request() {
+    let mut config = config();
+    config.timing.drain = PATIENCE;
+    let rig = Rig::with(config);
+    let clients: Vec<_> = (0..16).map(|_| rig.client()).collect();
+    let busy = clients.into_iter().map(|mut client| {
+        let until_closed = move || {
+            let mut n_answered = 0;
+            while client.ask("PUT", "/kv/k", "", b"v").is(200).header("Connection").is_none() {
+                n_answered += 1;
+            }
+            assert!(client.is_closed());
+            n_answered
+        };
+        std::thread::Builder::new().spawn(until_closed).unwrap()
+    });
+    let busy: Vec<_> = busy.collect();
+    let (server, bridge) = (rig.server, rig.bridge);
+    until("all are busy", || bridge.n_written.load(Ordering::Relaxed) > 1_000);
+    server.drain(PATIENCE);
+    let n_answered: u64 = busy.into_iter().map(|client| client.join().unwrap() + 1).sum();
+    assert_eq!(bridge.n_written.load(Ordering::Relaxed), n_answered);
+}
+
+#[test]
 fn the_end_waits_no_longer_than_it_is_told() {
     let rig = Rig::new();
     let mut half = rig.client();

@@ -129,7 +129,7 @@ impl Conn {
     /// Waits for a whole head; returns its length.
     async fn head(&mut self, mut drain: Pin<&mut Notified<'_>>) -> Result<usize, End> {
         let mut scan = Scan::default();
-        let mut is_timed = false;
+        let (mut is_timed, mut is_last) = (false, false);
         // Some clients end a body with a line break that is not part of it.
         let mut may_skip = true;
         loop {
@@ -142,9 +142,10 @@ impl Conn {
                 return Ok(len);
             }
             let is_idle = self.input.is_empty();
-            if is_idle && self.gate.is_draining() {
-                self.last_look()?;
-                continue;
+            if is_idle && !is_last && self.gate.is_draining() {
+                // A request may be on its way; it is still answered.
+                is_last = true;
+                self.watch.set(self.gate.bridge.now().instant, self.gate.timing.drain);
             }
             if !is_idle && !is_timed {
                 is_timed = true;
@@ -156,7 +157,7 @@ impl Conn {
                 n = self.stream.read_buf(&mut self.input) => if n? == 0 {
                     return Err(End::Gone);
                 },
-                () = drain.as_mut(), if is_idle && !self.gate.is_draining() => {}
+                () = drain.as_mut(), if !is_last && !self.gate.is_draining() => {}
                 () = self.watch.expired() => {
                     if is_idle {
                         return Err(End::Gone);
@@ -166,15 +167,6 @@ impl Conn {
                     return Err(Refusal::slow(message).into());
                 }
             }
-        }
-    }
-
-    /// Before an idle connection is closed: a request that has just arrived is still answered.
-    fn last_look(&mut self) -> Result<(), End> {
-        self.input.reserve(READ_LEN);
-        match self.stream.try_read_buf(&mut self.input) {
-            Ok(n) if n > 0 => Ok(()),
-            _ => Err(End::Gone),
         }
     }
 

@@ -329,3 +329,81 @@ fn syntax(error: Error) -> Refusal {
         Error::NewLine | Error::Status => Refusal::malformed("the request line is no valid HTTP"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the scan says of bytes that arrive one by one, and all at once.
+    fn scan(bytes: &[u8]) -> Result<Option<usize>, u16> {
+        let at_once = Scan::default().end(bytes).map_err(|refusal| refusal.failure.status);
+        let mut by_bytes = Scan::default();
+        let mut last = Ok(None);
+        for n in 1..=bytes.len() {
+            last = by_bytes.end(&bytes[..n]).map_err(|refusal| refusal.failure.status);
+            if last != Ok(None) {
+                break;
+            }
+        }
+        assert_eq!(last, at_once, "{}", String::from_utf8_lossy(bytes));
+        at_once
+    }
+
+    #[test]
+    fn a_head_ends_at_its_empty_line_however_it_arrives() {
+        let head = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        assert_eq!(scan(head), Ok(Some(head.len())));
+        assert_eq!(scan(&[head, &b"rest\n"[..]].concat()), Ok(Some(head.len())));
+        assert_eq!(scan(&head[..head.len() - 1]), Ok(None));
+        assert_eq!(scan(b"GET / HTTP/1.1\nHost: x\n\n"), Err(400));
+        assert_eq!(scan(b"GET / HTTP/1.1\r\nHost: x\n"), Err(400));
+        assert_eq!(scan(b"\x16\x03\x01"), Err(400));
+        assert_eq!(scan(b" GET / HTTP/1.1\r\n\r\n"), Err(400));
+    }
+
+    #[test]
+    fn a_head_is_bounded_in_every_direction() {
+        let line = |len: usize| format!("GET /{} HTTP/1.1\r\n", "x".repeat(len));
+        assert_eq!(scan(line(HTTP_TARGET_LEN_MAX).as_bytes()), Ok(None));
+        assert_eq!(scan(line(HTTP_TARGET_LEN_MAX + 100).as_bytes()), Err(414));
+        let lines = |n: usize| format!("{}{}", line(0), "a: b\r\n".repeat(n));
+        assert_eq!(scan(lines(HTTP_HEADERS_MAX).as_bytes()), Ok(None));
+        assert_eq!(scan(lines(HTTP_HEADERS_MAX + 1).as_bytes()), Err(431));
+        let filled = |len: usize| format!("{}a: {}\r\n\r\n", line(0), "b".repeat(len));
+        let room = HTTP_HEAD_LEN_MAX - filled(0).len();
+        assert_eq!(Scan::default().end(filled(room).as_bytes()), Ok(Some(HTTP_HEAD_LEN_MAX)));
+        assert!(Scan::default().end(filled(room + 1).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_head_is_read_once() {
+        let bytes = b"PUT http://h/kv/a?w=1 HTTP/1.1\r\nHost: h:80\r\nContent-Length: 3\r\n\
+            connection: x, Close\r\nAUTHORIZATION: Bearer \xff\r\nContent-Type: a/b\r\n\
+            Expect: 100-CONTINUE\r\nVia: 1.1 p\r\n\r\n";
+        let expected = Head {
+            method: Method::Put,
+            target: "/kv/a?w=1",
+            is_http_1_0: false,
+            keep_alive: false,
+            expects_continue: true,
+            framing: Framing::Length(3),
+            host: "h:80",
+            authorization: Some(b"Bearer \xff"),
+            content_type: Some("a/b"),
+            if_none_match: None,
+            if_match: None,
+            is_relayed: true,
+        };
+        assert_eq!(Head::read(bytes), Ok(expected));
+    }
+
+    #[test]
+    fn a_length_is_digits_and_never_overflows() {
+        assert_eq!(length(b"0"), Ok(0));
+        assert_eq!(length(b"007"), Ok(7));
+        assert_eq!(length(&[b'9'; 100]), Ok(usize::MAX));
+        for bad in ["", "+1", "-1", " 1", "1 ", "1,1", "0x1"] {
+            assert!(length(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

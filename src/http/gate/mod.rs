@@ -53,6 +53,8 @@ pub struct Timing {
     pub idle: Duration,
     /// For reading an answer, beside the time its length takes at a modest rate.
     pub reader: Duration,
+    /// For a request that was on its way to an idle connection when draining began.
+    pub drain: Duration,
 }
 
 impl Default for Timing {
@@ -62,6 +64,7 @@ impl Default for Timing {
             body: Duration::from_secs(60),
             idle: Duration::from_secs(75),
             reader: Duration::from_secs(30),
+            drain: Duration::from_millis(250),
         }
     }
 }
