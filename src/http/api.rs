@@ -7,7 +7,7 @@ use super::ask::{Ask, Handler, Method, Trust};
 use super::gate::Counters;
 use super::gate::held::Room;
 use super::later::{Render, Waiting};
-use super::reply::{Failure, Reply, number};
+use super::reply::{Failure, Reply, json_text, number};
 use super::requests::Requests;
 use super::route::Route;
 use super::{Version, entry, keys, list, members, metrics, pages};
@@ -134,8 +134,13 @@ impl Api {
 
     fn version(&self, desk: Desk<'_>) -> Done {
         let Version { version, hash, date } = self.version;
-        let text = serde_json::json!({ "version": version, "buildhash": hash, "builddate": date });
-        desk.body.extend_from_slice(text.to_string().as_bytes());
+        for (name, text) in
+            [("{\"version\":", version), (",\"buildhash\":", hash), (",\"builddate\":", date)]
+        {
+            desk.body.extend_from_slice(name.as_bytes());
+            json_text(desk.body, text);
+        }
+        desk.body.push(b'}');
         desk.json(200, None)
     }
 

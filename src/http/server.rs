@@ -12,9 +12,10 @@
 //! One worker per connection makes the order of answers the order of requests, so the gate can
 //! send many requests without waiting, and the worker can write many answers with one call.
 //!
-//! **Nobody else reaches it.** On Linux the line is an abstract Unix socket: no file, so a read-only
-//! root will do. Its queue has room for one connection, the gate connects at once and shuts the
-//! listener down before tiny_http sees it: what is accepted is the gate's connection and no other.
+//! **Nobody else reaches it.** On Linux the line is an abstract Unix socket: no file, so that a
+//! read-only root will do. Its queue has room for one connection, the gate connects at once and
+//! shuts the listener down before tiny_http sees it: what is accepted is the gate's connection and
+//! no other.
 //! Elsewhere the line is a TCP connection over 127.0.0.1, shut down as soon as it is proven; who
 //! slips in before lacks the secret that every target begins with, and gets no answer.
 
