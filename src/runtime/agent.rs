@@ -1,5 +1,6 @@
 //! A running node: what is started together, and ended together.
 
+use super::alarm::Alarm;
 use super::bridge::Front;
 use super::clock::Clock;
 use super::engine::{Engine, Machine};
@@ -62,11 +63,11 @@ impl Agent {
         streams_thread.handle().spawn(discover(discovery, post, lifeline));
 
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let udp = {
+        let (udp, alarm) = {
             let _entered = runtime.enter();
-            Udp::new(pair.udp)?
+            (Udp::new(pair.udp)?, Alarm::new(clock)?)
         };
-        let engine = Engine::new(machine, mailbox, udp, streams, to_streams);
+        let engine = Engine::new(machine, mailbox, udp, alarm, streams, to_streams);
         let body = move || runtime.block_on(engine.run());
         agent.engine = Some(threads::spawn("gossip-engine", &fault, body)?);
         Ok(agent)

@@ -10,6 +10,7 @@
 //! Nothing here waits for anybody: sends are best effort, outboxes are bounded, answers are
 //! called back. So a probe is answered however busy the rest of the process is.
 
+use super::alarm::Alarm;
 use super::entropy;
 use super::log::Log;
 use super::mailbox::{Letter, Mailbox, Report};
@@ -24,12 +25,10 @@ use crate::wire::stream::Frame;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Sleep;
 
 /// Longest sleep, so that a quiet node still shows that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -48,6 +47,7 @@ pub(super) struct Engine<M> {
     machine: M,
     mailbox: Mailbox,
     udp: Udp,
+    alarm: Alarm,
     streams: Streams,
     conns: BTreeMap<ConnId, Conn>,
     n_dialled: usize,
@@ -77,6 +77,7 @@ impl<M: Machine> Engine<M> {
         machine: M,
         mailbox: Mailbox,
         udp: Udp,
+        alarm: Alarm,
         streams: Streams,
         to_streams: watch::Sender<Arc<Security>>,
     ) -> Engine<M> {
@@ -85,6 +86,7 @@ impl<M: Machine> Engine<M> {
             machine,
             mailbox,
             udp,
+            alarm,
             streams,
             conns: BTreeMap::new(),
             n_dialled: 0,
@@ -104,13 +106,12 @@ impl<M: Machine> Engine<M> {
     /// # Errors
     /// When the datagram socket is broken.
     pub async fn run(mut self) -> Result<(), String> {
-        let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
         loop {
             self.turn().map_err(|error| format!("the datagram socket is broken: {error}"))?;
             if self.mailbox.shared.is_stopping() {
                 return Ok(());
             }
-            self.wait(sleep.as_mut()).await;
+            self.wait().await;
         }
     }
 
@@ -136,7 +137,7 @@ impl<M: Machine> Engine<M> {
     }
 
     /// Sleeps until there is something to do.
-    async fn wait(&mut self, mut sleep: Pin<&mut Sleep>) {
+    async fn wait(&mut self) {
         let shared = &self.mailbox.shared;
         let now = shared.clock.instant();
         let until = self.deadline.min(now + HEARTBEAT);
@@ -147,12 +148,11 @@ impl<M: Machine> Engine<M> {
             tokio::task::yield_now().await;
             return;
         }
-        sleep.as_mut().reset(shared.clock.timer(until));
         tokio::select! {
             biased;
             () = shared.doorbell.rung() => {}
             _ = self.udp.readable() => {}
-            () = sleep => {}
+            () = self.alarm.wait(until) => {}
         }
         shared.doorbell.disarm();
     }

@@ -10,6 +10,7 @@
 //! random bytes, [`threads`] spawns, [`signal`] listens to signals.
 
 mod agent;
+mod alarm;
 mod bridge;
 pub mod clock;
 mod counters;
