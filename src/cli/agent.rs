@@ -5,10 +5,11 @@ use super::failure::Failure;
 use super::identity::{self, Identity};
 use super::logging;
 use super::reader::variable;
-use super::serving::{self, Flags, Serving};
+use super::serving::{self, Flags, Serving, Watch};
+use crate::discovery;
 use crate::runtime::{self, NodeSettings};
+use crate::swim::config::Config as SwimConfig;
 use crate::wire::packet::Security;
-use crate::{discovery, swim};
 use clap::{ArgMatches, Args};
 
 const EXAMPLES: &str = "\
@@ -42,16 +43,17 @@ impl AgentArgs {
         let mut http = serving::http_config(config.http);
         http.token = config.token.clone();
         http.value_len_max = config.value_len_max;
+        let watch = Watch::begin()?;
         let node = Serving::start(gossip(config, identity), http, FLAGS)?;
-        serving::until_ended(vec![node], leave_timeout)
+        watch.serve(vec![node], leave_timeout)
     }
 }
 
 fn gossip(config: AgentConfig, identity: Identity) -> runtime::Config {
     let swim = match config.profile {
-        Profile::Local => swim::Config::local(),
-        Profile::Lan => swim::Config::lan(),
-        Profile::Wan => swim::Config::wan(),
+        Profile::Local => SwimConfig::local(),
+        Profile::Lan => SwimConfig::lan(),
+        Profile::Wan => SwimConfig::wan(),
     };
     let security = Security {
         label: config.label.into(),

@@ -5,19 +5,20 @@ use super::logging::{self, LogConfig};
 use super::output;
 use super::parse;
 use super::reader::Reader;
-use super::serving::{self, Flags, Serving};
+use super::serving::{self, Flags, Serving, Watch};
 use super::table::Table;
-use crate::discovery::Seed;
+use crate::discovery::{self, Seed};
 use crate::runtime::{self, NodeSettings};
+use crate::swim::config::Config as SwimConfig;
 use crate::wire::packet::Security;
-use crate::{discovery, swim};
 use clap::{ArgMatches, Args};
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
+const FLAGS: Flags = Flags { gossip: "--gossip-port", http: "--http-port" };
 /// Most nodes in one process.
 const NODES_MAX: u16 = 64;
 /// How long nodes that stop tell each other.
@@ -33,7 +34,8 @@ Examples:
   gossipykv dev
   gossipykv dev --nodes 5 --http-port 9000
 
-Node i, counted from 0, serves HTTP on http-port + i and gossips on gossip-port + i. Ctrl-C ends it.";
+Node i, counted from 0, serves HTTP on http-port + i and gossips on gossip-port + i.
+Ctrl-C ends it.";
 
 /// Runs a whole cluster on 127.0.0.1 in this terminal, to try things out.
 #[derive(Debug, Args)]
@@ -68,14 +70,16 @@ struct Plan {
 impl DevArgs {
     pub(super) fn run(self, matches: &ArgMatches) -> Result<(), Failure> {
         let plan = self.check(matches).map_err(Failure::Usage)?;
+        plan.try_ports()?;
         logging::start(LogConfig { level: plan.level, format: None });
         serving::raise_open_files();
+        let watch = Watch::begin()?;
         let nodes = (0..plan.n_nodes).map(|index| plan.start(index));
         let nodes = nodes.collect::<Result<Vec<Serving>, Failure>>()?;
         serving::meet(&nodes, MEET_TIMEOUT);
         let greeting = plan.greeting();
         output::print(|out| Ok(write!(out, "{greeting}")?))?;
-        serving::until_ended(nodes, LEAVE_TIMEOUT)
+        watch.serve(nodes, LEAVE_TIMEOUT)
     }
 
     fn check(self, matches: &ArgMatches) -> Result<Plan, Vec<String>> {
@@ -119,6 +123,16 @@ impl Plan {
         }
     }
 
+    /// Listens on every port for a moment, so that nothing is started when one is taken.
+    fn try_ports(&self) -> Result<(), Failure> {
+        for index in 0..self.n_nodes {
+            serving::try_listening(FLAGS.http, self.http(index), TcpListener::bind)?;
+            serving::try_listening(FLAGS.gossip, self.gossip(index), TcpListener::bind)?;
+            serving::try_listening(FLAGS.gossip, self.gossip(index), UdpSocket::bind)?;
+        }
+        Ok(())
+    }
+
     fn http(&self, index: u16) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.http_port + index).into()
     }
@@ -129,14 +143,13 @@ impl Plan {
 
     /// Starts the node of this index; all but the first join through it.
     fn start(&self, index: u16) -> Result<Serving, Failure> {
-        const FLAGS: Flags = Flags { gossip: "--gossip-port", http: "--http-port" };
         let bind = self.gossip(index);
         let first = self.gossip(0).to_string().parse::<Seed>().ok();
         let seeds = first.filter(|_| index > 0).into_iter().collect();
         let node = NodeSettings {
             name: name(index).as_str().into(),
             advertise: bind,
-            swim: swim::Config::local(),
+            swim: SwimConfig::local(),
             security: Security::default(),
             tombstone_grace: TOMBSTONE_GRACE,
             store_len_max: 0,

@@ -9,6 +9,7 @@
 use super::config::AgentConfig;
 use super::failure::Failure;
 use super::{parse, route};
+use crate::discovery::Seed;
 use crate::discovery::ecs::{self, Metadata};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -35,10 +36,8 @@ pub(super) fn settle(config: &AgentConfig) -> Result<Identity, Failure> {
     let name = name(config, metadata.as_ref())?;
     let advertise = match advertise(config, metadata.as_ref(), route::own_address) {
         Some(advertise) => advertise,
-        None if config.seeds.is_empty() && config.srv.is_none() => {
-            tracing::warn!(
-                "no route leads anywhere, so nobody can join this node; see --advertise"
-            );
+        None if stays_here(config) => {
+            tracing::warn!("no route leads out, so nobody elsewhere can join; see --advertise");
             SocketAddr::new(loopback(config.bind), config.bind.port())
         }
         None => {
@@ -88,6 +87,13 @@ fn advertise(
     }
 }
 
+/// Whether loopback will do: there is nobody to look for, or somebody on this machine.
+fn stays_here(config: &AgentConfig) -> bool {
+    let mut literal = config.seeds.iter().filter_map(Seed::literal);
+    let nobody = config.seeds.is_empty() && config.srv.is_none();
+    nobody || literal.any(|addr| addr.ip().to_canonical().is_loopback())
+}
+
 fn loopback(bind: SocketAddr) -> IpAddr {
     match bind {
         SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
@@ -119,6 +125,19 @@ mod tests {
         check(&["--bind", "[::ffff:10.0.0.7]:5"], false, Some("10.0.0.7:5"));
         check(&["--bind", "[::]:7"], false, Some("[2001:db8::5]:7"));
         check(&[], false, None);
+    }
+
+    #[test]
+    fn without_a_route_loopback_will_do_for_those_who_stay_on_the_machine() {
+        for (flags, stays) in [
+            (&[][..], true),
+            (&["--join", "127.0.0.1"], true),
+            (&["--join", "peer,[::1]:9"], true),
+            (&["--join", "10.0.0.1"], false),
+            (&["--discover-srv", "peers.example"], false),
+        ] {
+            assert_eq!(stays_here(&config(flags)), stays, "{flags:?}");
+        }
     }
 
     #[test]

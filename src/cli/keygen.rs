@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::output;
+use crate::runtime::entropy;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
@@ -25,9 +26,7 @@ pub(super) struct KeygenArgs {}
 impl KeygenArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let mut key = [0; KEY_LEN];
-        #[expect(clippy::disallowed_methods, reason = "a key comes from the operating system")]
-        getrandom::fill(&mut key)
-            .map_err(|error| Failure::failed(format!("no randomness: {error}")))?;
+        entropy::fill(&mut key);
         output::print(|out| Ok(writeln!(out, "{}", STANDARD.encode(key))?))
     }
 }

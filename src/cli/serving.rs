@@ -14,8 +14,11 @@ use crate::node::command::{Bridge, Command, MemberStatus, Reply};
 use crate::runtime::signal::Signals;
 use crate::runtime::{self, Agent};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc;
 use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
 /// How long past the leave timeout HTTP may take for what is in flight.
@@ -40,8 +43,21 @@ pub(super) struct Flags {
     pub(super) http: &'static str,
 }
 
+/// Listens on an address for a moment.
+///
+/// # Errors
+/// What the system says, with the flag that says where.
+pub(super) fn try_listening<T>(
+    flag: &str,
+    addr: SocketAddr,
+    bind: impl FnOnce(SocketAddr) -> io::Result<T>,
+) -> Result<(), Failure> {
+    let refused = |error| Failure::failed(format!("{flag}: cannot listen on {addr}: {error}"));
+    bind(addr).map(drop).map_err(refused)
+}
+
 /// HTTP at an address, with this program's version.
-pub(super) fn http_config(listen: std::net::SocketAddr) -> http::Config {
+pub(super) fn http_config(listen: SocketAddr) -> http::Config {
     let version =
         http::Version { version: version::VERSION, hash: version::HASH, date: version::DATE };
     http::Config::new(listen, version)
@@ -66,6 +82,8 @@ impl Serving {
         http: http::Config,
         flags: Flags,
     ) -> Result<Serving, Failure> {
+        // A node that cannot serve must not show up in the cluster only to die in it.
+        try_listening(flags.http, http.listen, TcpListener::bind)?;
         let agent = runtime::start(gossip).map_err(|error| match error {
             runtime::StartError::Bind(error) => {
                 Failure::failed(format!("{}: {error}", flags.gossip))
@@ -147,22 +165,50 @@ fn sees(bridge: &dyn Bridge, n_nodes: usize) -> bool {
     }
 }
 
-/// Serves until the first signal, then ends in good order.
-///
-/// # Errors
-/// A part has died, or a second signal came.
-pub(super) fn until_ended(nodes: Vec<Serving>, leave_timeout: Duration) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::failed(format!("signals: {error}")))?;
-    let ended = runtime.block_on(serve(nodes, leave_timeout));
-    // What does not end in time must not keep the process.
-    runtime.shutdown_background();
-    ended
+/// What waits for signals. From its making on, none of them kills the process by itself.
+pub(super) struct Watch {
+    runtime: Runtime,
+    signals: Signals,
 }
 
-async fn serve(nodes: Vec<Serving>, leave_timeout: Duration) -> Result<(), Failure> {
-    let mut signals =
-        Signals::listen().map_err(|error| Failure::failed(format!("signals: {error}")))?;
+impl Watch {
+    /// Takes the signals over.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(super) fn begin() -> Result<Watch, Failure> {
+        let begin = || {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let signals = {
+                let _entered = runtime.enter();
+                Signals::listen()?
+            };
+            Ok(Watch { runtime, signals })
+        };
+        begin().map_err(|error: io::Error| Failure::failed(format!("signals: {error}")))
+    }
+
+    /// Serves until the first signal, then ends in good order.
+    ///
+    /// # Errors
+    /// A part has died, or a second signal came.
+    pub(super) fn serve(
+        mut self,
+        nodes: Vec<Serving>,
+        leave_timeout: Duration,
+    ) -> Result<(), Failure> {
+        let ended = self.runtime.block_on(serve(&mut self.signals, nodes, leave_timeout));
+        // What does not end in time must not keep the process.
+        self.runtime.shutdown_background();
+        ended
+    }
+}
+
+async fn serve(
+    signals: &mut Signals,
+    nodes: Vec<Serving>,
+    leave_timeout: Duration,
+) -> Result<(), Failure> {
     let mut failures = JoinSet::new();
     for node in &nodes {
         failures.spawn(node.agent.failed());

@@ -18,6 +18,8 @@ fn every_level_explains_itself_with_an_example() {
     let words: Vec<String> = levels.iter().map(|(path, _)| path.join(" ")).collect();
     for expected in [
         "",
+        "agent",
+        "dev",
         "kv",
         "kv get",
         "kv put",

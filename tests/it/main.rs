@@ -1,7 +1,10 @@
 //! What the parts do together, and what they do with bytes of other programs.
 
 mod acceptance;
+mod agents;
+mod cli_agent;
 mod cli_client;
+mod cli_dev;
 mod cli_help;
 mod cli_inspect;
 mod cli_usage;
