@@ -9,10 +9,12 @@ use super::options::Options;
 use super::trace::Trace;
 use crate::node::command::{Command, Reply};
 use crate::node::io::{ConnId, Input, Note, Output, Ticket};
+use crate::node::replication::message::KvMessage;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use crate::wire::packet::{self, Security};
 use crate::wire::stream::{self, Frame, FrameReader, Role};
+use crate::wire::type_byte;
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -24,6 +26,8 @@ use std::time::Duration;
 const HELD_BACK_MAX: usize = 400;
 /// How often a connection across a partition is tried again.
 const STALL_STEP: Duration = Duration::from_millis(200);
+/// Events at one instant past which a cluster is taken to run in circles.
+const EVENTS_AT_ONCE_MAX: u64 = 50_000;
 /// A connection that moves nothing for this long ends.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
@@ -79,6 +83,11 @@ pub struct Cluster {
     pub replies: BTreeMap<Ticket, Reply>,
     /// What happened.
     pub trace: Trace,
+    /// The highest incarnation that ended processes had given themselves, by name.
+    pub last_incarnations: BTreeMap<Vec<u8>, u32>,
+    /// Set when time stands still because something is always due at once.
+    pub stuck: Option<String>,
+    n_events_now: u64,
     queue: BinaryHeap<Reverse<(Instant, u64, Event)>>,
     next_event: u64,
     by_addr: BTreeMap<SocketAddr, usize>,
@@ -98,6 +107,9 @@ impl Cluster {
             counts: Counts::default(),
             replies: BTreeMap::new(),
             trace: Trace::default(),
+            last_incarnations: BTreeMap::new(),
+            stuck: None,
+            n_events_now: 0,
             queue: BinaryHeap::new(),
             next_event: 0,
             by_addr: BTreeMap::new(),
@@ -130,6 +142,11 @@ impl Cluster {
     /// Ends a process on the spot; its connections are reset.
     pub fn kill(&mut self, index: usize) {
         self.trace.word(self.now, || format!("{} is killed", self.hosts[index].name));
+        if let Some(process) = &self.hosts[index].process {
+            let me = process.swim().me();
+            let last = self.last_incarnations.entry(me.name.as_bytes().to_vec()).or_default();
+            *last = me.incarnation.max(*last);
+        }
         let host = &mut self.hosts[index];
         host.process = None;
         host.paused_until = None;
@@ -200,10 +217,16 @@ impl Cluster {
         }
     }
 
-    /// Handles events up to `until`.
+    /// Handles events up to `until`; stops early when stuck.
     pub fn run_until(&mut self, until: Instant) {
-        while self.queue.peek().is_some_and(|Reverse((at, _, _))| *at <= until) {
+        while self.stuck.is_none()
+            && self.queue.peek().is_some_and(|Reverse((at, _, _))| *at <= until)
+        {
             let Some(Reverse((at, _, event))) = self.queue.pop() else { break };
+            self.n_events_now = if at > self.now { 0 } else { self.n_events_now + 1 };
+            if self.n_events_now > EVENTS_AT_ONCE_MAX {
+                self.stuck = Some(format!("at {:?} again and again: {event:?}", self.now));
+            }
             self.now = self.now.max(at);
             self.counts.events += 1;
             self.event(event);
@@ -230,6 +253,9 @@ impl Cluster {
             }
             Event::Pump { host, conn } => self.pump(host, conn),
             Event::Closed { host, conn, why } => {
+                self.trace.detail(self.now, || {
+                    format!("{}: {} closes: {why}", self.hosts[host].name, conn.0)
+                });
                 self.input(host, Input::Closed { conn, error: Some(why) });
             }
             Event::Deadline { host, conn } => {
@@ -242,11 +268,13 @@ impl Cluster {
     }
 
     fn resume(&mut self, index: usize) {
-        if self.hosts[index].is_paused(self.now) {
+        let host = &mut self.hosts[index];
+        if host.is_paused(self.now) || host.paused_until.take().is_none() {
             return;
         }
+        // Timers that came due meanwhile have been passed over.
+        host.timer_at = Instant::NEVER;
         self.trace.word(self.now, || format!("{} goes on", self.hosts[index].name));
-        self.hosts[index].paused_until = None;
         let held_back = std::mem::take(&mut self.hosts[index].held_back);
         for input in held_back {
             self.input(index, input);
@@ -336,6 +364,10 @@ impl Cluster {
         } else {
             packet::seal(&Security { compress, ..(*host.security).clone() }, parts, crc, nonce)
         };
+        self.trace.detail(self.now, || {
+            let (name, parts) = (&self.hosts[index].name, parts.iter().map(part_told));
+            format!("{name} sends to {to:?}: {}", parts.collect::<Vec<_>>().join(" | "))
+        });
         self.counts.datagram_len_max = self.counts.datagram_len_max.max(sealed.len());
         for to in to {
             self.counts.datagrams += 1;
@@ -359,6 +391,10 @@ impl Cluster {
         link: bool,
     ) {
         self.counts.dials += 1;
+        self.trace.detail(self.now, || {
+            let kind = if link { "a link" } else { "a stream" };
+            format!("{} dials {kind} {} to {peer}: {}", self.hosts[index].name, conn.0, told(frame))
+        });
         let from = self.hosts[index].addr.ip();
         let target = self.by_addr.get(&peer).copied().filter(|to| self.hosts[*to].is_up());
         let open = self.network.is_open(from, peer.ip()) && self.network.is_open(peer.ip(), from);
@@ -398,6 +434,9 @@ impl Cluster {
             stream::encode_reply(&security, frame, nonce)
         };
         self.counts.stream_len += bytes.len() as u64;
+        self.trace.detail(self.now, || {
+            format!("{} sends on {}: {}", self.hosts[index].name, conn.0, told(frame))
+        });
         let len = if let Frame::Kv(payload) = frame { payload.len() } else { 0 };
         self.post(index, peer, Some(bytes.to_vec()), len);
     }
@@ -495,5 +534,29 @@ fn end(peer: (usize, ConnId), role: Role) -> End {
         sent_any: false,
         inbox: VecDeque::new(),
         stalled_since: None,
+    }
+}
+
+/// One message of a datagram: ours in full, of membership its kind.
+fn part_told(part: &Bytes) -> String {
+    match part.split_first() {
+        Some((&type_byte::USER, _)) => told(&Frame::Kv(part.slice(1..))),
+        Some((kind, _)) => format!("type {kind}"),
+        None => String::new(),
+    }
+}
+
+/// A frame in one word, or a message of ours in as many as it takes.
+fn told(frame: &Frame) -> String {
+    match frame {
+        Frame::Kv(payload) => match KvMessage::decode(payload) {
+            Ok(message) => format!("{message:?}"),
+            Err(error) => error.to_string(),
+        },
+        Frame::PushPull(_) => "push-pull".to_owned(),
+        Frame::Ping(_) => "ping".to_owned(),
+        Frame::Ack(_) => "ack".to_owned(),
+        Frame::User(_) => "user message".to_owned(),
+        Frame::Error(why) => format!("error: {why}"),
     }
 }

@@ -33,6 +33,13 @@ impl Trace {
         self.hash = xxh3_64_with_seed(bytes, self.hash ^ now.0 ^ ((host as u64) << 48));
     }
 
+    /// Notes something that only a reader of the story wants to know.
+    pub fn detail(&mut self, now: Instant, text: impl FnOnce() -> String) {
+        if let Some(story) = &mut self.story {
+            story.push(format!("{:9.3}  {}", now.0 as f64 / 1e9, text()));
+        }
+    }
+
     /// Notes something worth a line; the text is made only when it is kept.
     pub fn word(&mut self, now: Instant, text: impl FnOnce() -> String) {
         self.hash = xxh3_64_with_seed(&now.0.to_be_bytes(), self.hash);

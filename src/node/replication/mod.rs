@@ -337,7 +337,7 @@ impl Replication {
     #[must_use]
     pub fn deadline(&self) -> Instant {
         [
-            self.pusher.deadline(&self.peers),
+            self.pusher.deadline(&self.peers, self.is_direct()),
             self.gaps.deadline(),
             self.digests.deadline(self.peers.n_reachable() > 0),
             self.rumors.deadline(),
@@ -360,6 +360,23 @@ impl Replication {
     #[must_use]
     pub fn health(&self) -> Health {
         self.ready.health()
+    }
+
+    /// Up to which number every write of `origin` is held here, replaced, or deleted and forgotten.
+    #[must_use]
+    pub fn contiguous(&self, origin: OriginId) -> u64 {
+        if origin == self.me { self.store.last_seq() } else { self.known.contiguous(origin) }
+    }
+
+    /// Every origin heard of, our own and folded ones too, by number.
+    #[must_use]
+    pub fn origins(&self) -> Vec<OriginId> {
+        let folded = self.known.folded_list().into_iter().map(|(origin, ..)| OriginId(origin));
+        let mut origins: Vec<OriginId> = self.known.origins().into_iter().chain(folded).collect();
+        origins.push(self.me);
+        origins.sort_unstable();
+        origins.dedup();
+        origins
     }
 
     /// Peers that answer.

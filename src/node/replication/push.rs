@@ -43,8 +43,10 @@ pub(super) struct Pusher {
 }
 
 impl Pusher {
-    pub(super) fn deadline(&self, peers: &Peers) -> Instant {
-        let resend = peers.reachable().filter_map(|peer| peer.resend_at).min();
+    /// `direct` is whether writes go straight to every peer: only then are they sent again.
+    pub(super) fn deadline(&self, peers: &Peers, direct: bool) -> Instant {
+        let waiting = peers.reachable().filter(|_| direct);
+        let resend = waiting.filter_map(|peer| peer.resend_at).min();
         let ack = self.acks.values().min().copied();
         [self.flush_at, resend, ack].into_iter().flatten().min().unwrap_or(Instant::NEVER)
     }

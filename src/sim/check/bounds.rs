@@ -6,6 +6,9 @@ use crate::sim::cluster::Cluster;
 use crate::sim::host::Process;
 
 pub(super) fn check(cluster: &Cluster) -> Result<(), Violation> {
+    if let Some(what) = &cluster.stuck {
+        return Err(Violation::new("progress", what.clone()));
+    }
     let longest = cluster.counts.datagram_len_max;
     if longest > DATAGRAM_LEN_MAX {
         return Err(Violation::new("datagram-budget", format!("a datagram of {longest} bytes")));

@@ -1,41 +1,113 @@
-//! All live nodes hold the same: records, hashes, and what they say to hold.
+//! All live nodes hold the same: records, hashes, deletes, and what they say to hold.
 
 use super::Violation;
-use crate::kv::{Record, Store};
+use crate::kv::{OriginId, Record, Store};
 use crate::limits::STORE_SHARDS;
+use crate::node::Node;
 use crate::node::command::Health;
 use crate::sim::cluster::Cluster;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A node to be compared.
+struct Seen<'a> {
+    name: &'a str,
+    node: &'a Node,
+    store: &'a Store,
+}
 
 pub(super) fn check(cluster: &Cluster) -> Result<(), Violation> {
-    let mut stores = cluster
+    let seen: Vec<Seen<'_>> = cluster
         .hosts
         .iter()
-        .filter(|host| host.node().is_some() && !host.is_stranger)
-        .filter_map(|host| host.store.as_deref().map(|store| (host.name.as_str(), store)));
-    let Some((first_name, first)) = stores.next() else { return Ok(()) };
-    for (name, store) in stores {
-        if store.root() != first.root() {
-            let what = format!("{first_name} and {name} differ: {}", difference(first, store));
-            return Err(Violation::new("convergence", what));
+        .filter(|host| !host.is_stranger)
+        .filter_map(|host| {
+            Some(Seen { name: &host.name, node: host.node()?, store: host.store.as_deref()? })
+        })
+        .collect();
+    ready(&seen)?;
+    vectors(&seen)?;
+    hashes(&seen)?;
+    deletes(&seen)
+}
+
+fn ready(seen: &[Seen<'_>]) -> Result<(), Violation> {
+    match seen.iter().find(|seen| seen.node.health() != Health::Ok) {
+        Some(Seen { name, node, .. }) => {
+            let what = format!("{name} is {:?} in the calm", node.health());
+            Err(Violation::new("readiness", what))
         }
+        None => Ok(()),
     }
-    for host in &cluster.hosts {
-        if let Some(node) = host.node()
-            && node.health() != Health::Ok
-        {
-            let what = format!("{} is {:?} in the calm", host.name, node.health());
-            return Err(Violation::new("readiness", what));
+}
+
+/// Every write known anywhere is known everywhere.
+fn vectors(seen: &[Seen<'_>]) -> Result<(), Violation> {
+    let origins: BTreeSet<OriginId> =
+        seen.iter().flat_map(|seen| seen.node.replication().origins()).collect();
+    for origin in origins {
+        let through = |seen: &&Seen<'_>| seen.node.replication().contiguous(origin);
+        let (Some(most), Some(least)) =
+            (seen.iter().max_by_key(through), seen.iter().min_by_key(through))
+        else {
+            continue;
+        };
+        if through(&most) != through(&least) {
+            let what = format!(
+                "{} has writes of {:016x} up to {}, {} up to {}",
+                most.name,
+                origin.0,
+                through(&most),
+                least.name,
+                through(&least)
+            );
+            return Err(Violation::new("vectors", what));
         }
     }
     Ok(())
 }
 
-/// Live records of a store, by key.
-fn live(store: &Store) -> Vec<Record> {
+fn hashes(seen: &[Seen<'_>]) -> Result<(), Violation> {
+    let Some((first, rest)) = seen.split_first() else { return Ok(()) };
+    match rest.iter().find(|other| other.store.root() != first.store.root()) {
+        Some(other) => {
+            let what = difference(first.store, other.store);
+            let what = format!("{} and {} differ: {what}", first.name, other.name);
+            Err(Violation::new("convergence", what))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A delete that one node remembers, others hold too or have forgotten, never something older.
+fn deletes(seen: &[Seen<'_>]) -> Result<(), Violation> {
+    let mut latest: BTreeMap<Vec<u8>, (&str, Record)> = BTreeMap::new();
+    for seen in seen {
+        for record in records(seen.store, Record::is_tombstone) {
+            let known = latest.entry(record.key().to_vec()).or_insert((seen.name, record.clone()));
+            if record.stamp() > known.1.stamp() {
+                *known = (seen.name, record);
+            }
+        }
+    }
+    for (key, (holder, tombstone)) in latest {
+        for Seen { name, store, .. } in seen {
+            let held = store.entry(&key).map(|record| record.stamp());
+            if held.is_some_and(|held| held < tombstone.stamp()) {
+                let key = String::from_utf8_lossy(&key).into_owned();
+                let what = format!("{holder} holds a delete of {key}, {name} something older");
+                return Err(Violation::new("convergence", what));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Records of a store that `pick` picks, by key.
+fn records(store: &Store, pick: impl Fn(&Record) -> bool) -> Vec<Record> {
     let mut records = Vec::new();
     for shard in 0..STORE_SHARDS {
         store.scan_shard(shard, |record| {
-            if !record.is_tombstone() {
+            if pick(record) {
                 records.push(record.clone());
             }
         });
@@ -45,7 +117,8 @@ fn live(store: &Store) -> Vec<Record> {
 }
 
 fn difference(a: &Store, b: &Store) -> String {
-    let (a, b) = (live(a), live(b));
+    let is_live = |record: &Record| !record.is_tombstone();
+    let (a, b) = (records(a, is_live), records(b, is_live));
     let only = |x: &[Record], y: &[Record]| {
         x.iter()
             .find(|record| !y.contains(record))

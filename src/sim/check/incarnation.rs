@@ -12,6 +12,10 @@ pub struct Incarnations {
 
 impl Incarnations {
     pub(super) fn check(&mut self, cluster: &Cluster) -> Result<(), Violation> {
+        for (name, last) in &cluster.last_incarnations {
+            let own = self.own.entry(name.clone()).or_default();
+            *own = (*last).max(*own);
+        }
         for process in cluster.hosts.iter().filter_map(|host| host.process.as_ref()) {
             let me = process.swim().me();
             let own = self.own.entry(me.name.as_bytes().to_vec()).or_default();

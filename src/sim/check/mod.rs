@@ -61,6 +61,11 @@ pub fn settled(cluster: &Cluster) -> Result<(), Violation> {
 /// # Errors
 /// The first promise found broken.
 pub fn finally(cluster: &Cluster, history: &History) -> Result<(), Violation> {
+    if cluster.counts.divergences > 0 {
+        // The vectors are exact: the safety net must have nothing to do.
+        let what = format!("the safety net mended {}", cluster.counts.divergences);
+        return Err(Violation::new("divergence", what));
+    }
     durability::check(cluster, history)?;
     resurrection::check(cluster, history)
 }
