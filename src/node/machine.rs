@@ -3,7 +3,7 @@
 use super::command::Health;
 use super::commands::Leaving;
 use super::config::Config;
-use super::io::{Input, Output};
+use super::io::{Input, Note, Output};
 use super::keys::KeyChanges;
 use super::meta;
 use super::replication::message::is_ours;
@@ -11,7 +11,7 @@ use super::replication::{self, Out, PeerInfo, Replication};
 use super::streams::Exchanges;
 use crate::kv::Store;
 use crate::swim::io::{Event, Output as SwimOutput, Packet};
-use crate::swim::{Identity, MemberState, Swim};
+use crate::swim::{Identity, Member, MemberState, Swim};
 use crate::time::{Instant, Now};
 use crate::wire::message::{AddrBytes, Message, Vsn};
 use crate::wire::packet::{self, PART_OVERHEAD, Security};
@@ -190,11 +190,21 @@ impl Node {
         }
     }
 
+    /// A user message of another kind of member may begin as ours do: its business.
+    fn replication_unreadable(&mut self, now: Now, from: SocketAddr, why: String) {
+        let is_foreign = |member: &Member| meta::origin(&member.meta).is_none();
+        if self.swim.members_at(from).any(is_foreign) {
+            self.dropped.foreign_user_total += 1;
+        } else {
+            self.unreadable(now, from, why);
+        }
+    }
+
     /// One note a second at most; the counters have them all.
     fn unreadable(&mut self, now: Now, from: SocketAddr, why: String) {
         if now.instant >= self.dropped.next_note {
             self.dropped.next_note = now.instant + std::time::Duration::from_secs(1);
-            self.out.push_back(Output::Note(super::io::Note::Unreadable { why, from }));
+            self.out.push_back(Output::Note(Note::Unreadable { why, from }));
         }
     }
 
@@ -250,6 +260,9 @@ impl Node {
             Out::Datagram { to, payloads } => {
                 let parts = payloads.iter().map(as_user_message).collect();
                 self.out.push_back(Output::Datagram { to, parts, crc: true, compress: false });
+            }
+            Out::Output(Output::Note(Note::Unreadable { why, from })) => {
+                self.replication_unreadable(now, from, why);
             }
             Out::Output(output) => self.out.push_back(output),
             Out::Keys(conn, message) => self.key_message(now, conn, message),

@@ -6,6 +6,10 @@
 //!    merge                      merge
 //! ```
 //!
+//! Who knows nobody does not know either which delegate version is spoken where it joins, and a
+//! member that cannot follow its states calls them an error. So its first push-pull tells nothing,
+//! only asks; the next one tells, in the cluster's version.
+//!
 //! A suspect or dead entry is only hearsay: it becomes a suspicion of ours, so that the accused can
 //! refute. That, and the states going both ways, is how a partition heals.
 
@@ -43,6 +47,8 @@ struct Exchange {
     member: Option<NodeName>,
     /// Whether it repeats one whose content called for it; that is done once.
     repeated: bool,
+    /// Whether it told nothing.
+    asked: bool,
 }
 
 /// The streams under way, and the addresses waiting to be joined.
@@ -176,13 +182,14 @@ impl Swim {
         member: Option<NodeName>,
         repeated: bool,
     ) {
-        let states = self.states();
+        let asked = purpose == Purpose::Join && !repeated && self.members.n_known() == 1;
+        let states = if asked { Vec::new() } else { self.states() };
         let deadline = now + self.config.stream_timeout;
-        let exchange = Exchange { purpose, peer, member: member.clone(), repeated };
+        let exchange = Exchange { purpose, peer, member: member.clone(), repeated, asked };
         let id = self.exchanges.begin(exchange);
         self.timers.set(Timer::Exchange(id), deadline + END_SLACK);
         self.stats.push_pulls += 1;
-        let join = purpose == Purpose::Join;
+        let join = purpose == Purpose::Join && !asked;
         self.output(Output::PushPull { id, peer, member, join, states, deadline });
     }
 
@@ -193,7 +200,7 @@ impl Swim {
         deadline: Instant,
     ) -> ExchangeId {
         let purpose = Purpose::StreamPing;
-        let exchange = Exchange { purpose, peer, member: None, repeated: false };
+        let exchange = Exchange { purpose, peer, member: None, repeated: false, asked: false };
         let id = self.exchanges.begin(exchange);
         self.timers.set(Timer::Exchange(id), deadline + END_SLACK);
         self.output(Output::StreamPing { id, peer, ping, deadline });
@@ -226,11 +233,16 @@ impl Swim {
     /// The states a peer answered to ours.
     pub fn push_pull_done(&mut self, now: Instant, id: ExchangeId, remote: Vec<PushNodeState>) {
         let Some(exchange) = self.end_exchange(id) else { return };
-        let Exchange { purpose, peer, member, repeated } = exchange;
+        let Exchange { purpose, peer, member, repeated, asked } = exchange;
         if purpose == Purpose::StreamPing {
             return;
         }
         let adopted = self.adopt_from_states(&remote);
+        if asked {
+            self.begin_push_pull(now, purpose, peer, member, true);
+            self.settle(now);
+            return;
+        }
         let contested = self.names_us_elsewhere(&remote);
         let merged = self.merge_states(now, peer, remote);
         if contested {

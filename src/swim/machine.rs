@@ -177,6 +177,11 @@ impl Swim {
         self.members.iter()
     }
 
+    /// Those whose address this is or was; several when a name has moved.
+    pub fn members_at(&self, addr: SocketAddr) -> impl Iterator<Item = &Member> {
+        self.members.at(canonical(addr))
+    }
+
     /// The member of that name.
     #[must_use]
     pub fn member(&self, name: &NodeName) -> Option<&Member> {

@@ -122,10 +122,17 @@ impl Members {
         }
     }
 
-    /// Those who announced no versions are assumed to speak what we speak.
+    /// Those who announced no versions are assumed to speak what we speak; those of our kind
+    /// follow us, and are passed on as if they had, because one entry that does not fit, a dead
+    /// one even, is enough for a member that insists to refuse us all.
     pub(super) fn assume_versions(&mut self, vsn: Vsn) {
-        for member in self.by_name.values_mut().filter(|member| !member.vsn_announced) {
-            member.vsn = vsn;
+        for member in self.by_name.values_mut() {
+            let our_kind = (member.vsn.dmin, member.vsn.dmax) == (vsn.dmin, vsn.dmax);
+            if !member.vsn_announced {
+                member.vsn = vsn;
+            } else if our_kind && member.vsn.dcur < vsn.dcur {
+                member.vsn.dcur = vsn.dcur;
+            }
         }
     }
 

@@ -2,8 +2,8 @@
 //! says anything about us.
 
 use crate::harness::{
-    Dns, Fake, JOIN_MAX, Net, Node, Peer, PeerOptions, Range, Serf, State, cluster_of, eventually,
-    lan, needs, security,
+    ANSWERING, Dns, Fake, JOIN_MAX, Net, Node, Peer, PeerOptions, Range, Serf, State, cluster_of,
+    eventually, lan, needs, security,
 };
 use gossipykv::wire::message::{IndirectPing, Message, Suspect};
 use rustix::process::Signal;
@@ -111,7 +111,7 @@ fn go_members_refute_and_relay() {
 fn serf_and_go_share_a_cluster_and_serf_works() {
     needs!(Go, Serf);
     let range = Range::claim();
-    let handler = ["-event-handler", "query:which=echo answered"];
+    let handler = ["-event-handler", ANSWERING];
     let [mut s1, mut s2] = [1, 2].map(|host| Serf::start(&range, host, &handler));
     let flags = ["-delegate-min=2", "-delegate-max=5", "-delegate-cur=5"].map(String::from);
     let options = PeerOptions { flags: flags.into(), ..PeerOptions::default() };

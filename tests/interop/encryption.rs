@@ -170,6 +170,8 @@ fn a_plain_cluster_becomes_an_encrypted_one_by_rolling_restarts() {
     needs!(Go);
     let mut mixed = Mixed::start(&MixedOptions { n_rust: 2, n_go: 2, ..MixedOptions::default() });
     mixed.rust[0].put("carried", "over");
+    // Whoever is killed with the only copy takes it along.
+    eventually("a copy", REJOIN_MAX, || mixed.rust[1].has("carried", Some("over")));
     let seeds = vec![mixed.rust[0].gossip(), mixed.rust[1].gossip()];
     // Understand both, then send encrypted, then insist.
     for (incoming, outgoing) in [(false, false), (false, true), (true, true)] {

@@ -17,6 +17,12 @@ fn a_killed_agent_is_suspect_then_dead_and_comes_back_whole() {
     for n in 0..300 {
         trio.agents[n % 3].put(&format!("key-{n}"), &format!("value-{n}"));
     }
+    eventually("a copy of each", COPIED_MAX, || {
+        trio.agents[..2].iter().try_for_each(|agent| match agent.n_keys()? {
+            300 => Ok(()),
+            n => Err(format!("{} has {n}", agent.name())),
+        })
+    });
     let killed = now();
     trio.agents[2].process().signal(Signal::KILL);
     let survivors = &trio.agents[..2];

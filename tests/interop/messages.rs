@@ -58,9 +58,10 @@ fn foreign_user_messages_do_not_disturb_us() {
     for agent in &mixed.rust {
         eventually("replication", SPREAD_MAX, || agent.has("still", Some("works")));
     }
-    eventually("Go's broadcasts reach Go", SPREAD_MAX * 3, || {
-        let n = mixed.go[1].messages().len();
-        if n >= payloads.len() { Ok(()) } else { Err(format!("{n} of {}", payloads.len())) }
+    // Each is sent four times to whoever is drawn, and only a delegate would pass it on.
+    eventually("Go's broadcasts reach Go", SPREAD_MAX, || match mixed.go[1].messages().len() {
+        0..50 => Err("fewer than 50 have"),
+        _ => Ok(()),
     });
     hold("all stay alive", Duration::from_secs(3), || {
         for node in mixed.nodes() {

@@ -1,7 +1,8 @@
 //! Indirect pings: each kind relays for the other, with the requester's number.
 
 use crate::harness::{
-    Fake, Mixed, MixedOptions, Node, State, eventually, hold, lan, needs, security,
+    Agent, AgentOptions, Fake, Mixed, MixedOptions, Node, State, eventually, hold, lan, needs,
+    security,
 };
 use gossipykv::wire::message::{AddrBytes, IndirectPing, Message, Ping};
 use serde_json::json;
@@ -111,14 +112,36 @@ fn a_relayed_answer_carries_the_number_asked_with() {
             Message::Nack(nack) if nack.seq_no == seq_no => panic!("{from} gave up"),
             _ => None,
         });
-        // Nobody lives there: a nack, and no ack.
-        fake.send(relay, &[indirect(seq_no + 1, name, mixed.range.gossip(250))]);
+        // Who lives there answers to its own name only: a nack, and no ack.
+        fake.send(relay, &[indirect(seq_no + 1, "someone-else", target)]);
         fake.receive("the nack", ANSWER_MAX, |from, message| match message {
             Message::Nack(nack) if from == relay && nack.seq_no == seq_no + 1 => Some(()),
             Message::Ack(ack) if ack.seq_no == seq_no + 1 => panic!("{from} made that up"),
             _ => None,
         });
     }
+}
+
+#[test]
+fn a_stranger_cannot_aim_us_at_a_stranger() {
+    let range = crate::harness::Range::claim();
+    let agent = Agent::start(&range, 1, AgentOptions::default());
+    let [fake, victim] = [200, 201].map(|host| Fake::bind(range.gossip(host), security(&[])));
+    fake.send(agent.gossip(), &[indirect(1, "victim", victim.address())]);
+    let AddrBytes(source_addr) = AddrBytes::from_ip(victim.address().ip());
+    let ping = Ping {
+        seq_no: 2,
+        node: "r1".into(),
+        source_addr: AddrBytes(source_addr),
+        source_port: victim.address().port(),
+        source_node: "victim".into(),
+    };
+    fake.send(agent.gossip(), &[Message::Ping(ping)]);
+    fake.receive("the ack, back to its cause", ANSWER_MAX, |_, message| match message {
+        Message::Ack(ack) if ack.seq_no == 2 => Some(()),
+        _ => None,
+    });
+    victim.assert_silence(Duration::from_secs(1));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use crate::control::KEYS;
 use crate::harness::{
-    Agent, AgentOptions, JOIN_MAX, Node, Range, Serf, State, await_all, eventually, hold, lan,
-    long, needs,
+    ANSWERING, Agent, AgentOptions, JOIN_MAX, Node, Range, Serf, State, await_all, eventually,
+    hold, lan, long, needs,
 };
 use rustix::process::Signal;
 use std::time::Duration;
@@ -20,7 +20,7 @@ impl Cluster {
     /// Two of each; Serf joins through ours, and ours through each other.
     fn start() -> Cluster {
         let range = Range::claim();
-        let handler = ["-event-handler", "query:which=echo answered"];
+        let handler = ["-event-handler", ANSWERING];
         let seeds = vec![range.gossip(1)];
         let options = AgentOptions { seeds, ..AgentOptions::default() };
         let rust: Vec<_> = [1, 2].map(|host| Agent::start(&range, host, options.clone())).into();

@@ -108,6 +108,22 @@ impl Fake {
         Fake { socket: UdpSocket::bind(at).expect("a free address"), security }
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.socket.local_addr().expect("it is bound")
+    }
+
+    /// Receives nothing for so long.
+    ///
+    /// # Panics
+    /// When something comes.
+    #[track_caller]
+    pub fn assert_silence(&self, during: Duration) {
+        self.socket.set_read_timeout(Some(during)).expect("a timeout above zero");
+        let heard = self.socket.recv_from(&mut [0; 1500]);
+        assert!(heard.is_err(), "{heard:?}");
+    }
+
     /// Sends these messages in one datagram.
     pub fn send(&self, to: SocketAddr, messages: &[Message]) {
         let parts: Vec<Bytes> = messages.iter().map(Message::encode).collect();

@@ -28,7 +28,7 @@ pub use namespace::Net;
 pub use peer::{Peer, PeerOptions};
 pub use process::Process;
 pub use range::{Range, free_ports};
-pub use serf::Serf;
+pub use serf::{ANSWERING, Serf};
 pub use table::{Node, State, await_all, cluster_of};
 pub use trio::Trio;
 

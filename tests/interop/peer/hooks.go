@@ -32,10 +32,11 @@ func (h *hooks) attach(list *memberlist.Memberlist, retransmit int) {
 	}
 }
 
-// member is a node as JSON; bytes become base64.
+// member is a node as JSON; bytes become base64. Its State is left out: memberlist 0.2 keeps the
+// state elsewhere and never sets this one.
 func member(n *memberlist.Node) map[string]interface{} {
 	return map[string]interface{}{
-		"name": n.Name, "address": n.Address(), "state": int(n.State), "meta": n.Meta,
+		"name": n.Name, "address": n.Address(), "meta": n.Meta,
 		"versions": []int{
 			int(n.PMin), int(n.PMax), int(n.PCur), int(n.DMin), int(n.DMax), int(n.DCur),
 		},
