@@ -160,7 +160,7 @@ pub const HTTP_CHUNK_LINE_LEN_MAX: usize = 256;
 /// up to [`HTTP_UNCOUNTED_LEN_MAX`] beside them.
 pub const HTTP_HELD_LEN_MAX: usize = 128 << 20;
 /// Bytes of one body or answer that are not counted into [`HTTP_HELD_LEN_MAX`].
-pub const HTTP_UNCOUNTED_LEN_MAX: usize = 16 << 10;
+pub const HTTP_UNCOUNTED_LEN_MAX: usize = 32 << 10;
 /// Requests handed to tiny_http on one upstream connection and not yet answered.
 pub const HTTP_LANE_DEPTH_MAX: usize = 256;
 /// Requests that wait for the node at once (`?w=`, members, metrics, keys).
@@ -190,5 +190,9 @@ const _: () = assert!(STORE_SHARDS == 256 && STORE_LEAVES_PER_SHARD == 256);
 const _: () = assert!(KEY_LEN_MAX <= LOG_KEY_BYTES_MAX);
 const _: () = assert!(SEEN_RANGES_MAX <= SEEN_RANGES_TOTAL_MAX);
 const _: () = assert!(HTTP_TARGET_LEN_MAX + 64 < HTTP_HEAD_LEN_MAX);
+// The answer to a write is never thrown away: of what it repeats from the target no byte grows to
+// more than two.
+const _: () = assert!(2 * HTTP_TARGET_LEN_MAX + 1024 < HTTP_UNCOUNTED_LEN_MAX);
+const _: () = assert!(HTTP_WAITING_MAX <= WAITERS_MAX);
 // Every character of the largest value may take six in JSON, and still the answer can be held.
 const _: () = assert!(6 * (VALUE_LEN_HARD_MAX + KEY_LEN_MAX) + 4096 < HTTP_HELD_LEN_MAX);

@@ -26,6 +26,7 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 const BATCH_LEN_MAX: usize = 64 << 10;
 /// How long the proof of a fresh connection may take.
 const PROOF_LIMIT: Duration = Duration::from_secs(10);
+/// How long a worker may take to end.
+const STOP_LIMIT: Duration = Duration::from_secs(1);
 /// Tries at a Unix socket before TCP: a stranger may have taken the one place in its queue.
 #[cfg(target_os = "linux")]
 const UNIX_TRIES: usize = 3;
@@ -103,6 +106,8 @@ pub struct Lane {
     server: Arc<Tiny>,
     stopping: Arc<AtomicBool>,
     worker: JoinHandle<()>,
+    /// Disconnected when the worker has ended.
+    ended: Receiver<()>,
 }
 
 /// Never dropped: `tiny_http::Server::drop` panics for an abstract socket, and has nothing to do
@@ -128,12 +133,15 @@ impl Lane {
         start_tcp(name, secret, &handler)
     }
 
-    /// Ends the worker. Requests it has not taken yet are not answered.
+    /// Ends the worker. Requests it has not taken yet are not answered. One that is stuck is left
+    /// to itself.
     pub fn stop(self) {
         self.stopping.store(true, Ordering::Release);
         self.server.unblock();
-        // A worker catches its handler's panics, so it has none of its own to report.
-        let _ = self.worker.join();
+        if self.ended.recv_timeout(STOP_LIMIT) == Err(RecvTimeoutError::Disconnected) {
+            // A worker catches its handler's panics, so it has none of its own to report.
+            let _ = self.worker.join();
+        }
     }
 
     /// Serves what connects to `listener`, until that is shut down.
@@ -146,7 +154,9 @@ impl Lane {
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         let server = Arc::new(ManuallyDrop::new(server));
         let stopping = Arc::new(AtomicBool::new(false));
+        let (alive, ended) = mpsc::channel();
         let worker = Worker {
+            _alive: alive,
             server: Arc::clone(&server),
             stopping: Arc::clone(&stopping),
             secret: secret.clone(),
@@ -156,7 +166,7 @@ impl Lane {
             answers: Vec::new(),
         };
         let worker = Builder::new().name(name.to_owned()).spawn(move || worker.run())?;
-        Ok(Lane { server, stopping, worker })
+        Ok(Lane { server, stopping, worker, ended })
     }
 }
 
@@ -216,6 +226,7 @@ where
 
 /// Takes one request after the other, and writes the answers of those that wait together.
 struct Worker {
+    _alive: Sender<()>,
     server: Arc<Tiny>,
     stopping: Arc<AtomicBool>,
     secret: Secret,

@@ -181,7 +181,7 @@ impl Conn {
         let began = self.gate.bridge.now().instant;
         let is_bulk = opened.is_bulk || !opened.order.body.is_empty();
         let answer = self.gate.lane(is_bulk).submit(opened.order);
-        let Ok(Answer { mut bytes, ending, held: answer_held }) = answer.await else {
+        let Ok(Answer { mut bytes, ending, held: mut answer_held }) = answer.await else {
             return Err(Refusal::broken().into());
         };
         drop(held);
@@ -190,6 +190,7 @@ impl Conn {
             Ending::Later(later) => {
                 bytes.clear();
                 later.finish(&mut bytes).await;
+                answer_held.grow_to(bytes.len()).map_err(|_| Refusal::memory())?;
             }
             Ending::Lost => return Err(Refusal::memory().into()),
         }
@@ -243,6 +244,14 @@ impl Conn {
         if matches!(opened.framing, Framing::Length(len) if len > len_max) {
             return Err(body_too_long(len_max).into());
         }
+        if let Framing::Length(len) = opened.framing
+            && len <= self.input.len().min(COPIED_BODY_LEN_MAX)
+        {
+            // It came with the head, as most do.
+            end_order(opened, &self.input[..len]);
+            self.input.advance(len);
+            return Ok(());
+        }
         if opened.expects_continue && self.input.is_empty() {
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
@@ -251,17 +260,10 @@ impl Conn {
             Framing::Length(len) => self.sized_body(len, held).await?,
             _ => self.chunked_body(len_max, held).await?,
         };
-        let bytes = &mut opened.order.bytes;
-        if !opened.takes_body {
-            bytes.extend_from_slice(b"\r\n");
-            return Ok(());
-        }
-        bytes.extend_from_slice(b"Content-Length: ");
-        number(bytes, body.len());
-        bytes.extend_from_slice(b"\r\n\r\n");
-        if body.len() <= COPIED_BODY_LEN_MAX {
-            bytes.extend_from_slice(&body);
+        if body.len() <= COPIED_BODY_LEN_MAX || !opened.takes_body {
+            end_order(opened, &body);
         } else {
+            end_head(&mut opened.order.bytes, body.len());
             opened.order.body = body;
         }
         Ok(())
@@ -343,8 +345,25 @@ fn open(gate: &Gate, peer: IpAddr, bytes: &[u8], mut out: Vec<u8>) -> Result<Ope
         expects_continue: head.expects_continue,
         keep_alive: head.keep_alive,
         is_http_1_0: head.is_http_1_0,
-        is_bulk: path.len() <= "/kv/".len() || !path.starts_with("/kv/"),
+        is_bulk: matches!(path, "/kv" | "/kv/"),
     })
+}
+
+/// Ends an order with a short body, or without one where the method has none.
+fn end_order(opened: &mut Opened, body: &[u8]) {
+    let bytes = &mut opened.order.bytes;
+    if opened.takes_body {
+        end_head(bytes, body.len());
+        bytes.extend_from_slice(body);
+    } else {
+        bytes.extend_from_slice(b"\r\n");
+    }
+}
+
+fn end_head(bytes: &mut Vec<u8>, body_len: usize) {
+    bytes.extend_from_slice(b"Content-Length: ");
+    number(bytes, body_len);
+    bytes.extend_from_slice(b"\r\n\r\n");
 }
 
 fn trust(gate: &Gate, peer: IpAddr, head: &Head<'_>, path: &str) -> Result<Trust, Refusal> {

@@ -33,6 +33,7 @@ use conn::Conn;
 use held::Room;
 use lane::{Lane, Order};
 use refusal::Refusal;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -89,9 +90,9 @@ pub struct Gate {
     pub timing: Timing,
     /// Most client connections.
     pub connections_max: usize,
-    /// For requests of one key, which are quick.
+    /// For most requests, which are quick.
     pub quick: Vec<Lane>,
-    /// For lists, long bodies and the rest, which take their time.
+    /// For lists and long bodies, which take their time.
     pub bulk: Vec<Lane>,
     /// For bodies and answers.
     pub room: Arc<Room>,
@@ -147,10 +148,12 @@ impl Gate {
             };
             match accepted {
                 Ok((stream, peer)) => self.admit(stream, peer.ip(), &turned_away),
-                Err(_) => {
-                    // A client that vanished, or no descriptor left: neither ends the service.
+                Err(error) => {
                     self.counters.accept_failed();
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    // A client that has vanished is no reason to wait.
+                    if error.kind() != ErrorKind::ConnectionAborted {
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
                 }
             }
         }
