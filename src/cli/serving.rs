@@ -11,8 +11,10 @@ use super::failure::Failure;
 use super::version;
 use crate::http::{self, Server};
 use crate::node::command::{Bridge, Command, MemberStatus, Reply};
+use crate::runtime::clock::Clock;
 use crate::runtime::signal::Signals;
 use crate::runtime::{self, Agent};
+use crate::time::Instant;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -27,6 +29,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(1200);
 const END_TIMEOUT: Duration = Duration::from_millis(1700);
 /// How long past its deadline the node's answer may take to reach us.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(200);
+/// Signals so soon after the first are the same wish: `timeout` and some supervisors signal the
+/// process and then its group.
+const ECHO: Duration = Duration::from_millis(50);
 /// How often we ask again.
 const ASK_EVERY: Duration = Duration::from_millis(10);
 
@@ -222,6 +227,7 @@ async fn serve(
             return Err(failure);
         }
     }
+    let since_first = Clock::start();
     let mut ending = JoinSet::new();
     for node in nodes {
         ending.spawn_blocking(move || node.end(leave_timeout));
@@ -235,8 +241,18 @@ async fn serve(
             }
             Ok(())
         }
-        signal = signals.next() => Err(Failure::Signal(signal)),
+        signal = second(signals, since_first) => Err(Failure::Signal(signal)),
         failure = first(&mut failures) => Err(failure),
+    }
+}
+
+/// The next signal that is not an echo of the first.
+async fn second(signals: &mut Signals, since_first: Clock) -> &'static str {
+    loop {
+        let signal = signals.next().await;
+        if since_first.instant() >= Instant::ZERO + ECHO {
+            return signal;
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::program::{Ended, command, run};
 use gossipykv::discovery::fetch;
 use gossipykv::runtime::clock::Clock;
+use gossipykv::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::File;
@@ -23,9 +24,15 @@ pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = found() {
             return found;
         }
-        assert!(clock.instant().since(gossipykv::time::Instant::ZERO) < PATIENCE, "never: {what}");
+        assert!(clock.instant() < Instant::ZERO + PATIENCE, "never: {what}");
         std::thread::park_timeout(Duration::from_millis(2));
     }
+}
+
+/// Waits that long. (A park may end early.)
+pub fn pause(time: Duration) {
+    let clock = Clock::start();
+    until("time passes", || (clock.instant() >= Instant::ZERO + time).then_some(()));
 }
 
 /// A running process. Killed when dropped before its end.

@@ -1,6 +1,6 @@
 //! `agent` as a process: configuration, signals, exit codes, and the client commands against it.
 
-use crate::agents::{Node, Running, until};
+use crate::agents::{Node, Running, pause, until};
 use crate::program::{Ended, Server, answer, run, run_fed, run_with};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -206,6 +206,7 @@ fn a_second_signal_ends_it_at_once() {
         assert_eq!(node.run(&["kv", "put", "k", "v"]).code, Some(0));
         node.process.signal(Signal::TERM);
         node.process.logged("leaving the cluster");
+        pause(Duration::from_millis(100));
         node.process.signal(second);
         let (ended, took) = node.process.end();
         assert_eq!(ended.code, Some(code), "{ended:?}");
@@ -214,6 +215,17 @@ fn a_second_signal_ends_it_at_once() {
             ended.err.lines().last().is_some_and(|line| line.starts_with("error: ended at once"))
         );
     }
+}
+
+#[test]
+fn two_signals_in_one_breath_are_one() {
+    let (node, _peer) = with_a_stopped_peer(&[]);
+    assert_eq!(node.run(&["kv", "put", "k", "v"]).code, Some(0));
+    node.process.signal(Signal::TERM);
+    node.process.signal(Signal::INT);
+    let (ended, took) = node.process.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(took < Duration::from_secs(7), "{took:?}");
 }
 
 #[test]

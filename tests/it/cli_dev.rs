@@ -28,16 +28,22 @@ struct Dev {
     http_port: u16,
 }
 
+/// Starts it on ports that somebody else may just have taken: then on others.
 fn start(n_nodes: u16) -> Dev {
-    let (http_port, gossip_port) = (free_ports(n_nodes), free_ports(n_nodes));
-    let [nodes, http, gossip] = [n_nodes, http_port, gossip_port].map(|n| n.to_string());
-    let args = ["dev", "--nodes", &nodes, "--http-port", &http, "--gossip-port", &gossip];
-    let process = Running::start(&args, &[]);
-    until("the table", || {
-        assert!(!process.log().contains("error: "), "{}", process.log());
-        process.out().contains("Ctrl-C ends it.\n").then_some(())
-    });
-    Dev { process, http_port }
+    until("a start", || {
+        let (http_port, gossip_port) = (free_ports(n_nodes), free_ports(n_nodes));
+        let [nodes, http, gossip] = [n_nodes, http_port, gossip_port].map(|n| n.to_string());
+        let args = ["dev", "--nodes", &nodes, "--http-port", &http, "--gossip-port", &gossip];
+        let process = Running::start(&args, &[]);
+        let started = until("the table or an error", || {
+            let log = process.log();
+            assert!(!log.contains("error: ") || log.contains("in use"), "{log}");
+            log.contains("error: ")
+                .then_some(false)
+                .or(process.out().contains("Ctrl-C ends it.\n").then_some(true))
+        });
+        started.then_some(Dev { process, http_port })
+    })
 }
 
 fn curl(args: &[&str]) -> String {
@@ -85,14 +91,17 @@ fn one_node_is_a_cluster_too() {
 
 #[test]
 fn a_port_that_is_taken_is_named_with_its_flag() {
-    let (http_port, gossip_port) = (free_ports(3), free_ports(3));
-    let flags = [format!("--http-port={http_port}"), format!("--gossip-port={gossip_port}")];
-    let args = ["dev", &flags[0], &flags[1]];
-    for (taken, flag) in [(http_port + 1, "--http-port"), (gossip_port + 2, "--gossip-port")] {
-        let _taken = TcpListener::bind(("127.0.0.1", taken)).expect("a free port");
-        let ended = run(&args);
-        let line = ended.error(1);
-        assert!(line.starts_with(&format!("{flag}: ")), "{line}");
-        assert!(line.contains(&format!("127.0.0.1:{taken}")) && line.contains("in use"), "{line}");
+    for (at, flag) in [(1, "--http-port"), (5, "--gossip-port")] {
+        until("nobody else takes one of our ports", || {
+            let first = free_ports(6);
+            let taken = TcpListener::bind(("127.0.0.1", first + at)).ok()?;
+            let flags = [format!("--http-port={first}"), format!("--gossip-port={}", first + 3)];
+            let ended = run(&["dev", &flags[0], &flags[1]]);
+            let line = ended.error(1);
+            let addr = taken.local_addr().expect("an address");
+            let expected = format!("{flag}: cannot listen on {addr}: ");
+            assert!(line.contains("in use"), "{line}");
+            line.starts_with(&expected).then_some(())
+        });
     }
 }
