@@ -16,6 +16,8 @@ use std::time::Duration;
 const INTERVAL: (Duration, Duration) = (Duration::from_millis(900), Duration::from_millis(200));
 /// Least time between two tellings of our folded origins to one peer.
 const FOLDED_INTERVAL: Duration = Duration::from_secs(1);
+/// The root hash of a digest whose sender holds more than its heads say.
+const ROOT_UNTOLD: u64 = 0;
 /// Disagreements in a row before the buckets are compared.
 const DIVERGED_MAX: u32 = 2;
 
@@ -42,12 +44,18 @@ impl Digests {
 }
 
 impl Replication {
+    /// Whether our heads say all that we hold: no write past a gap, no bulk copy under way. Only
+    /// then does our hash follow from them.
+    fn is_exact(&self) -> bool {
+        !self.known.has_gaps() && !self.pulls.is_active()
+    }
+
     /// What we hold now. Encoded, it is also the user state of a push-pull between our kind.
     fn digest(&self, reply: bool) -> Digest {
         Digest {
             from: self.me.0,
             heads: self.known.heads(self.store.last_seq()),
-            root: self.store.root(),
+            root: if self.is_exact() { self.store.root() } else { ROOT_UNTOLD },
             folded: self.known.folded_hash(),
             reply,
             whole: true,
@@ -154,8 +162,8 @@ impl Replication {
         let mut theirs = digest.heads.clone();
         ours.sort_unstable();
         theirs.sort_unstable();
-        let agree = ours == theirs && !self.pulls.is_active();
-        let differ = agree && digest.root != self.store.root();
+        let comparable = self.is_exact() && digest.root != ROOT_UNTOLD;
+        let differ = comparable && ours == theirs && digest.root != self.store.root();
         let Some(peer) = self.peers.get_mut(from) else { return };
         if !differ {
             peer.diverged = 0;

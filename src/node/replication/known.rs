@@ -146,6 +146,11 @@ impl Known {
         self.vector.gaps(origin, through, limit)
     }
 
+    /// Whether any write is held past one that is missing.
+    pub(super) fn has_gaps(&self) -> bool {
+        self.vector.n_ranges() > 0
+    }
+
     /// The highest number of `origin` seen, gaps or not.
     pub(super) fn highest(&self, origin: OriginId) -> u64 {
         self.vector.highest(origin)

@@ -60,7 +60,7 @@ pub struct Digest {
     pub from: u64,
     /// What it holds without a gap.
     pub heads: Heads,
-    /// Hash of all live records.
+    /// Hash of all live records; 0 when more is held than the heads say.
     pub root: u64,
     /// Hash of its folded origins.
     pub folded: u64,
