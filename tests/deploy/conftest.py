@@ -1,5 +1,6 @@
 """What the tests share: the tools, the templates, and a way to run a program."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -91,3 +92,32 @@ def report(request):
             print(f"\n  {line}", end="", flush=True)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def docker_engine():
+    import engine  # it imports this file
+
+    with engine.started() as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def image(docker_engine):
+    import engine  # it imports this file
+
+    engine.base_image()
+    engine.build()
+    return json.loads(engine.docker("image", "inspect", engine.NODE))[0]
+
+
+@pytest.fixture(scope="session")
+def binary(image):
+    """The program, taken out of the image."""
+    import engine  # it imports this file
+
+    path = TOOLS / "gossipykv"
+    container = engine.docker("create", engine.NODE)
+    engine.docker("cp", f"{container}:/gossipykv", path)
+    engine.docker("rm", container)
+    return path

@@ -1,0 +1,253 @@
+"""Three containers of compose.yaml: formed through SRV, one killed, all replaced under load."""
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+
+import engine
+import pytest
+from conftest import ROOT, TOOLS, run
+from engine import alive, http, is_ready, url, wait_for
+
+BALANCER_PORT, CONTROL_PORT = 8090, 8099
+# As in compose.yaml, and as ECS and Kubernetes have it.
+STOP_SECONDS = 60
+LEAVE_SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def compose(image):
+    with engine.Compose() as project:
+        wait_for("all three ready", lambda: all(is_ready(n) for n in (1, 2, 3)), 30)
+        wait_for("all three see three", lambda: all(len(alive(n)) == 3 for n in (1, 2, 3)), 30)
+        yield project
+
+
+@contextlib.contextmanager
+def load(ports, puts, gets, path):
+    """A running load; its report is in what is yielded, once the block has ended."""
+    report = {}
+    ports = ",".join(map(str, ports))
+    command = [sys.executable, ROOT / "tests/deploy/load.py", path, ports, str(puts), str(gets), "300"]
+    process = subprocess.Popen([str(part) for part in command])
+    try:
+        yield report
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        report |= json.loads(path.read_text())
+    finally:
+        process.kill()
+        process.wait()
+
+
+def replace(project, service):
+    """Removes a container that has ended and starts another in its place."""
+    project("rm", "--force", service)
+    project("up", "--detach", "--no-build", "--no-deps", service)
+
+
+def stop(container):
+    """Exit code and seconds of a container asked to end."""
+    began = time.monotonic()
+    engine.docker("stop", "--time", str(STOP_SECONDS), container)
+    took = time.monotonic() - began
+    return int(engine.docker("inspect", "--format", "{{.State.ExitCode}}", container)), took
+
+
+def lost(written, numbers):
+    """Keys that a node does not have, by node, once they have had a moment to arrive."""
+
+    def missing():
+        return {n: set(written) - set(engine.keys(n)) for n in numbers}
+
+    with contextlib.suppress(AssertionError):
+        wait_for("every key on every node", lambda: not any(missing().values()), 10)
+    return missing()
+
+
+def test_found_each_other_through_srv(compose, report):
+    for number in (1, 2, 3):
+        log = compose("logs", "--no-color", f"node{number}")
+        assert "SRV gossip.gossipykv.internal." in log, log
+        environment = engine.docker("inspect", "--format", "{{.Config.Env}}", compose.container(f"node{number}"))
+        assert "GOSSIPYKV_JOIN" not in environment
+    report("three containers formed a cluster through the SRV record alone")
+
+
+def test_a_put_on_one_is_seen_on_all(compose):
+    assert http("PUT", url(1, "/kv/colour/blue")) == (200, '{"colour":"blue"}')
+    for number in (1, 2, 3):
+        wait_for("the key", lambda n=number: http("GET", url(n, "/kv/colour")) == (200, '{"colour":"blue"}'), 5)
+
+
+def test_they_run_without_any_right(compose):
+    for number in (1, 2, 3):
+        container = compose.container(f"node{number}")
+        host = json.loads(engine.docker("inspect", "--format", "{{json .HostConfig}}", container))
+        assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"]
+        pid = engine.docker("inspect", "--format", "{{.State.Pid}}", container)
+        status = run("cat", f"/proc/{pid}/status", check=True).stdout
+        assert "\nUid:\t65532\t65532\t" in status and "\nCapEff:\t0000000000000000" in status
+        assert "\nNSpid:" in status and status.split("\nNSpid:\t")[1].split("\n")[0].split("\t")[-1] == "1"
+        check = "{{.State.Health.Status}}"
+        wait_for("healthy", lambda c=container: engine.docker("inspect", "--format", check, c) == "healthy", 30)
+
+
+def test_one_killed_and_replaced_under_load(compose, tmp_path, report):
+    """Clients of the two others notice nothing."""
+    names = alive(1)
+    with load([8081, 8082], 200, 200, tmp_path / "load.json") as result:
+        time.sleep(2)
+        victim = compose.container("node3")
+        # Not `docker kill` alone: compose would start it again under its old name.
+        engine.docker("rm", "--force", victim)
+        time.sleep(3)
+        replace(compose, "node3")
+        wait_for("the new one ready", lambda: is_ready(3), 60)
+        wait_for("three again", lambda: all(len(alive(n)) == 3 for n in (1, 2, 3)), 60)
+        assert alive(1) != names, "it is another member"
+        time.sleep(2)
+    assert result["failures"] == [], result["failures"][:5]
+    assert len(result["written"]) > 500
+    missing = lost(result["written"], (1, 2, 3))
+    assert not any(missing.values()), {n: sorted(keys)[:5] for n, keys in missing.items()}
+    report(
+        f"one of three killed and replaced under load: {sum(result['counts'].values())} requests to the "
+        f"others, 0 failed; {len(result['written'])} keys written, 0 lost"
+    )
+
+
+def test_sigterm_ends_in_good_order(compose, report):
+    container = compose.container("node2")
+    names = alive(1)
+    code, took = stop(container)
+    assert code == 0 and took < LEAVE_SECONDS + 2
+    left = wait_for("it is known to have left", lambda: names - alive(1), 5)
+    assert len(left) == 1
+    states = {m["name"]: m["state"] for m in json.loads(http("GET", url(1, "/members"))[1])["members"]}
+    assert states.get(left.pop(), "left") == "left", "not dead: it has said so"
+    replace(compose, "node2")
+    wait_for("three again", lambda: is_ready(2) and len(alive(1)) == 3, 60)
+    report(f"SIGTERM: exit 0 after {took:.1f} s of {STOP_SECONDS}")
+
+
+HAPROXY = f"""
+global
+    maxconn 2000
+    log 127.0.0.1:5514 format raw local0
+    stats socket ipv4@127.0.0.1:{CONTROL_PORT} level admin
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 30s
+    timeout server 30s
+    # As an ALB: a request goes to one node once.
+    retries 0
+    http-reuse safe
+frontend api
+    bind 127.0.0.1:{BALANCER_PORT}
+    default_backend nodes
+backend nodes
+    balance leastconn
+    option httpchk GET /health
+    # What the target group has, ten times as fast.
+    default-server check inter 500ms fall 2 rise 2
+    server node1 127.0.0.1:8081
+    server node2 127.0.0.1:8082
+    server node3 127.0.0.1:8083
+"""
+
+
+class Balancer:
+    """haproxy, which looks at /health and never sends a request twice."""
+
+    def __enter__(self):
+        path = TOOLS / "haproxy.cfg"
+        path.write_text(textwrap.dedent(HAPROXY))
+        self.process = subprocess.Popen(["haproxy", "-f", str(path)], stderr=(TOOLS / "haproxy.log").open("w"))
+        wait_for("haproxy", lambda: self.up() == {"node1", "node2", "node3"}, 15)
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+
+    def ask(self, command):
+        try:
+            with socket.create_connection(("127.0.0.1", CONTROL_PORT), 5) as connection:
+                connection.sendall(f"{command}\n".encode())
+                return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+        except OSError:
+            return ""
+
+    def rows(self):
+        rows = [line.split(",") for line in self.ask("show stat").splitlines() if line.startswith("nodes,node")]
+        return {row[1]: row for row in rows}
+
+    def up(self):
+        return {name for name, row in self.rows().items() if row[17] == "UP"}
+
+    def errors(self):
+        """Connections refused and answers broken off or 5xx, by node."""
+        return {name: int(row[13]) + int(row[14]) + int(row[43]) for name, row in self.rows().items()}
+
+
+def roll(project, balancer, drain, tmp_path):
+    """Replaces all three nodes, one by one, under load. With `drain` the balancer is told first."""
+    stops = []
+    with load([BALANCER_PORT], 500, 500, tmp_path / "load.json") as result:
+        time.sleep(3)
+        for number in (1, 2, 3):
+            name = f"node{number}"
+            if drain:
+                balancer.ask(f"set server nodes/{name} state drain")
+                time.sleep(2)
+            before = balancer.errors()
+            began = time.time()
+            code, took = stop(project.container(name))
+            stops.append((name, began, time.time(), code, took))
+            replace(project, name)
+            wait_for("ready", lambda n=number: is_ready(n), 60)
+            if drain:
+                balancer.ask(f"set server nodes/{name} state ready")
+            wait_for("up again", lambda: balancer.up() == {"node1", "node2", "node3"}, 30)
+            after = balancer.errors()
+            others = [other for other in after if other != name]
+            assert [after[o] - before[o] for o in others] == [0, 0], "errors of nodes that nobody stopped"
+            time.sleep(2)
+        time.sleep(2)
+    return result, stops
+
+
+def figures(result):
+    counts = result["counts"]
+    rest = {key: n for key, n in counts.items() if not key.endswith(" 200")}
+    return f"{sum(counts.values())} requests ({rest or 'all 200'}), {result['milliseconds']} ms"
+
+
+@pytest.mark.parametrize("drain", [True, False], ids=["told the balancer", "told nobody"])
+def test_rolling_replacement(compose, tmp_path, report, drain):
+    with Balancer() as balancer:
+        result, stops = roll(compose, balancer, drain, tmp_path)
+    for name, _, _, code, took in stops:
+        assert code == 0 and took < LEAVE_SECONDS + 2, (name, code, took)
+    written = result["written"]
+    missing = lost(written, (1, 2, 3))
+    n_lost = len(set().union(*missing.values()))
+    report(
+        f"rolling replacement, {'deregistered first' if drain else 'SIGTERM alone'}: {figures(result)}; "
+        f"{len(written)} keys written, {n_lost} lost"
+    )
+    assert n_lost == 0, {n: sorted(keys)[:5] for n, keys in missing.items()}
+    # Whatever failed, failed on the node that was being stopped, while it was.
+    outside = [f for f in result["failures"] if not any(began - 0.5 <= f[0] <= ended + 2 for _, began, ended, *_ in stops)]
+    assert outside == [], outside[:5]
+    if drain:
+        assert result["failures"] == [], result["failures"][:5]
+    rate = sum(result["counts"].values()) / (stops[-1][2] - stops[0][1] + 5)
+    assert rate > 700, f"the load was thin: {rate:.0f} requests a second"

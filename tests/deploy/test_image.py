@@ -1,0 +1,61 @@
+"""The image, built for real by the plain builder from a base made here."""
+
+import pathlib
+import re
+import shutil
+
+import engine
+from conftest import ROOT, run
+
+DEPENDENCIES = "cargo build --release --locked;     rm -rf src"
+
+
+def test_it_is_small_and_whole(image, binary, report):
+    megabytes = image["Size"] / 1e6
+    assert megabytes < 15
+    linked = run("ldd", binary).stdout
+    assert "statically linked" in linked or "not a dynamic executable" in linked, linked
+    report(f"image built by docker: {megabytes:.2f} MB, {linked.strip()}")
+    # Nothing but the program, and what Docker itself puts in.
+    container = engine.docker("create", engine.NODE)
+    listing = run("sh", "-c", f"docker export {container} | tar -tf -", check=True).stdout.split()
+    engine.docker("rm", container)
+    own = {".dockerenv", "dev/", "etc/", "proc/", "sys/"}
+    assert [name for name in listing if name not in own and not name.startswith(("dev/", "etc/"))] == ["gossipykv"]
+
+
+def test_how_it_starts(image):
+    config = image["Config"]
+    assert config["Entrypoint"] == ["/gossipykv"] and config["Cmd"] == ["agent"]
+    assert config["User"] == "65532:65532" and config["StopSignal"] == "SIGTERM"
+    assert config["Healthcheck"]["Test"] == ["CMD", "/gossipykv", "health"]
+    assert set(config["ExposedPorts"]) == {"8080/tcp", "7947/tcp", "7947/udp"}
+    labels = config["Labels"]
+    for name in ("title", "description", "licenses", "version", "revision", "created"):
+        assert labels[f"org.opencontainers.image.{name}"], name
+    assert image["Architecture"] == "amd64"
+
+
+def test_it_runs_with_nothing(image):
+    shown = engine.docker(
+        "run", "--rm", "--read-only", "--cap-drop", "ALL", "--network", "none",
+        "--security-opt", "no-new-privileges", engine.NODE, "version",
+    )  # fmt: skip
+    assert shown.startswith("gossipykv 0.1.0 (commit 0123456789ab"), shown
+    wrong = run("docker", "run", "--rm", "--network", "none", engine.NODE, "agent", "--bind", "nowhere")
+    assert wrong.returncode == 2 and "--bind" in wrong.stdout, wrong.stdout
+
+
+def test_dependencies_outlive_a_change_of_source(image, tmp_path, report):
+    """A source that cannot compile: the build ends there, and shows what it took from the cache."""
+    for name in ("Cargo.toml", "Cargo.lock", "build.rs", "Dockerfile", ".dockerignore"):
+        shutil.copy2(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    (tmp_path / "src/lib.rs").write_text("}\n")
+    result = engine.build(pathlib.Path(tmp_path), check=False)
+    assert result.returncode != 0 and "unexpected closing delimiter" in result.stdout, result.stdout
+    steps = re.split(r"^Step \d+/\d+ : ", result.stdout, flags=re.M)
+    (dependencies,) = [step for step in steps if DEPENDENCIES in step]
+    assert "---> Using cache" in dependencies
+    assert result.stdout.count("Compiling") == 1, "the program alone"
+    report("after a change of source the layer of the dependencies comes from the cache")
