@@ -1,7 +1,7 @@
 //! Nodes at work, from their start to their end: one for `agent`, some for `dev`.
 //!
 //! ```text
-//!   start --> serve --signal--> leave, drain, stop --> exit 0
+//!   start --> serve --signal--> turn away, leave, drain, stop --> exit 0
 //!               |                     |
 //!               |                     +-- second signal --> exit 128 + its number, at once
 //!               +-- a part has died ----------------------> exit 1, with its last word
@@ -10,7 +10,8 @@
 use super::failure::Failure;
 use super::version;
 use crate::http::{self, Server};
-use crate::node::command::{Bridge, Command, MemberStatus, Reply};
+use crate::kv::Dot;
+use crate::node::command::{Bridge, Command, Concern, MemberStatus, Reply};
 use crate::runtime::clock::Clock;
 use crate::runtime::signal::Signals;
 use crate::runtime::{self, Agent};
@@ -39,6 +40,15 @@ const ASK_EVERY: Duration = Duration::from_millis(10);
 pub(super) struct Serving {
     agent: Agent,
     server: Server,
+}
+
+/// How nodes end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending {
+    /// How long they serve on after readiness has turned.
+    pub(super) drain_delay: Duration,
+    /// How long they tell the others.
+    pub(super) leave_timeout: Duration,
 }
 
 /// What to blame when an address is not to be had.
@@ -105,14 +115,28 @@ impl Serving {
         Ok(Serving { agent, server })
     }
 
-    /// Tells the others, finishes the requests in flight, stops. Blocks.
-    fn end(self, leave_timeout: Duration) {
+    /// Turns load balancers away, tells the others, finishes the requests in flight, stops. Blocks.
+    fn end(self, ending: Ending) {
         let bridge = self.agent.bridge();
-        let started = bridge.now().instant;
-        leave(&*bridge, leave_timeout);
-        let spent = bridge.now().instant.since(started);
-        self.server.drain((leave_timeout + DRAIN_TIMEOUT).saturating_sub(spent));
+        self.server.turn_away();
+        std::thread::sleep(ending.drain_delay);
+        let give_up_at = bridge.now().instant + ending.leave_timeout + DRAIN_TIMEOUT;
+        let left_of = || give_up_at.since(bridge.now().instant);
+        leave(&*bridge, ending.leave_timeout);
+        self.server.drain(left_of());
+        // HTTP took writes while the others were told; they must not end with this node.
+        hand_over(&*bridge, left_of());
         self.agent.shutdown();
+    }
+}
+
+/// Waits until every other node holds our last write, or the time is over.
+fn hand_over(bridge: &dyn Bridge, timeout: Duration) {
+    let dot = Dot { origin: bridge.store().origin(), seq: bridge.store().last_seq() };
+    if dot.seq > 0 {
+        let deadline = bridge.now().instant + timeout;
+        let concern = Concern::All;
+        ask(bridge, Command::AwaitHolders { dot, concern, deadline }, timeout + ANSWER_TIMEOUT);
     }
 }
 
@@ -197,23 +221,15 @@ impl Watch {
     ///
     /// # Errors
     /// A part has died, or a second signal came.
-    pub(super) fn serve(
-        mut self,
-        nodes: Vec<Serving>,
-        leave_timeout: Duration,
-    ) -> Result<(), Failure> {
-        let ended = self.runtime.block_on(serve(&mut self.signals, nodes, leave_timeout));
+    pub(super) fn serve(mut self, nodes: Vec<Serving>, ending: Ending) -> Result<(), Failure> {
+        let ended = self.runtime.block_on(serve(&mut self.signals, nodes, ending));
         // What does not end in time must not keep the process.
         self.runtime.shutdown_background();
         ended
     }
 }
 
-async fn serve(
-    signals: &mut Signals,
-    nodes: Vec<Serving>,
-    leave_timeout: Duration,
-) -> Result<(), Failure> {
+async fn serve(signals: &mut Signals, nodes: Vec<Serving>, ending: Ending) -> Result<(), Failure> {
     let mut failures = JoinSet::new();
     for node in &nodes {
         failures.spawn(node.agent.failed());
@@ -228,11 +244,12 @@ async fn serve(
         }
     }
     let since_first = Clock::start();
-    let mut ending = JoinSet::new();
+    let mut ends = JoinSet::new();
     for node in nodes {
-        ending.spawn_blocking(move || node.end(leave_timeout));
+        ends.spawn_blocking(move || node.end(ending));
     }
-    let ended = tokio::time::timeout(leave_timeout + END_TIMEOUT, ending.join_all());
+    let limit = ending.drain_delay + ending.leave_timeout + END_TIMEOUT;
+    let ended = tokio::time::timeout(limit, ends.join_all());
     tokio::select! {
         biased;
         ended = ended => {

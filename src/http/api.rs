@@ -16,6 +16,7 @@ use crate::node::command::Reply as NodeReply;
 use crate::node::command::{Bridge, Command, Health};
 use crate::time::{Now, WallMillis};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long the node may take for an answer it has at hand.
@@ -25,6 +26,8 @@ pub const NODE_LIMIT: Duration = Duration::from_secs(2);
 pub struct Api {
     /// The node.
     pub bridge: Arc<dyn Bridge>,
+    /// Whether the process is about to end, whatever the node says.
+    pub leaving: Arc<AtomicBool>,
     /// What `/version` tells.
     pub version: Version,
     /// Longest value taken, in bytes.
@@ -115,7 +118,9 @@ impl Api {
     }
 
     fn health(&self, desk: Desk<'_>) -> Done {
-        let (status, text) = match self.bridge.health() {
+        let is_leaving = self.leaving.load(Ordering::Acquire);
+        let health = if is_leaving { Health::Leaving } else { self.bridge.health() };
+        let (status, text) = match health {
             Health::Ok => (200, "{\"status\":\"ok\"}"),
             Health::Starting => (503, "{\"status\":\"starting\"}"),
             Health::Leaving => (503, "{\"status\":\"leaving\"}"),

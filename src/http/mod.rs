@@ -138,8 +138,10 @@ pub struct Server {
 pub fn start(config: Config, bridge: Arc<dyn Bridge>) -> Result<Server, StartError> {
     let (waiting, counters) = (Arc::new(Waiting::default()), Arc::new(Counters::default()));
     let room = Room::new(HTTP_HELD_LEN_MAX);
+    let leaving = Arc::new(AtomicBool::new(false));
     let api = Api {
         bridge: Arc::clone(&bridge),
+        leaving: Arc::clone(&leaving),
         version: config.version,
         value_len_max: config.value_len_max,
         waiting: Arc::clone(&waiting),
@@ -147,7 +149,7 @@ pub fn start(config: Config, bridge: Arc<dyn Bridge>) -> Result<Server, StartErr
         counters: Arc::clone(&counters),
         room: Arc::clone(&room),
     };
-    start_with(config, bridge, Arc::new(api), Shared { waiting, counters, room })
+    start_with(config, bridge, Arc::new(api), Shared { waiting, counters, room, leaving })
 }
 
 /// What the gate shares with a handler.
@@ -159,6 +161,8 @@ pub struct Shared {
     pub counters: Arc<Counters>,
     /// What the gate holds.
     pub room: Arc<Room>,
+    /// Set by [`Server::turn_away`].
+    pub leaving: Arc<AtomicBool>,
 }
 
 /// Starts HTTP with a handler of one's own.
@@ -184,6 +188,7 @@ pub fn start_with(
         quick: (0..started.n_quick).map(|_| Lane::default()).collect(),
         bulk: (started.n_quick..started.lines.len()).map(|_| Lane::default()).collect(),
         room: shared.room,
+        leaving: shared.leaving,
         waiting: shared.waiting,
         counters: shared.counters,
         draining: AtomicBool::new(false),
@@ -284,6 +289,12 @@ impl Server {
                 Err(_) => std::future::pending().await,
             }
         }
+    }
+
+    /// Answers `/health` as a leaving node does from now on, and everything else as before: so that
+    /// load balancers turn away before the door is shut.
+    pub fn turn_away(&self) {
+        self.gate.leaving.store(true, Ordering::Release);
     }
 
     /// Stops accepting, answers what is in flight, closes; returns when that is done, or after

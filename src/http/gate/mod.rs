@@ -100,6 +100,8 @@ pub struct Gate {
     pub waiting: Arc<Waiting>,
     /// What happened.
     pub counters: Arc<Counters>,
+    /// Set once: readiness says that the end is near.
+    pub leaving: Arc<AtomicBool>,
     /// Set once: no further request on any connection.
     pub draining: AtomicBool,
     /// Wakes idle connections when draining begins.
