@@ -9,6 +9,7 @@ use super::member::{Announcement, Member, MemberState};
 use super::scale;
 use super::suspicion::Suspicion;
 use super::timers::Timer;
+use super::versions::is_presumed;
 use crate::limits::{INCARNATION_RESERVE, INCARNATION_STEP_MAX, NODE_NAME_LEN_MAX};
 use crate::time::Instant;
 use crate::wire::message::{Alive, Dead, Message, NodeName, Suspect};
@@ -25,6 +26,8 @@ enum Verdict {
     Conflict,
     /// Someone knows better than we who we are.
     Refute,
+    /// One of our kind has adopted a delegate version and presumes that we have too.
+    Follow,
     /// News.
     Accept,
 }
@@ -49,6 +52,11 @@ impl Swim {
             Verdict::Implausible => self.stats.ignored.implausible += 1,
             Verdict::Conflict => self.conflict(&announcement),
             Verdict::Refute => self.refute(announcement.incarnation),
+            Verdict::Follow => {
+                if !announcement.vsn.is_some_and(|presumed| self.adopt_from_alive(presumed)) {
+                    self.refute(announcement.incarnation);
+                }
+            }
             Verdict::Accept => self.accept(now, &announcement),
         }
     }
@@ -246,9 +254,11 @@ fn judge_alive_me(me: &Member, announced: &Announcement) -> Verdict {
     }
     // One that lost our versions on the way says nothing against us: refuting it would make it
     // come back for ever.
-    let same = announced.meta == me.meta && announced.vsn.is_none_or(|vsn| vsn == me.vsn);
-    if announced.incarnation == me.incarnation && same {
+    let as_now = announced.incarnation == me.incarnation && announced.meta == me.meta;
+    if as_now && announced.vsn.is_none_or(|vsn| vsn == me.vsn) {
         Verdict::Stale // A10
+    } else if as_now && announced.vsn.is_some_and(|vsn| is_presumed(me.vsn, vsn)) {
+        Verdict::Follow
     } else if !plausible(me.incarnation, announced.incarnation) {
         Verdict::Implausible
     } else {

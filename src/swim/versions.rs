@@ -80,6 +80,12 @@ fn adoptable(own: Vsn, theirs: Vsn) -> Option<u8> {
     ((insists || our_kind) && within).then_some(theirs.dcur)
 }
 
+/// Whether `told` is what a member of our kind makes of `own` when it has adopted a version and
+/// we have not yet: ours but for a later current one.
+pub(super) fn is_presumed(own: Vsn, told: Vsn) -> bool {
+    told == Vsn { dcur: told.dcur, ..own } && adoptable(own, told).is_some()
+}
+
 impl Swim {
     /// Adopts the delegate version of the cluster a push-pull comes from. True when ours changed.
     pub(super) fn adopt_from_states(&mut self, remote: &[PushNodeState]) -> bool {
@@ -92,12 +98,11 @@ impl Swim {
         self.adopt(dcur)
     }
 
-    /// Follows a member of our own kind that has adopted a delegate version.
-    pub(super) fn adopt_from_alive(&mut self, theirs: Vsn) {
+    /// Follows a member of our own kind that has adopted a delegate version. True when ours
+    /// changed.
+    pub(super) fn adopt_from_alive(&mut self, theirs: Vsn) -> bool {
         let own = self.me().vsn;
-        if theirs.dmin == own.dmin {
-            self.adopt(adoptable(own, theirs));
-        }
+        theirs.dmin == own.dmin && self.adopt(adoptable(own, theirs))
     }
 
     /// Speaks `dcur` from now on, unless an alive member could not follow: a stranger's push-pull

@@ -61,10 +61,13 @@ fn two_clusters_that_share_a_record_become_one() {
     for n in 0..50 {
         left[n % 2].put(&format!("left-{n}"), "l");
         right[n % 2].put(&format!("right-{n}"), "r");
-        left[0].put(&format!("both-{n}"), "l");
-        right[0].put(&format!("both-{n}"), "r");
+        left[n % 2].put(&format!("both-{n}"), "l");
     }
+    // Later by more than a clock's grain, so that there is a last writer.
     hold_sizes(&agents, 2, Duration::from_secs(2));
+    for n in 0..50 {
+        right[n % 2].put(&format!("both-{n}"), "r");
+    }
     dns.serve(&[1, 3].map(|host| range.gossip(host)));
     let took = await_all(&nodes(&agents), MERGED_MAX);
     println!("merged {took:?} after the record");
@@ -75,8 +78,7 @@ fn two_clusters_that_share_a_record_become_one() {
             if n != 150 {
                 return Err(format!("{} has {n} keys", agent.name()));
             }
-            // Written on the right after the left: last writer wins.
-            agent.has("both-7", Some("r"))?;
+            (0..50).try_for_each(|n| agent.has(&format!("both-{n}"), Some("r")))?;
         }
         Ok(())
     });

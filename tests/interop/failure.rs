@@ -9,6 +9,9 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 
 const SPREAD_MAX: Duration = Duration::from_secs(2);
+/// Gossip misses one of six members in some of a thousand cases; then the next push-pull (every
+/// 30 s) tells it.
+const HEALED_MAX: Duration = Duration::from_secs(35);
 const REJOIN_MAX: Duration = Duration::from_secs(3);
 
 /// Waits until all of these hold `name` as dead, and asserts the bounds since it was killed.
@@ -128,7 +131,7 @@ fn a_false_accusation_is_refuted_wherever_it_is_heard() {
                     fake.send(to, &[message]);
                 }
                 for node in mixed.nodes() {
-                    eventually("the refutation", SPREAD_MAX, || {
+                    eventually("the refutation", HEALED_MAX, || {
                         let row = node.holds(accused, State::Alive)?;
                         let refuted = row.incarnation > incarnation;
                         if refuted { Ok(()) } else { Err(format!("{}: {row:?}", node.name())) }

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 const ANSWER_MAX: Duration = Duration::from_secs(2);
-/// Three members probe each other every 2 s: several probes of each pair.
+/// Four members probe each other every 3 s: several probes of each pair.
 const PROBES: Duration = Duration::from_secs(10);
 
 /// Cuts every direct way between r1 and g11 and watches that only the relay's word keeps them
@@ -42,7 +42,7 @@ fn survives_without_a_direct_way(mixed: &mut Mixed) {
 fn assert_lost_something(mixed: &mut Mixed) {
     let answer = mixed.go[0].tell(json!({"do": "lose", "rules": {}}));
     let lost = answer["lost"].as_u64().expect("a count");
-    assert!(lost >= 4, "only {lost} packets tried the direct way");
+    assert!(lost >= 3, "only {lost} packets tried the direct way");
     let row = mixed.go[0].holds("r1", State::Alive).expect("it never doubted");
     assert_eq!(row, mixed.go[0].table().expect("a push-pull")["r1"]);
     let suspected = mixed.go[0].events("log");
@@ -54,7 +54,9 @@ fn assert_lost_something(mixed: &mut Mixed) {
 #[test]
 fn ours_relays_for_go() {
     needs!(Go);
-    let mut mixed = Mixed::start(&MixedOptions { n_rust: 2, n_go: 1, ..MixedOptions::default() });
+    // memberlist draws its relays blindly, nine times among three members: with one to be drawn it
+    // finds none in 3 of 100 probes, with two it finds one.
+    let mut mixed = Mixed::start(&MixedOptions { n_rust: 3, n_go: 1, ..MixedOptions::default() });
     survives_without_a_direct_way(&mut mixed);
     assert_lost_something(&mut mixed);
 }
@@ -62,7 +64,7 @@ fn ours_relays_for_go() {
 #[test]
 fn go_relays_for_ours() {
     needs!(Go);
-    let mut mixed = Mixed::start(&MixedOptions { n_rust: 1, n_go: 2, ..MixedOptions::default() });
+    let mut mixed = Mixed::start(&MixedOptions { n_rust: 1, n_go: 3, ..MixedOptions::default() });
     survives_without_a_direct_way(&mut mixed);
     assert_lost_something(&mut mixed);
 }
