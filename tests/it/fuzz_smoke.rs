@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 /// Changed inputs for each target.
-const RUNS: usize = 3_000;
+const RUNS: usize = 5_000;
 /// Values that decoders stumble over.
 const EDGES: [u8; 12] = [0, 1, 6, 7, 9, 0x7f, 0x80, 0xc1, 0xdc, 0xdf, 0xf4, 0xff];
 

@@ -98,7 +98,7 @@ pub fn message(data: &[u8], heap: &dyn Heap) {
         Ok(message) => {
             let encoded = message.encode();
             assert_eq!(Message::decode(&encoded).as_ref(), Ok(&message));
-            assert_eq!(inspect::message(&message)["type"].is_string(), true);
+            assert!(inspect::message(&message)["type"].is_string());
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
