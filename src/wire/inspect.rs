@@ -23,7 +23,7 @@ const LINES_MAX: usize = 10_000;
 pub fn packet(bytes: &[u8], keys: &Keyring, label: &[u8]) -> Vec<Value> {
     let mut lines = Lines::default();
     let mut datagram = Bytes::copy_from_slice(bytes);
-    let Some(label) = lines.label(&mut datagram, label) else { return lines.0 };
+    let Some(label) = lines.label(&mut datagram, label) else { return lines.lines };
     let opened = keys.open(&label, &datagram);
     let encrypted = match opened {
         Ok((plain, key)) => {
@@ -41,9 +41,9 @@ pub fn packet(bytes: &[u8], keys: &Keyring, label: &[u8]) -> Vec<Value> {
         Ok(None) => {}
         Err(error) => lines.error(&error),
     }
-    let before = lines.0.len();
+    let before = lines.lines.len();
     lines.message(datagram, 0);
-    let undecoded = lines.0.get(before).is_some_and(|line| line.get("error").is_some());
+    let undecoded = lines.lines.get(before).is_some_and(|line| line.get("error").is_some());
     match encrypted {
         Some(CryptError::NoKeyFits) if undecoded => {
             let hint = if keys.is_empty() { "none was given" } else { "none of those given fits" };
@@ -51,7 +51,7 @@ pub fn packet(bytes: &[u8], keys: &Keyring, label: &[u8]) -> Vec<Value> {
         }
         Some(_) | None => {}
     }
-    lines.0
+    lines.lines
 }
 
 /// Explains what one side of a connection sent. `label` is what a header is checked against, and
@@ -60,19 +60,19 @@ pub fn packet(bytes: &[u8], keys: &Keyring, label: &[u8]) -> Vec<Value> {
 pub fn stream(bytes: &[u8], keys: &Keyring, label: &[u8]) -> Vec<Value> {
     let mut lines = Lines::default();
     let mut rest = Bytes::copy_from_slice(bytes);
-    let Some(label) = lines.label(&mut rest, label) else { return lines.0 };
+    let Some(label) = lines.label(&mut rest, label) else { return lines.lines };
     loop {
         match lines.frame(&mut rest, keys, &label) {
-            Ok(()) if rest.is_empty() => return lines.0,
+            Ok(()) if rest.is_empty() => return lines.lines,
             Ok(()) => {}
             Err(error) => {
                 lines.error(&error);
-                return lines.0;
+                return lines.lines;
             }
         }
         if rest[0] != type_byte::KV && rest[0] != type_byte::ENCRYPT {
             lines.push(json!({ "type": "ignored", "len": rest.len() }));
-            return lines.0;
+            return lines.lines;
         }
     }
 }
@@ -143,13 +143,22 @@ fn node_state(state: &PushNodeState) -> Value {
     })
 }
 
-#[derive(Default)]
-struct Lines(Vec<Value>);
+struct Lines {
+    lines: Vec<Value>,
+    /// Bytes that the compressed layers of a datagram may still expand to.
+    inflatable_len: usize,
+}
+
+impl Default for Lines {
+    fn default() -> Lines {
+        Lines { lines: Vec::new(), inflatable_len: PACKET_INFLATED_LEN_MAX }
+    }
+}
 
 impl Lines {
     fn push(&mut self, line: Value) {
-        if self.0.len() < LINES_MAX {
-            self.0.push(line);
+        if self.lines.len() < LINES_MAX {
+            self.lines.push(line);
         }
     }
 
@@ -188,7 +197,7 @@ impl Lines {
                 Ok((parts, outcome)) => {
                     self.push(json!({ "type": "compound", "parts": bytes[1] }));
                     for part in parts {
-                        if self.0.len() < LINES_MAX {
+                        if self.lines.len() < LINES_MAX {
                             self.message(part, depth + 1);
                         }
                     }
@@ -199,7 +208,7 @@ impl Lines {
                 Err(error) => self.error(&error),
             },
             Some(&type_byte::COMPRESS) => {
-                match lzw::decompress(&bytes[1..], PACKET_INFLATED_LEN_MAX) {
+                match lzw::decompress_within(&bytes[1..], &mut self.inflatable_len) {
                     Ok(plain) => {
                         self.compressed(bytes.len(), plain.len());
                         self.message(plain.into(), depth + 1);

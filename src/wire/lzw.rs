@@ -35,21 +35,35 @@ pub fn compress(plain: &[u8]) -> Vec<u8> {
 ///
 /// # Errors
 /// A malformed body, another algorithm, a broken stream, or more output than `len_max`.
-pub fn decompress(body: &[u8], len_max: usize) -> Result<Vec<u8>, DecodeError> {
+pub fn decompress(body: &[u8], mut len_max: usize) -> Result<Vec<u8>, DecodeError> {
+    decompress_within(body, &mut len_max)
+}
+
+/// As [`decompress`], taking what was expanded off `left`, even where it ends in an error: several
+/// layers share one bound on memory, and broken ones one on work.
+pub(super) fn decompress_within(body: &[u8], left: &mut usize) -> Result<Vec<u8>, DecodeError> {
     let message: Compress<'_> = Reader::new(body).fields()?;
     if message.algo != 0 {
         return Err(DecodeError::UnknownAlgorithm(u64::from(message.algo)));
     }
-    inflate(&message.buf, len_max)
+    let mut plain = Vec::new();
+    let outcome = inflate_into(&message.buf, *left, &mut plain);
+    *left = left.saturating_sub(plain.len());
+    outcome.map(|()| plain)
 }
 
 /// Expands a bare LZW stream to at most `len_max` bytes. Bytes after the end code are ignored.
 ///
 /// # Errors
 /// [`DecodeError::BrokenLzw`] or [`DecodeError::InflatedTooLong`].
-pub fn inflate(mut lzw: &[u8], len_max: usize) -> Result<Vec<u8>, DecodeError> {
-    let mut decoder = decode::Decoder::new(BitOrder::Lsb, LITERAL_WIDTH);
+pub fn inflate(lzw: &[u8], len_max: usize) -> Result<Vec<u8>, DecodeError> {
     let mut plain = Vec::new();
+    inflate_into(lzw, len_max, &mut plain).map(|()| plain)
+}
+
+/// As [`inflate`]; after an error `plain` holds what was expanded until then.
+fn inflate_into(mut lzw: &[u8], len_max: usize, plain: &mut Vec<u8>) -> Result<(), DecodeError> {
+    let mut decoder = decode::Decoder::new(BitOrder::Lsb, LITERAL_WIDTH);
     loop {
         let filled = plain.len();
         // One byte of room past the bound tells "exactly full" from "too long".
@@ -62,7 +76,7 @@ pub fn inflate(mut lzw: &[u8], len_max: usize) -> Result<Vec<u8>, DecodeError> {
             return Err(DecodeError::InflatedTooLong(len_max));
         }
         match step.status {
-            Ok(LzwStatus::Done) => return Ok(plain),
+            Ok(LzwStatus::Done) => return Ok(()),
             Ok(LzwStatus::Ok) if step.consumed_in + step.consumed_out > 0 => {}
             Ok(_) | Err(_) => return Err(DecodeError::BrokenLzw),
         }

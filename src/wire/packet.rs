@@ -131,7 +131,8 @@ pub fn open(security: &Security, mut datagram: Bytes) -> Result<Opened, PacketEr
         }
     }
     check_crc(&mut datagram)?;
-    let mut unpacker = Unpacker::default();
+    let mut unpacker =
+        Unpacker { opened: Opened::default(), inflatable_len: PACKET_INFLATED_LEN_MAX };
     unpacker.message(datagram, 0);
     Ok(unpacker.opened)
 }
@@ -151,10 +152,10 @@ pub(super) fn check_crc(datagram: &mut Bytes) -> Result<Option<u32>, PacketError
 }
 
 /// Expands nested layers within the budget of one datagram.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Unpacker {
     opened: Opened,
-    inflated_len: usize,
+    inflatable_len: usize,
 }
 
 impl Unpacker {
@@ -184,9 +185,7 @@ impl Unpacker {
     }
 
     fn compressed(&mut self, bytes: &Bytes, depth: usize) -> Result<(), DecodeError> {
-        let left = PACKET_INFLATED_LEN_MAX - self.inflated_len;
-        let plain = lzw::decompress(&bytes[1..], left)?;
-        self.inflated_len += plain.len();
+        let plain = lzw::decompress_within(&bytes[1..], &mut self.inflatable_len)?;
         self.message(plain.into(), depth + 1);
         Ok(())
     }

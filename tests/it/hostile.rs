@@ -5,14 +5,14 @@
 
 use bytes::Bytes;
 use gossipykv::limits::{
-    META_LEN_MAX, NODE_NAME_LEN_MAX, PUSH_PULL_NODES_MAX, STREAM_FRAME_LEN_MAX,
-    STREAM_INFLATED_LEN_MAX, STREAM_STRUCT_LEN_MAX,
+    META_LEN_MAX, NODE_NAME_LEN_MAX, PACKET_INFLATED_LEN_MAX, PUSH_PULL_NODES_MAX,
+    STREAM_FRAME_LEN_MAX, STREAM_INFLATED_LEN_MAX, STREAM_STRUCT_LEN_MAX,
 };
 use gossipykv::wire::keyring::{CryptError, Key, Keyring};
 use gossipykv::wire::message::{Alive, Message, NodeName, PushNodeState, PushPull, Suspect, Vsn};
 use gossipykv::wire::packet::{PacketError, Security, open, seal};
 use gossipykv::wire::stream::{Frame, FrameReader, Role, StreamError, encode_request};
-use gossipykv::wire::{DecodeError, lzw};
+use gossipykv::wire::{DecodeError, inspect, lzw};
 
 fn keyed() -> Security {
     let key = Key::from_bytes(&[7; 16]).expect("an AES key");
@@ -73,6 +73,56 @@ fn a_decompression_bomb_stops_at_the_bound() {
     check_refused(&bomb, StreamError::Decompress(too_long), true);
     let opened = open(&Security::default(), bomb.into()).expect("no outer layer");
     assert!(matches!(opened.dropped[..], [DecodeError::InflatedTooLong(_)]));
+}
+
+/// A compound of these parts.
+fn compound(parts: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = vec![7, parts.len() as u8];
+    parts.iter().for_each(|part| bytes.extend_from_slice(&(part.len() as u16).to_be_bytes()));
+    bytes.extend(parts.concat());
+    bytes
+}
+
+/// Cuts a `compress` message of ours, whose stream is 256 to 65,535 bytes, before its end code:
+/// it expands nearly as far, and then is refused.
+fn without_end(message: &[u8]) -> Vec<u8> {
+    let at = message.windows(5).position(|bytes| bytes == b"\xa3Buf\xda").expect("a str16") + 5;
+    let mut broken = message[..message.len() - 4].to_vec();
+    let len = (broken.len() - at - 2) as u16;
+    broken[at..at + 2].copy_from_slice(&len.to_be_bytes());
+    broken
+}
+
+#[test]
+fn bombs_of_one_datagram_share_a_bound() {
+    let plain_len = PACKET_INFLATED_LEN_MAX / 2 + 8_192;
+    let half = lzw::compress(&vec![8; plain_len]);
+    let refused = |parts: &[&[u8]]| {
+        let opened = open(&Security::default(), compound(parts).into()).expect("no outer layer");
+        (opened.messages.len(), opened.dropped)
+    };
+    let left = PACKET_INFLATED_LEN_MAX - plain_len;
+    assert_eq!(refused(&[&half, &half]), (1, vec![DecodeError::InflatedTooLong(left)]));
+    // The work done for a part that ends badly counts too.
+    let (taken, dropped) = refused(&[&without_end(&half), &half]);
+    assert_eq!((taken, dropped[0]), (0, DecodeError::BrokenLzw));
+    assert!(matches!(dropped[1], DecodeError::InflatedTooLong(left) if left < plain_len));
+    let whole = lzw::compress(&vec![8; PACKET_INFLATED_LEN_MAX + 1]);
+    let (taken, dropped) = refused(&[&whole, &lzw::compress(&[8; 100])]);
+    assert_eq!((taken, dropped[1]), (0, DecodeError::InflatedTooLong(0)));
+}
+
+#[test]
+fn an_explanation_is_not_larger_than_what_a_datagram_expands_to() {
+    let bomb = lzw::compress(&vec![8; PACKET_INFLATED_LEN_MAX / 3]);
+    let parts = vec![&bomb[..]; 100];
+    let nested = lzw::compress(&compound(&parts));
+    for datagram in [compound(&parts[..30]), nested] {
+        let lines = inspect::packet(&datagram, &Keyring::default(), b"");
+        let shown: usize = lines.iter().map(|line| line.to_string().len()).sum();
+        assert!(shown < 3 * PACKET_INFLATED_LEN_MAX, "{shown} bytes");
+        assert!(lines.iter().any(|line| line["error"].is_string()), "and says so");
+    }
 }
 
 #[test]

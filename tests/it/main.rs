@@ -8,6 +8,8 @@ mod cli_dev;
 mod cli_help;
 mod cli_inspect;
 mod cli_usage;
+mod fuzz;
+mod fuzz_smoke;
 mod golden;
 mod hostile;
 mod http_curl;

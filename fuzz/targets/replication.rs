@@ -1,0 +1,7 @@
+//! Target `replication`; its body is in `tests/it/fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(
+    init: gossipykv_fuzz::plant("replication"),
+    |data: &[u8]| gossipykv_fuzz::run("replication", data)
+);

@@ -1,0 +1,7 @@
+//! Target `stream`; its body is in `tests/it/fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(
+    init: gossipykv_fuzz::plant("stream"),
+    |data: &[u8]| gossipykv_fuzz::run("stream", data)
+);
