@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::identity::{self, Identity};
 use super::logging;
 use super::reader::variable;
-use super::serving::{self, Flags, Serving, Watch};
+use super::serving::{self, Ending, Flags, Serving, Watch};
 use crate::discovery;
 use crate::runtime::{self, NodeSettings};
 use crate::swim::config::Config as SwimConfig;
@@ -39,13 +39,13 @@ impl AgentArgs {
         logging::start(config.log);
         serving::raise_open_files();
         let identity = identity::settle(&config)?;
-        let leave_timeout = config.leave_timeout;
+        let (drain_delay, leave_timeout) = (config.drain_delay, config.leave_timeout);
         let mut http = serving::http_config(config.http);
         http.token = config.token.clone();
         http.value_len_max = config.value_len_max;
         let watch = Watch::begin()?;
         let node = Serving::start(gossip(config, identity), http, FLAGS)?;
-        watch.serve(vec![node], leave_timeout)
+        watch.serve(vec![node], Ending { drain_delay, leave_timeout })
     }
 }
 

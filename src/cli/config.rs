@@ -124,7 +124,12 @@ pub(super) struct AgentFlags {
     #[arg(default_value = "24h")]
     tombstone_grace: OsString,
 
-    /// How long a stopping node tells the others; it ends at most 2 s later
+    /// How long a stopping node serves on, not ready any more, until load balancers have noticed
+    #[arg(long, value_name = "DURATION", env = "GOSSIPYKV_DRAIN_DELAY", hide_env_values = true)]
+    #[arg(default_value = "0s")]
+    drain_delay: OsString,
+
+    /// How long a stopping node tells the others, after the drain delay; it ends at most 2 s later
     #[arg(long, value_name = "DURATION", env = "GOSSIPYKV_LEAVE_TIMEOUT", hide_env_values = true)]
     #[arg(default_value = "5s")]
     leave_timeout: OsString,
@@ -172,6 +177,7 @@ pub(super) struct AgentConfig {
     /// In bytes; 0 for no limit.
     pub(super) store_len_max: u64,
     pub(super) tombstone_grace: Duration,
+    pub(super) drain_delay: Duration,
     pub(super) leave_timeout: Duration,
     pub(super) log: LogConfig,
 }
@@ -227,6 +233,8 @@ impl Reader<'_> {
         });
         let tombstone_grace = self
             .value("tombstone_grace", &flags.tombstone_grace, |text| parse::duration(text, GRACE));
+        let drain_delay = self
+            .value("drain_delay", &flags.drain_delay, |text| parse::duration(text, LEAVE_TIMEOUT));
         let leave_timeout = self.value("leave_timeout", &flags.leave_timeout, |text| {
             parse::duration(text, LEAVE_TIMEOUT)
         });
@@ -249,6 +257,7 @@ impl Reader<'_> {
             value_len_max: usize::try_from(value_len_max?).ok()?,
             store_len_max: store_len_max?,
             tombstone_grace: tombstone_grace?,
+            drain_delay: drain_delay?,
             leave_timeout: leave_timeout?,
             log,
         })

@@ -5,7 +5,7 @@ use super::logging::{self, LogConfig};
 use super::output;
 use super::parse;
 use super::reader::Reader;
-use super::serving::{self, Flags, Serving, Watch};
+use super::serving::{self, Ending, Flags, Serving, Watch};
 use super::table::Table;
 use crate::discovery::{self, Seed};
 use crate::runtime::{self, NodeSettings};
@@ -21,8 +21,9 @@ use tracing::level_filters::LevelFilter;
 const FLAGS: Flags = Flags { gossip: "--gossip-port", http: "--http-port" };
 /// Most nodes in one process.
 const NODES_MAX: u16 = 64;
-/// How long nodes that stop tell each other.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Nodes that stop tell each other, and no load balancer stands before them.
+const ENDING: Ending =
+    Ending { drain_delay: Duration::ZERO, leave_timeout: Duration::from_secs(2) };
 /// How long the nodes may take to find each other before the table is printed anyway.
 const MEET_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -79,7 +80,7 @@ impl DevArgs {
         serving::meet(&nodes, MEET_TIMEOUT);
         let greeting = plan.greeting();
         output::print(|out| Ok(write!(out, "{greeting}")?))?;
-        watch.serve(nodes, LEAVE_TIMEOUT)
+        watch.serve(nodes, ENDING)
     }
 
     fn check(self, matches: &ArgMatches) -> Result<Plan, Vec<String>> {

@@ -1,7 +1,7 @@
 //! Nodes at work, from their start to their end: one for `agent`, some for `dev`.
 //!
 //! ```text
-//!   start --> serve --signal--> leave, drain, stop --> exit 0
+//!   start --> serve --signal--> turn away, leave, drain, stop --> exit 0
 //!               |                     |
 //!               |                     +-- second signal --> exit 128 + its number, at once
 //!               +-- a part has died ----------------------> exit 1, with its last word
@@ -39,6 +39,15 @@ const ASK_EVERY: Duration = Duration::from_millis(10);
 pub(super) struct Serving {
     agent: Agent,
     server: Server,
+}
+
+/// How nodes end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending {
+    /// How long they serve on after readiness has turned.
+    pub(super) drain_delay: Duration,
+    /// How long they tell the others.
+    pub(super) leave_timeout: Duration,
 }
 
 /// What to blame when an address is not to be had.
@@ -105,13 +114,17 @@ impl Serving {
         Ok(Serving { agent, server })
     }
 
-    /// Tells the others, finishes the requests in flight, stops. Blocks.
-    fn end(self, leave_timeout: Duration) {
+    /// Turns load balancers away, tells the others, finishes the requests in flight, stops. Blocks.
+    fn end(self, ending: Ending) {
         let bridge = self.agent.bridge();
+        self.server.turn_away();
+        std::thread::sleep(ending.drain_delay);
         let started = bridge.now().instant;
-        leave(&*bridge, leave_timeout);
+        // What is written up to here reaches the others before they are told.
+        self.server.refuse_writes();
+        leave(&*bridge, ending.leave_timeout);
         let spent = bridge.now().instant.since(started);
-        self.server.drain((leave_timeout + DRAIN_TIMEOUT).saturating_sub(spent));
+        self.server.drain((ending.leave_timeout + DRAIN_TIMEOUT).saturating_sub(spent));
         self.agent.shutdown();
     }
 }
@@ -197,23 +210,15 @@ impl Watch {
     ///
     /// # Errors
     /// A part has died, or a second signal came.
-    pub(super) fn serve(
-        mut self,
-        nodes: Vec<Serving>,
-        leave_timeout: Duration,
-    ) -> Result<(), Failure> {
-        let ended = self.runtime.block_on(serve(&mut self.signals, nodes, leave_timeout));
+    pub(super) fn serve(mut self, nodes: Vec<Serving>, ending: Ending) -> Result<(), Failure> {
+        let ended = self.runtime.block_on(serve(&mut self.signals, nodes, ending));
         // What does not end in time must not keep the process.
         self.runtime.shutdown_background();
         ended
     }
 }
 
-async fn serve(
-    signals: &mut Signals,
-    nodes: Vec<Serving>,
-    leave_timeout: Duration,
-) -> Result<(), Failure> {
+async fn serve(signals: &mut Signals, nodes: Vec<Serving>, ending: Ending) -> Result<(), Failure> {
     let mut failures = JoinSet::new();
     for node in &nodes {
         failures.spawn(node.agent.failed());
@@ -228,11 +233,12 @@ async fn serve(
         }
     }
     let since_first = Clock::start();
-    let mut ending = JoinSet::new();
+    let mut ends = JoinSet::new();
     for node in nodes {
-        ending.spawn_blocking(move || node.end(leave_timeout));
+        ends.spawn_blocking(move || node.end(ending));
     }
-    let ended = tokio::time::timeout(leave_timeout + END_TIMEOUT, ending.join_all());
+    let limit = ending.drain_delay + ending.leave_timeout + END_TIMEOUT;
+    let ended = tokio::time::timeout(limit, ends.join_all());
     tokio::select! {
         biased;
         ended = ended => {

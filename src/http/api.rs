@@ -4,6 +4,7 @@
 //! be returned as long as nothing has been written.
 
 use super::ask::{Ask, Handler, Method, Trust};
+use super::door::Door;
 use super::gate::Counters;
 use super::gate::held::Room;
 use super::later::{Render, Waiting};
@@ -25,6 +26,8 @@ pub const NODE_LIMIT: Duration = Duration::from_secs(2);
 pub struct Api {
     /// The node.
     pub bridge: Arc<dyn Bridge>,
+    /// What is still let in.
+    pub door: Arc<Door>,
     /// What `/version` tells.
     pub version: Version,
     /// Longest value taken, in bytes.
@@ -115,7 +118,9 @@ impl Api {
     }
 
     fn health(&self, desk: Desk<'_>) -> Done {
-        let (status, text) = match self.bridge.health() {
+        let is_turned = self.door.is_turned();
+        let health = if is_turned { Health::Leaving } else { self.bridge.health() };
+        let (status, text) = match health {
             Health::Ok => (200, "{\"status\":\"ok\"}"),
             Health::Starting => (503, "{\"status\":\"starting\"}"),
             Health::Leaving => (503, "{\"status\":\"leaving\"}"),
