@@ -10,8 +10,7 @@
 use super::failure::Failure;
 use super::version;
 use crate::http::{self, Server};
-use crate::kv::Dot;
-use crate::node::command::{Bridge, Command, Concern, MemberStatus, Reply};
+use crate::node::command::{Bridge, Command, MemberStatus, Reply};
 use crate::runtime::clock::Clock;
 use crate::runtime::signal::Signals;
 use crate::runtime::{self, Agent};
@@ -120,23 +119,13 @@ impl Serving {
         let bridge = self.agent.bridge();
         self.server.turn_away();
         std::thread::sleep(ending.drain_delay);
-        let give_up_at = bridge.now().instant + ending.leave_timeout + DRAIN_TIMEOUT;
-        let left_of = || give_up_at.since(bridge.now().instant);
+        let started = bridge.now().instant;
+        // What is written up to here reaches the others before they are told.
+        self.server.refuse_writes();
         leave(&*bridge, ending.leave_timeout);
-        self.server.drain(left_of());
-        // HTTP took writes while the others were told; they must not end with this node.
-        hand_over(&*bridge, left_of());
+        let spent = bridge.now().instant.since(started);
+        self.server.drain((ending.leave_timeout + DRAIN_TIMEOUT).saturating_sub(spent));
         self.agent.shutdown();
-    }
-}
-
-/// Waits until every other node holds our last write, or the time is over.
-fn hand_over(bridge: &dyn Bridge, timeout: Duration) {
-    let dot = Dot { origin: bridge.store().origin(), seq: bridge.store().last_seq() };
-    if dot.seq > 0 {
-        let deadline = bridge.now().instant + timeout;
-        let concern = Concern::All;
-        ask(bridge, Command::AwaitHolders { dot, concern, deadline }, timeout + ANSWER_TIMEOUT);
     }
 }
 

@@ -4,6 +4,7 @@
 //! be returned as long as nothing has been written.
 
 use super::ask::{Ask, Handler, Method, Trust};
+use super::door::Door;
 use super::gate::Counters;
 use super::gate::held::Room;
 use super::later::{Render, Waiting};
@@ -16,7 +17,6 @@ use crate::node::command::Reply as NodeReply;
 use crate::node::command::{Bridge, Command, Health};
 use crate::time::{Now, WallMillis};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long the node may take for an answer it has at hand.
@@ -26,8 +26,8 @@ pub const NODE_LIMIT: Duration = Duration::from_secs(2);
 pub struct Api {
     /// The node.
     pub bridge: Arc<dyn Bridge>,
-    /// Whether the process is about to end, whatever the node says.
-    pub leaving: Arc<AtomicBool>,
+    /// What is still let in.
+    pub door: Arc<Door>,
     /// What `/version` tells.
     pub version: Version,
     /// Longest value taken, in bytes.
@@ -118,8 +118,8 @@ impl Api {
     }
 
     fn health(&self, desk: Desk<'_>) -> Done {
-        let is_leaving = self.leaving.load(Ordering::Acquire);
-        let health = if is_leaving { Health::Leaving } else { self.bridge.health() };
+        let is_turned = self.door.is_turned();
+        let health = if is_turned { Health::Leaving } else { self.bridge.health() };
         let (status, text) = match health {
             Health::Ok => (200, "{\"status\":\"ok\"}"),
             Health::Starting => (503, "{\"status\":\"starting\"}"),

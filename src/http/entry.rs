@@ -153,6 +153,7 @@ impl<'a> Write<'a> {
             return Err(Failure::new(413, message));
         }
         let seated = self.seat(api)?;
+        let _writing = api.door.enter()?;
         let store = api.bridge.store();
         let written = if self.precondition.is_empty() {
             store.put(desk.now, key.as_bytes(), value, content_type)
@@ -170,6 +171,7 @@ impl<'a> Write<'a> {
         key: &str,
     ) -> Result<(Written, Option<Seated>), Failure> {
         let seated = self.seat(api)?;
+        let _writing = api.door.enter()?;
         let is_met = |entry: Option<&Record>| self.is_met(entry);
         let written = api.bridge.store().delete_if(desk.now, key.as_bytes(), is_met);
         self.written(api, key, written).map(|written| (written, seated))

@@ -19,6 +19,7 @@ pub mod api;
 pub mod ask;
 pub mod auth;
 pub mod concern;
+pub mod door;
 pub mod entry;
 pub mod gate;
 pub mod keys;
@@ -42,6 +43,7 @@ use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_HELD_LEN_MAX, VALUE_LEN_DEFAULT_M
 use crate::node::command::Bridge;
 use api::Api;
 use ask::Handler;
+use door::Door;
 use gate::held::Room;
 use gate::lane::Lane;
 use gate::{Counters, Gate};
@@ -138,10 +140,10 @@ pub struct Server {
 pub fn start(config: Config, bridge: Arc<dyn Bridge>) -> Result<Server, StartError> {
     let (waiting, counters) = (Arc::new(Waiting::default()), Arc::new(Counters::default()));
     let room = Room::new(HTTP_HELD_LEN_MAX);
-    let leaving = Arc::new(AtomicBool::new(false));
+    let door = Arc::new(Door::default());
     let api = Api {
         bridge: Arc::clone(&bridge),
-        leaving: Arc::clone(&leaving),
+        door: Arc::clone(&door),
         version: config.version,
         value_len_max: config.value_len_max,
         waiting: Arc::clone(&waiting),
@@ -149,7 +151,7 @@ pub fn start(config: Config, bridge: Arc<dyn Bridge>) -> Result<Server, StartErr
         counters: Arc::clone(&counters),
         room: Arc::clone(&room),
     };
-    start_with(config, bridge, Arc::new(api), Shared { waiting, counters, room, leaving })
+    start_with(config, bridge, Arc::new(api), Shared { waiting, counters, room, door })
 }
 
 /// What the gate shares with a handler.
@@ -161,8 +163,8 @@ pub struct Shared {
     pub counters: Arc<Counters>,
     /// What the gate holds.
     pub room: Arc<Room>,
-    /// Set by [`Server::turn_away`].
-    pub leaving: Arc<AtomicBool>,
+    /// What is still let in.
+    pub door: Arc<Door>,
 }
 
 /// Starts HTTP with a handler of one's own.
@@ -188,7 +190,7 @@ pub fn start_with(
         quick: (0..started.n_quick).map(|_| Lane::default()).collect(),
         bulk: (started.n_quick..started.lines.len()).map(|_| Lane::default()).collect(),
         room: shared.room,
-        leaving: shared.leaving,
+        door: shared.door,
         waiting: shared.waiting,
         counters: shared.counters,
         draining: AtomicBool::new(false),
@@ -294,7 +296,12 @@ impl Server {
     /// Answers `/health` as a leaving node does from now on, and everything else as before: so that
     /// load balancers turn away before the door is shut.
     pub fn turn_away(&self) {
-        self.gate.leaving.store(true, Ordering::Release);
+        self.gate.door.turn_away();
+    }
+
+    /// Answers writes with 503 from now on; those answered before are in the store.
+    pub fn refuse_writes(&self) {
+        self.gate.door.refuse_writes();
     }
 
     /// Stops accepting, answers what is in flight, closes; returns when that is done, or after

@@ -256,12 +256,14 @@ def test_every_parameter_file_fits_its_template(service, network):
 def test_a_leaving_node_has_the_time_it_needs(service):
     """What kills a node must wait longer than the node may take to leave."""
     ecs = container(service)
+    drain = seconds(ecs_environment(service)["GOSSIPYKV_DRAIN_DELAY"])
     leave = seconds(ecs_environment(service)["GOSSIPYKV_LEAVE_TIMEOUT"])
-    assert leave + AFTER_LEAVE_SECONDS < ecs["StopTimeout"] <= 120
+    assert drain + leave + AFTER_LEAVE_SECONDS < ecs["StopTimeout"] <= 120
 
     node = compose()["x-node"]
+    drain = seconds(re.search(r":-(\d+s)", node["environment"]["GOSSIPYKV_DRAIN_DELAY"]).group(1))
     leave = seconds(node["environment"]["GOSSIPYKV_LEAVE_TIMEOUT"])
-    assert leave + AFTER_LEAVE_SECONDS < seconds(node["stop_grace_period"])
+    assert drain + leave + AFTER_LEAVE_SECONDS < seconds(node["stop_grace_period"])
 
     sleep = pod()["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     leave = seconds(pod_environment()["GOSSIPYKV_LEAVE_TIMEOUT"])
@@ -300,6 +302,8 @@ def test_readiness_is_seen_before_the_grace_is_over(service):
     seen = target["HealthCheckIntervalSeconds"] * target["UnhealthyThresholdCount"]
     assert target["HealthCheckTimeoutSeconds"] < target["HealthCheckIntervalSeconds"]
     assert seen <= delay, "a task that turned unready is known as such before its time is over"
+    drain = seconds(ecs_environment(service)["GOSSIPYKV_DRAIN_DELAY"])
+    assert seen < drain and delay <= drain, "it serves until the load balancer has let go of it"
     assert delay < container(service)["StopTimeout"]
     healthy = target["HealthCheckIntervalSeconds"] * target["HealthyThresholdCount"]
     grace = service["Resources"]["Service"]["Properties"]["HealthCheckGracePeriodSeconds"]

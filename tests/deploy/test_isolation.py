@@ -193,8 +193,9 @@ def gossip_answers(address, name):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.settimeout(0.5)
         for _ in range(3):
-            probe.sendto(ping, (address, 7947))
+            # Refused at once where the host's own rules let nothing out.
             with contextlib.suppress(OSError):
+                probe.sendto(ping, (address, 7947))
                 return struct.pack(">I", number) in probe.recv(2048)
     return False
 
@@ -255,7 +256,7 @@ def test_a_stranger_sees_the_balancer_alone(cluster, report):
     report("from a stranger: nothing of the nodes, port 80 of the balancer alone")
 
 
-def test_a_stranger_is_served_through_the_balancer(cluster):
+def test_a_stranger_is_served_through_the_balancer(cluster, binary):
     def curl(*arguments):
         return on("client", sys.executable, "-c", (
             "import sys, urllib.request as r;"
@@ -266,12 +267,8 @@ def test_a_stranger_is_served_through_the_balancer(cluster):
     assert curl("PUT", "/kv/from/outside").stdout.strip() == '{"from":"outside"}'
     for name in NODES:
         wait_for(
-            "the key", lambda n=name: on(n, cluster_binary(), "kv", "get", "from").stdout.strip() == "outside", 5
+            "the key", lambda n=name: on(n, binary, "kv", "get", "from").stdout.strip() == "outside", 5
         )
-
-
-def cluster_binary():
-    return TOOLS / "gossipykv"
 
 
 def test_without_the_rules_gossip_would_answer(cluster):

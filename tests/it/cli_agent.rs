@@ -200,6 +200,26 @@ fn readiness_turns_while_it_leaves() {
 }
 
 #[test]
+fn it_serves_on_for_the_drain_delay_and_hands_over_what_it_took() {
+    let [node, peer] = Node::cluster::<2>(&["--drain-delay=1s"], &[]);
+    node.process.signal(Signal::TERM);
+    let turned =
+        until("readiness turns", || node.get("/health").filter(|(status, _)| *status == 503));
+    assert!(turned.1.contains("leaving"), "{turned:?}");
+    let mut written = 0;
+    while node.run(&["kv", "put", &format!("late{written}"), "v"]).code == Some(0) {
+        written += 1;
+    }
+    let (ended, took) = node.process.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(took < Duration::from_secs(1 + 5) + SLACK, "{took:?}");
+    assert!(written > 0, "it took no write after readiness had turned");
+    for number in 0..written {
+        assert_eq!(peer.run(&["kv", "get", &format!("late{number}")]).success(), "v");
+    }
+}
+
+#[test]
 fn a_second_signal_ends_it_at_once() {
     for (second, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let (mut node, _peer) = with_a_stopped_peer(&["--leave-timeout=60s", "--profile=wan"]);

@@ -25,6 +25,7 @@ pub mod watch;
 pub use counters::Counters;
 
 use super::auth::Token;
+use super::door::Door;
 use super::later::Waiting;
 use super::server::Secret;
 use crate::limits::HTTP_TURNED_AWAY_MAX;
@@ -100,8 +101,8 @@ pub struct Gate {
     pub waiting: Arc<Waiting>,
     /// What happened.
     pub counters: Arc<Counters>,
-    /// Set once: readiness says that the end is near.
-    pub leaving: Arc<AtomicBool>,
+    /// What is still let in.
+    pub door: Arc<Door>,
     /// Set once: no further request on any connection.
     pub draining: AtomicBool,
     /// Wakes idle connections when draining begins.

@@ -1,0 +1,88 @@
+//! The door of HTTP on its way to being shut.
+//!
+//! ```text
+//!   open -- turn_away --> not ready -- refuse_writes --> reading only -- drain --> shut
+//!           /health: 503               PUT, DELETE: 503                no connection
+//! ```
+//!
+//! A write that is answered must reach the others before this node leaves them. So from some
+//! moment on there must be none: that is what `refuse_writes` makes sure of.
+
+use super::reply::Failure;
+use parking_lot::{RwLock, RwLockReadGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Open at first; each step is taken once and never back.
+#[derive(Debug, Default)]
+pub struct Door {
+    is_turned: AtomicBool,
+    refuses_writes: RwLock<bool>,
+}
+
+/// Leave to write, for as long as it is held.
+#[derive(Debug)]
+pub struct Writing<'a> {
+    _guard: RwLockReadGuard<'a, bool>,
+}
+
+impl Door {
+    /// Readiness says from now on that the end is near.
+    pub fn turn_away(&self) {
+        self.is_turned.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Door::turn_away`] has been called.
+    #[must_use]
+    pub fn is_turned(&self) -> bool {
+        self.is_turned.load(Ordering::Acquire)
+    }
+
+    /// Refuses writes from now on; returns when those under way are in the store.
+    pub fn refuse_writes(&self) {
+        *self.refuses_writes.write() = true;
+    }
+
+    /// Lets one write through.
+    ///
+    /// # Errors
+    /// 503 once writes are refused; nothing has changed.
+    pub fn enter(&self) -> Result<Writing<'_>, Failure> {
+        let guard = self.refuses_writes.read();
+        if *guard {
+            return Err(Failure::busy("this node is leaving the cluster; write to another one"));
+        }
+        Ok(Writing { _guard: guard })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_shut_step_by_step() {
+        let door = Door::default();
+        assert!(!door.is_turned() && door.enter().is_ok());
+        door.turn_away();
+        assert!(door.is_turned() && door.enter().is_ok());
+        door.refuse_writes();
+        let refused = door.enter().expect_err("a refusal");
+        assert_eq!((refused.status, refused.header), (503, Some(("Retry-After", "1"))));
+    }
+
+    #[test]
+    fn a_write_under_way_is_waited_for() {
+        let door = Door::default();
+        let is_in_store = AtomicBool::new(false);
+        let writing = door.enter().expect("an open door");
+        std::thread::scope(|threads| {
+            let refusing = threads.spawn(|| {
+                door.refuse_writes();
+                assert!(is_in_store.load(Ordering::Acquire), "a write was overtaken");
+            });
+            is_in_store.store(true, Ordering::Release);
+            drop(writing);
+            refusing.join().expect("no panic");
+        });
+    }
+}
