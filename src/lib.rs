@@ -16,8 +16,8 @@
 //! The law of the state machine: [`Node::handle`](node::Node::handle) takes an input, then
 //! [`Node::poll`](node::Node::poll) is called until it says
 //! [`Output::Timeout`](node::io::Output::Timeout), then the shell waits for the next input or that
-//! deadline. `wire`, `swim`, `kv`, `node` and `sim` hold no socket, clock, thread or entropy: it all
-//! comes in as an argument.
+//! deadline. `wire`, `swim`, `kv`, `node` and `sim` hold no socket, clock, thread or entropy: all
+//! of it comes in as an argument.
 //!
 //! To read first: [`node::io`], then [`node::Node`]; then `ARCHITECTURE.md` for the way a write
 //! and a packet take.
