@@ -7,10 +7,20 @@
 //! - [`swim`]: who is in the cluster. Typed messages in, outputs out. Knows no key.
 //! - [`kv`]: what the cluster remembers. Knows no member.
 //! - [`node`]: the pure composition of the two; the state machine every shell runs.
-//! - `runtime`: the impure shell: sockets, clocks, signals, on tokio.
-//! - `discovery`: finds addresses to try, for ever.
-//! - `http`: the REST API in front of the store.
-//! - `cli`: the commands.
+//! - [`sim`]: whole clusters in virtual time, another shell around the same machine.
+//! - [`runtime`]: the impure shell: sockets, clocks, signals, on tokio.
+//! - [`discovery`]: finds addresses to try, for ever.
+//! - [`http`]: the REST API in front of the store.
+//! - [`cli`]: the commands.
+//!
+//! The law of the state machine: [`Node::handle`](node::Node::handle) takes an input, then
+//! [`Node::poll`](node::Node::poll) is called until it says
+//! [`Output::Timeout`](node::io::Output::Timeout), then the shell waits for the next input or that
+//! deadline. `wire`, `swim`, `kv`, `node` and `sim` hold no socket, clock, thread or entropy: all
+//! of it comes in as an argument.
+//!
+//! To read first: [`node::io`], then [`node::Node`]; then `ARCHITECTURE.md` for the way a write
+//! and a packet take.
 
 pub mod limits;
 pub mod rng;
