@@ -19,6 +19,7 @@ use super::udp::Udp;
 use crate::limits::{STREAMS_OUTBOUND_MAX, TICKETS_MAX, TURN_INPUTS_MAX};
 use crate::node::command::{Command, Health, Reply, ReplyTo, Sample};
 use crate::node::io::{ConnId, Input, Output, Ticket};
+use crate::node::replication::COALESCE;
 use crate::time::{Instant, Now};
 use crate::wire::packet::{Security, seal};
 use crate::wire::stream::Frame;
@@ -56,6 +57,9 @@ pub(super) struct Engine<M> {
     /// What the engine itself has to tell the node, at the next turn.
     backlog: Vec<Input>,
     deadline: Instant,
+    /// When the node is told of writes next. As long as it would only gather them, the flag stays
+    /// up, and whoever writes has nobody to wake.
+    next_written: Instant,
     security: Arc<Security>,
     /// The same without compression.
     security_raw: Arc<Security>,
@@ -94,6 +98,7 @@ impl<M: Machine> Engine<M> {
             next_ticket: 0,
             backlog: Vec::new(),
             deadline: Instant::ZERO,
+            next_written: Instant::ZERO,
             security_raw: without_compression(&security),
             security,
             to_streams,
@@ -123,9 +128,10 @@ impl<M: Machine> Engine<M> {
         }
         self.take_datagrams(now)?;
         self.take_reports();
-        self.take_commands();
+        let urgent = self.take_commands();
         let now = self.mailbox.shared.clock.now();
-        if self.mailbox.shared.take_written() {
+        if (urgent || self.next_written <= now.instant) && self.mailbox.shared.take_written() {
+            self.next_written = now.instant + COALESCE;
             self.machine.handle(now, Input::Written);
         }
         if now.instant >= self.deadline {
@@ -139,9 +145,12 @@ impl<M: Machine> Engine<M> {
     /// Sleeps until there is something to do.
     async fn wait(&mut self) {
         let shared = &self.mailbox.shared;
-        let now = shared.clock.instant();
-        let until = self.deadline.min(now + HEARTBEAT);
         shared.doorbell.arm();
+        let now = shared.clock.instant();
+        let mut until = self.deadline.min(now + HEARTBEAT);
+        if shared.is_written() {
+            until = until.min(self.next_written);
+        }
         if until <= now || !self.backlog.is_empty() || self.mailbox.has_mail() {
             shared.doorbell.disarm();
             // Lets the runtime look at the socket, however much mail there is.
@@ -197,11 +206,16 @@ impl<M: Machine> Engine<M> {
         overflowed.then(|| "more frames were handed over than may wait".to_owned())
     }
 
-    fn take_commands(&mut self) {
-        for _ in 0..TURN_INPUTS_MAX {
-            let Ok(Letter { command, reply_to }) = self.mailbox.commands.try_recv() else { break };
+    /// Whether there were any. A command may be about a write just made.
+    fn take_commands(&mut self) -> bool {
+        let mut taken = 0;
+        while taken < TURN_INPUTS_MAX
+            && let Ok(Letter { command, reply_to }) = self.mailbox.commands.try_recv()
+        {
             self.command(command, reply_to);
+            taken += 1;
         }
+        taken > 0
     }
 
     fn command(&mut self, command: Command, reply_to: ReplyTo) {

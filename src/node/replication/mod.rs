@@ -37,6 +37,7 @@ mod tests;
 
 pub use holders::Waiting;
 pub use peers::PeerInfo;
+pub use push::COALESCE;
 
 use self::buckets::Buckets;
 use self::digest::Digests;

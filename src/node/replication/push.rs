@@ -16,8 +16,9 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Least time between two flushes: under load datagrams fill, when idle nothing waits.
-const COALESCE: Duration = Duration::from_millis(1);
+/// Least time between two flushes: under load datagrams fill, when idle nothing waits. A client
+/// that writes one key after the other feels all of it; much less would fill no datagram.
+pub const COALESCE: Duration = Duration::from_micros(250);
 /// How long a receiver waits for more before it acknowledges.
 const ACK_DELAY: Duration = Duration::from_millis(4);
 /// Writes taken from the log at once.

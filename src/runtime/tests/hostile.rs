@@ -181,6 +181,20 @@ fn two_hundred_connections_at_once_are_as_many_as_the_bound() {
 }
 
 #[test]
+fn a_link_takes_no_place_from_strangers() {
+    let shell = acking(Setup::default());
+    let link = Frame::Kv(Bytes::from_static(b"first"));
+    let mut linked = connect(&shell);
+    linked.write_all(&encode_request(&Security::default(), &link, [0; 12])).expect("taken");
+    shell.expect("frame", |input| matches!(input, Input::Frame { .. }).then_some(()));
+    let strangers: Vec<TcpStream> = (0..STREAMS_INBOUND_MAX).map(|_| connect(&shell)).collect();
+    let all = (1 + STREAMS_INBOUND_MAX) as f64;
+    shell.until("all are accepted", || shell.counter("streams_accepted_total") == all);
+    assert_eq!(shell.counter("streams_refused_total"), 0.0);
+    drop(strangers);
+}
+
+#[test]
 fn half_sent_frames_share_a_budget_and_nobody_waits_for_ever() {
     const FRAME_LEN: u32 = 400 << 10;
     let limits = Limits { stall: Duration::from_millis(200), unfinished_len: 1 << 20, ..LIMITS };
