@@ -46,7 +46,8 @@ def docker(*arguments, check=True, timeout=1200, **rest):
 @contextlib.contextmanager
 def started():
     """A running engine; its images and layers stay from run to run."""
-    state = pathlib.Path(tempfile.mkdtemp(prefix="gkv-engine-"))
+    # A file system of the namespace that the entry script has made, gone with it.
+    state = pathlib.Path("/run/gossipykv-tests")
     socket = state / "socket"
     os.environ["DOCKER_HOST"] = f"unix://{socket}"
     os.environ["DOCKER_BUILDKIT"] = "0"
@@ -72,7 +73,6 @@ def started():
         except subprocess.TimeoutExpired:
             engine.kill()
             engine.wait()
-        shutil.rmtree(state, ignore_errors=True)
 
 
 def base_image():
