@@ -38,6 +38,9 @@ pub const PACKET_DEPTH_MAX: usize = 4;
 pub const PACKET_MESSAGES_MAX: usize = 2048;
 /// Most bytes the LZW layers of one datagram may expand to, all together.
 pub const PACKET_INFLATED_LEN_MAX: usize = 1 << 20;
+/// Most LZW layers taken in one datagram, nested or side by side. An honest one has one; each costs
+/// as much as some hundred messages, however little it holds.
+pub const PACKET_COMPRESSED_MAX: usize = 16;
 /// Depth of nested containers skipped inside an unknown MessagePack field.
 pub const MSGPACK_DEPTH_MAX: usize = 32;
 

@@ -55,6 +55,9 @@ pub enum DecodeError {
     /// A datagram expanded to more messages than it may.
     #[error("datagram expands to more than {0} messages")]
     TooManyMessages(usize),
+    /// A datagram with more compressed layers than it may have.
+    #[error("datagram has more than {0} compressed layers")]
+    TooManyCompressed(usize),
     /// A compression algorithm other than LZW.
     #[error("unknown compression algorithm {0}")]
     UnknownAlgorithm(u64),

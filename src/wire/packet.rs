@@ -18,8 +18,8 @@ use super::keyring::{CryptError, Keyring, NONCE_LEN, OVERHEAD};
 use super::message::Message;
 use super::{label, lzw};
 use crate::limits::{
-    COMPOUND_PARTS_MAX, DATAGRAM_LEN_MAX, PACKET_DEPTH_MAX, PACKET_INFLATED_LEN_MAX,
-    PACKET_MESSAGES_MAX,
+    COMPOUND_PARTS_MAX, DATAGRAM_LEN_MAX, PACKET_COMPRESSED_MAX, PACKET_DEPTH_MAX,
+    PACKET_INFLATED_LEN_MAX, PACKET_MESSAGES_MAX,
 };
 use bytes::Bytes;
 
@@ -131,8 +131,11 @@ pub fn open(security: &Security, mut datagram: Bytes) -> Result<Opened, PacketEr
         }
     }
     check_crc(&mut datagram)?;
-    let mut unpacker =
-        Unpacker { opened: Opened::default(), inflatable_len: PACKET_INFLATED_LEN_MAX };
+    let mut unpacker = Unpacker {
+        opened: Opened::default(),
+        inflatable_len: PACKET_INFLATED_LEN_MAX,
+        n_compressed: 0,
+    };
     unpacker.message(datagram, 0);
     Ok(unpacker.opened)
 }
@@ -156,6 +159,7 @@ pub(super) fn check_crc(datagram: &mut Bytes) -> Result<Option<u32>, PacketError
 struct Unpacker {
     opened: Opened,
     inflatable_len: usize,
+    n_compressed: usize,
 }
 
 impl Unpacker {
@@ -185,6 +189,10 @@ impl Unpacker {
     }
 
     fn compressed(&mut self, bytes: &Bytes, depth: usize) -> Result<(), DecodeError> {
+        if self.n_compressed == PACKET_COMPRESSED_MAX {
+            return Err(DecodeError::TooManyCompressed(PACKET_COMPRESSED_MAX));
+        }
+        self.n_compressed += 1;
         let plain = lzw::decompress_within(&bytes[1..], &mut self.inflatable_len)?;
         self.message(plain.into(), depth + 1);
         Ok(())

@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use gossipykv::limits::{
-    META_LEN_MAX, NODE_NAME_LEN_MAX, PACKET_INFLATED_LEN_MAX, PUSH_PULL_NODES_MAX,
-    STREAM_FRAME_LEN_MAX, STREAM_INFLATED_LEN_MAX, STREAM_STRUCT_LEN_MAX,
+    META_LEN_MAX, NODE_NAME_LEN_MAX, PACKET_COMPRESSED_MAX, PACKET_INFLATED_LEN_MAX,
+    PUSH_PULL_NODES_MAX, STREAM_FRAME_LEN_MAX, STREAM_INFLATED_LEN_MAX, STREAM_STRUCT_LEN_MAX,
 };
 use gossipykv::wire::keyring::{CryptError, Key, Keyring};
 use gossipykv::wire::message::{Alive, Message, NodeName, PushNodeState, PushPull, Suspect, Vsn};
@@ -110,6 +110,21 @@ fn bombs_of_one_datagram_share_a_bound() {
     let whole = lzw::compress(&vec![8; PACKET_INFLATED_LEN_MAX + 1]);
     let (taken, dropped) = refused(&[&whole, &lzw::compress(&[8; 100])]);
     assert_eq!((taken, dropped[1]), (0, DecodeError::InflatedTooLong(0)));
+}
+
+/// Setting up a decoder costs far more than a byte of output: a datagram of a kilobyte that became
+/// two thousand of them took twenty milliseconds.
+#[test]
+fn compressed_layers_of_one_datagram_have_a_number() {
+    let part = lzw::compress(b"\x08x");
+    let many = compound(&[&part[..]; 255]);
+    for datagram in [many.clone(), lzw::compress(&many)] {
+        let nested = usize::from(datagram[0] == 9);
+        let opened = open(&Security::default(), datagram.into()).expect("no outer layer");
+        assert_eq!(opened.messages.len(), PACKET_COMPRESSED_MAX - nested);
+        let refused = DecodeError::TooManyCompressed(PACKET_COMPRESSED_MAX);
+        assert_eq!(opened.dropped, vec![refused; 255 - PACKET_COMPRESSED_MAX + nested]);
+    }
 }
 
 #[test]

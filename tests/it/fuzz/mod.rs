@@ -20,7 +20,7 @@
 //! | message     | `Message::decode`     | `EXPANSION` x n + `FIXED`                           |
 //! | lzw         | `inflate`             | 2 x P + `LZW_TABLES`                                |
 //! | keyring     | `Keyring::parse`      | n + `KEY_LEN` for each of `KEYS_MAX`                |
-//! |             | `Keyring::open`       | n                                                   |
+//! |             | `Keyring::open`       | n + `FIXED`                                         |
 //! | replication | `KvMessage::decode`   | `HEAD_RATIO` x n + `HEAD_AHEAD`                     |
 //! | record      | `Record::read`        | n + `FIXED`, nothing when it is refused             |
 //! | head        | `Scan`, `Head::read`  | `FIXED` (a refusal's text) + 4 n for paths          |
@@ -33,7 +33,6 @@ mod keys;
 mod stream;
 
 use bytes::Bytes;
-
 use gossipykv::wire::keyring::{Key, Keyring};
 use gossipykv::wire::packet::Security;
 use std::sync::LazyLock;
