@@ -23,6 +23,7 @@
 //! and a packet take.
 
 pub mod limits;
+pub mod mutation;
 pub mod rng;
 pub mod time;
 

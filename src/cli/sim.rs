@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use super::output::{self, Out, Stop};
 use crate::runtime::clock::Clock;
+use crate::sim::measure::{Row, Slowness, measure, slow_members};
 use crate::sim::minimize::minimize;
 use crate::sim::options::{FAULTS, Fault, Request};
 use crate::sim::run::{self, Outcome};
@@ -22,6 +23,7 @@ Examples:
   gossipykv sim --seeds 7..8 --trace                the story of one seed
   gossipykv sim --seeds 7..8 --minimize             the smallest run found that breaks the same
   gossipykv sim --seeds 0..50 --nodes 5 --faults crash,partition,loss
+  gossipykv sim --membership 10,100,1000            how membership scales, beside the papers
 
 A seed draws everything: members, faults, delays, what clients do. After the chaos there is calm,
 in which all must settle. Equal seeds and options give equal runs on every machine: compare the
@@ -33,7 +35,13 @@ trace hash. Exit status: 0 nothing broken, 1 a promise broken, 2 wrong usage.";
 pub(super) struct SimArgs {
     /// The seeds, the last one excluded
     #[arg(long, value_name = "A..B", value_parser = parse_seeds)]
-    seeds: Range<u64>,
+    #[arg(required_unless_present = "membership")]
+    seeds: Option<Range<u64>>,
+
+    /// Measure membership alone at these sizes, against what the papers promise
+    #[arg(long, value_name = "N,..", value_delimiter = ',', conflicts_with_all = ["seeds"])]
+    #[arg(value_parser = clap::value_parser!(u16).range(4..=10_000))]
+    membership: Vec<u16>,
 
     /// Members of every cluster [default: 3 to 9, drawn by the seed]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -65,6 +73,16 @@ pub(super) struct SimArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: u16,
+
+    /// Run with each deliberate bug in turn, and count the seeds that catch it
+    #[cfg(feature = "mutations")]
+    #[arg(long)]
+    mutations: bool,
+
+    /// Only this deliberate bug
+    #[cfg(feature = "mutations")]
+    #[arg(long, value_name = "NAME")]
+    mutation: Option<String>,
 }
 
 /// A list of faults, in a type of its own because clap takes a `Vec` for repeated values.
@@ -91,6 +109,13 @@ fn parse_faults(text: &str) -> Result<FaultList, String> {
 
 impl SimArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
+        #[cfg(feature = "mutations")]
+        if self.mutations || self.mutation.is_some() {
+            return self.mutate();
+        }
+        if !self.membership.is_empty() {
+            return self.measure();
+        }
         output::print(|out| {
             let clock = Clock::start();
             let summary = self.sweep(out)?;
@@ -98,6 +123,10 @@ impl SimArgs {
             self.report(out, &summary, took)?;
             if summary.broken.is_empty() { Ok(()) } else { Err(Failure::Told.into()) }
         })
+    }
+
+    fn seeds(&self) -> Range<u64> {
+        self.seeds.clone().unwrap_or_default()
     }
 
     fn request(&self, rng_seed: u64) -> Request {
@@ -111,7 +140,8 @@ impl SimArgs {
 
     /// Runs all seeds, `jobs` at once, and adds them up in their order.
     fn sweep(&self, out: &mut Out<'_>) -> Result<Summary, Stop> {
-        let next = AtomicU64::new(self.seeds.start);
+        let seeds = self.seeds();
+        let next = AtomicU64::new(seeds.start);
         let (done, outcomes) = mpsc::channel();
         thread::scope(|scope| {
             for _ in 0..self.jobs {
@@ -119,7 +149,7 @@ impl SimArgs {
                 scope.spawn(move || {
                     loop {
                         let seed = next.fetch_add(1, Relaxed);
-                        if seed >= self.seeds.end {
+                        if seed >= seeds.end {
                             return;
                         }
                         let outcome = run::run(&self.request(seed), self.trace);
@@ -142,7 +172,7 @@ impl SimArgs {
     ) -> Result<Summary, Stop> {
         let mut summary = Summary::default();
         let mut waiting = std::collections::BTreeMap::new();
-        let mut next = self.seeds.start;
+        let mut next = self.seeds().start;
         for (seed, outcome) in outcomes {
             waiting.insert(seed, outcome);
             while let Some(outcome) = waiting.remove(&next) {
@@ -189,7 +219,7 @@ impl SimArgs {
             return Ok(writeln!(out, "{}", to_json(summary, self.minimize, took))?);
         }
         let n_broken = summary.broken.len();
-        writeln!(out, "seeds      {}..{}", self.seeds.start, self.seeds.end)?;
+        writeln!(out, "seeds      {}..{}", self.seeds().start, self.seeds().end)?;
         writeln!(out, "broken     {n_broken}")?;
         writeln!(
             out,
@@ -201,8 +231,13 @@ impl SimArgs {
         writeln!(out, "calm       settled within {:.1} s", summary.calm_max.as_secs_f64())?;
         writeln!(
             out,
-            "clients    {} writes, {} reads; {} writes lost with all their holders",
-            summary.writes, summary.reads, summary.lost_with_holders
+            "clients    {} writes, {} reads; {} writes lost with all their holders; {} waits for \
+             holders met, {} not",
+            summary.writes,
+            summary.reads,
+            summary.lost_with_holders,
+            summary.waits.0,
+            summary.waits.1,
         )?;
         writeln!(out, "network    {} datagrams, {} events", summary.datagrams, summary.events)?;
         let felt: Vec<String> =
@@ -214,6 +249,111 @@ impl SimArgs {
         writeln!(out, "trace hash {:016x}", summary.trace_hash)?;
         Ok(())
     }
+}
+
+#[cfg(feature = "mutations")]
+impl SimArgs {
+    /// One line for each bug: how many seeds catch it, the first of them, and by which promises.
+    fn mutate(&self) -> Result<(), Failure> {
+        use crate::mutation::{MUTATIONS, switch};
+        output::print(|out| {
+            writeln!(out, "| bug | seeds run | caught by | first | by these promises |")?;
+            writeln!(out, "|---|---|---|---|---|")?;
+            let mut missed = false;
+            let is_asked = |name: &str| self.mutation.as_deref().is_none_or(|only| only == name);
+            for (name, mutation) in MUTATIONS.into_iter().filter(|(name, _)| is_asked(name)) {
+                switch(Some(mutation));
+                let mut summary = Summary::default();
+                for seed in self.seeds() {
+                    let request = self.request(seed);
+                    summary.add(&request, &run::run(&request, false));
+                }
+                switch(None);
+                missed |= summary.broken.is_empty();
+                writeln!(out, "{}", caught(name, &summary))?;
+                out.flush()?;
+            }
+            if missed { Err(Failure::Told.into()) } else { Ok(()) }
+        })
+    }
+}
+
+#[cfg(feature = "mutations")]
+fn caught(name: &str, summary: &Summary) -> String {
+    let mut promises = std::collections::BTreeMap::new();
+    for broken in &summary.broken {
+        *promises.entry(broken.violation.invariant).or_insert(0) += 1;
+    }
+    let promises: Vec<String> = promises.iter().map(|(name, n)| format!("{name} {n}")).collect();
+    let first = summary.broken.first().map_or("-".to_owned(), |b| b.request.rng_seed.to_string());
+    let (n, caught) = (summary.n_runs, summary.broken.len());
+    format!("| {name} | {n} | {caught} | {first} | {} |", promises.join(", "))
+}
+
+/// How many members die in a cluster of `n`: more where it costs little.
+fn n_failures(n: usize) -> usize {
+    match n {
+        0..=20 => 5,
+        21..=200 => 60,
+        201..=2000 => 30,
+        _ => 10,
+    }
+}
+
+impl SimArgs {
+    fn measure(&self) -> Result<(), Failure> {
+        output::print(|out| {
+            writeln!(
+                out,
+                "| members | failures | first ping | first suspicion | declared dead | told to all, \
+                 longest | packets/s, busiest | bytes/s |"
+            )?;
+            writeln!(out, "|---|---|---|---|---|---|---|---|")?;
+            for n in &self.membership {
+                writeln!(out, "{}", membership_row(usize::from(*n)))?;
+                out.flush()?;
+            }
+            writeln!(out)?;
+            writeln!(
+                out,
+                "| slow of 100 | | innocent declared dead | at healthy members | slow |"
+            )?;
+            writeln!(out, "|---|---|---|---|---|")?;
+            for n_slow in [1, 4, 16, 32] {
+                for lifeguard in [false, true] {
+                    let found = slow_members(n_slow, lifeguard, 5, 1);
+                    let with = if lifeguard { "with Lifeguard" } else { "without" };
+                    let Slowness { innocent, innocent_at_healthy, slow, .. } = found;
+                    writeln!(
+                        out,
+                        "| {n_slow} | {with} | {innocent} | {innocent_at_healthy} | {slow} |"
+                    )?;
+                    out.flush()?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Clusters of a size measured until enough have died; small ones several times over.
+fn membership_row(n: usize) -> String {
+    let times = if n <= 20 { 20 } else { 1 };
+    let rows: Vec<Row> = (0..times).map(|seed| measure(n, n_failures(n), seed)).collect();
+    let mean = |of: fn(&Row) -> f64| rows.iter().map(of).sum::<f64>() / rows.len() as f64;
+    let most = |of: fn(&Row) -> f64| rows.iter().map(of).fold(0.0, f64::max);
+    let n_failures: usize = rows.iter().map(|row| row.n_failures).sum();
+    format!(
+        "| {n} | {n_failures} | {:.2} | {:.2} | {:.1} s | {:.2} s, {:.2} s | {:.2}, {:.2} | {:.0} |",
+        mean(|row| row.first_ping),
+        mean(|row| row.first_suspicion),
+        mean(|row| row.declared),
+        mean(|row| row.told_mean),
+        most(|row| row.told_max),
+        mean(|row| row.packets),
+        most(|row| row.packets_max),
+        mean(|row| row.bytes),
+    )
 }
 
 /// The command that runs it again.

@@ -10,6 +10,7 @@
 
 use super::version::HlcTime;
 use crate::limits::CLOCK_AHEAD_MAX;
+use crate::mutation::mutated;
 use crate::time::WallMillis;
 
 /// A wall clock past this (the year 6429) is taken as this: half the range stays free, so that
@@ -32,7 +33,8 @@ impl Hlc {
     /// The time of a local event: the wall's, or just past the last one if that is later.
     pub fn tick(&mut self, wall: WallMillis) -> HlcTime {
         let next = HlcTime(self.last.0.saturating_add(1));
-        self.last = next.max(HlcTime::from_millis(wall.0.min(WALL_MILLIS_MAX)));
+        let wall = HlcTime::from_millis(wall.0.min(WALL_MILLIS_MAX));
+        self.last = if mutated!(ClockBack) { wall } else { next.max(wall) };
         self.last
     }
 
@@ -42,7 +44,7 @@ impl Hlc {
         if time <= self.last {
             return false;
         }
-        let ahead = time > latest_followed(wall);
+        let ahead = time > latest_followed(wall) && !mutated!(FarAhead);
         if !ahead {
             self.last = time;
         }

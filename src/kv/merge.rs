@@ -2,6 +2,7 @@
 
 use super::record::Record;
 use super::store::Store;
+use crate::mutation::mutated;
 use crate::time::Now;
 use std::cmp::Ordering;
 
@@ -32,6 +33,16 @@ impl Store {
             // Records begin with the stamp, big-endian: their order as bytes is that of versions.
             // Equal stamps mean equal bytes; should a broken peer differ, all still agree.
             match current.map(|current| record.as_bytes().cmp(current.as_bytes())) {
+                Some(Ordering::Less)
+                    if mutated!(TombstoneCompare)
+                        && current.is_some_and(Record::is_tombstone)
+                        && !record.is_tombstone() => {}
+                Some(_)
+                    if mutated!(TieBreak)
+                        && current.is_some_and(|c| c.stamp().time == record.stamp().time) =>
+                {
+                    return (Merge::Stale, None);
+                }
                 Some(Ordering::Less) => return (Merge::Stale, None),
                 Some(Ordering::Equal) => return (Merge::Equal, None),
                 Some(Ordering::Greater) | None => {}

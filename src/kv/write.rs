@@ -4,6 +4,7 @@ use super::record::{self, Content, Draft, Record, RecordError};
 use super::store::Store;
 use super::version::{Dot, HlcTime, Stamp};
 use crate::limits::{CONTENT_TYPE_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_HARD_MAX};
+use crate::mutation::mutated;
 use crate::time::Now;
 
 /// What a write was called.
@@ -119,8 +120,8 @@ impl Store {
                 return Err(WriteError::Unmet);
             }
             let floor = match old {
-                Some(old) => after(old.stamp().time)?,
-                None => HlcTime::default(),
+                Some(old) if !mutated!(WriteFloor) => after(old.stamp().time)?,
+                _ => HlcTime::default(),
             };
             let old_len = old.map_or(0, |old| old.as_bytes().len());
             if !self.counters().reserve(old_len as u64, draft.len() as u64, self.len_max()) {

@@ -10,6 +10,7 @@ use super::replication::message::is_ours;
 use super::replication::{self, Out, PeerInfo, Replication};
 use super::streams::Exchanges;
 use crate::kv::Store;
+use crate::mutation::mutated;
 use crate::swim::io::{Event, Output as SwimOutput, Packet};
 use crate::swim::{Identity, Member, MemberState, Swim};
 use crate::time::{Instant, Now};
@@ -292,7 +293,8 @@ impl Node {
         let budget = packet::budget(&self.security, true);
         self.swim.set_budget(budget);
         // A user message costs its type byte and its place in the compound.
-        self.replication.set_room(budget - PART_OVERHEAD - 1);
+        let over = if mutated!(OverBudget) { 200 } else { 0 };
+        self.replication.set_room(budget - PART_OVERHEAD - 1 + over);
         self.out.push_back(Output::Security(Arc::clone(&self.security)));
     }
 }

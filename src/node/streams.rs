@@ -4,6 +4,7 @@ use super::Node;
 use super::io::{ConnId, Output};
 use super::meta;
 use super::replication::message::is_ours;
+use crate::mutation::mutated;
 use crate::swim::io::{ExchangeId, Output as SwimOutput};
 use crate::time::Now;
 use crate::wire::message::PushPull;
@@ -30,7 +31,11 @@ impl Node {
                 let ours = member
                     .and_then(|name| self.swim.member(&name))
                     .is_some_and(|member| meta::origin(&member.meta).is_some());
-                let user_state = if ours { self.replication.user_state() } else { Bytes::new() };
+                let user_state = if ours || mutated!(TellForeign) {
+                    self.replication.user_state()
+                } else {
+                    Bytes::new()
+                };
                 self.exchanges.push_pulls_out_total += 1;
                 (id, peer, deadline, Frame::PushPull(PushPull { join, nodes: states, user_state }))
             }

@@ -3,18 +3,18 @@
 //! It is a shell like `runtime`: it carries encoded, sealed bytes, and tells each process what the
 //! law of the state machine wants told. Nothing in it reads a clock or draws entropy.
 
+use super::check::holders::{Wait, Waits};
 use super::host::{Clock, End, Host, Process};
 use super::network::Network;
 use super::options::Options;
+use super::story::{part_told, told};
 use super::trace::Trace;
-use crate::node::command::{Command, Reply};
+use crate::node::command::{Command, Concern, Reply};
 use crate::node::io::{ConnId, Input, Note, Output, Ticket};
-use crate::node::replication::message::KvMessage;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use crate::wire::packet::{self, Security};
 use crate::wire::stream::{self, Frame, FrameReader, Role};
-use crate::wire::type_byte;
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -85,6 +85,8 @@ pub struct Cluster {
     pub trace: Trace,
     /// The highest incarnation that ended processes had given themselves, by name.
     pub last_incarnations: BTreeMap<Vec<u8>, u32>,
+    /// Clients that wait for holders of their write.
+    pub waits: Waits,
     /// Set when time stands still because something is always due at once.
     pub stuck: Option<String>,
     n_events_now: u64,
@@ -108,6 +110,7 @@ impl Cluster {
             replies: BTreeMap::new(),
             trace: Trace::default(),
             last_incarnations: BTreeMap::new(),
+            waits: Waits::default(),
             stuck: None,
             n_events_now: 0,
             queue: BinaryHeap::new(),
@@ -142,6 +145,7 @@ impl Cluster {
     /// Ends a process on the spot; its connections are reset.
     pub fn kill(&mut self, index: usize) {
         self.trace.word(self.now, || format!("{} is killed", self.hosts[index].name));
+        self.waits.ending(&self.hosts[index]);
         if let Some(process) = &self.hosts[index].process {
             let me = process.swim().me();
             let last = self.last_incarnations.entry(me.name.as_bytes().to_vec()).or_default();
@@ -178,10 +182,23 @@ impl Cluster {
         clock.read(self.now)
     }
 
+    /// Has a client wait until enough members hold its write.
+    pub fn await_holders(&mut self, index: usize, wait: Wait, concern: Concern, deadline: Instant) {
+        let ticket = self.next_ticket();
+        let dot = wait.dot;
+        self.waits.begin(ticket, wait);
+        let command = Command::AwaitHolders { dot, concern, deadline };
+        self.input(index, Input::Command { ticket, command });
+    }
+
+    fn next_ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+
     /// Hands a command to a node; its reply will be under the ticket.
     pub fn command(&mut self, index: usize, command: Command) -> Ticket {
-        self.next_ticket += 1;
-        let ticket = Ticket(self.next_ticket);
+        let ticket = self.next_ticket();
         self.input(index, Input::Command { ticket, command });
         ticket
     }
@@ -191,6 +208,7 @@ impl Cluster {
         let now = self.now_at(index);
         let host = &mut self.hosts[index];
         if host.is_paused(self.now) {
+            self.network.felt.held_back += 1;
             if host.held_back.len() < HELD_BACK_MAX {
                 host.held_back.push_back(input);
             }
@@ -243,6 +261,8 @@ impl Cluster {
         match event {
             Event::Datagram { to, from, bytes } => {
                 self.trace.bytes(self.now, to, &bytes);
+                let is_foreign = matches!(self.hosts[to].process, Some(Process::Foreign(_)));
+                self.network.felt.foreign += u64::from(is_foreign);
                 self.input(to, Input::Datagram { from, bytes });
             }
             Event::Timer { host } => {
@@ -315,6 +335,9 @@ impl Cluster {
             }
             Output::Send { conn, frame } => self.send_frame(index, conn, &frame),
             Output::Close { conn } => self.close(index, conn, None),
+            Output::Reply { ticket, reply: Reply::Holders { held, wanted } } => {
+                self.waits.answered(ticket, held, wanted, &self.hosts);
+            }
             Output::Reply { ticket, reply } => {
                 self.replies.insert(ticket, reply);
             }
@@ -368,6 +391,7 @@ impl Cluster {
             let (name, parts) = (&self.hosts[index].name, parts.iter().map(part_told));
             format!("{name} sends to {to:?}: {}", parts.collect::<Vec<_>>().join(" | "))
         });
+        self.network.felt.encrypted += u64::from(host.security.encrypts());
         self.counts.datagram_len_max = self.counts.datagram_len_max.max(sealed.len());
         for to in to {
             self.counts.datagrams += 1;
@@ -396,6 +420,9 @@ impl Cluster {
             format!("{} dials {kind} {} to {peer}: {}", self.hosts[index].name, conn.0, told(frame))
         });
         let from = self.hosts[index].addr.ip();
+        let met = [Some(index), self.by_addr.get(&peer).copied()];
+        let strange = met.into_iter().flatten().any(|host| self.hosts[host].is_stranger);
+        self.network.felt.strange += u64::from(strange);
         let target = self.by_addr.get(&peer).copied().filter(|to| self.hosts[*to].is_up());
         let open = self.network.is_open(from, peer.ip()) && self.network.is_open(peer.ip(), from);
         match target {
@@ -534,29 +561,5 @@ fn end(peer: (usize, ConnId), role: Role) -> End {
         sent_any: false,
         inbox: VecDeque::new(),
         stalled_since: None,
-    }
-}
-
-/// One message of a datagram: ours in full, of membership its kind.
-fn part_told(part: &Bytes) -> String {
-    match part.split_first() {
-        Some((&type_byte::USER, _)) => told(&Frame::Kv(part.slice(1..))),
-        Some((kind, _)) => format!("type {kind}"),
-        None => String::new(),
-    }
-}
-
-/// A frame in one word, or a message of ours in as many as it takes.
-fn told(frame: &Frame) -> String {
-    match frame {
-        Frame::Kv(payload) => match KvMessage::decode(payload) {
-            Ok(message) => format!("{message:?}"),
-            Err(error) => error.to_string(),
-        },
-        Frame::PushPull(_) => "push-pull".to_owned(),
-        Frame::Ping(_) => "ping".to_owned(),
-        Frame::Ack(_) => "ack".to_owned(),
-        Frame::User(_) => "user message".to_owned(),
-        Frame::Error(why) => format!("error: {why}"),
     }
 }

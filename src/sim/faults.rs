@@ -11,6 +11,10 @@ use std::time::Duration;
 /// How long a leaving node may take.
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
+/// Time between two jumps of a clock that goes to and fro, and how many there are.
+const STROBE_STEP: Duration = Duration::from_millis(150);
+const STROBES: u32 = 20;
+
 /// Fault events so far.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
@@ -134,6 +138,10 @@ impl Run {
 
     fn crash(&mut self, victim: usize) {
         self.end_process(victim);
+        // Some never come back, as long as three are left.
+        if self.running().len() >= 3 && self.rng.chance(0.2) {
+            return;
+        }
         let pause = self.seconds_below(20);
         self.after(pause, Step::Mend(Mend::Restart(victim)));
     }
@@ -186,14 +194,24 @@ impl Run {
         }
     }
 
-    /// A clock jumps, or begins to gain or lose.
+    /// A clock jumps, begins to gain or lose, and sometimes goes to and fro.
     fn derange(&mut self, victim: usize) {
         let jump_ms = self.rng.below(60_000) as i64 - 30_000;
         let far = if self.rng.chance(0.1) { 10 } else { 1 };
         let drift_ppm = self.rng.below(2000) as i64 - 1000;
-        let clock = &mut self.cluster.hosts[victim].clock;
-        clock.offset_ms = jump_ms * far;
-        clock.drift_ppm = drift_ppm;
+        self.set_clock(victim, jump_ms * far, drift_ppm);
+        if self.rng.chance(0.2) {
+            self.after(STROBE_STEP, Step::Mend(Mend::Strobe(victim, STROBES)));
+        }
+    }
+
+    fn set_clock(&mut self, victim: usize, offset_ms: i64, drift_ppm: i64) {
+        let now = self.cluster.now;
+        let host = &mut self.cluster.hosts[victim];
+        host.see_clock(now);
+        host.clock.offset_ms = offset_ms;
+        host.clock.drift_ppm = drift_ppm;
+        host.see_clock(now);
     }
 
     pub(super) fn mend(&mut self, mend: Mend) {
@@ -209,6 +227,13 @@ impl Run {
                 }
             }
             Mend::Dns => self.dns_silent = false,
+            Mend::Strobe(index, left) => {
+                let clock = self.cluster.hosts[index].clock;
+                self.set_clock(index, -clock.offset_ms, clock.drift_ppm);
+                if left > 0 {
+                    self.after(STROBE_STEP, Step::Mend(Mend::Strobe(index, left - 1)));
+                }
+            }
         }
     }
 

@@ -11,8 +11,21 @@ use std::collections::BTreeMap;
 pub struct Write {
     /// Its version.
     pub stamp: Stamp,
+    /// Its number among its origin's writes.
+    pub seq: u64,
     /// The value, `None` for a delete.
     pub value: Option<Vec<u8>>,
+}
+
+/// The write of a key that may not be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Required {
+    /// Its version.
+    pub stamp: Stamp,
+    /// Its number among its origin's writes.
+    pub seq: u64,
+    /// Whether it deletes.
+    pub is_delete: bool,
 }
 
 /// Everything known of one key.
@@ -20,6 +33,8 @@ pub struct Write {
 pub struct KeyHistory {
     /// All acknowledged writes by version.
     pub writes: BTreeMap<Stamp, Option<Vec<u8>>>,
+    /// The number of each among its origin's writes.
+    seqs: BTreeMap<Stamp, u64>,
     /// The latest write that may not be lost.
     pub required: Option<Stamp>,
 }
@@ -52,6 +67,7 @@ impl History {
         self.shown.insert((origin, key.to_vec()), write.stamp);
         let history = self.keys.entry(key.to_vec()).or_default();
         history.required = history.required.max(Some(write.stamp));
+        history.seqs.insert(write.stamp, write.seq);
         // A version is unique per key only: stamps far ahead of the clock are beaten for their
         // key's sake, and two keys may each be lifted to the same time.
         if history.writes.insert(write.stamp, write.value).is_some() {
@@ -93,11 +109,13 @@ impl History {
     }
 
     /// A process ended; `held_elsewhere` says the latest version of a key that a living process
-    /// holds.
-    pub fn ended(&mut self, held_elsewhere: impl Fn(&[u8]) -> Option<Stamp>) {
+    /// holds, where a delete that one has forgotten counts as held too.
+    pub fn ended(&mut self, held_elsewhere: impl Fn(&[u8], Required) -> Option<Stamp>) {
         for (key, history) in &mut self.keys {
             let Some(required) = history.required else { continue };
-            let held = held_elsewhere(key);
+            let seq = history.seqs.get(&required).copied().unwrap_or(0);
+            let is_delete = history.writes.get(&required).is_some_and(Option::is_none);
+            let held = held_elsewhere(key, Required { stamp: required, seq, is_delete });
             if held.is_some_and(|held| held >= required) {
                 continue;
             }

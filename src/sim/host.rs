@@ -1,7 +1,8 @@
 //! One simulated host: a process, or the place where one was, with clocks of its own.
 
 use super::foreign::Foreign;
-use crate::kv::Store;
+use super::history::Required;
+use crate::kv::{Stamp, Store};
 use crate::node::Node;
 use crate::node::io::{ConnId, Input, Output};
 use crate::swim::Swim;
@@ -95,6 +96,8 @@ pub struct Host {
     pub store: Option<Arc<Store>>,
     /// Its civil clock.
     pub clock: Clock,
+    /// The latest its civil clock has shown, as far as anybody looked.
+    pub wall_max_ms: u64,
     /// Stopped until then.
     pub paused_until: Option<Instant>,
     /// Leaving, and to be replaced when done.
@@ -118,6 +121,7 @@ impl Host {
             process: None,
             store: None,
             clock: Clock::default(),
+            wall_max_ms: 0,
             paused_until: None,
             leaving: false,
             is_stranger: false,
@@ -127,6 +131,25 @@ impl Host {
             next_accepted: 1,
             security: Arc::new(Security::default()),
         }
+    }
+
+    /// The version held here of a key, or of a delete of it that was held and is forgotten.
+    pub(super) fn version(&self, key: &[u8], required: Required) -> Option<Stamp> {
+        let (node, store) = (self.node()?, self.store.as_ref()?);
+        match store.entry(key) {
+            Some(record) => Some(record.stamp()),
+            None => {
+                let Required { stamp, seq, is_delete } = required;
+                let known = node.replication().contiguous(stamp.origin) >= seq;
+                (is_delete && known).then_some(stamp)
+            }
+        }
+    }
+
+    /// Looks at the civil clock.
+    pub(super) fn see_clock(&mut self, now: Instant) {
+        let WallMillis(wall) = self.clock.read(now).wall;
+        self.wall_max_ms = wall.max(self.wall_max_ms);
     }
 
     /// The node, when one of ours runs here.

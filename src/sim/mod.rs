@@ -4,6 +4,7 @@
 //! `workload` (what happens), [`cluster`], [`host`] and [`network`] (the shell around the same
 //! [`crate::node::Node`] that runs in production), [`history`] and [`check`] (the promises),
 //! [`trace`]; then [`sweep`] (many seeds) and [`minimize`] (a smaller run that breaks too).
+//! [`measure`] holds SWIM to its papers, on a [`mesh`] of membership machines alone.
 
 pub mod check;
 pub mod cluster;
@@ -11,10 +12,13 @@ mod faults;
 pub mod foreign;
 pub mod history;
 pub mod host;
+pub mod measure;
+pub mod mesh;
 pub mod minimize;
 pub mod network;
 pub mod options;
 pub mod run;
+mod story;
 pub mod sweep;
 pub mod trace;
 mod workload;

@@ -20,6 +20,18 @@ pub struct Felt {
     pub corrupted: u64,
     /// Packets that met a partition.
     pub blocked: u64,
+    /// Packets that a slow host held up.
+    pub slowed: u64,
+    /// Inputs that waited for, or were lost on, a stopped process.
+    pub held_back: u64,
+    /// Looks at DNS that were answered with nothing.
+    pub unresolved: u64,
+    /// Datagrams sent encrypted.
+    pub encrypted: u64,
+    /// Connections from or to a node of another cluster.
+    pub strange: u64,
+    /// Datagrams that reached a plain memberlist member.
+    pub foreign: u64,
 }
 
 /// Who can talk to whom, and how well.
@@ -97,6 +109,7 @@ impl Network {
         let (least, most) = self.latency;
         let slow = self.slow.iter().filter(|(host, _)| *host == from || *host == to);
         let extra: Duration = slow.map(|(_, delay)| *delay).sum();
+        self.felt.slowed += u64::from(extra > Duration::ZERO);
         least + rng.duration_below(most.saturating_sub(least)) + extra
     }
 

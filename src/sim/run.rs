@@ -1,11 +1,10 @@
 //! One run: chaos, then calm, with every promise checked on the way and at the end.
 
-use super::check::{self, Incarnations, Violation};
+use super::check::{self, Clocks, Incarnations, Violation};
 use super::cluster::{Cluster, Counts};
 use super::faults::Faults;
 use super::history::History;
 use super::host::{EPOCH_MS, Host, Process};
-use super::network::Felt;
 use super::options::{Fault, Options, Request};
 use super::workload;
 use crate::kv::{OriginId, Stamp, Store, StoreConfig};
@@ -17,8 +16,10 @@ use crate::wire::keyring::{Key, Keyring};
 use crate::wire::message::NodeName;
 use crate::wire::packet::Security;
 use bytes::Bytes;
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,10 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Calm in which everything must settle: detection and suspicion at their slowest, a redial of the
 /// dead, two looks of discovery, and the name of a moved member reclaimed.
 pub const CALM_MAX: Duration = Duration::from_secs(120);
+
+/// After all has settled: how long rumours may still be told, and how long it is quiet then.
+const DYING_DOWN: Duration = Duration::from_secs(5);
+const QUIET: Duration = Duration::from_secs(10);
 
 /// What came of a run.
 #[derive(Debug, Clone)]
@@ -43,10 +48,10 @@ pub struct Outcome {
     pub calm: Duration,
     /// Counted by the cluster.
     pub counts: Counts,
-    /// What packets went through.
-    pub felt: Felt,
-    /// Fault events by kind.
-    pub faults: BTreeMap<Fault, u64>,
+    /// How often each fault was felt: packets or events, whatever tells it best.
+    pub felt: BTreeMap<Fault, u64>,
+    /// Waits for holders that ended with enough of them, and with fewer.
+    pub waits: (u64, u64),
     /// Writes acknowledged, reads made, writes lost with all their holders.
     pub clients: (u64, u64, u64),
     /// The story, when it was kept.
@@ -69,6 +74,8 @@ pub(super) enum Mend {
     Slow(usize),
     Restart(usize),
     Dns,
+    /// A clock goes to and fro, so many times more.
+    Strobe(usize, u32),
 }
 
 /// A run under way.
@@ -85,6 +92,7 @@ pub(super) struct Run {
     next_origin: u64,
     pub(super) next_name: u32,
     incarnations: Incarnations,
+    clocks: Clocks,
     is_calm: bool,
 }
 
@@ -96,8 +104,11 @@ pub fn run(request: &Request, keep_story: bool) -> Outcome {
     if keep_story {
         run.cluster.trace.keep();
     }
-    let outcome = run.chaos().and_then(|()| run.calm());
+    // A panic is a broken promise too, and has a seed like any other.
+    let outcome = catch_unwind(AssertUnwindSafe(|| run.chaos().and_then(|()| run.calm())))
+        .unwrap_or_else(|panic| Err(Violation::new("no-panic", text_of(panic.as_ref()))));
     let calm = outcome.as_ref().copied().unwrap_or_default();
+    let felt = run.felt();
     Outcome {
         options: run.options,
         trace_hash: run.cluster.trace.hash(),
@@ -105,8 +116,8 @@ pub fn run(request: &Request, keep_story: bool) -> Outcome {
         simulated: run.cluster.now.since(Instant::ZERO),
         calm,
         counts: run.cluster.counts.clone(),
-        felt: run.cluster.network.felt.clone(),
-        faults: run.faults.counts,
+        felt,
+        waits: (run.cluster.waits.n_met, run.cluster.waits.n_unmet),
         clients: (run.history.n_writes, run.history.n_reads, run.history.n_lost_with_holders),
         story: run.cluster.trace.story().to_vec(),
     }
@@ -125,6 +136,7 @@ impl Run {
             next_origin: 0,
             next_name: 0,
             incarnations: Incarnations::default(),
+            clocks: Clocks::default(),
             is_calm: false,
             options,
         };
@@ -229,15 +241,11 @@ impl Run {
     pub(super) fn end_process(&mut self, index: usize) {
         self.cluster.kill(index);
         self.cluster.hosts[index].store = None;
-        let stores: Vec<Arc<Store>> = self
-            .cluster
-            .hosts
-            .iter()
-            .filter(|host| !host.is_stranger)
-            .filter_map(|host| host.store.clone())
-            .collect();
-        self.history.ended(|key| -> Option<Stamp> {
-            stores.iter().filter_map(|store| store.entry(key)).map(|r| r.stamp()).max()
+        let hosts = &self.cluster.hosts;
+        let living = || hosts.iter().filter(|host| !host.is_stranger);
+        self.history.ended(|key, required| -> Option<Stamp> {
+            let held = living().filter_map(|host| host.version(key, required));
+            held.max()
         });
     }
 
@@ -273,7 +281,7 @@ impl Run {
                 Step::Discover(index) => self.discover(index),
                 Step::Look => {
                     self.finish_leaves();
-                    check::always(&self.cluster, &self.history, &mut self.incarnations)?;
+                    self.look()?;
                     self.after(LOOK, Step::Look);
                     if done(self) {
                         return Ok(());
@@ -286,11 +294,22 @@ impl Run {
         Ok(())
     }
 
+    fn look(&mut self) -> Result<(), Violation> {
+        let now = self.cluster.now;
+        self.cluster.hosts.iter_mut().for_each(|host| host.see_clock(now));
+        let (incarnations, clocks) = (&mut self.incarnations, &mut self.clocks);
+        check::always(&self.cluster, &self.history, incarnations, clocks)
+    }
+
     /// What DNS names: everybody's address, dead ones too, at most eight a look.
     fn discover(&mut self, index: usize) {
         let pause = Duration::from_secs(2) + self.rng.duration_below(Duration::from_secs(8));
         self.after(pause, Step::Discover(index));
-        if self.dns_silent || !self.cluster.hosts[index].is_up() {
+        if !self.cluster.hosts[index].is_up() {
+            return;
+        }
+        if self.dns_silent {
+            self.cluster.network.felt.unresolved += 1;
             return;
         }
         let mut addresses: Vec<SocketAddr> =
@@ -313,14 +332,59 @@ impl Run {
         let start = self.cluster.now;
         let mut missing = Ok(());
         self.play(start + CALM_MAX, |run| {
-            missing = check::settled(&run.cluster);
+            missing = check::settled(&run.cluster).and_then(|()| check::folded(&run.cluster));
             missing.is_ok()
         })?;
         missing?;
         let took = self.cluster.now.since(start);
+        self.quiet()?;
         check::finally(&self.cluster, &self.history)?;
         Ok(took)
     }
+}
+
+impl Run {
+    /// A settled cluster stays settled, and costs little.
+    fn quiet(&mut self) -> Result<(), Violation> {
+        self.play(self.cluster.now + DYING_DOWN, |_| false)?;
+        let before = self.cluster.counts.clone();
+        self.play(self.cluster.now + QUIET, |_| false)?;
+        let n_up = self.cluster.hosts.iter().filter(|host| host.is_up()).count();
+        check::quiet(&before, &self.cluster.counts, n_up, QUIET)?;
+        check::settled(&self.cluster)
+    }
+
+    /// How often each fault of this run was felt.
+    fn felt(&self) -> BTreeMap<Fault, u64> {
+        let felt = &self.cluster.network.felt;
+        let nodes = self.cluster.hosts.iter().filter_map(Host::node);
+        let forgotten = nodes.map(|node| node.replication().forgotten_total()).sum();
+        let packets = [
+            (Fault::Loss, felt.lost),
+            (Fault::Duplicate, felt.duplicated),
+            (Fault::Reorder, felt.reordered),
+            (Fault::Corrupt, felt.corrupted),
+            (Fault::Partition, felt.blocked),
+            (Fault::OneWay, felt.blocked),
+            (Fault::Pause, felt.held_back),
+            (Fault::Slow, felt.slowed),
+            (Fault::Dns, felt.unresolved),
+            (Fault::Encrypt, felt.encrypted),
+            (Fault::Foreign, felt.foreign),
+            (Fault::Stranger, felt.strange),
+            (Fault::Forget, forgotten),
+        ];
+        let mut all = self.faults.counts.clone();
+        all.extend(packets);
+        all.retain(|fault, _| self.options.has(*fault));
+        all
+    }
+}
+
+/// What a panic said.
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
 const _: () = assert!(EPOCH_MS > 1_767_225_600_000);

@@ -1,7 +1,6 @@
 //! Many seeds: what they came to together.
 
 use super::check::Violation;
-use super::network::Felt;
 use super::options::{Fault, Request};
 use super::run::Outcome;
 use std::collections::BTreeMap;
@@ -40,6 +39,8 @@ pub struct Summary {
     pub reads: u64,
     /// Writes whose every holder ended before another had them.
     pub lost_with_holders: u64,
+    /// Waits for holders that ended with enough of them, and with fewer.
+    pub waits: (u64, u64),
     /// How often each fault happened and was felt.
     pub felt: BTreeMap<Fault, u64>,
     /// Suspicions, deaths, refutations, divergences mended, resets.
@@ -77,16 +78,10 @@ impl Summary {
     }
 
     fn feel(&mut self, outcome: &Outcome) {
-        let Felt { lost, duplicated, reordered, corrupted, .. } = outcome.felt;
-        let packets = [
-            (Fault::Loss, lost),
-            (Fault::Duplicate, duplicated),
-            (Fault::Reorder, reordered),
-            (Fault::Corrupt, corrupted),
-        ];
-        let events = outcome.faults.iter().map(|(fault, n)| (*fault, *n));
-        for (fault, n) in packets.into_iter().chain(events) {
-            *self.felt.entry(fault).or_default() += n;
+        for (fault, n) in &outcome.felt {
+            *self.felt.entry(*fault).or_default() += n;
         }
+        self.waits.0 += outcome.waits.0;
+        self.waits.1 += outcome.waits.1;
     }
 }

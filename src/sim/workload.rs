@@ -1,9 +1,13 @@
 //! What clients do: small writes, deletes and reads of few keys, on any node that answers.
 
+use super::check::holders::Wait;
 use super::history::Write;
 use super::run::Run;
+use crate::kv::Written;
+use crate::node::command::Concern;
 use crate::node::io::Input;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One client operation, or none when nobody answers.
 pub(super) fn operate(run: &mut Run) {
@@ -54,13 +58,29 @@ fn write(
     };
     match written {
         Ok(written) => {
-            run.history.wrote(key, before, Write { stamp: written.stamp, value });
+            let seq = written.dot.seq;
+            run.history.wrote(key, before, Write { stamp: written.stamp, seq, value });
             let held = store.entry(key).map(|record| record.stamp());
             if held != Some(written.stamp) {
                 run.history.complain("a write is not visible on its own node".to_owned());
             }
             run.cluster.input(index, Input::Written);
+            if run.rng.chance(0.15) {
+                await_holders(run, index, key, written);
+            }
         }
         Err(error) => run.history.complain(format!("a write was refused: {error}")),
     }
+}
+
+/// Some clients want to know how many hold what they wrote.
+fn await_holders(run: &mut Run, index: usize, key: &[u8], written: Written) {
+    let concern = match run.rng.below(3) {
+        0 => Concern::All,
+        1 => Concern::Majority,
+        _ => Concern::Count(1 + run.rng.below(4) as u32),
+    };
+    let deadline = run.cluster.now + run.rng.duration_below(Duration::from_secs(2));
+    let wait = Wait { key: key.to_vec(), stamp: written.stamp, dot: written.dot };
+    run.cluster.await_holders(index, wait, concern, deadline);
 }

@@ -13,6 +13,7 @@
 //! A suspect or dead entry is only hearsay: it becomes a suspicion of ours, so that the accused can
 //! refute. That, and the states going both ways, is how a partition heals.
 
+use super::broadcast::BroadcastQueue;
 use super::io::{Event, ExchangeId, Output};
 use super::machine::{Swim, canonical};
 use super::member::{MemberState, diallable};
@@ -228,6 +229,15 @@ impl Swim {
         let _ = self.merge_states(now, canonical(from), remote);
         self.settle(now);
         ours
+    }
+
+    /// Takes over a table of members as if all of it had been told long ago: no rumour goes out, no
+    /// event comes. For simulations that begin with a settled cluster.
+    pub fn acquaint(&mut self, now: Instant, states: Vec<PushNodeState>) {
+        let from = self.me().socket_addr;
+        let _ = self.merge_states(now, from, states);
+        self.broadcasts = BroadcastQueue::default();
+        while self.poll().is_some() {}
     }
 
     /// The states a peer answered to ours.

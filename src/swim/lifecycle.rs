@@ -6,6 +6,7 @@ use super::member::{Announcement, MemberState};
 use super::stats::Refusals;
 use super::timers::Timer;
 use crate::limits::META_LEN_MAX;
+use crate::mutation::mutated;
 use crate::time::Instant;
 use crate::wire::message::{AddrBytes, Alive, Dead, Message, NodeName, Vsn};
 use bytes::Bytes;
@@ -90,6 +91,9 @@ impl Swim {
     /// Someone claims or accuses us at incarnation `accused`: overtakes it, tells everyone, and
     /// takes it as a sign that we are slow.
     pub(super) fn refute(&mut self, accused: u32) {
+        if mutated!(NeverRefute) {
+            return;
+        }
         let incarnation = next_incarnation(self.me().incarnation, accused);
         self.members.renew(&self.name, |me| me.incarnation = incarnation);
         self.awareness.adjust(1);

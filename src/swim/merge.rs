@@ -11,6 +11,7 @@ use super::suspicion::Suspicion;
 use super::timers::Timer;
 use super::versions::is_presumed;
 use crate::limits::{INCARNATION_RESERVE, INCARNATION_STEP_MAX, NODE_NAME_LEN_MAX};
+use crate::mutation::mutated;
 use crate::time::Instant;
 use crate::wire::message::{Alive, Dead, Message, NodeName, Suspect};
 use std::time::Duration;
@@ -88,7 +89,12 @@ impl Swim {
         self.drop_suspicion(name); // A9
         let Some(before) = self.members.known(name) else { return };
         let (old_state, meta_differs) = (before.state, before.meta != announcement.meta);
-        self.members.accept(announcement, now);
+        if mutated!(RaiseOthers) {
+            let raised = announcement.incarnation.saturating_add(1);
+            self.members.accept(&Announcement { incarnation: raised, ..announcement.clone() }, now);
+        } else {
+            self.members.accept(announcement, now);
+        }
         let Some(member) = self.members.known(name) else { return };
         let (rumour, vsn) = (Message::Alive(member.to_alive()), member.vsn);
         self.broadcast(name, &rumour, false); // A12
@@ -151,7 +157,7 @@ impl Swim {
     /// A suspicion's time is over: we declare the member dead.
     pub(super) fn suspicion_ended(&mut self, now: Instant, name: &NodeName) {
         let Some(suspicion) = self.suspicions.get(name) else { return };
-        if suspicion.deadline() > now {
+        if suspicion.deadline() > now || mutated!(NeverBury) {
             return;
         }
         let Some(member) = self.members.known(name) else { return };

@@ -13,7 +13,7 @@
 
 use super::Replication;
 use super::message::{Item, Items, KvMessage, Leaves, Roots, Supply, Verdicts};
-use crate::kv::{OriginId, Record};
+use crate::kv::{Dot, OriginId, Record};
 use crate::limits::{COMPARED_LEAVES_MAX, LINK_CHUNK_LEN, STORE_LEAVES_PER_SHARD, STORE_SHARDS};
 use crate::node::io::{ConnId, Note};
 use crate::time::{Instant, Now};
@@ -35,6 +35,8 @@ struct Comparison {
     last_heard: Instant,
     rounds: u32,
     n_leaves: usize,
+    /// Records that differed although both vectors cover them.
+    n_unexplained: usize,
     /// Part of a reset: what it finds is no surprise.
     expected: bool,
 }
@@ -80,6 +82,7 @@ impl Replication {
             last_heard: now.instant,
             rounds: 0,
             n_leaves: 0,
+            n_unexplained: 0,
             expected,
         });
     }
@@ -198,16 +201,27 @@ impl Replication {
                 self.buckets.dropped_total += 1;
             }
         }
+        let n_unexplained = self.n_unexplained(verdicts, records);
         let (_, refused) = self.apply(now, records, true);
-        if self.buckets.of(conn).is_none() {
-            return;
-        }
+        let Some(asked) = self.buckets.of(conn) else { return };
+        asked.n_unexplained += n_unexplained;
         if !refused.is_empty() {
             let drop = Verdicts { need: Vec::new(), drop: refused, more: false };
             self.links.send(conn, KvMessage::Verdicts(drop, Vec::new()).encode());
         }
         self.supply(conn, &verdicts.need);
         self.round_done(now, conn, verdicts.more);
+    }
+
+    /// Of what differs, the records that equal heads should have made equal. The others come after
+    /// a write that was lost with its writer: heads end before them.
+    fn n_unexplained(&self, verdicts: &Verdicts, records: &[Record]) -> usize {
+        let in_heads = |dot: Dot| dot.seq <= self.contiguous(dot.origin);
+        let n_newer = records.iter().filter(|record| in_heads(record.dot())).count();
+        let needed = verdicts.need.iter().filter_map(|key| self.store.entry(key));
+        n_newer
+            + needed.filter(|record| in_heads(record.dot())).count()
+            + verdicts.drop.iter().filter(|item| in_heads(item.dot())).count()
     }
 
     fn supply(&mut self, conn: ConnId, need: &[Bytes]) {
@@ -242,6 +256,8 @@ impl Replication {
         let Some(done) = self.buckets.asked.take() else { return };
         if !done.expected && done.n_leaves > 0 {
             self.buckets.leaves_repaired_total += done.n_leaves as u64;
+        }
+        if !done.expected && done.n_unexplained > 0 {
             self.note(Note::Divergence { buckets: done.n_leaves });
         }
         self.compared();

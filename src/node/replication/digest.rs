@@ -7,6 +7,7 @@
 use super::Replication;
 use super::message::{Digest, Folded, KvMessage};
 use crate::kv::OriginId;
+use crate::mutation::mutated;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use bytes::Bytes;
@@ -44,10 +45,10 @@ impl Digests {
 }
 
 impl Replication {
-    /// Whether our heads say all that we hold: no write past a gap, no bulk copy under way. Only
-    /// then does our hash follow from them.
+    /// Whether our heads say all that we hold: no write past a gap that may still be filled, no bulk
+    /// copy under way. Only then does our hash follow from them.
     fn is_exact(&self) -> bool {
-        !self.known.has_gaps() && !self.pulls.is_active()
+        self.gaps.is_empty() && !self.pulls.is_active()
     }
 
     /// What we hold now. Encoded, it is also the user state of a push-pull between our kind.
@@ -81,7 +82,8 @@ impl Replication {
         if self.digests.next > now.instant || self.peers.n_reachable() == 0 {
             return;
         }
-        self.digests.next = now.instant + INTERVAL.0 + self.rng.duration_below(INTERVAL.1);
+        let interval = if mutated!(Chatty) { INTERVAL.0 / 50 } else { INTERVAL.0 };
+        self.digests.next = now.instant + interval + self.rng.duration_below(INTERVAL.1);
         if let Some(peer) = self.peers.draw(1, &mut self.rng).pop() {
             self.digests.sent_total += 1;
             let digest = self.digest(true);
@@ -196,7 +198,10 @@ impl Replication {
         for &(of, last, _) in &folded.list {
             let of = OriginId(of);
             if self.known.covers_through(of, last) {
-                if !self.known.is_folded(of) && self.peers.get(of).is_none() {
+                if !self.known.is_folded(of)
+                    && self.peers.get(of).is_none()
+                    && !self.gaps.is_asking(of)
+                {
                     self.known.fold(of);
                 }
             } else {

@@ -6,6 +6,9 @@
 //!                              --many, or asked in vain--> pull, by link
 //! ```
 //!
+//! What no reachable peer says to hold is lost with its holders, or comes back with one: after some
+//! vain tries a gap is given up until somebody claims it again.
+//!
 //! The delay lets packets under way arrive. A gap is judged by what was claimed when it was noted,
 //! so that a stream of new writes does not look like one long gap.
 
@@ -13,6 +16,7 @@ use super::Replication;
 use super::message::{KvMessage, Want};
 use crate::kv::OriginId;
 use crate::limits::WANTED_WRITES_MAX;
+use crate::mutation::mutated;
 use crate::time::{Instant, Now};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,11 +53,22 @@ struct Gap {
 pub(super) struct Gaps {
     gaps: BTreeMap<OriginId, Gap>,
     pub(super) wants_total: u64,
+    pub(super) given_up_total: u64,
 }
 
 impl Gaps {
     pub(super) fn deadline(&self) -> Instant {
         self.gaps.values().map(|gap| gap.due).min().unwrap_or(Instant::NEVER)
+    }
+
+    /// Whether nothing is missing that could be had.
+    pub(super) fn is_empty(&self) -> bool {
+        self.gaps.is_empty()
+    }
+
+    /// Whether writes of `of` are being asked for.
+    pub(super) fn is_asking(&self, of: OriginId) -> bool {
+        self.gaps.contains_key(&of)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -128,6 +143,12 @@ impl Replication {
             gap.due = now.instant + CLAIM_DELAY;
             return;
         }
+        if gap.tries > WANTS_MAX && !self.is_claimed(of, contiguous) {
+            self.gaps.gaps.remove(&of);
+            self.gaps.given_up_total += 1;
+            return;
+        }
+        let Some(gap) = self.gaps.gaps.get_mut(&of) else { return };
         gap.through_due = gap.through;
         let (through, from, tries) = (gap.through_due, gap.from, gap.tries);
         gap.tries += 1;
@@ -135,11 +156,16 @@ impl Replication {
         self.ask_for(now, of, through, from, tries);
     }
 
+    /// Whether a reachable peer says to hold more of `of` than we do without a gap.
+    fn is_claimed(&self, of: OriginId, contiguous: u64) -> bool {
+        self.peers.reachable().any(|peer| peer.head(of) > contiguous)
+    }
+
     fn ask_for(&mut self, now: Now, of: OriginId, through: u64, from: OriginId, tries: u32) {
         let Some(holder) = self.holder(of, through, from, tries) else { return };
         let ranges = self.known.gaps(of, through, RANGES_MAX);
         let n_missing: u64 = ranges.iter().map(|(start, end)| end - start + 1).sum();
-        if n_missing == 0 {
+        if n_missing == 0 || mutated!(NeverAsk) {
             return;
         }
         if n_missing > WANTED_WRITES_MAX as u64 || tries >= WANTS_MAX {

@@ -1,7 +1,7 @@
 //! Writes whose client waits until enough members hold them.
 //!
 //! A member holds a write of ours when it has acknowledged it; what it holds stays held however
-//! the wait ends.
+//! the wait ends. One that counts as dead counts no more: what it held went with it.
 
 use super::Replication;
 use crate::limits::WAITERS_MAX;
@@ -67,7 +67,7 @@ impl Replication {
     }
 
     fn held(&self, seq: u64) -> u32 {
-        let peers = self.peers.iter().filter(|peer| peer.acked >= seq).count();
+        let peers = self.peers.reachable().filter(|peer| peer.acked >= seq).count();
         u32::try_from(peers + 1).unwrap_or(u32::MAX)
     }
 

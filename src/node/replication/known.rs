@@ -10,6 +10,7 @@
 use super::message::{FoldedList, Heads};
 use crate::kv::{Dot, HlcTime, OriginId, Record, Store, VersionVector};
 use crate::limits::ORIGINS_MAX;
+use crate::mutation::mutated;
 use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -126,13 +127,15 @@ impl Known {
         }
     }
 
-    /// Moves an origin out of the vector; it must have no gap.
+    /// Takes an origin out of digests. What is held of it past a gap stays known here.
     pub(super) fn fold(&mut self, origin: OriginId) {
         let last = self.vector.contiguous(origin);
-        if origin == self.me || last == 0 || self.vector.highest(origin) != last {
+        if origin == self.me || last == 0 || self.is_folded(origin) {
             return;
         }
-        self.vector.remove(origin);
+        if self.vector.highest(origin) == last {
+            self.vector.remove(origin);
+        }
         let forgotten = self.forgotten.remove(&origin).unwrap_or(0);
         self.folded.insert(origin, FoldedOrigin { last, forgotten });
         self.folded_hash = self.folded_hash.wrapping_add(fold_hash(origin, last));
@@ -146,11 +149,6 @@ impl Known {
         self.vector.gaps(origin, through, limit)
     }
 
-    /// Whether any write is held past one that is missing.
-    pub(super) fn has_gaps(&self) -> bool {
-        self.vector.n_ranges() > 0
-    }
-
     /// The highest number of `origin` seen, gaps or not.
     pub(super) fn highest(&self, origin: OriginId) -> u64 {
         self.vector.highest(origin)
@@ -159,12 +157,16 @@ impl Known {
     /// The digest's heads: every origin not folded. `own` is the last of our own writes.
     pub(super) fn heads(&self, own: u64) -> Heads {
         let others =
-            self.vector.heads().filter(|(origin, through)| *origin != self.me && *through > 0);
+            self.vector.heads().filter(|(origin, through)| *through > 0 && self.is_told(*origin));
         let mut heads: Heads = others.map(|(origin, through)| (origin.0, through)).collect();
         if own > 0 {
             heads.push((self.me.0, own));
         }
         heads
+    }
+
+    fn is_told(&self, origin: OriginId) -> bool {
+        origin != self.me && !self.folded.contains_key(&origin)
     }
 
     /// The folded origins as they travel.
@@ -184,9 +186,10 @@ impl Known {
         self.folded.contains_key(&origin)
     }
 
-    /// Origins in the vector.
+    /// Origins of others in the vector and in digests.
     pub(super) fn origins(&self) -> Vec<OriginId> {
-        self.vector.heads().map(|(origin, _)| origin).collect()
+        let told = self.vector.heads().filter(|(origin, _)| self.is_told(*origin));
+        told.map(|(origin, _)| origin).collect()
     }
 
     pub(super) fn n_origins(&self) -> usize {
@@ -199,7 +202,8 @@ impl Known {
 
     /// Whether `record` is a copy from before a delete that has been forgotten since.
     pub(super) fn is_resurrected(&self, record: &Record, store: &Store) -> bool {
-        record.stamp().time <= self.forgotten_time
+        !mutated!(Resurrect)
+            && record.stamp().time <= self.forgotten_time
             && self.covers(record.dot())
             && store.entry(record.key()).is_none()
     }

@@ -380,6 +380,23 @@ impl Replication {
         origins
     }
 
+    /// Tombstones forgotten here.
+    #[must_use]
+    pub fn forgotten_total(&self) -> u64 {
+        self.sweep.forgotten_total
+    }
+
+    /// An origin that still has its place in digests although its run is over and everybody has
+    /// all of it, as far as this node can tell.
+    #[must_use]
+    pub fn unfolded(&self) -> Option<OriginId> {
+        self.known.origins().into_iter().find(|origin| {
+            *origin != self.me
+                && self.peers.get(*origin).is_none()
+                && self.known.contiguous(*origin) > 0
+        })
+    }
+
     /// Peers that answer.
     #[must_use]
     pub fn n_peers(&self) -> usize {

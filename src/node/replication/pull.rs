@@ -15,6 +15,7 @@ use super::links::Links;
 use super::message::{Busy, FoldedList, Heads, KvMessage, Pull, PullEnd, Supply};
 use crate::kv::{HlcTime, OriginId, Record};
 use crate::limits::{LINK_CHUNK_LEN, PULLS_SERVED_MAX, STORE_SHARDS};
+use crate::mutation::mutated;
 use crate::node::io::ConnId;
 use crate::time::{Instant, Now};
 use std::collections::VecDeque;
@@ -131,7 +132,7 @@ impl Replication {
         self.pulls.completed_total += 1;
         for &(of, through) in &end.heads {
             if OriginId(of) != self.me {
-                self.known.claim(OriginId(of), through);
+                self.known.claim(OriginId(of), through + u64::from(mutated!(ClaimMore)));
             }
         }
         for &(of, last, _) in &end.folded {
@@ -219,7 +220,8 @@ impl Replication {
     fn serve_step(&mut self, served: &mut Served) -> bool {
         if served.waiting.is_empty() && served.next_shard < STORE_SHARDS {
             self.store.scan_shard(served.next_shard, |record| {
-                if !served.asker.covers(record.dot()) {
+                let left_out = mutated!(CopyLiveOnly) && record.is_tombstone();
+                if !served.asker.covers(record.dot()) && !left_out {
                     served.waiting.push_back(record.clone());
                 }
             });

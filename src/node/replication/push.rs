@@ -11,6 +11,7 @@ use super::message::{Ack, KvMessage, Push, Ranges, Want};
 use super::peers::Peers;
 use crate::kv::{OriginId, OwnLog};
 use crate::limits::{LINK_CHUNK_LEN, WANTED_WRITES_MAX};
+use crate::mutation::mutated;
 use crate::time::{Instant, Now};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -46,7 +47,7 @@ pub(super) struct Pusher {
 impl Pusher {
     /// `direct` is whether writes go straight to every peer: only then are they sent again.
     pub(super) fn deadline(&self, peers: &Peers, direct: bool) -> Instant {
-        let waiting = peers.reachable().filter(|_| direct);
+        let waiting = peers.reachable().filter(|_| direct || mutated!(Spin));
         let resend = waiting.filter_map(|peer| peer.resend_at).min();
         let ack = self.acks.values().min().copied();
         [self.flush_at, resend, ack].into_iter().flatten().min().unwrap_or(Instant::NEVER)
@@ -250,7 +251,11 @@ impl Replication {
     pub(super) fn send_acks(&mut self, now: Now) {
         while let Some((&of, _)) = self.pusher.acks.iter().find(|(_, due)| **due <= now.instant) {
             self.pusher.acks.remove(&of);
-            let through = self.known.contiguous(of);
+            let through = if mutated!(AckPastGap) {
+                self.known.highest(of).max(self.known.contiguous(of))
+            } else {
+                self.known.contiguous(of)
+            };
             let ack = Ack { from: self.me.0, of: of.0, through };
             self.send(now, of, &KvMessage::Ack(ack));
         }

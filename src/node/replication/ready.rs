@@ -6,6 +6,7 @@
 //! ```
 
 use super::Replication;
+use crate::mutation::mutated;
 use crate::node::command::Health;
 use crate::node::io::Note;
 use crate::time::{Instant, Now};
@@ -71,7 +72,9 @@ impl Replication {
 
     /// A pull from a peer is complete.
     pub(super) fn copied(&mut self, records: u64) {
-        if matches!(self.ready.0, State::Alone { .. } | State::Copying { .. }) {
+        if matches!(self.ready.0, State::Alone { .. } | State::Copying { .. })
+            && !mutated!(NeverReady)
+        {
             self.ready.0 = State::Ready;
             self.note(Note::CopyDone { records });
         }

@@ -113,6 +113,11 @@ impl Replication {
             ),
             sample("wants_sent_total", "Requests for missing writes sent.", self.gaps.wants_total),
             sample(
+                "gaps_given_up_total",
+                "Gaps that no reachable peer could fill: writes lost with their holders.",
+                self.gaps.given_up_total,
+            ),
+            sample(
                 "wants_received_total",
                 "Requests for missing writes received.",
                 c.wants_in_total,

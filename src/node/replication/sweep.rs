@@ -4,6 +4,7 @@
 use super::Replication;
 use crate::kv::OriginId;
 use crate::limits::STORE_SHARDS;
+use crate::mutation::mutated;
 use crate::time::{Instant, Now};
 use std::time::Duration;
 
@@ -53,8 +54,13 @@ impl Replication {
         self.fold_origins();
     }
 
-    /// A tombstone goes when its grace is over and every known member holds it, dead ones too.
+    /// A tombstone goes when its grace is over and every known member holds it, dead ones too; none
+    /// goes on a node that is cut off.
     fn forget_tombstones(&mut self, now: Now, shard: usize) {
+        // Whoever it has not met yet may hold what the delete is to beat.
+        if self.config.expects_peers && self.peers.n_reachable() == 0 {
+            return;
+        }
         let grace_ms = u64::try_from(self.config.tombstone_grace.as_millis()).unwrap_or(u64::MAX);
         let (peers, known, me) = (&self.peers, &mut self.known, self.me);
         let forgotten = self.store.forget_tombstones(shard, |tombstone| {
@@ -70,6 +76,7 @@ impl Replication {
                         || peer.head(dot.origin) >= dot.seq
                         || (folded && peer.info.reachable)
                 });
+            let held = held || mutated!(ForgetEarly);
             if held {
                 known.forget(tombstone);
             }
@@ -78,9 +85,10 @@ impl Replication {
         self.sweep.forgotten_total += forgotten as u64;
     }
 
-    /// An origin folds when it is no member any more and every reachable peer holds all of it.
+    /// An origin folds when it is no member any more and every reachable peer holds as much of it,
+    /// which is all there is: what is missing before something held went with its writer.
     fn fold_origins(&mut self) {
-        if self.peers.n_reachable() == 0 {
+        if self.peers.n_reachable() == 0 || mutated!(NeverFold) {
             return;
         }
         let after = self.sweep.after_origin;
@@ -93,7 +101,7 @@ impl Replication {
             let last = self.known.contiguous(origin);
             let foldable = origin != self.me
                 && self.peers.get(origin).is_none()
-                && last == self.known.highest(origin)
+                && (last == self.known.highest(origin) || !self.gaps.is_asking(origin))
                 && self.peers.reachable().all(|peer| peer.head(origin) == last);
             if foldable {
                 self.known.fold(origin);

@@ -16,18 +16,22 @@ struct Seen<'a> {
 }
 
 pub(super) fn check(cluster: &Cluster) -> Result<(), Violation> {
-    let seen: Vec<Seen<'_>> = cluster
+    let seen = seen(cluster);
+    ready(&seen)?;
+    vectors(&seen)?;
+    hashes(&seen)?;
+    deletes(&seen)
+}
+
+fn seen(cluster: &Cluster) -> Vec<Seen<'_>> {
+    cluster
         .hosts
         .iter()
         .filter(|host| !host.is_stranger)
         .filter_map(|host| {
             Some(Seen { name: &host.name, node: host.node()?, store: host.store.as_deref()? })
         })
-        .collect();
-    ready(&seen)?;
-    vectors(&seen)?;
-    hashes(&seen)?;
-    deletes(&seen)
+        .collect()
 }
 
 fn ready(seen: &[Seen<'_>]) -> Result<(), Violation> {
@@ -97,6 +101,17 @@ fn deletes(seen: &[Seen<'_>]) -> Result<(), Violation> {
                 let what = format!("{holder} holds a delete of {key}, {name} something older");
                 return Err(Violation::new("convergence", what));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Runs that are over have no place in digests any more.
+pub(super) fn folding(cluster: &Cluster) -> Result<(), Violation> {
+    for Seen { name, node, .. } in seen(cluster) {
+        if let Some(origin) = node.replication().unfolded() {
+            let what = format!("{name} still tells of {:016x}, whose run is over", origin.0);
+            return Err(Violation::new("folding", what));
         }
     }
     Ok(())

@@ -4,16 +4,21 @@
 //! all along, the others when the calm phase has ended.
 
 mod bounds;
+mod clock;
 mod convergence;
 mod durability;
+pub mod holders;
 mod incarnation;
 mod membership;
+mod quiet;
 mod resurrection;
 
+pub use clock::Clocks;
 pub use incarnation::Incarnations;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Counts};
 use super::history::History;
+use std::time::Duration;
 
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +43,14 @@ pub fn always(
     cluster: &Cluster,
     history: &History,
     incarnations: &mut Incarnations,
+    clocks: &mut Clocks,
 ) -> Result<(), Violation> {
     bounds::check(cluster)?;
     incarnations.check(cluster)?;
+    clocks.check(cluster)?;
+    if let Some(what) = &cluster.waits.broken {
+        return Err(Violation::new("write-concern", what.clone()));
+    }
     match history.complaints.first() {
         Some(what) => Err(Violation::new("clients", what.clone())),
         None => Ok(()),
@@ -54,6 +64,27 @@ pub fn always(
 pub fn settled(cluster: &Cluster) -> Result<(), Violation> {
     membership::check(cluster)?;
     convergence::check(cluster)
+}
+
+/// Whether the runs that are over are folded. A member forgotten later begins it anew.
+///
+/// # Errors
+/// Who still tells of whom.
+pub fn folded(cluster: &Cluster) -> Result<(), Violation> {
+    convergence::folding(cluster)
+}
+
+/// Whether a cluster of `n_nodes` that nobody uses has been quiet for `time`.
+///
+/// # Errors
+/// How much it has sent instead.
+pub fn quiet(
+    before: &Counts,
+    after: &Counts,
+    n_nodes: usize,
+    time: Duration,
+) -> Result<(), Violation> {
+    quiet::check(before, after, n_nodes, time)
 }
 
 /// Checks made once, after calm.

@@ -5,15 +5,16 @@ use super::source::{File, has_word, rust};
 use std::collections::BTreeSet;
 
 /// Each room of `src/` and what it may import, itself aside. A path allows all that is below it.
-/// `limits`, `time` and `rng` are plain numbers and stand below everything.
-const MAY_IMPORT: [(&str, &[&str]); 14] = [
+/// `limits`, `time` and `rng` are plain numbers and stand below everything; so does `mutation`.
+const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("limits", &[]),
     ("time", &[]),
     ("rng", &[]),
-    ("wire", &["limits"]),
-    ("kv", &["limits", "time"]),
-    ("swim", &["limits", "time", "rng", "wire::message", "wire::packet"]),
-    ("node", &["limits", "time", "rng", "wire", "kv", "swim"]),
+    ("mutation", &[]),
+    ("wire", &["limits", "mutation"]),
+    ("kv", &["limits", "time", "mutation"]),
+    ("swim", &["limits", "time", "rng", "mutation", "wire::message", "wire::packet"]),
+    ("node", &["limits", "time", "rng", "mutation", "wire", "kv", "swim"]),
     ("sim", &["limits", "time", "rng", "wire", "kv", "swim", "node"]),
     ("discovery", &["limits", "time", "rng"]),
     ("runtime", &["limits", "time", "rng", "wire", "kv", "swim", "node", "discovery"]),
@@ -25,6 +26,7 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
             "limits",
             "time",
             "rng",
+            "mutation",
             "discovery",
             "http",
             "kv",

@@ -1,0 +1,111 @@
+//! Deliberate bugs, to see that the simulator's checks find them.
+//!
+//! A program built without the feature `mutations` has none of this: [`mutated!`] is the constant
+//! `false` there. With the feature each thread may have one bug switched on.
+
+/// Whether this thread is to have the bug of this name: `false` without the feature `mutations`.
+macro_rules! mutated {
+    ($bug:ident) => {{
+        #[cfg(feature = "mutations")]
+        let on = $crate::mutation::is_on($crate::mutation::Mutation::$bug);
+        #[cfg(not(feature = "mutations"))]
+        let on = false;
+        on
+    }};
+}
+pub(crate) use mutated;
+
+#[cfg(feature = "mutations")]
+pub use on::{MUTATIONS, Mutation, is_on, switch};
+
+#[cfg(feature = "mutations")]
+mod on {
+    use std::cell::Cell;
+
+    /// One deliberate bug.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Mutation {
+        /// Merging: a live record replaces a tombstone whatever their versions.
+        TombstoneCompare,
+        /// Merging: of two versions of one time the first to arrive stays.
+        TieBreak,
+        /// Writing: the version of what is replaced is not looked at.
+        WriteFloor,
+        /// Clock: a stamp far ahead is followed.
+        FarAhead,
+        /// Clock: it follows the wall clock back.
+        ClockBack,
+        /// Sweep: a tombstone is forgotten when its grace is over, whoever lacks it.
+        ForgetEarly,
+        /// Receiving: a copy from before a forgotten delete is taken.
+        Resurrect,
+        /// Pull: the end of the copy claims one write more than was sent.
+        ClaimMore,
+        /// Pull: tombstones are left out of the copy.
+        CopyLiveOnly,
+        /// Gaps: nothing that is missing is asked for.
+        NeverAsk,
+        /// Acknowledging: up to the highest write seen instead of the first gap.
+        AckPastGap,
+        /// Folding: origins are never folded.
+        NeverFold,
+        /// Datagrams: filled past their budget.
+        OverBudget,
+        /// Push-pull: our digest is told to members not of our kind.
+        TellForeign,
+        /// Digests: told fifty times a second.
+        Chatty,
+        /// Resending: a deadline that is not served, so that the node spins.
+        Spin,
+        /// Membership: another member's incarnation is raised in its name.
+        RaiseOthers,
+        /// Membership: an accusation of ourselves is not refuted.
+        NeverRefute,
+        /// Membership: a suspicion never ends.
+        NeverBury,
+        /// Packets: another cluster's label is accepted.
+        AnyLabel,
+        /// Readiness: the first copy never counts as complete.
+        NeverReady,
+    }
+
+    /// All of them, by name.
+    pub const MUTATIONS: [(&str, Mutation); 21] = [
+        ("tombstone-compare", Mutation::TombstoneCompare),
+        ("tie-break", Mutation::TieBreak),
+        ("write-floor", Mutation::WriteFloor),
+        ("far-ahead", Mutation::FarAhead),
+        ("clock-back", Mutation::ClockBack),
+        ("forget-early", Mutation::ForgetEarly),
+        ("resurrect", Mutation::Resurrect),
+        ("claim-more", Mutation::ClaimMore),
+        ("copy-live-only", Mutation::CopyLiveOnly),
+        ("never-ask", Mutation::NeverAsk),
+        ("ack-past-gap", Mutation::AckPastGap),
+        ("never-fold", Mutation::NeverFold),
+        ("over-budget", Mutation::OverBudget),
+        ("tell-foreign", Mutation::TellForeign),
+        ("chatty", Mutation::Chatty),
+        ("spin", Mutation::Spin),
+        ("raise-others", Mutation::RaiseOthers),
+        ("never-refute", Mutation::NeverRefute),
+        ("never-bury", Mutation::NeverBury),
+        ("any-label", Mutation::AnyLabel),
+        ("never-ready", Mutation::NeverReady),
+    ];
+
+    thread_local! {
+        static ON: Cell<Option<Mutation>> = const { Cell::new(None) };
+    }
+
+    /// Switches this thread's bug.
+    pub fn switch(mutation: Option<Mutation>) {
+        ON.set(mutation);
+    }
+
+    /// Whether this thread has this bug.
+    #[must_use]
+    pub fn is_on(mutation: Mutation) -> bool {
+        ON.get() == Some(mutation)
+    }
+}
