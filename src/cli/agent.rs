@@ -49,12 +49,18 @@ impl AgentArgs {
     }
 }
 
+/// Least factor of how often a membership rumour is sent.
+const RETRANSMIT_MULT_MIN: u32 = 8;
+
 fn gossip(config: AgentConfig, identity: Identity) -> runtime::Config {
-    let swim = match config.profile {
+    let mut swim = match config.profile {
         Profile::Local => SwimConfig::local(),
         Profile::Lan => SwimConfig::lan(),
         Profile::Wan => SwimConfig::wan(),
     };
+    // memberlist's four sends leave 5 % of rumours incomplete among 6 members and 11 % among 9,
+    // without any loss; eight leave almost none. Peers cannot tell but by being told.
+    swim.retransmit_mult = swim.retransmit_mult.max(RETRANSMIT_MULT_MIN);
     let security = Security {
         label: config.label.into(),
         keyring: config.keyring,

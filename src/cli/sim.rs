@@ -305,8 +305,8 @@ impl SimArgs {
         output::print(|out| {
             writeln!(
                 out,
-                "| members | failures | first ping | first suspicion | declared dead | told to all, \
-                 longest | packets/s, busiest | bytes/s |"
+                "| members | failures | first ping | first suspicion | declared dead \
+                 | told to all, longest | packets/s, busiest | bytes/s |"
             )?;
             writeln!(out, "|---|---|---|---|---|---|---|---|")?;
             for n in &self.membership {
@@ -344,7 +344,8 @@ fn membership_row(n: usize) -> String {
     let most = |of: fn(&Row) -> f64| rows.iter().map(of).fold(0.0, f64::max);
     let n_failures: usize = rows.iter().map(|row| row.n_failures).sum();
     format!(
-        "| {n} | {n_failures} | {:.2} | {:.2} | {:.1} s | {:.2} s, {:.2} s | {:.2}, {:.2} | {:.0} |",
+        "| {n} | {n_failures} | {:.2} | {:.2} | {:.1} s | {:.2} s, {:.2} s | {:.2}, {:.2} \
+         | {:.0} |",
         mean(|row| row.first_ping),
         mean(|row| row.first_suspicion),
         mean(|row| row.declared),
