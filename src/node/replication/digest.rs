@@ -45,8 +45,8 @@ impl Digests {
 }
 
 impl Replication {
-    /// Whether our heads say all that we hold: no write past a gap that may still be filled, no bulk
-    /// copy under way. Only then does our hash follow from them.
+    /// Whether our heads say all that we hold: no write past a gap that may still be filled, no
+    /// bulk copy under way. Only then does our hash follow from them.
     fn is_exact(&self) -> bool {
         self.gaps.is_empty() && !self.pulls.is_active()
     }
