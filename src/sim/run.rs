@@ -294,6 +294,13 @@ impl Run {
         Ok(())
     }
 
+    /// Whether somebody is still to come, or to go.
+    fn is_mending(&self) -> bool {
+        let coming = |step: &Step| matches!(step, Step::Mend(Mend::Restart(_)));
+        self.agenda.values().any(coming)
+            || self.cluster.hosts.iter().any(|host| host.leaving && host.is_up())
+    }
+
     fn look(&mut self) -> Result<(), Violation> {
         let now = self.cluster.now;
         self.cluster.hosts.iter_mut().for_each(|host| host.see_clock(now));
@@ -333,7 +340,7 @@ impl Run {
         let mut missing = Ok(());
         self.play(start + CALM_MAX, |run| {
             missing = check::settled(&run.cluster).and_then(|()| check::folded(&run.cluster));
-            missing.is_ok()
+            missing.is_ok() && !run.is_mending()
         })?;
         missing?;
         let took = self.cluster.now.since(start);
