@@ -12,7 +12,8 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 const START_TIMEOUT: Duration = Duration::from_secs(10);
-const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Long: on a machine with much else to do an answer takes its time, and being late is no failure.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The program under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_gossipykv");
