@@ -46,6 +46,7 @@ use ask::Handler;
 use door::Door;
 use gate::held::Room;
 use gate::lane::Lane;
+use gate::refusal::Reason;
 use gate::{Counters, Gate};
 use later::Waiting;
 use server::{Line, Secret};
@@ -278,6 +279,12 @@ impl Server {
     #[must_use]
     pub fn n_connections(&self) -> usize {
         self.gate.counters.n_open()
+    }
+
+    /// Requests and connections turned away so far, for this reason.
+    #[must_use]
+    pub fn n_refused(&self, reason: Reason) -> u64 {
+        self.gate.counters.refusals(reason)
     }
 
     /// Ends, with what went wrong, when a part of HTTP has failed: then the process must end.

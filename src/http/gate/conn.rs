@@ -21,6 +21,7 @@ use super::watch::Watch;
 use crate::http::ask::{Method, Trust};
 use crate::http::auth;
 use crate::http::reply::{Failure, number};
+use crate::limits::VALUE_LEN_HARD_MAX;
 use crate::time::Instant;
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use std::net::IpAddr;
@@ -37,12 +38,10 @@ const READ_LEN: usize = 2 << 10;
 const BODY_READ_LEN: usize = 64 << 10;
 /// Bytes of buffers kept between requests.
 const KEPT_LEN_MAX: usize = 8 << 10;
-/// What a client that reads an answer has to take in, in bytes a second, on the long run.
-const READER_RATE_MIN: u64 = 32 << 10;
 /// How long a client may go on sending after its last answer until we close for good, and how
 /// much. Closing at once would reset the connection, and the answer could be lost with it.
 const LINGER: Duration = Duration::from_secs(2);
-const LINGER_LEN_MAX: usize = 4 << 20;
+const LINGER_LEN_MAX: usize = 2 * VALUE_LEN_HARD_MAX;
 
 /// Why a connection ends.
 enum End {
@@ -225,8 +224,7 @@ impl Conn {
             return Ok(now);
         }
         let rest = &bytes[n..];
-        let limit = Duration::from_secs(rest.len() as u64 / READER_RATE_MIN);
-        self.watch.set(now, self.gate.timing.reader + limit);
+        self.watch.set(now, self.gate.timing.for_reader(rest.len()));
         tokio::select! {
             written = self.stream.write_all(rest) => written?,
             () = self.watch.expired() => {

@@ -53,8 +53,10 @@ pub struct Timing {
     /// Between requests. Longer than a load balancer's idle limit (60 s with AWS): if ours ended
     /// first, a request could meet the closing connection.
     pub idle: Duration,
-    /// For reading an answer, beside the time its length takes at a modest rate.
+    /// For reading an answer, beside the time its length takes at `reader_rate_min`.
     pub reader: Duration,
+    /// Bytes a second that a client takes in at least; not 0.
+    pub reader_rate_min: u64,
     /// For a request that was on its way to an idle connection when draining began.
     pub drain: Duration,
 }
@@ -66,8 +68,17 @@ impl Default for Timing {
             body: Duration::from_secs(60),
             idle: Duration::from_secs(75),
             reader: Duration::from_secs(30),
+            reader_rate_min: 32 << 10,
             drain: Duration::from_millis(250),
         }
+    }
+}
+
+impl Timing {
+    /// How long a client may take to read `len` bytes.
+    #[must_use]
+    pub fn for_reader(&self, len: usize) -> Duration {
+        self.reader + Duration::from_secs(len as u64 / self.reader_rate_min.max(1))
     }
 }
 
