@@ -1,6 +1,6 @@
 //! Deliberate bugs, to see that the simulator's checks find them.
 //!
-//! A program built without the feature `mutations` has none of this: [`mutated!`] is the constant
+//! A program built without the feature `mutations` has none of this: `mutated!` is the constant
 //! `false` there. With the feature each thread may have one bug switched on.
 
 /// Whether this thread is to have the bug of this name: `false` without the feature `mutations`.
