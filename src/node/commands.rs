@@ -40,7 +40,10 @@ impl Node {
                 self.replication.await_holders(now, wait);
             }
             Command::Join(addresses) => {
-                self.swim.join(now.instant, &addresses);
+                // Discovery goes on looking to the end; a leaving node has no use for what it finds.
+                if self.leaving.is_none() {
+                    self.swim.join(now.instant, &addresses);
+                }
                 self.answer(ticket, Reply::Done);
             }
             Command::Leave { deadline } => self.leave(now, ticket, deadline),
