@@ -125,6 +125,18 @@ def build(context=ROOT, check=True, arch="amd64", base=RUST, tag=NODE):
     )  # fmt: skip
 
 
+def image_of(program):
+    """An image of a program built elsewhere and in whatever way, to try something quickly."""
+    if run("docker", "image", "inspect", BASE).returncode != 0:
+        docker("import", TOOLS / "base/debian.tar", BASE)
+    with tempfile.TemporaryDirectory() as context:
+        context = pathlib.Path(context)
+        shutil.copy2(program, context / "gossipykv")
+        tail = (ROOT / "Dockerfile").read_text().split("\nFROM scratch\n")[1]
+        (context / "Dockerfile").write_text(f"FROM {BASE}\n" + tail.replace("COPY --from=build /image/", "COPY "))
+        docker("build", "--tag", NODE, context)
+
+
 class Compose:
     """compose.yaml under a project name of its own, with the images built here."""
 
