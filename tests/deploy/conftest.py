@@ -106,8 +106,11 @@ def docker_engine():
 def image(docker_engine):
     import engine  # it imports this file
 
-    engine.base_image()
-    engine.build()
+    if "GOSSIPYKV_PROGRAM" in os.environ:
+        engine.image_of(pathlib.Path(os.environ["GOSSIPYKV_PROGRAM"]))
+    else:
+        engine.base_image()
+        engine.build()
     return json.loads(engine.docker("image", "inspect", engine.NODE))[0]
 
 

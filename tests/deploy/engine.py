@@ -13,7 +13,9 @@ import urllib.request
 
 from conftest import ROOT, TOOLS, run
 
-BASE, RUST, NODE, DNS = (f"gossipykv-test/{name}" for name in ("base", "rust", "node", "dns"))
+BASE, RUST, NODE, DNS, CROSS = (
+    f"gossipykv-test/{name}" for name in ("base", "rust", "node", "dns", "cross")
+)
 
 
 def wait_for(what, probe, seconds):
@@ -81,6 +83,7 @@ def base_image():
         docker("import", TOOLS / "base/debian.tar", BASE)
     with tempfile.TemporaryDirectory() as context:
         context = pathlib.Path(context)
+        copy_crates(context)
         sysroot = pathlib.Path(run("rustc", "--print", "sysroot", check=True).stdout.strip())
         rust = context / "rust"
         shutil.copytree(sysroot / "bin", rust / "bin")
@@ -88,8 +91,6 @@ def base_image():
         shutil.copytree(sysroot / "lib/rustlib" / host, rust / "lib/rustlib" / host)
         for library in (sysroot / "lib").glob("*.so*"):
             shutil.copy2(library, rust / "lib")
-        for part in ("cache", "index"):
-            shutil.copytree(TOOLS / "base/cargo-home/registry" / part, context / "cargo/registry" / part)
         (context / "Dockerfile").write_text(
             f"FROM {BASE}\nCOPY rust /usr/local\nCOPY cargo /cargo\n"
             "ENV CARGO_HOME=/cargo CARGO_NET_OFFLINE=true\n"
@@ -97,14 +98,43 @@ def base_image():
         docker("build", "--tag", RUST, context)
 
 
-def build(context=ROOT, check=True):
-    """The Dockerfile by the plain builder, for this machine. Its whole output."""
+def cross_image(debian):
+    """The same of a Debian, in a tar, that has its own Rust and cross compilers."""
+    docker("import", debian, f"{CROSS}-debian")
+    with tempfile.TemporaryDirectory() as context:
+        context = pathlib.Path(context)
+        copy_crates(context)
+        (context / "Dockerfile").write_text(
+            f"FROM {CROSS}-debian\nCOPY cargo /cargo\nENV CARGO_HOME=/cargo CARGO_NET_OFFLINE=true\n"
+        )
+        docker("build", "--tag", CROSS, context)
+
+
+def copy_crates(context):
+    for part in ("cache", "index"):
+        shutil.copytree(TOOLS / "base/cargo-home/registry" / part, context / "cargo/registry" / part)
+
+
+def build(context=ROOT, check=True, arch="amd64", base=RUST, tag=NODE):
+    """The Dockerfile by the plain builder. Its whole output."""
     return run(
-        "docker", "build", "--platform", "linux/amd64", "--build-arg", "TARGETARCH=amd64",
-        "--build-arg", f"RUST_IMAGE={RUST}", "--build-arg", "BUILD_HASH=0123456789ab",
-        "--build-arg", "VERSION=0.1.0", "--tag", NODE, context,
+        "docker", "build", "--platform", f"linux/{arch}", "--build-arg", f"TARGETARCH={arch}",
+        "--build-arg", f"RUST_IMAGE={base}", "--build-arg", "BUILD_HASH=0123456789ab",
+        "--build-arg", "VERSION=0.1.0", "--tag", tag, context,
         check=check, timeout=2400,
     )  # fmt: skip
+
+
+def image_of(program):
+    """An image of a program built elsewhere and in whatever way, to try something quickly."""
+    if run("docker", "image", "inspect", BASE).returncode != 0:
+        docker("import", TOOLS / "base/debian.tar", BASE)
+    with tempfile.TemporaryDirectory() as context:
+        context = pathlib.Path(context)
+        shutil.copy2(program, context / "gossipykv")
+        tail = (ROOT / "Dockerfile").read_text().split("\nFROM scratch\n")[1]
+        (context / "Dockerfile").write_text(f"FROM {BASE}\n" + tail.replace("COPY --from=build /image/", "COPY "))
+        docker("build", "--tag", NODE, context)
 
 
 class Compose:

@@ -1,10 +1,13 @@
 """The image, built for real by the plain builder from a base made here."""
 
+import json
+import os
 import pathlib
 import re
 import shutil
 
 import engine
+import pytest
 from conftest import ROOT, run
 
 DEPENDENCIES = "cargo build --release --locked;     rm -rf src"
@@ -59,3 +62,23 @@ def test_dependencies_outlive_a_change_of_source(image, tmp_path, report):
     assert "---> Using cache" in dependencies
     assert result.stdout.count("Compiling") == 1, "the program alone"
     report("after a change of source the layer of the dependencies comes from the cache")
+
+
+@pytest.mark.skipif("GOSSIPYKV_CROSS_DEBIAN" not in os.environ, reason="no cross compiler given")
+def test_arm64_from_the_same_file(docker_engine, tmp_path, report):
+    """GOSSIPYKV_CROSS_DEBIAN names a tar of a Debian with rustc and cargo of this version or later,
+    libstd-rust-dev:arm64, gcc-aarch64-linux-gnu and libc6-dev-arm64-cross."""
+    engine.cross_image(os.environ["GOSSIPYKV_CROSS_DEBIAN"])
+    tag = f"{engine.NODE}-arm64"
+    engine.build(arch="arm64", base=engine.CROSS, tag=tag)
+    image = json.loads(engine.docker("image", "inspect", tag))[0]
+    assert image["Architecture"] == "arm64"
+    assert image["Size"] < 15e6
+    container = engine.docker("create", tag)
+    engine.docker("cp", f"{container}:/gossipykv", tmp_path / "gossipykv")
+    engine.docker("rm", container)
+    header = (tmp_path / "gossipykv").read_bytes()[:20]
+    assert header[:4] == b"\x7fELF" and header[18:20] == b"\xb7\x00", "AArch64"
+    shown = run("qemu-aarch64-static", tmp_path / "gossipykv", "version", check=True).stdout
+    assert shown.startswith("gossipykv 0.1.0"), shown
+    report(f"image built for arm64 across: {image['Size'] / 1e6:.2f} MB, runs: {shown.strip()}")
