@@ -12,18 +12,15 @@ use super::streams::Exchanges;
 use crate::kv::Store;
 use crate::mutation::mutated;
 use crate::swim::io::{Event, Output as SwimOutput, Packet};
-use crate::swim::{Identity, Member, MemberState, Swim};
+use crate::swim::{Identity, Member, MemberState, Swim, VSN};
 use crate::time::{Instant, Now};
-use crate::wire::message::{AddrBytes, Message, Vsn};
+use crate::wire::message::{AddrBytes, Message};
 use crate::wire::packet::{self, PART_OVERHEAD, Security};
 use crate::wire::type_byte;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-
-/// Versions we announce: memberlist's 1 to 5, speaking 2; delegate versions are adopted.
-const VSN: Vsn = Vsn { pmin: 1, pmax: 5, pcur: 2, dmin: 0, dmax: 5, dcur: 0 };
 
 /// What datagrams that could not be used came to.
 #[derive(Debug, Default)]
