@@ -3,7 +3,7 @@
 use crate::control::KEYS;
 use crate::harness::{
     Agent, AgentOptions, JOIN_MAX, Mixed, MixedOptions, Net, Node, Peer, PeerOptions, State,
-    await_all, eventually, free_ports, hold, lan, long, needs,
+    await_all, eventually, free_ports, hold, hold_calm, lan, long, needs,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -27,16 +27,7 @@ fn forms_and_stays(options: &MixedOptions) {
         peer.join(&seeds);
     }
     let quiet = if long() { QUIET_LONG } else { QUIET };
-    hold("all alive with the incarnations they began with", quiet, || {
-        for node in mixed.nodes() {
-            let table = node.table()?;
-            let disturbed = table.iter().find(|(_, row)| row.state != State::Alive);
-            if disturbed.is_some() || table.len() != mixed.nodes().len() {
-                return Err(format!("{} sees {table:?}", node.name()));
-            }
-        }
-        Ok(())
-    });
+    hold_calm(&mixed.nodes(), mixed.nodes().len(), quiet);
     for peer in &mixed.go {
         let pinged: std::collections::BTreeSet<String> = peer
             .events("pinged")
@@ -105,14 +96,7 @@ fn with_members_that_send_user_state_and_ack_payloads() {
     let go_flags = ["-state=of no use to us", "-ack-payload=coordinates"].map(String::from);
     let mixed =
         Mixed::start(&MixedOptions { go_flags: go_flags.into(), ..MixedOptions::default() });
-    hold("all alive", QUIET, || {
-        for node in mixed.nodes() {
-            for other in mixed.nodes() {
-                node.holds(other.name(), State::Alive)?;
-            }
-        }
-        Ok(())
-    });
+    hold_calm(&mixed.nodes(), mixed.nodes().len(), QUIET);
     for agent in &mixed.rust {
         assert_eq!(agent.complaints(), Vec::<String>::new(), "{}", agent.name());
     }
@@ -159,7 +143,7 @@ fn an_address_goes_on_as_it_was_announced() {
     for _ in 0..5 {
         g2.join(&[agent.gossip()]);
     }
-    hold("all alive", Duration::from_secs(3), || g2.holds("g3", State::Alive).map(|_| ()));
+    hold_calm(&[&agent, &g2, &g3], 3, Duration::from_secs(3));
     for peer in [&g2, &g3] {
         assert_eq!(peer.events("conflict"), Vec::<serde_json::Value>::new(), "{}", peer.name());
     }

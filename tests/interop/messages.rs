@@ -1,7 +1,7 @@
 //! Meta and user messages between the kinds.
 
 use crate::harness::{
-    Fake, Mixed, MixedOptions, Node, State, eventually, hold, needs, open_stream, security,
+    Fake, Mixed, MixedOptions, Node, State, eventually, hold_calm, needs, open_stream, security,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -63,14 +63,7 @@ fn foreign_user_messages_do_not_disturb_us() {
         0..50 => Err("fewer than 50 have"),
         _ => Ok(()),
     });
-    hold("all stay alive", Duration::from_secs(3), || {
-        for node in mixed.nodes() {
-            for other in mixed.nodes() {
-                node.holds(other.name(), State::Alive)?;
-            }
-        }
-        Ok(())
-    });
+    hold_calm(&mixed.nodes(), mixed.nodes().len(), Duration::from_secs(3));
     for agent in &mixed.rust {
         assert_eq!(agent.complaints(), Vec::<String>::new(), "{}", agent.name());
         assert_eq!(agent.n_keys(), Ok(1), "{}", agent.name());
@@ -114,6 +107,6 @@ fn keys_and_values_go_to_our_kind_only() {
         });
     }
     // Long enough for probes and gossip to have carried anything still queued.
-    hold("all alive", SPREAD_MAX, || mixed.go[0].holds("r1", State::Alive).map(|_| ()));
+    hold_calm(&mixed.nodes(), mixed.nodes().len(), SPREAD_MAX);
     mixed.assert_content();
 }

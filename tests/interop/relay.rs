@@ -1,7 +1,7 @@
 //! Indirect pings: each kind relays for the other, with the requester's number.
 
 use crate::harness::{
-    Agent, AgentOptions, Fake, Mixed, MixedOptions, Node, State, eventually, hold, lan, needs,
+    Agent, AgentOptions, Fake, Mixed, MixedOptions, Node, State, eventually, hold_calm, lan, needs,
     security,
 };
 use gossipykv::wire::message::{AddrBytes, IndirectPing, Message, Ping};
@@ -13,42 +13,19 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Four members probe each other every 3 s: several probes of each pair.
 const PROBES: Duration = Duration::from_secs(10);
 
-/// Cuts every direct way between r1 and g11 and watches that only the relay's word keeps them
+/// Cuts every direct way between r1 and g11 and watches that only the relays' word keeps them
 /// alive for each other.
 #[track_caller]
-fn survives_without_a_direct_way(mixed: &mut Mixed) {
+fn survives_without_a_direct_way(n_rust: u8, n_go: u8) {
+    let mut mixed = Mixed::start(&MixedOptions { n_rust, n_go, ..MixedOptions::default() });
     let r1 = mixed.rust[0].gossip();
-    let before = mixed.go[0].holds("r1", State::Alive).expect("all see all").incarnation;
     mixed.go[0].lose(&[r1], true, false);
-    let mixed = &*mixed;
-    hold("neither suspects the other", PROBES, || {
-        for node in mixed.nodes() {
-            // g11 answers no stream now, so it is asked at the end.
-            if node.name() == "g11" {
-                continue;
-            }
-            for name in ["r1", "g11"] {
-                let row = node.holds(name, State::Alive)?;
-                if name == "r1" && row.incarnation != before {
-                    return Err(format!("r1 had to refute: {row:?}"));
-                }
-            }
-        }
-        Ok(())
-    });
-}
-
-#[track_caller]
-fn assert_lost_something(mixed: &mut Mixed) {
+    // g11 answers no stream now, so it is asked at the end.
+    hold_calm(&mixed.others("g11"), usize::from(n_rust + n_go), PROBES);
     let answer = mixed.go[0].tell(json!({"do": "lose", "rules": {}}));
     let lost = answer["lost"].as_u64().expect("a count");
     assert!(lost >= 3, "only {lost} packets tried the direct way");
-    let row = mixed.go[0].holds("r1", State::Alive).expect("it never doubted");
-    assert_eq!(row, mixed.go[0].table().expect("a push-pull")["r1"]);
-    let suspected = mixed.go[0].events("log");
-    let suspected: Vec<_> =
-        suspected.iter().filter(|event| event["text"].to_string().contains("Suspect")).collect();
-    assert_eq!(suspected, Vec::<&serde_json::Value>::new());
+    mixed.go[0].holds("r1", State::Alive).expect("it has heard of r1 all the while");
 }
 
 #[test]
@@ -56,17 +33,13 @@ fn ours_relays_for_go() {
     needs!(Go);
     // memberlist draws its relays blindly, nine times among three members: with one to be drawn it
     // finds none in 3 of 100 probes, with two it finds one.
-    let mut mixed = Mixed::start(&MixedOptions { n_rust: 3, n_go: 1, ..MixedOptions::default() });
-    survives_without_a_direct_way(&mut mixed);
-    assert_lost_something(&mut mixed);
+    survives_without_a_direct_way(3, 1);
 }
 
 #[test]
 fn go_relays_for_ours() {
     needs!(Go);
-    let mut mixed = Mixed::start(&MixedOptions { n_rust: 1, n_go: 3, ..MixedOptions::default() });
-    survives_without_a_direct_way(&mut mixed);
-    assert_lost_something(&mut mixed);
+    survives_without_a_direct_way(1, 3);
 }
 
 #[test]

@@ -3,11 +3,12 @@
 use crate::control::KEYS;
 use crate::harness::{
     ANSWERING, Agent, AgentOptions, JOIN_MAX, Node, Range, Serf, State, await_all, eventually,
-    hold, lan, long, needs,
+    hold, hold_calm, lan, long, needs, now,
 };
 use rustix::process::Signal;
 use std::time::Duration;
 
+const EVENT_MAX: Duration = Duration::from_secs(2);
 const SPREAD_MAX: Duration = Duration::from_secs(3);
 
 struct Cluster {
@@ -43,11 +44,23 @@ impl Cluster {
     fn assert_serf_works(&self, round: &str) {
         let answer = self.serf[0].run(&["query", "which"]).expect("a query");
         assert_eq!(answer.matches("answered").count(), 2, "{answer}");
+        // Serf sends an event four times and counts on those who hear it to pass it on, which we
+        // are not among: of three others one is now and then missed until the next push-pull.
+        let is_event = |line: &String| line.contains("user-event: hello");
         let from = self.serf[1].process().n_lines();
-        self.serf[0].run(&["event", "hello", round]).expect("an event");
-        self.serf[1].process().find_line("the event", from, JOIN_MAX, |line| {
-            line.contains("user-event: hello").then_some(())
+        let heard = (0..5).any(|n| {
+            let event = format!("{round}-{n}");
+            self.serf[0].run(&["event", "-coalesce=false", "hello", &event]).expect("an event");
+            let sent = now();
+            while sent.elapsed() < EVENT_MAX {
+                if self.serf[1].process().lines(from).iter().any(is_event) {
+                    return true;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            false
         });
+        assert!(heard, "no event of s21 reached s22");
     }
 
     #[track_caller]
@@ -70,14 +83,7 @@ fn serf_lists_us_and_keeps_working() {
     eventually("replication", SPREAD_MAX, || cluster.rust[1].has("kept", Some("by-us")));
     // With the long run Serf's own push-pulls (every 30 s) meet us too.
     let quiet = Duration::from_secs(if long() { 70 } else { 6 });
-    hold("all stay alive", quiet, || {
-        for node in cluster.nodes() {
-            for other in cluster.nodes() {
-                node.holds(other.name(), State::Alive)?;
-            }
-        }
-        Ok(())
-    });
+    hold_calm(&cluster.nodes(), 4, quiet);
     cluster.assert_serf_works("second");
     cluster.assert_content();
 }

@@ -29,7 +29,7 @@ pub use peer::{Peer, PeerOptions};
 pub use process::Process;
 pub use range::{Range, free_ports};
 pub use serf::{ANSWERING, Serf};
-pub use table::{Node, State, await_all, cluster_of};
+pub use table::{Node, State, await_all, cluster_of, hold_calm};
 pub use trio::Trio;
 
 /// Ends the test early when something it talks to is not installed; fails instead in CI.

@@ -1,6 +1,6 @@
 //! One form for what any program thinks of the members.
 
-use super::clock::eventually;
+use super::clock::{eventually, hold_once_in_three};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -81,4 +81,31 @@ pub fn cluster_of(nodes: &mut [&mut dyn Node], within: Duration) -> Duration {
     }
     let nodes: Vec<&dyn Node> = nodes.iter().map(|node| &**node).collect();
     await_all(&nodes, within)
+}
+
+/// Watches that these see this many members, all alive, nobody ever accused: an accusation is seen
+/// while it stands, and by the incarnation that refuted it.
+#[track_caller]
+pub fn hold_calm(observers: &[&dyn Node], n_members: usize, during: Duration) {
+    let mut incarnations = BTreeMap::new();
+    hold_once_in_three("all alive and nobody accused", during, || {
+        let calm = observers.iter().try_for_each(|observer| {
+            let table = observer.table()?;
+            if table.len() != n_members {
+                return Err(format!("{} sees {table:?}", observer.name()));
+            }
+            for (name, row) in table {
+                let pair = (observer.name().to_owned(), name);
+                let before = *incarnations.entry(pair.clone()).or_insert(row.incarnation);
+                if row.state != State::Alive || row.incarnation != before {
+                    return Err(format!("{pair:?}: {row:?}, incarnation {before} before"));
+                }
+            }
+            Ok(())
+        });
+        if calm.is_err() {
+            incarnations.clear();
+        }
+        calm
+    });
 }
