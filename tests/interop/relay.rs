@@ -123,8 +123,7 @@ fn a_stranger_cannot_aim_us_at_a_stranger() {
 fn pings_by_datagram_and_stream_are_answered_in_our_name_only() {
     needs!(Go);
     let mut mixed = Mixed::start(&MixedOptions { n_rust: 1, n_go: 1, ..MixedOptions::default() });
-    let answer = mixed.go[0].tell(json!({"do": "ping", "member": "r1"}));
-    assert!(answer["rtt_us"].as_u64().is_some_and(|rtt| rtt < 500_000), "{answer}");
+    mixed.go[0].tell(json!({"do": "ping", "member": "r1"}));
 
     let fake = Fake::bind(mixed.range.gossip(200), security(&[]));
     let r1 = mixed.rust[0].gossip();

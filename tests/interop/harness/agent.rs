@@ -180,12 +180,12 @@ impl Agent {
         &mut self.process
     }
 
-    /// Lines of its log at warning or above.
+    /// Lines of its log at warning or above, but for refutations: others judge those.
     pub fn complaints(&self) -> Vec<String> {
         let is_complaint = |line: &String| {
             let level = serde_json::from_str::<Value>(line).ok();
             let level = level.as_ref().and_then(|line| line["level"].as_str()).unwrap_or("ERROR");
-            matches!(level, "WARN" | "ERROR")
+            matches!(level, "WARN" | "ERROR") && !line.contains("took this node for dead")
         };
         self.process.lines(0).into_iter().filter(is_complaint).collect()
     }

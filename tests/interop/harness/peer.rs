@@ -183,10 +183,12 @@ impl Peer {
         events.iter().map(payload).collect()
     }
 
-    /// Lines of memberlist's log at warning or above.
+    /// Lines of memberlist's log at warning or above, but for refutations: others judge those.
     pub fn complaints(&self) -> Vec<String> {
         let text = |event: &Value| event["text"].as_str().unwrap_or_default().to_owned();
-        let is_complaint = |line: &String| line.contains("[ERR]") || line.contains("[WARN]");
+        let is_complaint = |line: &String| {
+            (line.contains("[ERR]") || line.contains("[WARN]")) && !line.contains("Refuting")
+        };
         self.events("log").iter().map(text).filter(is_complaint).collect()
     }
 }

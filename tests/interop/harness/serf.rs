@@ -61,9 +61,11 @@ impl Serf {
         Ok(members.iter().map(|member| (field(member, "name"), field(member, "status"))).collect())
     }
 
-    /// Lines of its log at warning or above.
+    /// Lines of its log at warning or above, but for refutations: others judge those.
     pub fn complaints(&self) -> Vec<String> {
-        let is_complaint = |line: &String| line.contains("[ERR]") || line.contains("[WARN]");
+        let is_complaint = |line: &String| {
+            (line.contains("[ERR]") || line.contains("[WARN]")) && !line.contains("Refuting")
+        };
         self.process.lines(0).into_iter().filter(is_complaint).collect()
     }
 }
