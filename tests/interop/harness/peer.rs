@@ -187,7 +187,7 @@ impl Peer {
     pub fn complaints(&self) -> Vec<String> {
         let text = |event: &Value| event["text"].as_str().unwrap_or_default().to_owned();
         let is_complaint = |line: &String| {
-            (line.contains("[ERR]") || line.contains("[WARN]")) && !line.contains("Refuting")
+            (line.contains("[ERR]") || line.contains("[WARN]")) && !line.contains("Refuting a ")
         };
         self.events("log").iter().map(text).filter(is_complaint).collect()
     }

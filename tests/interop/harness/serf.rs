@@ -64,7 +64,7 @@ impl Serf {
     /// Lines of its log at warning or above, but for refutations: others judge those.
     pub fn complaints(&self) -> Vec<String> {
         let is_complaint = |line: &String| {
-            (line.contains("[ERR]") || line.contains("[WARN]")) && !line.contains("Refuting")
+            (line.contains("[ERR]") || line.contains("[WARN]")) && !line.contains("Refuting a ")
         };
         self.process.lines(0).into_iter().filter(is_complaint).collect()
     }
