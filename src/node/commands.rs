@@ -40,7 +40,7 @@ impl Node {
                 self.replication.await_holders(now, wait);
             }
             Command::Join(addresses) => {
-                // Discovery goes on looking to the end; a leaving node has no use for what it finds.
+                // Discovery looks on to the end; a leaving node has no use for what it finds.
                 if self.leaving.is_none() {
                     self.swim.join(now.instant, &addresses);
                 }
