@@ -27,7 +27,7 @@ RUN set -eu; \
     esac; \
     name=$(echo "$target" | tr a-z- A-Z_); \
     if [ "$debian" != "$(dpkg --print-architecture)" ]; then \
-        command -v "$gnu-gcc" >/dev/null || { \
+        { [ -x "/usr/bin/$gnu-gcc" ] && [ -e "/usr/$gnu/lib/libc.a" ]; } || { \
             apt-get update; \
             apt-get install -y --no-install-recommends "gcc-$(echo "$gnu" | tr _ -)" "libc6-dev-$debian-cross"; \
         }; \
