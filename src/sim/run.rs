@@ -345,7 +345,7 @@ impl Run {
         missing?;
         let took = self.cluster.now.since(start);
         self.quiet()?;
-        check::finally(&self.cluster, &self.history)?;
+        check::finally(&self.cluster, &self.history, self.options.has(Fault::Forget))?;
         Ok(took)
     }
 }
