@@ -115,6 +115,11 @@ impl Process {
         }
     }
 
+    /// How it ended, when it has.
+    pub fn try_exit(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("our child")
+    }
+
     /// Waits for it to end.
     ///
     /// # Panics
