@@ -5,6 +5,7 @@
 //! buckets are compared.
 
 use super::Replication;
+use super::known::covered_hash;
 use super::message::{Digest, Folded, KvMessage};
 use crate::kv::OriginId;
 use crate::mutation::mutated;
@@ -158,12 +159,11 @@ impl Replication {
         let from = OriginId(digest.from);
         if digest.folded != self.known.folded_hash() {
             self.tell_folded(now, from);
-            return;
         }
-        let mut ours = self.known.heads(self.store.last_seq());
-        let mut theirs = digest.heads.clone();
-        ours.sort_unstable();
-        theirs.sort_unstable();
+        // Who has folded what must not matter: one may remember a dead member for a day longer.
+        let heads = self.known.heads(self.store.last_seq());
+        let ours = covered_hash(self.known.folded_hash(), &heads);
+        let theirs = covered_hash(digest.folded, &digest.heads);
         let comparable = self.is_exact() && digest.root != ROOT_UNTOLD;
         let differ = comparable && ours == theirs && digest.root != self.store.root();
         let Some(peer) = self.peers.get_mut(from) else { return };

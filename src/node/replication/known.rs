@@ -46,6 +46,13 @@ fn fold_hash(origin: OriginId, last: u64) -> u64 {
     xxh3_64(&bytes)
 }
 
+/// The hash of all that is covered: of the folded origins as told, and of the heads. Equal whoever
+/// has folded what.
+pub(super) fn covered_hash(folded: u64, heads: &Heads) -> u64 {
+    let hashes = heads.iter().map(|(origin, through)| fold_hash(OriginId(*origin), *through));
+    hashes.fold(folded, u64::wrapping_add)
+}
+
 impl Known {
     pub(super) fn new(me: OriginId) -> Known {
         Known {
