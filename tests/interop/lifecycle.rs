@@ -42,12 +42,15 @@ fn a_killed_agent_is_suspect_then_dead_and_comes_back_whole() {
     let agent = trio.agents.pop().expect("three").restart();
     trio.agents.push(agent);
     let took = await_all(&trio.nodes(), BACK_MAX);
-    let (_, copied) = eventually("every key", COPIED_MAX, || {
-        let back = &trio.agents[2];
-        back.has("while-away", Some("yes"))?;
-        back.has("key-0", None)?;
-        (1..300).try_for_each(|n| back.has(&format!("key-{n}"), Some(&format!("value-{n}"))))
+    let back = &trio.agents[2];
+    let (_, copied) = eventually("every key", COPIED_MAX, || match back.n_keys()? {
+        300 => back.has("while-away", Some("yes")),
+        n => Err(format!("{n} keys")),
     });
+    back.has("key-0", None).expect("deleted while away");
+    for n in 1..300 {
+        back.has(&format!("key-{n}"), Some(&format!("value-{n}"))).expect("every value");
+    }
     println!("alive everywhere after {took:?}, every key {copied:?} later");
 }
 

@@ -1,5 +1,6 @@
 //! Our own agent, from the outside: its command line, its HTTP, its log.
 
+use super::clock::now;
 use super::fake::{Verify, push_pull};
 use super::installed::scratch;
 use super::namespace::in_namespace;
@@ -14,6 +15,7 @@ use std::time::Duration;
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// Long: on a machine with much else to do an answer takes its time, and being late is no failure.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The program under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_gossipykv");
@@ -92,13 +94,19 @@ impl Agent {
         in_namespace(namespace.as_deref(), || send(method, &url, body))
     }
 
-    /// The answer to a GET, which must be 200 and JSON.
+    /// The answer to a GET, which must be 200 and JSON. An agent that is too busy to answer says
+    /// so and is asked again, as any client would.
     pub fn json(&self, path: &str) -> Result<Value, String> {
-        let answer = self.request("GET", path)?;
-        if answer.status != 200 {
-            return Err(format!("{} {path}: status {}", self.name, answer.status));
+        let asked = now();
+        loop {
+            let answer = self.request("GET", path)?;
+            let text = String::from_utf8_lossy(&answer.body);
+            match answer.status {
+                200 => return serde_json::from_str(&text).map_err(|error| error.to_string()),
+                503 if asked.elapsed() < HTTP_TIMEOUT => std::thread::sleep(BUSY_PAUSE),
+                other => return Err(format!("{} {path}: {other} {text}", self.name)),
+            }
         }
-        serde_json::from_slice(&answer.body).map_err(|error| error.to_string())
     }
 
     /// Puts a value, which must succeed.
@@ -180,7 +188,8 @@ impl Agent {
         &mut self.process
     }
 
-    /// Lines of its log at warning or above, but for refutations: others judge those.
+    /// Lines of its log at warning or above, but for refutations: others judge
+    /// those.
     pub fn complaints(&self) -> Vec<String> {
         let is_complaint = |line: &String| {
             let level = serde_json::from_str::<Value>(line).ok();

@@ -5,7 +5,7 @@ use super::installed::{GOPATH, scratch};
 use super::namespace::in_namespace;
 use super::process::Process;
 use super::range::Range;
-use super::table::{Node, Table};
+use super::table::{Node, Table, is_about_probes};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -183,11 +183,12 @@ impl Peer {
         events.iter().map(payload).collect()
     }
 
-    /// Lines of memberlist's log at warning or above, but for refutations: others judge those.
+    /// Lines of memberlist's log at warning or above, but for what probes came to: others judge
+    /// that.
     pub fn complaints(&self) -> Vec<String> {
         let text = |event: &Value| event["text"].as_str().unwrap_or_default().to_owned();
         let is_complaint = |line: &String| {
-            (line.contains("[ERR]") || line.contains("[WARN]")) && !line.contains("Refuting a ")
+            (line.contains("[ERR]") || line.contains("[WARN]")) && !is_about_probes(line)
         };
         self.events("log").iter().map(text).filter(is_complaint).collect()
     }

@@ -2,7 +2,7 @@
 
 use super::clock::now;
 use parking_lot::{Condvar, Mutex};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, setpriority_process};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -47,6 +47,7 @@ impl Process {
     /// # Panics
     /// When it can't be started.
     pub fn spawn(name: &str, mut command: Command) -> Process {
+        raise_priority();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
         let lines = Arc::new(Lines::default());
@@ -149,6 +150,13 @@ impl Drop for Process {
             }
         }
     }
+}
+
+/// Puts this thread, and what it starts from here on, before the machine's other work, where that
+/// is permitted: a program that gets no time to answer is judged as a dead one.
+fn raise_priority() {
+    const PRIORITY: i32 = -10;
+    let _ = setpriority_process(None, PRIORITY);
 }
 
 fn read_lines(from: impl Read + Send + 'static, to: &Arc<Lines>) -> JoinHandle<()> {

@@ -2,7 +2,7 @@
 
 use super::process::Process;
 use super::range::Range;
-use super::table::{Node, Row, State, Table};
+use super::table::{Node, Row, State, Table, is_about_probes};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::process::Command;
@@ -61,10 +61,11 @@ impl Serf {
         Ok(members.iter().map(|member| (field(member, "name"), field(member, "status"))).collect())
     }
 
-    /// Lines of its log at warning or above, but for refutations: others judge those.
+    /// Lines of its log at warning or above, but for what probes came to: others judge
+    /// that.
     pub fn complaints(&self) -> Vec<String> {
         let is_complaint = |line: &String| {
-            (line.contains("[ERR]") || line.contains("[WARN]")) && !line.contains("Refuting a ")
+            (line.contains("[ERR]") || line.contains("[WARN]")) && !is_about_probes(line)
         };
         self.process.lines(0).into_iter().filter(is_complaint).collect()
     }

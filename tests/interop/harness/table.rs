@@ -50,6 +50,11 @@ pub trait Node {
     }
 }
 
+/// Whether a line of memberlist's log tells how a probe, ours or another's, went.
+pub fn is_about_probes(line: &str) -> bool {
+    line.contains("Refuting a ") || line.contains("Failed fallback ping")
+}
+
 /// Waits until every node holds exactly these members, all alive; returns how long it took.
 #[track_caller]
 pub fn await_all(nodes: &[&dyn Node], within: Duration) -> Duration {
