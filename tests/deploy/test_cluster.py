@@ -112,8 +112,12 @@ def test_prometheus_finds_them_and_the_dashboard_shows_something(compose, report
             for label in re.findall(r"by \(([^)]*)\)", expression):
                 wanted = {name.strip() for name in label.split(",")} - {"le"}
                 assert all(wanted <= set(row["metric"]) for row in result), (expression, result)
-        loaded = {rule["name"]: rule["health"] for rule in prometheus("rules")["groups"][0]["rules"]}
-        assert len(loaded) == 8 and set(loaded.values()) == {"ok"}, loaded
+
+        def judged():
+            rules = prometheus("rules")["groups"][0]["rules"]
+            return len(rules) == 8 and {rule["health"] for rule in rules} == {"ok"}
+
+        wait_for("eight alerts evaluated", judged, 30)
         report(f"Prometheus scrapes three nodes; all {len(expressions)} expressions of the dashboard show something")
     finally:
         if not scraped():

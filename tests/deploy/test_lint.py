@@ -166,6 +166,7 @@ def test_the_dashboard_is_one(tmp_path, report):
     assert used == {source["uid"]}
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     service, port = re.fullmatch(r"http://(\w+):(\d+)", source["url"]).groups()
+    assert compose[service]["dns"] == compose["node1"]["dns"], "it asks where the record is"
     assert compose[service]["ports"] == [f"127.0.0.1:{port}:{port}"]
     (provider,) = yaml.safe_load((folder / "dashboards/gossipykv.yml").read_text())["providers"]
     path = provider["options"]["path"]
