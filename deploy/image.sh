@@ -57,6 +57,8 @@ build() {
     # BuildKit knows both platforms by itself; the plain builder has to be told.
     set -- --platform "linux/$ARCH" --build-arg "TARGETARCH=$ARCH" --build-arg "BUILDPLATFORM=linux/$here" --build-arg "BUILD_HASH=$HASH" \
         --build-arg "BUILD_DATE=$DATE" --build-arg "VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml" | head -n 1)"
+    # The others' own format has no health check.
+    case $ENGINE in *docker) ;; *) set -- "$@" --format docker ;; esac
     [ -z "${RUST_IMAGE:-}" ] || set -- "$@" --build-arg "RUST_IMAGE=$RUST_IMAGE"
     "$ENGINE" build "$@" --tag "$IMAGE" "$ROOT"
     say "built $IMAGE for $ARCH"

@@ -64,6 +64,56 @@ def test_dependencies_outlive_a_change_of_source(image, tmp_path, report):
     report("after a change of source the layer of the dependencies comes from the cache")
 
 
+def buildkit(tag, *arguments):
+    """A build by the engine's BuildKit, with the first client that can ask for it."""
+    for client in ("docker", "/usr/bin/docker"):
+        result = run(client, "build", "--tag", tag, *arguments, env={"DOCKER_BUILDKIT": "1"})
+        if "buildx component is missing" not in result.stdout:
+            assert result.returncode == 0 and "exporting to image" in result.stdout, result.stdout
+            return
+    assert os.environ.get("CI") != "true", "no client that can ask for BuildKit"
+    pytest.skip("no client that can ask for BuildKit")
+
+
+def test_every_builder_makes_the_same_image_of_the_file(docker_engine, tmp_path, report):
+    """Plain builder, BuildKit and buildah, with a toolchain that takes no time."""
+    engine.stub_image()
+    arguments = [
+        part
+        for argument in ("BUILD_HASH=0123456789ab", "BUILD_DATE=today", "VERSION=0.1.0")
+        for part in ("--build-arg", argument)
+    ]
+    stub = ["--build-arg", f"RUST_IMAGE={engine.STUB}"]
+    run("docker", "build", "--tag", f"{engine.STUB}-plain", *stub, *arguments, ROOT, check=True)
+    buildkit(f"{engine.STUB}-buildkit", *stub, *arguments, ROOT)
+    made = {
+        name: json.loads(engine.docker("image", "inspect", f"{engine.STUB}-{name}"))[0]
+        for name in ("plain", "buildkit")
+    }
+
+    engine.docker("save", "--output", tmp_path / "stub.tar", engine.STUB)
+    buildah = ["buildah", "--storage-driver", "vfs", "--root", tmp_path / "root", "--runroot", tmp_path / "run"]
+    run(*buildah, "pull", f"docker-archive:{tmp_path / 'stub.tar'}", check=True)
+    shown = run(
+        *buildah, "build", "--isolation", "chroot", "--pull-never", "--format", "docker",
+        "--build-arg", f"RUST_IMAGE=localhost/{engine.STUB}", *arguments, "--tag", "made", ROOT,
+    )  # fmt: skip
+    assert shown.returncode == 0, shown.stdout
+    inspected = json.loads(run(*buildah, "inspect", "--type", "image", "made", check=True).stdout)
+    made["buildah"] = {"Architecture": inspected["OCIv1"]["architecture"], "Config": inspected["Docker"]["config"]}
+    shutil.rmtree(tmp_path / "root")
+
+    def told(image):
+        config = image["Config"]
+        labels = {name: text for name, text in config["Labels"].items() if not name.startswith("io.buildah")}
+        names = ("User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "StopSignal", "Healthcheck")
+        return {**{name: config.get(name) for name in names}, "Labels": labels, "Arch": image["Architecture"]}
+
+    for name, image in made.items():
+        assert told(image) == told(made["plain"]), name
+    report(f"the same image of the same file by {', '.join(made)}")
+
+
 @pytest.mark.skipif("GOSSIPYKV_CROSS_DEBIAN" not in os.environ, reason="no cross compiler given")
 def test_arm64_from_the_same_file(docker_engine, tmp_path, report):
     """GOSSIPYKV_CROSS_DEBIAN names a tar of a Debian with rustc and cargo of this version or later,
