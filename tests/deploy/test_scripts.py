@@ -348,7 +348,7 @@ def test_a_stack_that_cannot_be_changed_now(double, status):
 def test_push_makes_the_repository(aws, tmp_path, report):
     """The engine is played; login, repository and names are the real CLI's and moto's."""
     log = tmp_path / "engine.log"
-    engine = tmp_path / "engine"
+    engine = tmp_path / "docker"
     engine.write_text(f'#!/bin/sh\necho "$@" >>{log}\n[ "$1" != login ] || cat >/dev/null\n')
     engine.chmod(0o755)
     for _ in range(2):
@@ -358,11 +358,34 @@ def test_push_makes_the_repository(aws, tmp_path, report):
     registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
     assert f"login --username AWS --password-stdin {registry}" in calls
     assert f"push {registry}/gossipykv:v1" in calls
-    build = next(call for call in calls if call.startswith("build "))
-    assert "--platform linux/arm64" in build and "TARGETARCH=arm64" in build
+    build = next(call for call in calls if call.startswith("build --platform"))
+    assert "linux/arm64" in build and "TARGETARCH=arm64" in build
     tags = run(
         tool("aws"), "ecr", "describe-repositories", "--output", "text", "--query",
         "repositories[].[repositoryName, imageTagMutability]", env=aws, check=True,
     )  # fmt: skip
     assert tags.stdout.split() == ["gossipykv", "IMMUTABLE"]
     report("make push: makes the repository once, logs in, tags by commit")
+
+
+def test_the_plain_builder_is_not_asked_for_another_machine(tmp_path, report):
+    """It would make an image that says the wrong thing of itself."""
+    log, docker, buildah = (tmp_path / name for name in ("log", "docker", "buildah"))
+    docker.write_text(f'#!/bin/sh\n[ "$1/$DOCKER_BUILDKIT" != build/1 ] || exit 1\necho "$@" >>{log}\n')
+    buildah.write_text(f'#!/bin/sh\necho "$@" >>{log}\n')
+    here, other = ("arm64", "amd64") if os.uname().machine == "aarch64" else ("amd64", "arm64")
+
+    def image(engine, arch):
+        engine.chmod(0o755)
+        log.write_text("")
+        shown = run("make", "--no-print-directory", "-C", ROOT, "image", env={"ENGINE": str(engine), "ARCH": arch})
+        return shown, next((call for call in log.read_text().splitlines() if call.startswith("build ")), "")
+
+    shown, call = image(docker, other)
+    assert shown.returncode == 2 and f"docker needs BuildKit to build for {other} here" in shown.stdout, shown.stdout
+    assert call == ""
+    shown, call = image(docker, here)
+    assert shown.returncode == 0 and "--platform" not in call and f"TARGETARCH={here}" in call, shown.stdout
+    shown, call = image(buildah, other)
+    assert shown.returncode == 0 and f"--platform linux/{other}" in call and "--format docker" in call, shown.stdout
+    report("make image for another machine: by BuildKit or buildah; the plain builder is refused")
