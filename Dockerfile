@@ -1,11 +1,13 @@
 # GossipyKV: one static binary in an empty image.
 #
-#   docker build -t gossipykv .                                  for this machine
-#   docker build --platform linux/arm64 --build-arg TARGETARCH=arm64 -t gossipykv .
+#   docker build -t gossipykv .                            for this machine
+#   docker build --platform linux/arm64 -t gossipykv .     with BuildKit, for another
+#   buildah build --platform linux/arm64 --build-arg TARGETARCH=arm64 -t gossipykv .
 #
 # The build stage runs on the building machine and compiles across, so neither architecture is
 # emulated. Plain `docker build`, BuildKit and buildah all read this file: no mounts, no here
-# documents, no syntax line that a registry would have to answer.
+# documents, no syntax line that a registry would have to answer. The plain builder builds for its
+# own machine only; away from amd64 it and buildah are told BUILDPLATFORM=linux/arm64.
 #
 # RUST_IMAGE may be any Debian with cargo, rustc and gcc. Where no registry of crates is reachable
 # it also holds the crates, and CARGO_NET_OFFLINE=true.
@@ -14,7 +16,7 @@ ARG RUST_IMAGE=docker.io/library/rust:1.95-slim-bookworm
 ARG BUILDPLATFORM
 
 FROM --platform=${BUILDPLATFORM:-linux/amd64} ${RUST_IMAGE} AS build
-# BuildKit sets it; the plain builder is told, or builds for itself.
+# BuildKit sets it; the plain builder builds for itself.
 ARG TARGETARCH
 WORKDIR /build
 

@@ -15,13 +15,17 @@ SHELL := /bin/sh
 export STACK ENVIRONMENT VPC_ID PUBLIC_SUBNET_IDS PRIVATE_SUBNET_IDS NETWORK_TEMPLATE SERVICE_TEMPLATE
 export ENGINE ARCH TAG REPOSITORY REGISTRY RUST_IMAGE IMAGE IMAGE_URI YES DRIFT POLL_SECONDS
 
+NEED_CARGO = command -v cargo >/dev/null || { echo "cargo is missing: install Rust, https://rustup.rs" >&2; exit 2; }
+
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 clean: ## removes what was built
+	@$(NEED_CARGO)
 	cargo clean
 
 test: ## all tests, as CI runs them
+	@$(NEED_CARGO)
 	bash tests/run
 
 image: ## builds the container image

@@ -50,13 +50,28 @@ find_registry() {
     ECR=yes
 }
 
+# Docker's plain builder knows no other machine than its own; BuildKit does.
+find_builder() {
+    case $ENGINE in *docker) ;; *) return ;; esac
+    if [ -z "${DOCKER_BUILDKIT:-}" ] && DOCKER_BUILDKIT=1 "$ENGINE" build --help >/dev/null 2>&1; then
+        DOCKER_BUILDKIT=1
+    fi
+    export DOCKER_BUILDKIT="${DOCKER_BUILDKIT:-0}"
+    [ "$DOCKER_BUILDKIT" != 0 ] || [ "$ARCH" = "$1" ] ||
+        missing "docker needs BuildKit to build for $ARCH here: install docker-buildx, or ENGINE=buildah, or ARCH=$1"
+}
+
 build() {
     need_engine
     find_arch
     case $(uname -m) in aarch64 | arm64) here=arm64 ;; *) here=amd64 ;; esac
-    # BuildKit knows both platforms by itself; the plain builder has to be told.
-    set -- --platform "linux/$ARCH" --build-arg "TARGETARCH=$ARCH" --build-arg "BUILDPLATFORM=linux/$here" --build-arg "BUILD_HASH=$HASH" \
+    find_builder "$here"
+    # BuildKit knows both machines by itself; the others are told.
+    set -- --build-arg "TARGETARCH=$ARCH" --build-arg "BUILDPLATFORM=linux/$here" --build-arg "BUILD_HASH=$HASH" \
         --build-arg "BUILD_DATE=$DATE" --build-arg "VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml" | head -n 1)"
+    [ "${DOCKER_BUILDKIT:-}" = 0 ] || set -- --platform "linux/$ARCH" "$@"
+    # The others' own format has no health check.
+    case $ENGINE in *docker) ;; *) set -- "$@" --format docker ;; esac
     [ -z "${RUST_IMAGE:-}" ] || set -- "$@" --build-arg "RUST_IMAGE=$RUST_IMAGE"
     "$ENGINE" build "$@" --tag "$IMAGE" "$ROOT"
     say "built $IMAGE for $ARCH"

@@ -73,6 +73,12 @@ def network():
     return template(NETWORK)
 
 
+def dashboard():
+    """The panels of the dashboard, and every expression in them."""
+    panels = json.loads((ROOT / "deploy/compose/grafana/dashboards/gossipykv.json").read_text())["panels"]
+    return panels, [target["expr"] for panel in panels for target in panel.get("targets", [])]
+
+
 def cfn_lint(*paths):
     return run(tool("cfn-lint"), *paths)
 

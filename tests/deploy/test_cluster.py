@@ -2,16 +2,18 @@
 
 import contextlib
 import json
+import re
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
 import time
+import urllib.parse
 
 import engine
 import pytest
-from conftest import ROOT, TOOLS, run
+from conftest import ROOT, TOOLS, dashboard, run
 from engine import alive, http, is_ready, url, wait_for
 
 BALANCER_PORT, CONTROL_PORT = 8090, 8099
@@ -83,6 +85,44 @@ def test_a_put_on_one_is_seen_on_all(compose):
     assert http("PUT", url(1, "/kv/colour/blue")) == (200, '{"colour":"blue"}')
     for number in (1, 2, 3):
         wait_for("the key", lambda n=number: http("GET", url(n, "/kv/colour")) == (200, '{"colour":"blue"}'), 5)
+
+
+def prometheus(path):
+    status, body = http("GET", f"http://127.0.0.1:9090/api/v1/{path}")
+    return json.loads(body)["data"] if status == 200 else {}
+
+
+def test_prometheus_finds_them_and_the_dashboard_shows_something(compose, report):
+    """The profile `monitoring` with a real Prometheus; Grafana only draws what it answers."""
+    engine.prometheus_image()
+
+    def scraped():
+        targets = prometheus("targets").get("activeTargets", [])
+        return len([target for target in targets if target["health"] == "up"]) == 3
+
+    def shown(expression):
+        return prometheus(f"query?query={urllib.parse.quote(expression)}").get("result")
+
+    compose("--profile", "monitoring", "up", "--detach", "--no-build", "--no-deps", "prometheus")
+    try:
+        wait_for("three nodes scraped", scraped, 60)
+        _, expressions = dashboard()
+        for expression in expressions:
+            result = wait_for(f"something to show: {expression}", lambda e=expression: shown(e), 60)
+            for label in re.findall(r"by \(([^)]*)\)", expression):
+                wanted = {name.strip() for name in label.split(",")} - {"le"}
+                assert all(wanted <= set(row["metric"]) for row in result), (expression, result)
+
+        def judged():
+            rules = prometheus("rules")["groups"][0]["rules"]
+            return len(rules) == 8 and {rule["health"] for rule in rules} == {"ok"}
+
+        wait_for("eight alerts evaluated", judged, 30)
+        report(f"Prometheus scrapes three nodes; all {len(expressions)} expressions of the dashboard show something")
+    finally:
+        if not scraped():
+            print(compose("--profile", "monitoring", "logs", "--no-color", "--tail", "20", "prometheus", check=False))
+        compose("--profile", "monitoring", "rm", "--stop", "--force", "prometheus", check=False)
 
 
 def test_they_run_without_any_right(compose):

@@ -273,6 +273,44 @@ def test_a_leaving_node_has_the_time_it_needs(service):
     assert leave + AFTER_LEAVE_SECONDS < seconds(re.search(r"TimeoutStopSec=(\S+)", unit()).group(1))
 
 
+def default_of(flag):
+    return re.search(rf'default_value = "(\w+)"\)\]\n\s+{flag}: ', source("src/cli/config.rs")).group(1)
+
+
+def test_the_pages_tell_the_times_of_the_end(service):
+    """Those of the template in the runbook, those of the program in the page about HTTP."""
+    environment, stop = ecs_environment(service), container(service)["StopTimeout"]
+    target = service["Resources"]["TargetGroup"]["Properties"]
+    attributes = {a["Key"]: a["Value"] for a in target["TargetGroupAttributes"]}
+    lines = [line.strip("| ").split(" | ") for line in source("docs/runbook.md").splitlines()]
+    rows = {cells[2].strip("`"): cells[1] for cells in lines if len(cells) == 3}
+    drain = environment["GOSSIPYKV_DRAIN_DELAY"]
+    assert rows["--drain-delay` (`GOSSIPYKV_DRAIN_DELAY`)"] == str(seconds(drain))
+    leave = seconds(environment["GOSSIPYKV_LEAVE_TIMEOUT"])
+    assert rows["--leave-timeout` (`GOSSIPYKV_LEAVE_TIMEOUT`)"].startswith(f"up to {leave},")
+    assert rows["target group health check"] == (
+        f"{target['UnhealthyThresholdCount']} x {target['HealthCheckIntervalSeconds']}, "
+        f"and {target['HealthCheckTimeoutSeconds']} for an answer"
+    )
+    assert rows["deregistration_delay"] == attributes["deregistration_delay.timeout_seconds"]
+    assert rows["the program"] == f"up to {AFTER_LEAVE_SECONDS} more"
+    assert rows["StopTimeout"] == str(stop)
+
+    http = " ".join(source("docs/http.md").split())
+    for flag in ("drain-delay", "leave-timeout"):
+        default = seconds(default_of(flag.replace("-", "_")))
+        assert f"`--{flag}` ({default} s)" in http
+    assert f"--drain-delay {drain}" in source("README.md")
+
+
+def test_the_load_balancer_ends_idle_connections_first(service):
+    """Else it would now and then send a request to a node that is just hanging up: a 502."""
+    attributes = service["Resources"]["LoadBalancer"]["Properties"]["LoadBalancerAttributes"]
+    (idle,) = [a["Value"] for a in attributes if a.get("Key") == "idle_timeout.timeout_seconds"]
+    ours = re.search(r"\bidle: Duration::from_secs\((\d+)\)", source("src/http/gate/mod.rs")).group(1)
+    assert int(idle) < int(ours)
+
+
 def test_probes_agree(service):
     health = container(service)["HealthCheck"]
     check = compose()["x-node"]["healthcheck"]
@@ -299,7 +337,8 @@ def test_readiness_is_seen_before_the_grace_is_over(service):
     target = service["Resources"]["TargetGroup"]["Properties"]
     attributes = {a["Key"]: a["Value"] for a in target["TargetGroupAttributes"]}
     delay = int(attributes["deregistration_delay.timeout_seconds"])
-    seen = target["HealthCheckIntervalSeconds"] * target["UnhealthyThresholdCount"]
+    # At worst readiness turns just after a check, and each of those that follow takes all its time.
+    seen = target["HealthCheckIntervalSeconds"] * target["UnhealthyThresholdCount"] + target["HealthCheckTimeoutSeconds"]
     assert target["HealthCheckTimeoutSeconds"] < target["HealthCheckIntervalSeconds"]
     assert seen <= delay, "a task that turned unready is known as such before its time is over"
     drain = seconds(ecs_environment(service)["GOSSIPYKV_DRAIN_DELAY"])
@@ -353,5 +392,5 @@ def test_the_toolchain_is_new_enough():
 
 
 def test_make_test_is_what_ci_runs():
-    assert "\ntest: ## all tests, as CI runs them\n\tbash tests/run\n" in source("Makefile")
+    assert "\ntest: ## all tests, as CI runs them\n\t@$(NEED_CARGO)\n\tbash tests/run\n" in source("Makefile")
     assert run("git", "-C", ROOT, "ls-files", "--error-unmatch", "Makefile").returncode == 0

@@ -64,14 +64,64 @@ def test_dependencies_outlive_a_change_of_source(image, tmp_path, report):
     report("after a change of source the layer of the dependencies comes from the cache")
 
 
+def plain(*_):
+    base = ("--build-arg", f"RUST_IMAGE={engine.STUB}")
+    run("docker", "build", *base, *engine.ARGUMENTS, "--tag", f"{engine.STUB}-made", ROOT, check=True)
+    return json.loads(engine.docker("image", "inspect", f"{engine.STUB}-made"))[0]
+
+
+def buildkit(arch, _):
+    return engine.build_by_buildkit(arch, engine.STUB, f"{engine.STUB}-made")
+
+
+def buildah(arch, folder):
+    base = ["--build-arg", f"RUST_IMAGE=localhost/{engine.STUB}", "--pull-never"]
+    engine.docker("save", "--output", folder / "stub.tar", engine.STUB)
+    try:
+        # Layers upon layers are not to be had on every file system; whole copies are.
+        for driver in ("overlay", "vfs"):
+            command = ["buildah", "--storage-driver", driver, "--root", folder / driver, "--runroot", folder / "run"]
+            pulled = run(*command, "pull", f"docker-archive:{folder / 'stub.tar'}")
+            if pulled.returncode == 0:
+                break
+        assert pulled.returncode == 0, pulled.stdout
+        run(
+            *command, "build", "--isolation", "chroot", "--format", "docker", "--platform", f"linux/{arch}",
+            "--build-arg", f"TARGETARCH={arch}", *base, *engine.ARGUMENTS, "--tag", "made", ROOT, check=True,
+        )  # fmt: skip
+        inspected = json.loads(run(*command, "inspect", "--type", "image", "made", check=True).stdout)
+    finally:
+        for driver in ("overlay", "vfs"):
+            run("umount", folder / driver / driver)
+            shutil.rmtree(folder / driver, ignore_errors=True)
+        (folder / "stub.tar").unlink()
+    return {"Architecture": inspected["OCIv1"]["architecture"], "Config": inspected["Docker"]["config"]}
+
+
+# The plain builder builds for its own machine only.
+@pytest.mark.parametrize("arch, builders", [("amd64", [plain, buildkit]), ("arm64", [buildkit, buildah])])
+def test_every_builder_makes_the_same_image_of_the_file(docker_engine, tmp_path, report, arch, builders):
+    """With a toolchain that takes no time."""
+    engine.stub_image()
+    made = []
+    for builder in builders:
+        image = builder(arch, tmp_path)
+        config = image["Config"]
+        labels = {name: text for name, text in config["Labels"].items() if not name.startswith("io.buildah")}
+        assert len(labels) == 6 and image["Architecture"] == arch, image
+        names = ("User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "StopSignal", "Healthcheck")
+        made.append({**{name: config[name] for name in names}, "Labels": labels})
+    assert all(one == made[0] for one in made), made
+    report(f"{arch}: the same image of the same file by {' and '.join(one.__name__ for one in builders)}")
+
+
 @pytest.mark.skipif("GOSSIPYKV_CROSS_DEBIAN" not in os.environ, reason="no cross compiler given")
 def test_arm64_from_the_same_file(docker_engine, tmp_path, report):
     """GOSSIPYKV_CROSS_DEBIAN names a tar of a Debian with rustc and cargo of this version or later,
     libstd-rust-dev:arm64, gcc-aarch64-linux-gnu and libc6-dev-arm64-cross."""
     engine.cross_image(os.environ["GOSSIPYKV_CROSS_DEBIAN"])
     tag = f"{engine.NODE}-arm64"
-    engine.build(arch="arm64", base=engine.CROSS, tag=tag)
-    image = json.loads(engine.docker("image", "inspect", tag))[0]
+    image = engine.build_by_buildkit("arm64", engine.CROSS, tag)
     assert image["Architecture"] == "arm64"
     assert image["Size"] < 15e6
     container = engine.docker("create", tag)

@@ -222,11 +222,16 @@ def test_the_rules_are_the_templates(service):
 
 
 def test_what_listens_is_what_is_tried(cluster):
-    for name in NODES:
+    expected = [("tcp", 7947), ("tcp", 8080), ("udp", 7947)]
+    assert {port for _, port in expected} <= set(PORTS)
+
+    def listening(name):
         shown = on(name, "ss", "--no-header", "--listening", "--tcp", "--udp", "--numeric", check=True)
-        ports = sorted((row[0], int(row[4].rsplit(":", 1)[1])) for row in map(str.split, shown.stdout.splitlines()))
-        assert ports == [("tcp", 7947), ("tcp", 8080), ("udp", 7947)], ports
-        assert {port for _, port in ports} <= set(PORTS)
+        return sorted((row[0], int(row[4].rsplit(":", 1)[1])) for row in map(str.split, shown.stdout.splitlines()))
+
+    for name in NODES:
+        # A question to the DNS server has a UDP socket of its own, for as long as it is open.
+        wait_for(f"{name} listens on these alone: {expected}", lambda n=name: listening(n) == expected, 20)
 
 
 def test_nodes_gossip_among_themselves(cluster, report):

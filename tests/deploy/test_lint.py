@@ -6,7 +6,7 @@ import shutil
 import textwrap
 
 import yaml
-from conftest import NETWORK, ROOT, RULES, SERVICE, Template, cfn_guard, cfn_lint, run, tool
+from conftest import NETWORK, ROOT, RULES, SERVICE, Template, cfn_guard, cfn_lint, dashboard, run, tool
 
 
 def test_cfn_lint_is_clean(report):
@@ -149,6 +149,31 @@ def test_prometheus_files(tmp_path):
     )
     result = run("promtool", "test", "rules", tmp_path / "test.yml")
     assert result.returncode == 0, result.stdout
+
+
+def test_the_dashboard_is_one(tmp_path, report):
+    panels, expressions = dashboard()
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    # Every expression is PromQL: as a rule of its own.
+    rules = [{"record": f"panel:{n}", "expr": text} for n, text in enumerate(expressions)]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    result = run("promtool", "check", "rules", tmp_path / "rules.yml")
+    assert result.returncode == 0 and f"{len(rules)} rules found" in result.stdout, result.stdout
+    # Grafana finds what the panels ask, and the panels themselves, where compose.yaml puts them.
+    folder = ROOT / "deploy/compose/grafana/provisioning"
+    (source,) = yaml.safe_load((folder / "datasources/prometheus.yml").read_text())["datasources"]
+    used = {panel["datasource"]["uid"] for panel in panels if panel["type"] != "row"}
+    assert used == {source["uid"]}
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    service, port = re.fullmatch(r"http://(\w+):(\d+)", source["url"]).groups()
+    assert compose[service]["dns"] == compose["node1"]["dns"], "it asks where the record is"
+    assert compose[service]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    (provider,) = yaml.safe_load((folder / "dashboards/gossipykv.yml").read_text())["providers"]
+    path = provider["options"]["path"]
+    grafana = compose["grafana"]
+    assert f"./deploy/compose/grafana/dashboards:{path}:ro" in grafana["volumes"]
+    assert grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == f"{path}/gossipykv.json"
+    report(f"dashboard: {len(panels)} panels, {len(expressions)} expressions, all PromQL")
 
 
 def test_make_lists_its_targets():

@@ -212,18 +212,50 @@ def test_what_is_missing_is_named(aws, tmp_path, report):
         assert shown.returncode == 2 and "ENVIRONMENT=nowhere" in shown.stdout, shown.stdout
     report("make diff, deploy, destroy without credentials: exit 2, 'no AWS credentials: ...'")
 
-    # A PATH with make's and the scripts' own tools, but no aws and no engine.
+
+
+def test_every_target_names_the_program_it_misses(aws, tmp_path, report):
+    """A PATH with make's and the scripts' own tools, and nothing that a target is there to run."""
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name in ("make", "sh", "dirname", "mktemp", "rm", "sed", "git", "date", "env", "head",
-                 "printf", "grep", "tail", "cut", "awk"):  # fmt: skip
+    for name in ("make", "sh", "bash", "dirname", "mkdir", "mktemp", "rm", "sed", "git", "date", "env",
+                 "head", "printf", "grep", "tail", "cut", "awk", "expand", "id"):  # fmt: skip
         (tools / name).symlink_to(shutil.which(name))
-    shown = make("diff", aws, PATH=str(tools))
-    assert shown.returncode == 2 and "aws is missing" in shown.stdout, shown.stdout
-    for target in ("image", "push"):
-        shown = make(target, aws, PATH=str(tools))
-        assert shown.returncode == 2 and "no container engine" in shown.stdout, shown.stdout
-    report("without aws or a container engine: exit 2, the missing program is named")
+    expected = {
+        "clean": "cargo is missing: ",
+        "test": "cargo is missing: ",
+        "image": "no container engine: ",
+        "push": "no container engine: ",
+        "lint": "tests/deploy/run: lint: no apt-get here to install ",
+        "diff": "aws is missing: ",
+        "deploy": "aws is missing: ",
+        "destroy": "aws is missing: ",
+    }
+    for target, line in expected.items():
+        for image in ("registry.test/gossipykv:1", None):
+            shown = make(target, aws, PATH=str(tools), IMAGE_URI=image)
+            first, *rest = shown.stdout.splitlines()
+            assert shown.returncode == 2 and first.startswith(line), shown.stdout
+            assert all(other.startswith("make: ***") for other in rest), "one line says it"
+    report(f"{len(expected)} make targets without the programs they run: each names what is missing")
+
+
+def test_checks_that_cannot_run_are_left_out_but_not_in_ci(tmp_path, report):
+    """Without root and without Debian's packages: one line, and 77; with CI=true a failure."""
+    for name, does in (("id", "echo 1000"), ("dpkg-query", "exit 1"), ("apt-get", "exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    entry = ROOT / "tests/deploy/run"
+    for part in ("lint", "scripts", "containers"):
+        for ci, code in (("", 77), ("true", 1)):
+            shown = run(entry, part, env={"PATH": path, "CI": ci})
+            assert shown.returncode == code, shown.stdout
+            assert shown.stdout.startswith(f"tests/deploy/run: {part}: only root can "), shown.stdout
+            assert shown.stdout.count("\n") == 1, shown.stdout
+    shown = run(entry, "lint", "scripts", env={"PATH": path, "CI": ""})
+    assert shown.returncode == 77 and shown.stdout.count("only root can install") == 2, "each is tried"
+    report("tests/deploy/run without root: one line, left out (77); with CI=true it fails")
 
 
 @pytest.fixture
@@ -316,7 +348,7 @@ def test_a_stack_that_cannot_be_changed_now(double, status):
 def test_push_makes_the_repository(aws, tmp_path, report):
     """The engine is played; login, repository and names are the real CLI's and moto's."""
     log = tmp_path / "engine.log"
-    engine = tmp_path / "engine"
+    engine = tmp_path / "docker"
     engine.write_text(f'#!/bin/sh\necho "$@" >>{log}\n[ "$1" != login ] || cat >/dev/null\n')
     engine.chmod(0o755)
     for _ in range(2):
@@ -326,11 +358,34 @@ def test_push_makes_the_repository(aws, tmp_path, report):
     registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
     assert f"login --username AWS --password-stdin {registry}" in calls
     assert f"push {registry}/gossipykv:v1" in calls
-    build = next(call for call in calls if call.startswith("build "))
-    assert "--platform linux/arm64" in build and "TARGETARCH=arm64" in build
+    build = next(call for call in calls if call.startswith("build --platform"))
+    assert "linux/arm64" in build and "TARGETARCH=arm64" in build
     tags = run(
         tool("aws"), "ecr", "describe-repositories", "--output", "text", "--query",
         "repositories[].[repositoryName, imageTagMutability]", env=aws, check=True,
     )  # fmt: skip
     assert tags.stdout.split() == ["gossipykv", "IMMUTABLE"]
     report("make push: makes the repository once, logs in, tags by commit")
+
+
+def test_the_plain_builder_is_not_asked_for_another_machine(tmp_path, report):
+    """It would make an image that says the wrong thing of itself."""
+    log, docker, buildah = (tmp_path / name for name in ("log", "docker", "buildah"))
+    docker.write_text(f'#!/bin/sh\n[ "$1/$DOCKER_BUILDKIT" != build/1 ] || exit 1\necho "$@" >>{log}\n')
+    buildah.write_text(f'#!/bin/sh\necho "$@" >>{log}\n')
+    here, other = ("arm64", "amd64") if os.uname().machine == "aarch64" else ("amd64", "arm64")
+
+    def image(engine, arch):
+        engine.chmod(0o755)
+        log.write_text("")
+        shown = run("make", "--no-print-directory", "-C", ROOT, "image", env={"ENGINE": str(engine), "ARCH": arch})
+        return shown, next((call for call in log.read_text().splitlines() if call.startswith("build ")), "")
+
+    shown, call = image(docker, other)
+    assert shown.returncode == 2 and f"docker needs BuildKit to build for {other} here" in shown.stdout, shown.stdout
+    assert call == ""
+    shown, call = image(docker, here)
+    assert shown.returncode == 0 and "--platform" not in call and f"TARGETARCH={here}" in call, shown.stdout
+    shown, call = image(buildah, other)
+    assert shown.returncode == 0 and f"--platform linux/{other}" in call and "--format docker" in call, shown.stdout
+    report("make image for another machine: by BuildKit or buildah; the plain builder is refused")

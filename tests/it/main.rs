@@ -20,6 +20,7 @@ mod http_rig;
 mod http_routes;
 mod kv_properties;
 mod kv_threads;
+mod metrics_shown;
 mod nodes;
 mod program;
 mod replication_formats;
