@@ -34,7 +34,7 @@ pub const LABEL_LEN_MAX: usize = 255;
 pub const COMPOUND_PARTS_MAX: usize = 255;
 /// Nesting of compound and compress layers inside one datagram.
 pub const PACKET_DEPTH_MAX: usize = 4;
-/// Most messages one datagram may expand to.
+/// Most messages one datagram may expand to: parts of compounds, nested ones counted too.
 pub const PACKET_MESSAGES_MAX: usize = 2048;
 /// Most bytes the LZW layers of one datagram may expand to, all together.
 pub const PACKET_INFLATED_LEN_MAX: usize = 1 << 20;
