@@ -137,5 +137,8 @@ pub fn record_seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> =
         records().iter().map(|record| record.as_bytes().to_vec()).collect();
     seeds.push(seeds.concat());
+    let stamp = Stamp { time: HlcTime::from_millis(1), origin: OriginId(7) };
+    let long = Record::new(stamp, 1, &[b'k'; 512], Some((&[0; 30_000], Some("text/plain"))));
+    seeds.push(long.as_bytes().to_vec());
     seeds
 }

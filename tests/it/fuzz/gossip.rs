@@ -87,7 +87,40 @@ pub fn packet_seeds() -> Vec<Vec<u8>> {
     let twice = gossipykv::wire::lzw::compress(&part);
     seeds.push([&[0], &part[..]].concat());
     seeds.push([&[0], &twice[..]].concat());
+    seeds.extend(long_packets());
     seeds
+}
+
+/// Datagrams as large as they can be: many parts, parts in parts, much that is compressed.
+fn long_packets() -> impl Iterator<Item = Vec<u8>> {
+    let nack = b"\x0b\x81\xa5SeqNo\x2b";
+    let many = compound(255, nack);
+    let packed = gossipykv::wire::lzw::compress(&[8; 60_000]);
+    let user = [&[8], &noise(60_000)[..]].concat();
+    let unpacked = [
+        compound(20, &many),
+        compound(200, &compound(60, &[7, 0])),
+        gossipykv::wire::lzw::compress(&compound(20, &many)),
+        compound(17, &packed),
+        user,
+    ];
+    unpacked.into_iter().map(|inside| [&[SEALED | 2], &inside[..]].concat())
+}
+
+/// A compound of `n` times the same part.
+fn compound(n: u8, part: &[u8]) -> Vec<u8> {
+    let len = (part.len() as u16).to_be_bytes();
+    [&[7, n], &len.repeat(n.into())[..], &part.repeat(n.into())].concat()
+}
+
+/// Bytes of which LZW makes nothing shorter, so that its table fills.
+pub(super) fn noise(len: usize) -> Vec<u8> {
+    let mut state: u32 = 1;
+    let step = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..len).map(step).collect()
 }
 
 /// One message of any bytes.
@@ -157,7 +190,7 @@ pub fn lzw_seeds() -> Vec<Vec<u8>> {
         seeds.push([&[7], &vector.param_bytes("lzw_hex")[..]].concat());
         seeds.push([&[7], &vector.bytes()[1..]].concat());
     }
-    // libFuzzer makes no input longer than the longest seed.
-    seeds.retain(|seed| seed.len() <= 4_096);
+    let packed = gossipykv::wire::lzw::compress(&noise(20_000));
+    seeds.push([&[7], &packed[1..]].concat());
     seeds
 }
