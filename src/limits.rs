@@ -134,6 +134,8 @@ pub const LINK_UNREAD_MAX: usize = STREAM_FRAME_LEN_MAX + LINK_WINDOW;
 pub const LINK_CHUNK_LEN: usize = 128 << 10;
 /// Writes asked for by number at once; of more a bulk copy is asked.
 pub const WANTED_WRITES_MAX: usize = 1024;
+/// Origins of which writes are being asked for at once; more are counted and told of again.
+pub const GAPS_MAX: usize = 4_096;
 /// Numbers one push may settle.
 pub const SETTLES_MAX: u64 = 1 << 20;
 /// Clients waiting for their write to be held by others; more are refused.

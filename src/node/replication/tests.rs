@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::kv::StoreConfig;
-use crate::limits::{COMPARED_RECORDS_LEN_MAX, KV_HEAD_LEN_MAX};
+use crate::limits::{COMPARED_RECORDS_LEN_MAX, GAPS_MAX, KV_HEAD_LEN_MAX, ORIGINS_MAX};
 use crate::time::WallMillis;
 use crate::wire::message::NodeName;
 use crate::wire::stream::Frame;
@@ -468,6 +468,24 @@ fn a_comparison_takes_as_many_rounds_as_its_frames_are_short() {
     cluster.must_agree_within(Duration::from_secs(15));
     assert!(cluster.frame_len < COMPARED_RECORDS_LEN_MAX + value.len() + KV_HEAD_LEN_MAX);
     assert!(cluster.sum(|r| r.buckets.leaves_repaired_total) >= 12);
+}
+
+#[test]
+fn claims_of_a_stranger_fill_no_memory() {
+    let mut cluster = Cluster::new(2, 0.0);
+    let from = cluster.members[1].store.origin().0;
+    for round in 0..3 {
+        let heads = (0..60_000).map(|n| ((round + 1) << 32 | n, 7)).collect();
+        let digest =
+            message::Digest { from, heads, root: 0, folded: 0, reply: false, whole: false };
+        let payload = KvMessage::Digest(digest).encode();
+        cluster.members[0].replication.datagram(cluster.now, addr(1), &payload);
+    }
+    let replication = &cluster.members[0].replication;
+    assert_eq!(replication.gaps.len(), GAPS_MAX);
+    assert_eq!(replication.gaps.refused_total, 3 * 60_000 - GAPS_MAX as u64);
+    let peer = replication.peers.get(OriginId(from)).expect("met");
+    assert_eq!(peer.n_heads(), ORIGINS_MAX + 1);
 }
 
 #[test]
