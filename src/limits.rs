@@ -34,7 +34,7 @@ pub const LABEL_LEN_MAX: usize = 255;
 pub const COMPOUND_PARTS_MAX: usize = 255;
 /// Nesting of compound and compress layers inside one datagram.
 pub const PACKET_DEPTH_MAX: usize = 4;
-/// Most messages one datagram may expand to.
+/// Most messages one datagram may expand to: parts of compounds, nested ones counted too.
 pub const PACKET_MESSAGES_MAX: usize = 2048;
 /// Most bytes the LZW layers of one datagram may expand to, all together.
 pub const PACKET_INFLATED_LEN_MAX: usize = 1 << 20;
@@ -134,6 +134,8 @@ pub const LINK_UNREAD_MAX: usize = STREAM_FRAME_LEN_MAX + LINK_WINDOW;
 pub const LINK_CHUNK_LEN: usize = 128 << 10;
 /// Writes asked for by number at once; of more a bulk copy is asked.
 pub const WANTED_WRITES_MAX: usize = 1024;
+/// Origins of which writes are being asked for at once; more are counted and told of again.
+pub const GAPS_MAX: usize = 4_096;
 /// Numbers one push may settle.
 pub const SETTLES_MAX: u64 = 1 << 20;
 /// Clients waiting for their write to be held by others; more are refused.
@@ -144,8 +146,17 @@ pub const PULLS_SERVED_MAX: usize = 4;
 pub const RUMORS_MAX: usize = 8_192;
 /// Bytes of rumors borne.
 pub const RUMORS_LEN_MAX: usize = 8 << 20;
+/// Ranges of numbers in one replication message.
+pub const RANGES_MAX: usize = 8_192;
 /// Leaf buckets compared in one round.
 pub const COMPARED_LEAVES_MAX: usize = 512;
+/// Records named in one message of a comparison, and keys asked for in one.
+pub const COMPARED_ITEMS_MAX: usize = 65_536;
+/// Bytes of names that one message of a comparison is filled with, and at most as many more of the
+/// last leaf; other leaves wait for the next round.
+pub const COMPARED_NAMES_LEN_MAX: usize = 512 << 10;
+/// Bytes of records that one message of a comparison is filled with, and one record more.
+pub const COMPARED_RECORDS_LEN_MAX: usize = 2 << 20;
 /// Key changes across the cluster at once.
 pub const KEY_CHANGES_MAX: usize = 16;
 
@@ -191,6 +202,11 @@ const _: () = assert!(VALUE_LEN_HARD_MAX < u32::MAX as usize);
 // A key's shard and leaf are one byte of its hash each.
 const _: () = assert!(STORE_SHARDS == 256 && STORE_LEAVES_PER_SHARD == 256);
 const _: () = assert!(KEY_LEN_MAX <= LOG_KEY_BYTES_MAX);
+// The names of a comparison, of 24 bytes at least, fit what its other side takes; so do all the
+// origins that a node remembers, at 28 bytes each.
+const _: () = assert!(2 * COMPARED_NAMES_LEN_MAX / 24 <= COMPARED_ITEMS_MAX);
+const _: () = assert!(2 * COMPARED_NAMES_LEN_MAX + 16 * COMPARED_LEAVES_MAX < KV_HEAD_LEN_MAX);
+const _: () = assert!(28 * (ORIGINS_MAX + 1) + 64 < KV_HEAD_LEN_MAX);
 const _: () = assert!(SEEN_RANGES_MAX <= SEEN_RANGES_TOTAL_MAX);
 const _: () = assert!(HTTP_TARGET_LEN_MAX + 64 < HTTP_HEAD_LEN_MAX);
 // The answer to a write is never thrown away: of what it repeats from the target no byte grows to

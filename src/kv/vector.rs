@@ -34,20 +34,29 @@ impl VersionVector {
     /// Whether this write is held. Number 0 names no write and is always covered.
     #[must_use]
     pub fn covers(&self, dot: Dot) -> bool {
-        dot.seq == 0 || self.origins.get(&dot.origin).is_some_and(|seen| seen.covers(dot.seq))
+        dot.seq == 0
+            || self.origins.get(&dot.origin).is_some_and(|seen| seen.covers(dot.seq, dot.seq))
     }
 
     /// Notes a write as held. True when that is news; false when it was covered, or when there is
     /// no room to note it, which is counted.
     pub fn observe(&mut self, dot: Dot) -> bool {
-        if self.covers(dot) {
+        self.observe_range(dot.origin, dot.seq, dot.seq)
+    }
+
+    /// Notes writes `first..=last` of `origin` as held, at the price of one. True when any of them
+    /// is news; false when all were covered, or when there is no room, which is counted.
+    pub fn observe_range(&mut self, origin: OriginId, first: u64, last: u64) -> bool {
+        let first = first.max(1);
+        let covered = |seen: &Seen| seen.covers(first, last);
+        if first > last || self.origins.get(&origin).is_some_and(covered) {
             return false;
         }
         let may_split = self.n_ranges < SEEN_RANGES_TOTAL_MAX;
-        let observed = match self.seen_mut(dot.origin) {
+        let observed = match self.seen_mut(origin) {
             Some(seen) => {
                 let before = seen.above.len();
-                let observed = seen.observe(dot.seq, may_split);
+                let observed = seen.observe(first, last, may_split);
                 let after = seen.above.len();
                 self.n_ranges = self.n_ranges + after - before;
                 observed
@@ -148,30 +157,32 @@ struct Seen {
 }
 
 impl Seen {
-    fn covers(&self, seq: u64) -> bool {
-        seq <= self.contiguous || self.range_before(seq).is_some_and(|(_, last)| seq <= last)
+    fn covers(&self, first: u64, last: u64) -> bool {
+        last <= self.contiguous || self.range_before(first).is_some_and(|(_, end)| last <= end)
     }
 
     fn highest(&self) -> u64 {
         self.above.last_key_value().map_or(self.contiguous, |(_, last)| *last)
     }
 
-    /// Adds a number that is not covered. False when it would need one range too many.
-    fn observe(&mut self, seq: u64, may_split: bool) -> bool {
-        if seq == self.contiguous + 1 {
-            self.contiguous = seq;
-            self.absorb();
+    /// Adds numbers that are not all covered. False when they would need one range too many.
+    fn observe(&mut self, first: u64, mut last: u64, may_split: bool) -> bool {
+        if first <= self.contiguous + 1 {
+            self.claim(last);
             return true;
         }
-        let before = self.range_before(seq).filter(|(_, last)| last + 1 == seq);
-        let after = seq.checked_add(1).and_then(|next| Some((next, *self.above.get(&next)?)));
-        let (first, last) = (before.map_or(seq, |(first, _)| first), after.map_or(seq, |(_, l)| l));
-        let splits = before.is_none() && after.is_none();
+        let before = self.range_before(first).filter(|(_, end)| first <= end.saturating_add(1));
+        let first = before.map_or(first, |(start, _)| start);
+        let joined = |above: &BTreeMap<u64, u64>, last: u64| {
+            above.range(first..=last.saturating_add(1)).next().map(|(start, end)| (*start, *end))
+        };
+        let splits = joined(&self.above, last).is_none();
         if splits && (!may_split || self.above.len() >= SEEN_RANGES_MAX) {
             return false;
         }
-        if let Some((next, _)) = after {
-            self.above.remove(&next);
+        while let Some((start, end)) = joined(&self.above, last) {
+            self.above.remove(&start);
+            last = last.max(end);
         }
         self.above.insert(first, last);
         true
@@ -282,6 +293,7 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Step {
         Observe(u64),
+        Range(u64, u64),
         Claim(u64),
     }
 
@@ -291,6 +303,7 @@ mod tests {
             steps in prop::collection::vec(
                 prop_oneof![
                     8 => (0..60u64).prop_map(Step::Observe),
+                    2 => (0..60u64, 0..9u64).prop_map(|(first, n)| Step::Range(first, first + n)),
                     1 => (0..60u64).prop_map(Step::Claim),
                 ],
                 0..80,
@@ -303,6 +316,10 @@ mod tests {
                     Step::Observe(seq) => {
                         let news = seq > 0 && set.insert(seq);
                         prop_assert_eq!(vector.observe(dot(seq)), news);
+                    }
+                    Step::Range(first, last) => {
+                        let added = (first.max(1)..=last).filter(|seq| set.insert(*seq)).count();
+                        prop_assert_eq!(vector.observe_range(A, first, last), added > 0);
                     }
                     Step::Claim(up_to) => {
                         vector.claim(A, up_to);
@@ -320,7 +337,7 @@ mod tests {
             let missing = missing.into_iter().flat_map(|(first, last)| first..=last);
             let expected = (1..=through).filter(|seq| !set.contains(seq));
             prop_assert_eq!(missing.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
-            let ranges = (1..60).filter(|s| {
+            let ranges = (1..70).filter(|s| {
                 *s > contiguous && set.contains(s) && !set.contains(&(s - 1))
             });
             prop_assert_eq!(vector.n_ranges(), ranges.count());

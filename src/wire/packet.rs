@@ -136,6 +136,7 @@ pub fn open(security: &Security, mut datagram: Bytes) -> Result<Opened, PacketEr
         opened: Opened::default(),
         inflatable_len: PACKET_INFLATED_LEN_MAX,
         n_compressed: 0,
+        n_parts: 0,
     };
     unpacker.message(datagram, 0);
     Ok(unpacker.opened)
@@ -161,6 +162,8 @@ struct Unpacker {
     opened: Opened,
     inflatable_len: usize,
     n_compressed: usize,
+    /// Parts of compounds met, those too that hold no message.
+    n_parts: usize,
 }
 
 impl Unpacker {
@@ -181,9 +184,10 @@ impl Unpacker {
     fn compound(&mut self, bytes: &Bytes, depth: usize) -> Result<(), DecodeError> {
         let (parts, outcome) = split_compound(bytes)?;
         for part in parts {
-            if self.opened.messages.len() + self.opened.dropped.len() >= PACKET_MESSAGES_MAX {
+            if self.n_parts == PACKET_MESSAGES_MAX {
                 return Err(DecodeError::TooManyMessages(PACKET_MESSAGES_MAX));
             }
+            self.n_parts += 1;
             self.message(part, depth + 1);
         }
         outcome
@@ -448,6 +452,12 @@ mod tests {
         let bomb = compound(&vec![inner; 100]);
         let opened = open(&Security::default(), bomb.into()).expect("no outer layer");
         assert!(opened.dropped.len() <= PACKET_MESSAGES_MAX + COMPOUND_PARTS_MAX);
+        assert!(opened.dropped.contains(&DecodeError::TooManyMessages(PACKET_MESSAGES_MAX)));
+
+        // The same with compounds of no part in the place of empty parts: they count, too.
+        let inner = Bytes::from(compound(&vec![Bytes::from(compound(&[])); 255]));
+        let bomb = compound(&vec![inner; 60]);
+        let opened = open(&Security::default(), bomb.into()).expect("no outer layer");
         assert!(opened.dropped.contains(&DecodeError::TooManyMessages(PACKET_MESSAGES_MAX)));
 
         // Each part alone is within the bound; together they are not.

@@ -8,7 +8,8 @@
 //! - [`discovery`], [`lifecycle`], [`deletes`], [`transcript`]: agents of ours, nothing else.
 //!
 //! What is not installed is said once and its tests are skipped; with `CI=true` they fail. Variants
-//! that take minutes run with `GOSSIPYKV_LONG=1`.
+//! that take minutes run with `GOSSIPYKV_LONG=1`. `GOSSIPYKV_GO_PEER=PATH` has Go members run that
+//! program: `tests/interop/peer` built on another memberlist than Debian's.
 
 mod control;
 mod deletes;

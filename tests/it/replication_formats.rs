@@ -1,8 +1,9 @@
 //! The replication formats, byte by byte, as `docs/replication.md` shows them.
 
-use bytes::Bytes;
 use gossipykv::kv::{HlcTime, OriginId, Record, Stamp};
-use gossipykv::node::replication::message::{Ack, Digest, Item, KvMessage, Push, Verdicts, Want};
+use gossipykv::node::replication::message::{
+    Ack, Digest, Item, KvMessage, Name, Push, Verdicts, Want,
+};
 
 const TIME: HlcTime = HlcTime::from_millis(1_760_000_000_000);
 const STAMP: Stamp = Stamp { time: TIME, origin: OriginId(0xff) };
@@ -44,7 +45,7 @@ fn the_page_shows_messages() {
         whole: true,
     }));
     check(&KvMessage::Want(Want { from: 0xee, of: 0xff, ranges: vec![(6, 6), (9, 12)] }));
-    let bar = Item { key: Bytes::from_static(b"bar"), time: TIME.0, origin: 0xff, seq: 3 };
-    let need = vec![Bytes::from_static(b"foo")];
+    let bar = Item { key: Name::new(b"bar"), time: TIME.0, origin: 0xff, seq: 3 };
+    let need = vec![Name::new(b"foo")];
     check(&KvMessage::Verdicts(Verdicts { need, drop: vec![bar], more: false }, Vec::new()));
 }

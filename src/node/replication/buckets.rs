@@ -12,9 +12,12 @@
 //! other side is told to drop that very version.
 
 use super::Replication;
-use super::message::{Item, Items, KvMessage, Leaves, Roots, Supply, Verdicts};
+use super::message::{Item, Items, KvMessage, Leaves, Name, Roots, Supply, Verdicts};
 use crate::kv::{Dot, OriginId, Record};
-use crate::limits::{COMPARED_LEAVES_MAX, LINK_CHUNK_LEN, STORE_LEAVES_PER_SHARD, STORE_SHARDS};
+use crate::limits::{
+    COMPARED_LEAVES_MAX, COMPARED_NAMES_LEN_MAX, COMPARED_RECORDS_LEN_MAX, LINK_CHUNK_LEN,
+    STORE_LEAVES_PER_SHARD, STORE_SHARDS,
+};
 use crate::node::io::{ConnId, Note};
 use crate::time::{Instant, Now};
 use bytes::Bytes;
@@ -24,7 +27,9 @@ use std::time::Duration;
 /// Shards whose leaves are told in one round.
 const SHARDS_MAX: usize = 16;
 /// Rounds of one comparison.
-const ROUNDS_MAX: u32 = 512;
+const ROUNDS_MAX: u32 = 2_048;
+/// Copies from before a delete named in one message.
+const REFUSED_MAX: usize = 2_048;
 /// Silence after which a comparison is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
@@ -120,19 +125,19 @@ impl Replication {
     pub(super) fn leaves(&mut self, now: Now, conn: ConnId, leaves: &Leaves) {
         let Some(asked) = self.buckets.of(conn) else { return };
         asked.last_heard = now.instant;
-        let (mut told, mut more) = (Vec::new(), leaves.more);
+        let (mut told, mut told_len, mut more) = (Vec::new(), 0, leaves.more);
         for (shard, hashes) in &leaves.shards {
             let shard = usize::from(*shard);
             let theirs = bytes_to_hashes(hashes, STORE_LEAVES_PER_SHARD);
             let (true, Some(theirs)) = (shard < STORE_SHARDS, theirs) else { return };
             let ours = self.store.leaves(shard);
             for leaf in (0..STORE_LEAVES_PER_SHARD).filter(|at| ours[*at] != theirs[*at]) {
-                if told.len() >= COMPARED_LEAVES_MAX {
+                if told.len() >= COMPARED_LEAVES_MAX || told_len >= COMPARED_NAMES_LEN_MAX {
                     more = true;
                     break;
                 }
-                let mut items = Vec::new();
-                self.store.scan_leaf(shard, leaf, |record| items.push(Item::of(record)));
+                let (items, len) = self.leaf_items(shard, leaf);
+                told_len += len;
                 told.push((shard as u16, leaf as u16, items));
             }
         }
@@ -146,20 +151,38 @@ impl Replication {
         self.links.send(conn, KvMessage::Items(Items { leaves: told, more }).encode());
     }
 
+    /// What is in a leaf, and the bytes of that. Of one fuller than any can be by chance, a part:
+    /// the other side gives what it has of the rest.
+    fn leaf_items(&self, shard: usize, leaf: usize) -> (Vec<Item>, usize) {
+        let (mut items, mut len) = (Vec::new(), 0);
+        self.store.scan_leaf(shard, leaf, |record| {
+            if len < COMPARED_NAMES_LEN_MAX {
+                let item = Item::of(record);
+                len += item.len_max();
+                items.push(item);
+            }
+        });
+        (items, len)
+    }
+
     /// Server: what we lack, what they lack, what was deleted.
     pub(super) fn items(&mut self, now: Now, conn: ConnId, items: &Items) {
         let mut verdicts = Verdicts { need: Vec::new(), drop: Vec::new(), more: items.more };
-        let mut newer = Vec::new();
-        for (shard, leaf, theirs) in items.leaves.iter().take(COMPARED_LEAVES_MAX) {
+        let mut newer = Newer::default();
+        for (shard, leaf, theirs) in &items.leaves {
             let (shard, leaf) = (usize::from(*shard), usize::from(*leaf));
             if shard >= STORE_SHARDS || leaf >= STORE_LEAVES_PER_SHARD {
                 continue;
+            }
+            if newer.is_full() {
+                verdicts.more = true;
+                break;
             }
             self.judge_leaf(shard, leaf, theirs, &mut verdicts, &mut newer);
         }
         self.counters.compared_total += 1;
         let _ = now;
-        self.links.send(conn, KvMessage::Verdicts(verdicts, newer).encode());
+        self.links.send(conn, KvMessage::Verdicts(verdicts, newer.records).encode());
     }
 
     fn judge_leaf(
@@ -168,14 +191,15 @@ impl Replication {
         leaf: usize,
         theirs: &[Item],
         verdicts: &mut Verdicts,
-        newer: &mut Vec<Record>,
+        newer: &mut Newer,
     ) {
         let mut theirs: BTreeMap<&[u8], &Item> =
             theirs.iter().map(|item| (&item.key[..], item)).collect();
         self.store.scan_leaf(shard, leaf, |ours| match theirs.remove(ours.key()) {
             Some(item) if item.stamp() > ours.stamp() => verdicts.need.push(item.key.clone()),
             Some(item) if item.stamp() == ours.stamp() => {}
-            Some(_) | None => newer.push(ours.clone()),
+            Some(_) | None if newer.is_full() => verdicts.more = true,
+            Some(_) | None => newer.push(ours),
         });
         for item in theirs.into_values() {
             let deleted =
@@ -205,8 +229,8 @@ impl Replication {
         let (_, refused) = self.apply(now, records, true);
         let Some(asked) = self.buckets.of(conn) else { return };
         asked.n_unexplained += n_unexplained;
-        if !refused.is_empty() {
-            let drop = Verdicts { need: Vec::new(), drop: refused, more: false };
+        for refused in refused.chunks(REFUSED_MAX) {
+            let drop = Verdicts { need: Vec::new(), drop: refused.to_vec(), more: false };
             self.links.send(conn, KvMessage::Verdicts(drop, Vec::new()).encode());
         }
         self.supply(conn, &verdicts.need);
@@ -224,7 +248,7 @@ impl Replication {
             + verdicts.drop.iter().filter(|item| in_heads(item.dot())).count()
     }
 
-    fn supply(&mut self, conn: ConnId, need: &[Bytes]) {
+    fn supply(&mut self, conn: ConnId, need: &[Name]) {
         let (mut records, mut len) = (Vec::new(), 0);
         for key in need {
             let Some(record) = self.store.entry(key) else { continue };
@@ -261,6 +285,24 @@ impl Replication {
             self.note(Note::Divergence { buckets: done.n_leaves });
         }
         self.compared();
+    }
+}
+
+/// Records that go with verdicts, up to a number of bytes.
+#[derive(Default)]
+struct Newer {
+    records: Vec<Record>,
+    len: usize,
+}
+
+impl Newer {
+    fn is_full(&self) -> bool {
+        self.len >= COMPARED_RECORDS_LEN_MAX
+    }
+
+    fn push(&mut self, record: &Record) {
+        self.len += record.as_bytes().len();
+        self.records.push(record.clone());
     }
 }
 

@@ -15,7 +15,7 @@
 use super::Replication;
 use super::message::{KvMessage, Want};
 use crate::kv::OriginId;
-use crate::limits::WANTED_WRITES_MAX;
+use crate::limits::{GAPS_MAX, WANTED_WRITES_MAX};
 use crate::mutation::mutated;
 use crate::time::{Instant, Now};
 use std::collections::BTreeMap;
@@ -54,6 +54,7 @@ pub(super) struct Gaps {
     gaps: BTreeMap<OriginId, Gap>,
     pub(super) wants_total: u64,
     pub(super) given_up_total: u64,
+    pub(super) refused_total: u64,
 }
 
 impl Gaps {
@@ -75,7 +76,12 @@ impl Gaps {
         self.gaps.len()
     }
 
+    /// One for which there is no room is told of again: digests repeat what they claim.
     fn note(&mut self, of: OriginId, through: u64, from: OriginId, due: Instant, contiguous: u64) {
+        if self.gaps.len() >= GAPS_MAX && !self.gaps.contains_key(&of) {
+            self.refused_total += 1;
+            return;
+        }
         let gap = self.gaps.entry(of).or_insert(Gap {
             through_due: through,
             through,

@@ -98,11 +98,7 @@ impl Known {
             self.vector.claim(origin, end);
             return news;
         }
-        let mut news = false;
-        for seq in start..=end {
-            news |= self.vector.observe(Dot { origin, seq });
-        }
-        news
+        self.vector.observe_range(origin, start, end)
     }
 
     /// Takes over that everything of `origin` up to `through` is held.

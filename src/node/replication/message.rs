@@ -5,15 +5,20 @@
 //!                                                            payload of a replication frame
 //! ```
 //!
-//! The head is an rmp-serde array of the fields in order; records follow in the store's own packed
-//! form ([`Record`]) and delimit themselves. `c8 02` tells ours from other programs' messages and
-//! carries the format's version.
+//! The head is an rmp-serde array of the fields in order, every list of it bounded; records follow
+//! in the store's own packed form ([`Record`]) and delimit themselves. `c8 02` tells ours from
+//! other programs' messages and carries the format's version.
 
+use super::lists::{at_most, compared};
 use crate::kv::{OriginId, Record, RecordError};
-use crate::limits::KV_HEAD_LEN_MAX;
+use crate::limits::{
+    COMPARED_ITEMS_MAX, KEYS_MAX, KV_HEAD_LEN_MAX, ORIGINS_MAX, RANGES_MAX, STORE_SHARDS,
+};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+pub use super::lists::Name;
 
 /// First byte of everything here: our replication.
 const MAGIC: u8 = 200;
@@ -21,6 +26,10 @@ const MAGIC: u8 = 200;
 const VERSION: u8 = 2;
 /// Bytes before the head.
 const PREFIX_LEN: usize = 3;
+/// Bytes of an item beside its key: the array, the key's length, three 64-bit numbers.
+const ITEM_FIXED_LEN_MAX: usize = 1 + 3 + 3 * 9;
+/// Origins in a list: those of a full vector, and the sender itself.
+const HEADS_MAX: usize = ORIGINS_MAX + 1;
 
 /// Inclusive ranges of sequence numbers.
 pub type Ranges = Vec<(u64, u64)>;
@@ -28,6 +37,8 @@ pub type Ranges = Vec<(u64, u64)>;
 pub type Heads = Vec<(u64, u64)>;
 /// Folded origins: origin, its last number, the highest number of a tombstone of it forgotten.
 pub type FoldedList = Vec<(u64, u64, u64)>;
+/// Shard, leaf, and the records in it.
+pub type LeafItems = (u16, u16, Vec<Item>);
 
 /// Records, and which writes of one origin they settle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +46,7 @@ pub struct Push {
     /// Whose writes.
     pub of: u64,
     /// Which of them: each is among the records or replaced by one of them.
+    #[serde(deserialize_with = "at_most::<_, _, RANGES_MAX>")]
     pub settles: Ranges,
     /// Who sends this message.
     pub from: u64,
@@ -59,6 +71,7 @@ pub struct Digest {
     /// Whose.
     pub from: u64,
     /// What it holds without a gap.
+    #[serde(deserialize_with = "at_most::<_, _, HEADS_MAX>")]
     pub heads: Heads,
     /// Hash of all live records; 0 when more is held than the heads say.
     pub root: u64,
@@ -78,6 +91,7 @@ pub struct Want {
     /// Whose writes.
     pub of: u64,
     /// Which of them.
+    #[serde(deserialize_with = "at_most::<_, _, RANGES_MAX>")]
     pub ranges: Ranges,
 }
 
@@ -87,6 +101,7 @@ pub struct Folded {
     /// Whose list.
     pub from: u64,
     /// The list, or a part of it.
+    #[serde(deserialize_with = "at_most::<_, _, HEADS_MAX>")]
     pub list: FoldedList,
 }
 
@@ -96,8 +111,10 @@ pub struct Pull {
     /// Who asks.
     pub from: u64,
     /// What it holds.
+    #[serde(deserialize_with = "at_most::<_, _, HEADS_MAX>")]
     pub heads: Heads,
     /// What it has folded.
+    #[serde(deserialize_with = "at_most::<_, _, HEADS_MAX>")]
     pub folded: FoldedList,
     /// It has nothing to lose: a first copy.
     pub fresh: bool,
@@ -107,8 +124,10 @@ pub struct Pull {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullEnd {
     /// What the asker holds now.
+    #[serde(deserialize_with = "at_most::<_, _, HEADS_MAX>")]
     pub heads: Heads,
     /// Likewise, folded.
+    #[serde(deserialize_with = "at_most::<_, _, HEADS_MAX>")]
     pub folded: FoldedList,
     /// Tombstones up to this hybrid time have been forgotten.
     pub forgotten: u64,
@@ -136,6 +155,7 @@ pub struct Roots {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaves {
     /// Shard, and one 64-bit hash per leaf, big-endian.
+    #[serde(deserialize_with = "at_most::<_, _, STORE_SHARDS>")]
     pub shards: Vec<(u16, Bytes)>,
     /// More shards differ; compare again after these.
     pub more: bool,
@@ -145,7 +165,7 @@ pub struct Leaves {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// The key.
-    pub key: Bytes,
+    pub key: Name,
     /// Hybrid time of its stamp.
     pub time: u64,
     /// Origin of its stamp.
@@ -158,7 +178,8 @@ pub struct Item {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Items {
     /// Shard, leaf, records.
-    pub leaves: Vec<(u16, u16, Vec<Item>)>,
+    #[serde(deserialize_with = "compared")]
+    pub leaves: Vec<LeafItems>,
     /// More shards differ.
     pub more: bool,
 }
@@ -167,8 +188,10 @@ pub struct Items {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdicts {
     /// Keys whose record it lacks or holds older.
-    pub need: Vec<Bytes>,
+    #[serde(deserialize_with = "at_most::<_, _, COMPARED_ITEMS_MAX>")]
+    pub need: Vec<Name>,
     /// Records that were deleted, and the delete forgotten since.
+    #[serde(deserialize_with = "at_most::<_, _, COMPARED_ITEMS_MAX>")]
     pub drop: Vec<Item>,
     /// More shards differ.
     pub more: bool,
@@ -209,6 +232,7 @@ pub struct KeyReply {
     /// Whose reply.
     pub from: u64,
     /// Fingerprints it holds now, primary first.
+    #[serde(deserialize_with = "at_most::<_, _, KEYS_MAX>")]
     pub fingerprints: Vec<String>,
     /// Why it refused, empty when it did not.
     pub error: String,
@@ -360,7 +384,7 @@ struct HeadReader<'a> {
 }
 
 impl HeadReader<'_> {
-    /// A head is some bytes on the wire per element in memory, so it is cut at a bound of its own.
+    /// Beside its lists, which are bounded each, a head has a bound of its own.
     fn head<T: DeserializeOwned>(&mut self) -> Result<T, MessageError> {
         let mut bounded = &self.rest[..self.rest.len().min(KV_HEAD_LEN_MAX)];
         let before_len = bounded.len();
@@ -386,11 +410,17 @@ impl Item {
     pub fn of(record: &Record) -> Item {
         let (stamp, dot) = (record.stamp(), record.dot());
         Item {
-            key: Bytes::copy_from_slice(record.key()),
+            key: Name::new(record.key()),
             time: stamp.time.0,
             origin: stamp.origin.0,
             seq: dot.seq,
         }
+    }
+
+    /// Bytes it takes in a head, at most.
+    #[must_use]
+    pub fn len_max(&self) -> usize {
+        ITEM_FIXED_LEN_MAX + self.key.len()
     }
 
     /// The version.

@@ -23,6 +23,7 @@ mod gaps;
 mod holders;
 mod known;
 mod links;
+mod lists;
 pub mod message;
 mod peers;
 mod pull;

@@ -4,6 +4,7 @@
 
 use super::message::Heads;
 use crate::kv::OriginId;
+use crate::limits::ORIGINS_MAX;
 use crate::node::io::ConnId;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -132,12 +133,21 @@ impl Peer {
         }
     }
 
-    /// Takes over what it says to hold.
+    /// Takes over what it says to hold, of as many origins as a node remembers itself.
     pub(super) fn holds(&mut self, heads: &Heads) {
         for (origin, through) in heads {
-            let known = self.heads.entry(OriginId(*origin)).or_default();
+            let origin = OriginId(*origin);
+            if self.heads.len() > ORIGINS_MAX && !self.heads.contains_key(&origin) {
+                continue;
+            }
+            let known = self.heads.entry(origin).or_default();
             *known = (*through).max(*known);
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn n_heads(&self) -> usize {
+        self.heads.len()
     }
 
     /// The number up to which it holds every write of `origin`.

@@ -3,7 +3,7 @@
 use super::message::{Item, Push};
 use super::{Note, Replication};
 use crate::kv::{Merge, OriginId, Record};
-use crate::limits::SETTLES_MAX;
+use crate::limits::{DATAGRAM_LEN_MAX, SETTLES_MAX};
 use crate::time::Now;
 use bytes::Bytes;
 
@@ -37,8 +37,10 @@ impl Replication {
             self.owe_ack(now, &push);
             self.note_holes(now, of, from);
         }
-        if news && !by_link && !self.is_direct() {
-            self.pass_on(now, payload.clone());
+        // What no datagram of a gossiping node could have held is not made a rumor.
+        if news && !by_link && !self.is_direct() && payload.len() <= DATAGRAM_LEN_MAX {
+            // Its own bytes: a slice would keep all that it was decompressed with.
+            self.pass_on(now, Bytes::copy_from_slice(payload));
         }
     }
 

@@ -118,6 +118,11 @@ impl Replication {
                 self.gaps.given_up_total,
             ),
             sample(
+                "gaps_refused_total",
+                "Gaps not asked for yet, because too many were open.",
+                self.gaps.refused_total,
+            ),
+            sample(
                 "wants_received_total",
                 "Requests for missing writes received.",
                 c.wants_in_total,

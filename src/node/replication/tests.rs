@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kv::StoreConfig;
+use crate::limits::{COMPARED_RECORDS_LEN_MAX, GAPS_MAX, KV_HEAD_LEN_MAX, ORIGINS_MAX};
 use crate::time::WallMillis;
 use crate::wire::message::NodeName;
 use crate::wire::stream::Frame;
@@ -36,6 +37,8 @@ struct Cluster {
     conns: BTreeMap<(usize, ConnId), (usize, ConnId)>,
     next_accepted: u64,
     link_len: u64,
+    /// Bytes of the longest frame.
+    frame_len: usize,
     datagram_len: u64,
     datagrams: u64,
 }
@@ -58,6 +61,7 @@ impl Cluster {
             conns: BTreeMap::new(),
             next_accepted: 1,
             link_len: 0,
+            frame_len: 0,
             datagram_len: 0,
             datagrams: 0,
         };
@@ -156,6 +160,7 @@ impl Cluster {
             return;
         }
         self.link_len += payload.len() as u64;
+        self.frame_len = self.frame_len.max(payload.len());
         let len = payload.len();
         self.at(MILLIS, Event::Written { to: from, conn, len });
         self.at(MILLIS * 2, Event::Frame { to, conn: theirs, from, payload });
@@ -442,6 +447,45 @@ fn whatever_is_lost_by_a_fault_is_found_and_mended() {
     assert!(cluster.value(1, "k77").is_some());
     assert!(cluster.sum(|r| r.buckets.leaves_repaired_total) >= 1);
     assert!(cluster.link_len + cluster.datagram_len - before < 64 << 10);
+}
+
+#[test]
+fn a_comparison_takes_as_many_rounds_as_its_frames_are_short() {
+    let mut cluster = Cluster::new(2, 0.0);
+    let value = vec![7; 1 << 20];
+    for index in 0..12 {
+        cluster.put(0, &format!("k{index}"), &value);
+        cluster.must_agree_within(Duration::from_secs(1));
+    }
+    cluster.run(Duration::from_secs(3));
+    for index in 0..12 {
+        let key = format!("k{index}");
+        let store = &cluster.members[1].store;
+        let record = store.entry(key.as_bytes()).expect("held");
+        assert!(store.remove_exact(key.as_bytes(), record.stamp()));
+    }
+    cluster.frame_len = 0;
+    cluster.must_agree_within(Duration::from_secs(15));
+    assert!(cluster.frame_len < COMPARED_RECORDS_LEN_MAX + value.len() + KV_HEAD_LEN_MAX);
+    assert!(cluster.sum(|r| r.buckets.leaves_repaired_total) >= 12);
+}
+
+#[test]
+fn claims_of_a_stranger_fill_no_memory() {
+    let mut cluster = Cluster::new(2, 0.0);
+    let from = cluster.members[1].store.origin().0;
+    for round in 0..3 {
+        let heads = (0..60_000).map(|n| ((round + 1) << 32 | n, 7)).collect();
+        let digest =
+            message::Digest { from, heads, root: 0, folded: 0, reply: false, whole: false };
+        let payload = KvMessage::Digest(digest).encode();
+        cluster.members[0].replication.datagram(cluster.now, addr(1), &payload);
+    }
+    let replication = &cluster.members[0].replication;
+    assert_eq!(replication.gaps.len(), GAPS_MAX);
+    assert_eq!(replication.gaps.refused_total, 3 * 60_000 - GAPS_MAX as u64);
+    let peer = replication.peers.get(OriginId(from)).expect("met");
+    assert_eq!(peer.n_heads(), ORIGINS_MAX + 1);
 }
 
 #[test]

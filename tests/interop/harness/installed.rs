@@ -55,6 +55,12 @@ pub fn long() -> bool {
     setting("GOSSIPYKV_LONG").as_deref() == Some("1")
 }
 
+/// The program that Go members run instead of one built on Debian's package:
+/// `GOSSIPYKV_GO_PEER=PATH`, that of `tests/interop/peer` built on another version.
+pub fn go_peer() -> Option<PathBuf> {
+    setting("GOSSIPYKV_GO_PEER").map(PathBuf::from)
+}
+
 #[expect(clippy::disallowed_methods, reason = "how to test is said in the environment")]
 fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok()
@@ -69,7 +75,7 @@ impl Need {
     fn is_there(self) -> bool {
         let package = PathBuf::from(GOPATH).join("src/github.com/hashicorp/memberlist");
         match self {
-            Need::Go => runs("go", &["version"]) && package.is_dir(),
+            Need::Go => go_peer().is_some() || (runs("go", &["version"]) && package.is_dir()),
             Need::Serf => runs("serf", &["version"]),
             Need::Dnsmasq => runs("dnsmasq", &["--version"]),
             Need::Curl => runs("curl", &["--version"]),

@@ -1,7 +1,8 @@
-//! A Go member: `tests/interop/peer`, built once on Debian's memberlist package.
+//! A Go member: `tests/interop/peer`, built once on Debian's memberlist package, or built before on
+//! another.
 
 use super::fake::{Verify, push_pull};
-use super::installed::{GOPATH, scratch};
+use super::installed::{GOPATH, go_peer, scratch};
 use super::namespace::in_namespace;
 use super::process::Process;
 use super::range::Range;
@@ -18,7 +19,9 @@ use std::time::{Duration, Instant};
 /// Longer than any command takes; joining a dead address costs memberlist its TCP timeout of 10 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
+static BINARY: LazyLock<PathBuf> = LazyLock::new(|| go_peer().unwrap_or_else(build));
+
+fn build() -> PathBuf {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/peer");
     let binary = scratch().join("interop-peer");
     let fresh = scratch().join(format!("interop-peer-{}", std::process::id()));
@@ -32,7 +35,7 @@ static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
     // Another run of the tests may be executing the old one.
     std::fs::rename(&fresh, &binary).expect("both are in cargo's directory");
     binary
-});
+}
 
 /// How a Go member differs from memberlist's default LAN configuration.
 #[derive(Clone)]

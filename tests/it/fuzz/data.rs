@@ -1,22 +1,34 @@
 //! What members of our kind say about data.
 
-use super::{FIXED, Heap, within};
-use bytes::Bytes;
+use super::{FIXED, Heap, choice, within};
 use gossipykv::kv::{HlcTime, OriginId, Record, Stamp};
 use gossipykv::node::replication::message::{
-    Ack, Busy, Digest, Folded, Item, Items, KeyReply, KeyRequest, KvMessage, Leaves, Pull, PullEnd,
-    Push, Roots, Supply, Verdicts, Want, is_ours,
+    Ack, Busy, Digest, Folded, Item, Items, KeyReply, KeyRequest, KvMessage, Leaves, Name, Pull,
+    PullEnd, Push, Roots, Supply, Verdicts, Want, is_ours,
 };
 
-/// Memory for a byte of a head: an empty text of one byte is 32 bytes in a list that doubles.
+/// Memory for a byte of a head: a key of one byte, two on the wire, is 17 in a list that doubles.
 /// Records, 33 bytes at least, need less.
-const HEAD_RATIO: usize = 128;
-/// What serde asks for ahead of the elements of one list; lists nest two deep.
-const HEAD_AHEAD: usize = 3 << 20;
+const HEAD_RATIO: usize = 20;
+/// Bytes that a repeated piece makes at most: enough for more elements than most lists may have.
+const REPEATED_LEN_MAX: usize = 32 << 10;
 
-/// A replication message of any bytes.
+/// A replication message: after an even byte any bytes; after an odd one, as the next two say, the
+/// last few of them many times, since long lists are what takes memory.
 pub fn replication(data: &[u8], heap: &dyn Heap) {
-    let budget = HEAD_RATIO * data.len() + HEAD_AHEAD;
+    let (choice, data) = choice(data);
+    match data {
+        [len, n, data @ ..] if choice % 2 == 1 => {
+            let (before, piece) = data.split_at(data.len() - usize::from(len % 64).min(data.len()));
+            let n = (1 + usize::from(*n) * 64).min(REPEATED_LEN_MAX / piece.len().max(1));
+            decoded(&[before, &piece.repeat(n)].concat(), heap);
+        }
+        _ => decoded(data, heap),
+    }
+}
+
+fn decoded(data: &[u8], heap: &dyn Heap) {
+    let budget = HEAD_RATIO * data.len() + FIXED;
     match within(heap, budget, || KvMessage::decode(data)) {
         Ok(message) => {
             assert!(is_ours(data));
@@ -30,15 +42,14 @@ pub fn replication(data: &[u8], heap: &dyn Heap) {
     }
 }
 
-/// One message of each kind.
+/// One message of each kind, and long lists of small elements.
 pub fn replication_seeds() -> Vec<Vec<u8>> {
-    let item = Item { key: Bytes::from_static(b"k"), time: 300, origin: 7, seq: 70_000 };
+    let item = Item { key: Name::new(b"k"), time: 300, origin: 7, seq: 70_000 };
     let (heads, folded) = (vec![(7, 300), (1 << 40, 2)], vec![(9, 8, 7)]);
     let digest =
         Digest { from: 7, heads: heads.clone(), root: 1, folded: 0, reply: true, whole: true };
     let push = Push { of: 7, settles: vec![(6, 7)], from: 7, urgent: true };
-    let verdicts =
-        Verdicts { need: vec![Bytes::from_static(b"foo")], drop: vec![item.clone()], more: true };
+    let verdicts = Verdicts { need: vec![Name::new(b"foo")], drop: vec![item.clone()], more: true };
     let pull_end =
         PullEnd { heads: heads.clone(), folded: folded.clone(), forgotten: 5, reset: false };
     let reply = KeyReply {
@@ -64,7 +75,29 @@ pub fn replication_seeds() -> Vec<Vec<u8>> {
         KvMessage::KeyRequest(KeyRequest { id: 1, action: 2, key: vec![5; 16].into() }),
         KvMessage::KeyReply(reply),
     ];
-    messages.iter().map(|message| message.encode().to_vec()).collect()
+    let whole = messages.iter().map(|message| [&[0], &message.encode()[..]].concat());
+    whole.chain(long_lists()).collect()
+}
+
+/// A message for each list, up to its end; elements as small as they can be.
+fn long_lists() -> impl Iterator<Item = Vec<u8>> {
+    let lists: [(u8, &[u8], &[u8]); 9] = [
+        (4, b"\x93\x07\x07", b"\x92\x01\x01"),
+        (3, b"\x96\x07", b"\x92\x01\x01"),
+        (5, b"\x92\x07", b"\x93\x01\x01\x01"),
+        (10, b"\x92", b"\x92\x03\xc4\x00"),
+        (11, b"\x92", b"\x93\x01\x01\x90"),
+        (11, b"\x92\x91\x93\x01\x01", b"\x94\xc4\x01k\x01\x01\x01"),
+        (12, b"\x93", b"\xc4\x01k"),
+        (12, b"\x93\x90", b"\x94\xc4\x01k\x01\x01\x01"),
+        (15, b"\x94\x01\x01", b"\xa0"),
+    ];
+    lists.into_iter().map(|(kind, before, element)| {
+        let repeats = 16;
+        let n = 1 + 64 * u16::from(repeats);
+        let prefix = [1, element.len() as u8, repeats, 200, 2, kind];
+        [&prefix, before, &[0xdc], &n.to_be_bytes()[..], element].concat()
+    })
 }
 
 fn records() -> Vec<Record> {
@@ -104,5 +137,8 @@ pub fn record_seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> =
         records().iter().map(|record| record.as_bytes().to_vec()).collect();
     seeds.push(seeds.concat());
+    let stamp = Stamp { time: HlcTime::from_millis(1), origin: OriginId(7) };
+    let long = Record::new(stamp, 1, &[b'k'; 512], Some((&[0; 30_000], Some("text/plain"))));
+    seeds.push(long.as_bytes().to_vec());
     seeds
 }

@@ -87,7 +87,40 @@ pub fn packet_seeds() -> Vec<Vec<u8>> {
     let twice = gossipykv::wire::lzw::compress(&part);
     seeds.push([&[0], &part[..]].concat());
     seeds.push([&[0], &twice[..]].concat());
+    seeds.extend(long_packets());
     seeds
+}
+
+/// Datagrams as large as they can be: many parts, parts in parts, much that is compressed.
+fn long_packets() -> impl Iterator<Item = Vec<u8>> {
+    let nack = b"\x0b\x81\xa5SeqNo\x2b";
+    let many = compound(255, nack);
+    let packed = gossipykv::wire::lzw::compress(&[8; 60_000]);
+    let user = [&[8], &noise(60_000)[..]].concat();
+    let unpacked = [
+        compound(20, &many),
+        compound(200, &compound(60, &[7, 0])),
+        gossipykv::wire::lzw::compress(&compound(20, &many)),
+        compound(17, &packed),
+        user,
+    ];
+    unpacked.into_iter().map(|inside| [&[SEALED | 2], &inside[..]].concat())
+}
+
+/// A compound of `n` times the same part.
+fn compound(n: u8, part: &[u8]) -> Vec<u8> {
+    let len = (part.len() as u16).to_be_bytes();
+    [&[7, n], &len.repeat(n.into())[..], &part.repeat(n.into())].concat()
+}
+
+/// Bytes of which LZW makes nothing shorter, so that its table fills.
+pub(super) fn noise(len: usize) -> Vec<u8> {
+    let mut state: u32 = 1;
+    let step = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..len).map(step).collect()
 }
 
 /// One message of any bytes.
@@ -124,13 +157,34 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// An LZW stream of any bytes, expanded within one of some bounds; and any bytes packed.
+/// Chooses a message around the stream.
+const MESSAGE: u8 = 8;
+/// Chooses any bytes to pack.
+const PACK: u8 = 16;
+
+/// An LZW stream of any bytes, bare or in its message, expanded within one of some bounds; or any
+/// bytes packed. One of them at a time: a decoder's tables cost more than short inputs do.
 pub fn lzw(data: &[u8], heap: &dyn Heap) {
-    use gossipykv::wire::lzw::{compress, decompress, inflate};
+    use gossipykv::wire::lzw::{compress, decompress};
     let (choice, data) = choice(data);
     // Output grows in steps of 4 KiB; bounds of the layers would only take longer.
     let bounds = [0, 1, 100, 4_095, 4_096, 4_097, 20_000, 65_536];
     let len_max = bounds[usize::from(choice % 8)];
+    if choice & PACK != 0 {
+        let packed = compress(data);
+        assert_eq!(decompress(&packed[1..], data.len()).as_deref(), Ok(data));
+    } else if choice & MESSAGE != 0 {
+        let budget = 2 * len_max.min(LZW_RATIO * data.len()) + EXPANSION * data.len() + LZW_TABLES;
+        if let Ok(plain) = within(heap, budget, || decompress(data, len_max)) {
+            assert!(plain.len() <= len_max);
+        }
+    } else {
+        inflated(data, len_max, heap);
+    }
+}
+
+fn inflated(data: &[u8], len_max: usize, heap: &dyn Heap) {
+    use gossipykv::wire::lzw::inflate;
     let budget = 2 * len_max.min(LZW_RATIO * data.len()) + LZW_TABLES;
     match within(heap, budget, || inflate(data, len_max)) {
         Ok(plain) => {
@@ -142,12 +196,6 @@ pub fn lzw(data: &[u8], heap: &dyn Heap) {
         Err(DecodeError::InflatedTooLong(bound)) => assert_eq!(bound, len_max),
         Err(error) => assert_eq!(error, DecodeError::BrokenLzw),
     }
-    let packed = compress(data);
-    assert_eq!(decompress(&packed[1..], data.len()).as_deref(), Ok(data));
-    let budget = 2 * len_max.min(LZW_RATIO * data.len()) + EXPANSION * data.len() + LZW_TABLES;
-    if let Ok(plain) = within(heap, budget, || decompress(data, len_max)) {
-        assert!(plain.len() <= len_max);
-    }
 }
 
 /// Go's own streams, bare and in their message.
@@ -155,9 +203,10 @@ pub fn lzw_seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for vector in vectors::of_kind("lzw") {
         seeds.push([&[7], &vector.param_bytes("lzw_hex")[..]].concat());
-        seeds.push([&[7], &vector.bytes()[1..]].concat());
+        seeds.push([&[MESSAGE | 7], &vector.bytes()[1..]].concat());
     }
-    // libFuzzer makes no input longer than the longest seed.
-    seeds.retain(|seed| seed.len() <= 4_096);
+    let packed = gossipykv::wire::lzw::compress(&noise(20_000));
+    seeds.push([&[MESSAGE | 7], &packed[1..]].concat());
+    seeds.push([&[PACK], &noise(10_000)[..]].concat());
     seeds
 }

@@ -6,7 +6,7 @@ use gossipykv::http::gate::chunked::Chunks;
 use gossipykv::http::gate::head::{Framing, Head, Scan};
 use gossipykv::http::gate::refusal::Refusal;
 use gossipykv::http::route::{self, Route};
-use gossipykv::limits::{HTTP_HEAD_LEN_MAX, HTTP_TARGET_LEN_MAX, KEY_LEN_MAX};
+use gossipykv::limits::{HTTP_HEAD_LEN_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_LEN_MAX, KEY_LEN_MAX};
 
 /// Longest chunked body taken here.
 const BODY_LEN_MAX: usize = 1_000;
@@ -97,7 +97,14 @@ pub fn head_seeds() -> Vec<Vec<u8>> {
     ];
     let whole = heads.iter().map(|head| [&[0], head.as_bytes()].concat());
     let cut = heads.iter().map(|head| [&[3, 5, 17, 1], head.as_bytes()].concat());
-    whole.chain(cut).collect()
+    // Past the bounds of a line, of the lines and of the head.
+    let long = [
+        format!("PUT /kv/k/{} HTTP/1.1\r\nHost: x\r\n\r\n", "v".repeat(HTTP_TARGET_LEN_MAX)),
+        format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(HTTP_HEADERS_MAX)),
+        format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "y".repeat(HTTP_HEAD_LEN_MAX)),
+    ];
+    let long = long.map(|head| [&[2, 200, 90], head.as_bytes()].concat());
+    whole.chain(cut).chain(long).collect()
 }
 
 /// A chunked body of any bytes, arriving in pieces.
@@ -136,5 +143,13 @@ pub fn chunked_seeds() -> Vec<Vec<u8>> {
     ];
     let whole = bodies.iter().map(|body| [&[0], body.as_bytes()].concat());
     let cut = bodies.iter().map(|body| [&[4, 1, 2, 1, 9], body.as_bytes()].concat());
-    whole.chain(cut).collect()
+    // Past the bounds of a body, of a line and of the trailer's lines.
+    let long = [
+        format!("400\r\n{}\r\n0\r\n\r\n", "b".repeat(1024)),
+        format!("1;{}\r\nx\r\n0\r\n\r\n", "e".repeat(300)),
+        format!("1\r\nx\r\n0\r\n{}\r\n", "T: t\r\n".repeat(300)),
+        "1\r\nx\r\n".repeat(900) + "0\r\n\r\n",
+    ];
+    let long = long.map(|body| [&[2, 200, 90], body.as_bytes()].concat());
+    whole.chain(cut).chain(long).collect()
 }

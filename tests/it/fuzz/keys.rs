@@ -110,5 +110,7 @@ pub fn keyring_seeds() -> Vec<Vec<u8>> {
         seeds.push([&[3], &vector.param_bytes("plaintext")[..]].concat());
     }
     seeds.push([&[3], &[16; 32][..]].concat());
+    seeds.push([&[0], format!("# {}\n{long},\n", "x".repeat(500)).repeat(20).as_bytes()].concat());
+    seeds.push([&[2], &vec![7; 30_000][..]].concat());
     seeds
 }

@@ -21,7 +21,7 @@
 //! | lzw         | `inflate`             | 2 x P + `LZW_TABLES`                                |
 //! | keyring     | `Keyring::parse`      | n + `KEY_LEN` for each of `KEYS_MAX`                |
 //! |             | `Keyring::open`       | n + `FIXED`                                         |
-//! | replication | `KvMessage::decode`   | `HEAD_RATIO` x n + `HEAD_AHEAD`                     |
+//! | replication | `KvMessage::decode`   | `HEAD_RATIO` x n + `FIXED`                          |
 //! | record      | `Record::read`        | n + `FIXED`, nothing when it is refused             |
 //! | head        | `Scan`, `Head::read`  | `FIXED` (a refusal's text) + 4 n for paths          |
 //! | chunked     | `Chunks::take`        | 3 n + `FIXED`                                       |

@@ -1,6 +1,6 @@
 //! Streams: frames however they arrive, and push-pulls.
 
-use super::gossip::{LINE_LEN, SHOWN_RATIO};
+use super::gossip::{LINE_LEN, SHOWN_RATIO, noise};
 use super::{
     EXPANSION, FIXED, Heap, LZW_TABLES, SECURITIES, choice, expanded, number, pieces, within,
 };
@@ -146,7 +146,26 @@ pub fn stream_seeds() -> Vec<Vec<u8>> {
     let kv = encode_reply(&SECURITIES[0], &Frame::Kv(Bytes::from_static(b"\xc8\x02ab")), [0; 12]);
     seeds.push([&[0, 1, 6], &kv[..], &kv].concat());
     seeds.push([&[DIALER, 1, 6], &kv[..], &kv].concat());
+    for frame in long_frames() {
+        let bytes = encode_request(&SECURITIES[0], &frame, [0; 12]);
+        seeds.push([&[0, 3, 9, 200, 1], &bytes[..]].concat());
+        seeds.push([&[SEALED | 2, 1, 50], &bytes[..]].concat());
+    }
+    // A struct past its bound.
+    seeds.push([&[0, 1, 200], &b"\x00\x82\xa1x\xdb\x00\x01\x11\x11"[..], &noise(66_000)].concat());
     seeds
+}
+
+/// Frames of some ten thousand bytes.
+fn long_frames() -> [Frame; 3] {
+    let compressed = Security { compress: true, ..SECURITIES[0].clone() };
+    let push_pull = Frame::PushPull(PushPull {
+        join: true,
+        nodes: vec![PushNodeState { state: 1, port: 7946, ..PushNodeState::default() }; 500],
+        user_state: noise(5_000).into(),
+    });
+    let inside = encode_reply(&compressed, &push_pull, [0; 12]);
+    [push_pull, Frame::User(noise(60_000).into()), Frame::Kv(inside)]
 }
 
 /// A push-pull without layers: an even first byte leaves all of it to the input; an odd one
@@ -190,5 +209,10 @@ pub fn push_pull_seeds() -> Vec<Vec<u8>> {
         }
     }
     seeds.push([&[0], &PushPull::default().encode()[1..]].concat());
+    for frame in long_frames() {
+        if let Frame::PushPull(push_pull) = frame {
+            seeds.push([&[0], &push_pull.encode()[1..]].concat());
+        }
+    }
     seeds
 }
