@@ -55,8 +55,17 @@ pub fn long() -> bool {
     setting("GOSSIPYKV_LONG").as_deref() == Some("1")
 }
 
+/// A number of seconds that the environment asks for.
+///
+/// # Panics
+/// When it is no number.
+pub fn seconds(name: &str) -> Option<u64> {
+    let number = |text: String| text.parse().unwrap_or_else(|_| panic!("{name}={text}"));
+    setting(name).map(number)
+}
+
 #[expect(clippy::disallowed_methods, reason = "how to test is said in the environment")]
-fn setting(name: &str) -> Option<String> {
+pub fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
