@@ -1,8 +1,8 @@
 //! A mixed cluster on a network that loses packets: members are suspected, and nobody stays dead.
 
 use crate::harness::{
-    Agent, AgentOptions, Net, Node, Peer, PeerOptions, State, await_all, eventually, long, needs,
-    now, seconds,
+    Agent, AgentOptions, Net, Node, Peer, PeerOptions, State, Weather, await_all, eventually, long,
+    needs, now, seconds,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -166,7 +166,8 @@ impl Lossy {
 
     /// Loses packets for so long, watches, and reports; `meanwhile` runs with each sample.
     fn watch(&self, during: Duration, mut meanwhile: impl FnMut()) {
-        let means = self.net.lose(LOSS_PERCENT);
+        let weather = Weather { loss_percent: LOSS_PERCENT, ..Weather::default() };
+        let means = self.net.set(&weather);
         let (start, mut sightings) = (now(), Sightings::default());
         while start.elapsed() < during {
             let sampled = now();
