@@ -61,7 +61,7 @@ impl Line {
         // A frame is written whole: waiting for more to fill a segment only delays it.
         let _ = stream.set_nodelay(true);
         // Data that is never acknowledged ends the connection, however little it is.
-        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(context.limits.stall));
+        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(context.limits.unacked));
         let line = Line { context, conn, peer, pulse: Pulse::default(), stream };
         let now = line.context.clock.instant().0;
         line.pulse.received.store(now, Relaxed);

@@ -8,6 +8,7 @@ use super::process::Process;
 use super::range::Range;
 use super::table::{Node, Row, State, Table};
 use serde_json::Value;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 use std::sync::LazyLock;
@@ -32,6 +33,8 @@ pub struct AgentOptions {
     pub namespace: Option<String>,
     /// More flags of `gossipykv agent`.
     pub flags: Vec<String>,
+    /// More of its environment.
+    pub env: Vec<(String, OsString)>,
 }
 
 /// A running agent.
@@ -79,7 +82,7 @@ impl Agent {
             command.args(["--gossip-verify-incoming", &incoming.to_string()]);
             command.args(["--gossip-verify-outgoing", &outgoing.to_string()]);
         }
-        command.args(&options.flags);
+        command.args(&options.flags).envs(options.env.iter().cloned());
         let process = Process::spawn(name, command);
         let agent = Agent { name: name.to_owned(), gossip, http, options, process };
         super::clock::eventually("it serves", START_TIMEOUT, || agent.request("GET", "/live"));

@@ -19,10 +19,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 const PREFIX: &str = "gkv-";
 
-/// Takes names of namespaces, one a line, until nobody is left who could tell more; then deletes
-/// them. It has a session of its own, and no signal that is meant for the tests ends it.
-const GUARD: &str = "trap '' INT TERM HUP; while read -r name; do names=\"$names $name\"; done; \
-                     for name in $names; do ip netns del $name; done";
+/// Takes commands, one a line, until nobody is left who could give more; then runs them. It has a
+/// session of its own, and no signal that is meant for the tests ends it.
+const GUARD: &str =
+    "trap '' INT TERM HUP; while read -r line; do all=\"$all$line; \"; done; eval \"$all\"";
 
 /// A network of its own, gone when dropped.
 pub struct Net {
@@ -88,9 +88,18 @@ impl Net {
 
     /// Makes a namespace of which the guard knows before it is there.
     fn add_namespace(&mut self, name: &str) {
-        let stdin = self.guard.stdin.as_mut().expect("piped");
-        writeln!(stdin, "{name}").expect("the guard lives as long as we do");
+        self.at_the_end(&format!("ip netns del {name}"));
         run("ip", &["netns", "add", name]);
+    }
+
+    /// A file that whoever ran in this network may leave behind; removed with it.
+    pub fn remove_too(&mut self, file: &Path) {
+        self.at_the_end(&format!("rm -f '{}'", file.display()));
+    }
+
+    fn at_the_end(&mut self, command: &str) {
+        let stdin = self.guard.stdin.as_mut().expect("piped");
+        writeln!(stdin, "{command}").expect("the guard lives as long as we do");
     }
 
     fn hub(&self) -> String {

@@ -103,7 +103,7 @@ impl Weather {
     fn cuts(&self, host: u8) -> String {
         let mut rules = "chain cut { type filter hook input priority 0;\n".to_owned();
         for (from, _) in self.cut.iter().filter(|(_, to)| *to == host) {
-            let _ = write!(rules, "iifname eth0 ip saddr {} counter drop\n", address(*from));
+            let _ = writeln!(rules, "iifname eth0 ip saddr {} counter drop", address(*from));
         }
         rules + "}\n"
     }
@@ -132,7 +132,7 @@ impl Weather {
         for other in hosts.iter().filter(|other| self.twice_percent > 0 && **other != host) {
             let (percent, to, ip) = (self.twice_percent, port(*other), address(*other));
             let lots = format!("numgen random mod 100 < {percent}");
-            let _ = write!(rules, "ip daddr {ip} {lots} dup to {to}\n");
+            let _ = writeln!(rules, "ip daddr {ip} {lots} dup to {to}");
         }
         replace_table(hub, "netdev", &format!("weather{host}"), &(rules + "}\n"));
     }
