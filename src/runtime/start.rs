@@ -25,6 +25,10 @@ use std::time::Duration;
 const LINK_IDLE: Duration = Duration::from_secs(90);
 /// How long a replication link may be stuck inside a frame.
 const LINK_STALL: Duration = Duration::from_secs(30);
+/// How long nothing may get through on a connection before it is given up. While nothing does, the
+/// system waits twice as long before every new try, up to minutes, so that a connection from before
+/// a partition stays deaf long after it; a new one is through at once.
+const UNACKED: Duration = Duration::from_secs(3);
 /// How long the other end of a connection may take to close after us.
 const LINGER: Duration = Duration::from_secs(2);
 /// 2026-01-01 in milliseconds since the Unix epoch.
@@ -119,6 +123,7 @@ pub fn start(mut config: Config) -> Result<Agent, StartError> {
         exchange: config.node.swim.stream_timeout,
         idle: LINK_IDLE,
         stall: LINK_STALL,
+        unacked: UNACKED,
         linger: LINGER,
         unfinished_len: STREAM_UNFINISHED_LEN_MAX,
     };

@@ -57,7 +57,8 @@ pub struct Config {
     /// until its old self is reaped.
     pub dead_node_reclaim: Duration,
     /// Time between two attempts to reach one random dead member by push-pull, so that a partition
-    /// heals whoever forgot whom.
+    /// heals whoever forgot whom; in proportion longer with more than
+    /// [`REDIAL_SCALE_ABOVE`](super::scale::REDIAL_SCALE_ABOVE) members.
     pub redial_interval: Duration,
     /// How long a dead member is remembered and redialled.
     pub dead_memory: Duration,
@@ -85,7 +86,7 @@ impl Config {
             push_pull_interval: Duration::from_secs(30),
             stream_timeout: Duration::from_secs(10),
             dead_node_reclaim: Duration::from_secs(30),
-            redial_interval: Duration::from_secs(10),
+            redial_interval: Duration::from_secs(2),
             dead_memory: Duration::from_secs(24 * 60 * 60),
             contest_time: Duration::from_secs(120),
         }
@@ -104,7 +105,7 @@ impl Config {
             push_pull_interval: Duration::from_secs(60),
             stream_timeout: Duration::from_secs(30),
             dead_node_reclaim: Duration::from_secs(60),
-            redial_interval: Duration::from_secs(30),
+            redial_interval: Duration::from_secs(6),
             ..Config::lan()
         }
     }
@@ -122,7 +123,7 @@ impl Config {
             push_pull_interval: Duration::from_secs(15),
             stream_timeout: Duration::from_secs(1),
             dead_node_reclaim: Duration::from_secs(15),
-            redial_interval: Duration::from_secs(5),
+            redial_interval: Duration::from_secs(1),
             ..Config::lan()
         }
     }

@@ -149,7 +149,9 @@ impl Swim {
     /// Tries to reach one random dead member, unless its address is another's now: then nobody of
     /// that name will answer there, and the graveyard forgets it.
     pub(super) fn redial_tick(&mut self, now: Instant) {
-        self.timers.set(Timer::Redial, now + self.config.redial_interval);
+        let interval = self.config.redial_interval;
+        let again = scale::redial_interval(interval, self.members.n_known());
+        self.timers.set(Timer::Redial, now + again);
         for name in self.members.forget_buried(now, self.config.dead_memory) {
             self.event(Event::Reaped(name));
         }

@@ -8,6 +8,10 @@ use std::time::Duration;
 /// Above this many members push-pulls become rarer.
 const PUSH_PULL_SCALE_ABOVE: usize = 32;
 
+/// Above this many members each redials more rarely, so that all together do it as often as ever:
+/// a dead member that returns is not met by a crowd.
+pub const REDIAL_SCALE_ABOVE: usize = 20;
+
 /// How many times a rumour is sent: `mult * ceil(log10(n + 1))`, which is `mult` times the number
 /// of decimal digits of `n`.
 #[must_use]
@@ -40,6 +44,13 @@ pub fn push_pull_interval(interval: Duration, n: usize) -> Duration {
     }
     let log_up = usize::BITS - (n - 1).leading_zeros();
     interval.saturating_mul(log_up - PUSH_PULL_SCALE_ABOVE.ilog2() + 1)
+}
+
+/// Time between two redials: `interval`, times `n / 20` above 20 members.
+#[must_use]
+pub fn redial_interval(interval: Duration, n: usize) -> Duration {
+    let n = u32::try_from(n.max(REDIAL_SCALE_ABOVE)).unwrap_or(u32::MAX);
+    interval.saturating_mul(n) / REDIAL_SCALE_ABOVE as u32
 }
 
 #[cfg(test)]
@@ -75,6 +86,14 @@ mod tests {
         for (n, times) in [(1, 1), (32, 1), (33, 2), (64, 2), (65, 3), (128, 3), (129, 4), (256, 4)]
         {
             assert_eq!(push_pull_interval(base, n), base * times, "n = {n}");
+        }
+    }
+
+    #[test]
+    fn all_together_redial_as_often_in_any_large_cluster() {
+        let base = Duration::from_secs(2);
+        for (n, seconds) in [(1, 2), (20, 2), (30, 3), (100, 10), (5_000, 500)] {
+            assert_eq!(redial_interval(base, n), Duration::from_secs(seconds), "n = {n}");
         }
     }
 }

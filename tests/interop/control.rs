@@ -2,12 +2,13 @@
 //! says anything about us.
 
 use crate::harness::{
-    ANSWERING, Dns, Fake, JOIN_MAX, Net, Node, Peer, PeerOptions, Range, Serf, State, cluster_of,
-    eventually, lan, needs, security,
+    ANSWERING, Dns, Fake, JOIN_MAX, Net, Node, Peer, PeerOptions, Range, Serf, State, Weather,
+    cluster_of, eventually, in_namespace, lan, needs, security,
 };
 use gossipykv::wire::message::{IndirectPing, Message, Suspect};
 use rustix::process::Signal;
 use serde_json::json;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 /// A key of each size AES has.
@@ -152,8 +153,55 @@ fn a_network_of_our_own_loses_what_it_is_told_to() {
     });
     cluster_of(&mut [&mut a, &mut b], JOIN_MAX);
     assert_eq!(net.n_lost(), 0);
-    let means = net.lose(99);
+    let means = net.set(&Weather { loss_percent: 99, ..Weather::default() });
     let within = lan::probed_by_all(2) + lan::SLACK;
     eventually("the suspicion", within, || a.holds("g2", State::Suspect));
     assert!(net.n_lost() > 0, "{means} counts what it loses");
+}
+
+/// What arrives at host 2 of numbered datagrams that host 1 sends in this weather.
+fn arrivals(net: &Net, hosts: &[(String, Ipv4Addr)], weather: &Weather) -> Vec<u16> {
+    net.set(weather);
+    let socket = |(namespace, ip): &(String, Ipv4Addr)| {
+        in_namespace(Some(namespace), || UdpSocket::bind((*ip, 7000)).expect("a free port"))
+    };
+    let (from, to) = (socket(&hosts[0]), socket(&hosts[1]));
+    to.set_read_timeout(Some(Duration::from_millis(500))).expect("above zero");
+    for number in 0..100_u16 {
+        let mut datagram = [0; 200];
+        datagram[..2].copy_from_slice(&number.to_be_bytes());
+        // Sent into a cut, it is refused at once or vanishes, as the system likes.
+        let _ = from.send_to(&datagram, (hosts[1].1, 7000));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut datagram = [0; 200];
+    let mut arrived = Vec::new();
+    while to.recv(&mut datagram).is_ok() {
+        arrived.push(u16::from_be_bytes([datagram[0], datagram[1]]));
+    }
+    arrived
+}
+
+#[test]
+fn a_network_of_our_own_has_every_weather() {
+    needs!(Namespaces);
+    let mut net = Net::create();
+    let hosts = [1, 2].map(|host| net.add_host(host));
+    let calm = Weather::default();
+    let all: Vec<u16> = (0..100).collect();
+    assert_eq!(arrivals(&net, &hosts, &calm), all);
+
+    let cut = |from, to| Weather { cut: [(from, to)].into(), ..Weather::default() };
+    assert_eq!(arrivals(&net, &hosts, &cut(2, 1)), all, "the other way is cut");
+    assert_eq!(arrivals(&net, &hosts, &cut(1, 2)), Vec::<u16>::new());
+    assert_eq!(net.n_lost(), 100);
+    let lossy = arrivals(&net, &hosts, &Weather { loss_percent: 20, ..calm.clone() });
+    assert!((60..98).contains(&lossy.len()), "{} of 100", lossy.len());
+    assert!(lossy.is_sorted(), "{lossy:?}");
+    let late = arrivals(&net, &hosts, &Weather { late_percent: 10, ..calm.clone() });
+    assert!(late.len() > 70, "{} of 100", late.len());
+    assert!(!late.is_sorted(), "nobody was overtaken");
+    let twice = arrivals(&net, &hosts, &Weather { twice_percent: 20, ..calm.clone() });
+    assert!((102..150).contains(&twice.len()), "{} of 100", twice.len());
+    assert_eq!(arrivals(&net, &hosts, &calm), all, "calm again");
 }

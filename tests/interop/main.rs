@@ -16,6 +16,7 @@ mod deletes;
 mod discovery;
 mod encryption;
 mod failure;
+#[expect(dead_code, unused_imports, reason = "tests/chaos shares it, and needs some more")]
 mod harness;
 mod lifecycle;
 mod members;

@@ -28,7 +28,7 @@ fn check(arguments: &[&str], status: &str, body: &str) {
 fn dev_answers_as_the_readme_says() {
     needs!(Curl);
     let (http, gossip) = (free_ports(LOCALHOST, 18_000), free_ports(LOCALHOST, 23_000));
-    let mut command = Process::command(BINARY, None);
+    let mut command = Process::command(&BINARY, None);
     command.args(["dev", "--http-port", &http.to_string(), "--gossip-port", &gossip.to_string()]);
     let mut dev = Process::spawn("dev", command);
     let url = |node: u16, path: &str| format!("localhost:{}{path}", http + node);

@@ -18,8 +18,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How long connecting and writing the first frame may take.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// How long connecting and writing the first frame may take: two tries of the system's, after 0
+/// and 1 s. Its third comes after 3 s, and a new dial before that.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct Link {

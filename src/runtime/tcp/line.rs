@@ -7,7 +7,7 @@ use crate::runtime::entropy;
 use crate::time::Instant;
 use crate::wire::stream::{Frame, FrameReader, encode_reply_pieces, encode_request};
 use bytes::{Buf as _, Bytes};
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
@@ -21,6 +21,9 @@ use tokio::time::timeout_at;
 pub(super) const READ_LEN: usize = 128 << 10;
 /// Most pieces written at once.
 const SLICES_MAX: usize = 64;
+
+/// How long nothing may come before the other end's system is asked, and between two questions.
+const KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// A connection and what it is called.
 #[derive(Debug)]
@@ -60,8 +63,13 @@ impl Line {
     pub fn new(context: Arc<Context>, stream: TcpStream, conn: ConnId, peer: SocketAddr) -> Line {
         // A frame is written whole: waiting for more to fill a segment only delays it.
         let _ = stream.set_nodelay(true);
-        // Data that is never acknowledged ends the connection, however little it is.
-        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(context.limits.stall));
+        // Data that is never acknowledged ends the connection, however little it is. Who has none
+        // on its way asks the other end's system now and then whether there still is one: who waits
+        // for an answer must not be the last to hear that nobody will give it.
+        let socket = SockRef::from(&stream);
+        let _ = socket.set_tcp_user_timeout(Some(context.limits.unacked));
+        let asked = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+        let _ = socket.set_tcp_keepalive(&asked);
         let line = Line { context, conn, peer, pulse: Pulse::default(), stream };
         let now = line.context.clock.instant().0;
         line.pulse.received.store(now, Relaxed);

@@ -57,6 +57,8 @@ pub(super) struct Limits {
     pub idle: Duration,
     /// How long a link may be stuck in a frame, either way.
     pub stall: Duration,
+    /// How long sent bytes may stay without an acknowledgement by the other end's system.
+    pub unacked: Duration,
     /// How long we wait for the other end to close after we have.
     pub linger: Duration,
     /// Bytes of unfinished frames over all connections, beyond what each may hold anyway.

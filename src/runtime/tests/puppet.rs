@@ -27,6 +27,7 @@ pub const LIMITS: Limits = Limits {
     exchange: PATIENCE,
     idle: PATIENCE,
     stall: PATIENCE,
+    unacked: PATIENCE,
     linger: Duration::from_secs(2),
     unfinished_len: STREAM_UNFINISHED_LEN_MAX,
 };

@@ -18,6 +18,7 @@ pub use incarnation::Incarnations;
 
 use super::cluster::{Cluster, Counts};
 use super::history::History;
+use crate::kv::Store;
 use std::time::Duration;
 
 /// A promise that was broken.
@@ -99,6 +100,19 @@ pub fn finally(cluster: &Cluster, history: &History, forgets: bool) -> Result<()
         let what = format!("the safety net mended {}", cluster.counts.divergences);
         return Err(Violation::new("divergence", what));
     }
-    durability::check(cluster, history)?;
-    resurrection::check(cluster, history)
+    for host in cluster.hosts.iter().filter(|host| host.node().is_some() && !host.is_stranger) {
+        let Some(store) = &host.store else { continue };
+        kept(&host.name, store, history)?;
+    }
+    Ok(())
+}
+
+/// Checks of one store, of a node that is called `name`, when its cluster has settled. For a node
+/// of any kind, simulated or not: `tests/chaos` asks it of real processes.
+///
+/// # Errors
+/// The first promise found broken.
+pub fn kept(name: &str, store: &Store, history: &History) -> Result<(), Violation> {
+    durability::check(name, store, history)?;
+    resurrection::check(name, store, history)
 }

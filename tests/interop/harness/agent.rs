@@ -2,14 +2,16 @@
 
 use super::clock::now;
 use super::fake::{Verify, push_pull};
-use super::installed::scratch;
+use super::installed::{scratch, setting};
 use super::namespace::in_namespace;
 use super::process::Process;
 use super::range::Range;
 use super::table::{Node, Row, State, Table};
 use serde_json::Value;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -17,8 +19,10 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
-/// The program under test.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_gossipykv");
+/// The program under test: the one built with the tests, or another that the environment names.
+pub static BINARY: LazyLock<String> = LazyLock::new(|| {
+    setting("GOSSIPYKV_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_gossipykv").to_owned())
+});
 
 /// How an agent differs from one with only name and addresses given.
 #[derive(Clone, Default)]
@@ -29,6 +33,8 @@ pub struct AgentOptions {
     pub namespace: Option<String>,
     /// More flags of `gossipykv agent`.
     pub flags: Vec<String>,
+    /// More of its environment.
+    pub env: Vec<(String, OsString)>,
 }
 
 /// A running agent.
@@ -60,7 +66,7 @@ impl Agent {
         http: SocketAddr,
         options: AgentOptions,
     ) -> Agent {
-        let mut command = Process::command(BINARY, options.namespace.as_deref());
+        let mut command = Process::command(&BINARY, options.namespace.as_deref());
         command.args(["agent", "--name", name, "--bind", &gossip.to_string()]);
         command.args(["--http", &http.to_string(), "--log-format", "json"]);
         for seed in &options.seeds {
@@ -76,7 +82,7 @@ impl Agent {
             command.args(["--gossip-verify-incoming", &incoming.to_string()]);
             command.args(["--gossip-verify-outgoing", &outgoing.to_string()]);
         }
-        command.args(&options.flags);
+        command.args(&options.flags).envs(options.env.iter().cloned());
         let process = Process::spawn(name, command);
         let agent = Agent { name: name.to_owned(), gossip, http, options, process };
         super::clock::eventually("it serves", START_TIMEOUT, || agent.request("GET", "/live"));
@@ -151,9 +157,17 @@ impl Agent {
         }
     }
 
+    /// One of its counters; `name` without the program's prefix.
+    pub fn metric(&self, name: &str) -> Result<f64, String> {
+        let answer = self.request("GET", "/metrics")?;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        let value = |line: &str| line.strip_prefix(&format!("gossipykv_{name} "))?.parse().ok();
+        text.lines().find_map(value).ok_or_else(|| format!("{}: no {name}", self.name))
+    }
+
     /// Runs a client command of the program against it.
     pub fn client(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(&*BINARY);
         command.args(arguments).env("GOSSIPYKV_SERVER", format!("http://{}", self.http));
         command.output().expect("our own program runs")
     }

@@ -18,9 +18,12 @@ pub enum Need {
     Curl,
     /// Network namespaces with packet loss; takes root.
     Namespaces,
+    /// A library that sets the clock of one program.
+    Faketime,
 }
 
-const ALL: [Need; 5] = [Need::Go, Need::Serf, Need::Dnsmasq, Need::Curl, Need::Namespaces];
+const ALL: [Need; 6] =
+    [Need::Go, Need::Serf, Need::Dnsmasq, Need::Curl, Need::Namespaces, Need::Faketime];
 
 /// Where Debian keeps Go packages.
 pub const GOPATH: &str = "/usr/share/gocode";
@@ -29,7 +32,7 @@ static MISSING: LazyLock<Vec<Need>> = LazyLock::new(|| {
     let missing: Vec<Need> = ALL.into_iter().filter(|need| !need.is_there()).collect();
     if !missing.is_empty() {
         // Past the capture of the test runner, once: a skipped test looks like a passed one.
-        let line = format!("interop: tests that need {missing:?} are skipped (tests/setup.sh)\n");
+        let line = format!("what needs {missing:?} is skipped (tests/setup.sh)\n");
         let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
     }
     missing
@@ -61,8 +64,17 @@ pub fn go_peer() -> Option<PathBuf> {
     setting("GOSSIPYKV_GO_PEER").map(PathBuf::from)
 }
 
+/// A number of seconds that the environment asks for.
+///
+/// # Panics
+/// When it is no number.
+pub fn seconds(name: &str) -> Option<u64> {
+    let number = |text: String| text.parse().unwrap_or_else(|_| panic!("{name}={text}"));
+    setting(name).map(number)
+}
+
 #[expect(clippy::disallowed_methods, reason = "how to test is said in the environment")]
-fn setting(name: &str) -> Option<String> {
+pub fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
@@ -84,8 +96,16 @@ impl Need {
                 let made = runs("ip", &["netns", "add", &name]);
                 made && runs("ip", &["netns", "del", &name])
             }
+            Need::Faketime => libfaketime().is_some(),
         }
     }
+}
+
+/// The library, for `LD_PRELOAD`. Debian keeps it in the folder of the architecture.
+pub fn libfaketime() -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let library = |folder: PathBuf| folder.join("faketime/libfaketime.so.1");
+    folders.map(|folder| library(folder.path())).find(|library| library.exists())
 }
 
 fn runs(program: &str, arguments: &[&str]) -> bool {

@@ -17,20 +17,22 @@ mod range;
 mod serf;
 mod table;
 mod trio;
+mod weather;
 
 pub use agent::{Agent, AgentOptions, BINARY};
 pub use clock::{eventually, hold, now};
 pub use dns::Dns;
 pub use fake::{Fake, Verify, open_stream, security};
-pub use installed::{Need, available, long};
+pub use installed::{Need, available, libfaketime, long, scratch, seconds};
 pub use mixed::{JOIN_MAX, Mixed, MixedOptions, lan};
-pub use namespace::Net;
+pub use namespace::{Net, in_namespace};
 pub use peer::{Peer, PeerOptions};
 pub use process::Process;
 pub use range::{Range, free_ports};
 pub use serf::{ANSWERING, Serf};
 pub use table::{Node, State, await_all, cluster_of, hold_calm};
 pub use trio::Trio;
+pub use weather::Weather;
 
 /// Ends the test early when something it talks to is not installed; fails instead in CI.
 macro_rules! needs {

@@ -1,24 +1,35 @@
 //! Network namespaces: a hub with a bridge, and a namespace with one address for each member.
 //!
 //! ```text
-//! hub:  br0 --+--- veth --- n1: eth0 10.77.0.1/24        packets that arrive at an eth0 are lost
-//!             +--- veth --- n2: eth0 10.77.0.2/24        at random, as told; lo loses none
+//! hub:  br0 --+--- veth --- n1: eth0 10.77.0.1/24        what is told to the network ([`Weather`])
+//!             +--- veth --- n2: eth0 10.77.0.2/24        happens at each eth0; lo is left alone
 //! ```
+//!
+//! A guard process removes all of it when this one ends, whichever way.
 
+use super::weather::{Means, Weather};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
+use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const PREFIX: &str = "gkv-";
+
+/// Takes commands, one a line, until nobody is left who could give more; then runs them. It has a
+/// session of its own, and no signal that is meant for the tests ends it.
+const GUARD: &str =
+    "trap '' INT TERM HUP; while read -r line; do all=\"$all$line; \"; done; eval \"$all\"";
 
 /// A network of its own, gone when dropped.
 pub struct Net {
     id: String,
     hosts: Vec<u8>,
+    means: Means,
+    guard: Child,
 }
 
 impl Net {
@@ -27,10 +38,15 @@ impl Net {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         remove_orphans();
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let net = Net { id: format!("{PREFIX}{}-{n}", std::process::id()), hosts: Vec::new() };
-        run("ip", &["netns", "add", &net.hub()]);
+        let mut guard = Command::new("setsid");
+        guard.args(["sh", "-c", GUARD]).stdin(Stdio::piped()).stderr(Stdio::null());
+        let guard = guard.spawn().expect("setsid and sh are everywhere");
+        let id = format!("{PREFIX}{}-{n}", std::process::id());
+        let mut net = Net { id, hosts: Vec::new(), means: Means::Filter, guard };
+        net.add_namespace(&net.hub());
         run("ip", &["-n", &net.hub(), "link", "add", "br0", "type", "bridge"]);
         run("ip", &["-n", &net.hub(), "link", "set", "br0", "up"]);
+        net.means = Means::of(&net.hub(), "br0");
         net
     }
 
@@ -38,8 +54,8 @@ impl Net {
     pub fn add_host(&mut self, host: u8) -> (String, Ipv4Addr) {
         let (hub, inside) = (self.hub(), self.namespace(host));
         self.hosts.push(host);
-        run("ip", &["netns", "add", &inside]);
-        let (port, ip) = (format!("v{host}"), Ipv4Addr::new(10, 77, 0, host));
+        self.add_namespace(&inside);
+        let (port, ip) = (port(host), address(host));
         run(
             "ip",
             &[
@@ -51,49 +67,39 @@ impl Net {
         run("ip", &["-n", &inside, "addr", "add", &format!("{ip}/24"), "dev", "eth0"]);
         run("ip", &["-n", &inside, "link", "set", "eth0", "up"]);
         run("ip", &["-n", &inside, "link", "set", "lo", "up"]);
+        self.means.prepare(&inside);
         (inside, ip)
     }
 
-    /// Loses this share of the packets that reach each host; returns by what means.
-    pub fn lose(&self, percent: u8) -> &'static str {
-        let hub = self.hub();
-        for host in &self.hosts {
-            let (port, share) = (format!("v{host}"), format!("{percent}%"));
-            let netem = ["netns", "exec", &hub, "tc", "qdisc", "add", "dev", &port, "root"];
-            let netem = [&netem[..], &["netem", "loss", &share]].concat();
-            if try_run("ip", &netem).is_err() {
-                // Not every kernel has netem; the packet filter can draw lots as well.
-                return self.lose_by_filter(percent);
-            }
+    /// From here on the network is like this; returns by what means.
+    pub fn set(&self, weather: &Weather) -> &'static str {
+        for &host in &self.hosts {
+            let inside = self.namespace(host);
+            weather.apply(self.means, host, &self.hosts, &self.hub(), &inside);
         }
-        "netem"
+        self.means.name()
     }
 
-    /// Packets lost so far, by either means.
+    /// Packets lost and cut off since the network was last [`set`](Net::set).
     pub fn n_lost(&self) -> u64 {
-        let mut lost = 0;
-        for host in &self.hosts {
-            let (hub, port) = (self.hub(), format!("v{host}"));
-            let netem = ["netns", "exec", &hub, "tc", "-s", "qdisc", "show", "dev", &port];
-            let qdisc = try_run("ip", &netem).unwrap_or_default();
-            lost += number_after(&qdisc, "dropped ");
-            let filter = ["netns", "exec", &self.namespace(*host), "nft", "list", "ruleset"];
-            let rules = try_run("ip", &filter).unwrap_or_default();
-            lost += number_after(&rules, "counter packets ");
-        }
-        lost
+        let hub = self.hub();
+        self.hosts.iter().map(|&host| self.means.n_lost(host, &hub, &self.namespace(host))).sum()
     }
 
-    fn lose_by_filter(&self, percent: u8) -> &'static str {
-        let rules = format!(
-            "add table inet loss; \
-             add chain inet loss input {{ type filter hook input priority 0; }}; \
-             add rule inet loss input iifname eth0 numgen random mod 100 < {percent} counter drop"
-        );
-        for host in &self.hosts {
-            run("ip", &["netns", "exec", &self.namespace(*host), "nft", &rules]);
-        }
-        "nft numgen"
+    /// Makes a namespace of which the guard knows before it is there.
+    fn add_namespace(&mut self, name: &str) {
+        self.at_the_end(&format!("ip netns del {name}"));
+        run("ip", &["netns", "add", name]);
+    }
+
+    /// A file that whoever ran in this network may leave behind; removed with it.
+    pub fn remove_too(&mut self, file: &Path) {
+        self.at_the_end(&format!("rm -f '{}'", file.display()));
+    }
+
+    fn at_the_end(&mut self, command: &str) {
+        let stdin = self.guard.stdin.as_mut().expect("piped");
+        writeln!(stdin, "{command}").expect("the guard lives as long as we do");
     }
 
     fn hub(&self) -> String {
@@ -107,11 +113,19 @@ impl Net {
 
 impl Drop for Net {
     fn drop(&mut self) {
-        for host in &self.hosts {
-            let _ = try_run("ip", &["netns", "del", &self.namespace(*host)]);
-        }
-        let _ = try_run("ip", &["netns", "del", &self.hub()]);
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
     }
+}
+
+/// The address of a host.
+pub fn address(host: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, 0, host)
+}
+
+/// The hub's end of the line to a host.
+pub fn port(host: u8) -> String {
+    format!("v{host}")
 }
 
 /// Runs `what` with its sockets in a network namespace.
@@ -137,19 +151,15 @@ fn remove_orphans() {
     }
 }
 
-fn run(program: &str, arguments: &[&str]) {
+/// Runs a program that must succeed.
+pub fn run(program: &str, arguments: &[&str]) {
     if let Err(error) = try_run(program, arguments) {
         panic!("{program} {}: {error}", arguments.join(" "));
     }
 }
 
-fn number_after(text: &str, word: &str) -> u64 {
-    let rest = text.split_once(word).map_or("", |(_, rest)| rest);
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    rest[..end].parse().unwrap_or(0)
-}
-
-fn try_run(program: &str, arguments: &[&str]) -> Result<String, String> {
+/// Runs a program; its output, or its complaint.
+pub fn try_run(program: &str, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(program).args(arguments).output().map_err(|e| e.to_string())?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());

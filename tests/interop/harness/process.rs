@@ -69,6 +69,11 @@ impl Process {
         sent.unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
+    /// Its number in the system.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
