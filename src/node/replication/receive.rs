@@ -37,8 +37,12 @@ impl Replication {
             self.owe_ack(now, &push);
             self.note_holes(now, of, from);
         }
-        if news && !by_link && !self.is_direct() {
-            self.pass_on(now, payload.clone());
+        if news && !self.is_direct() {
+            if by_link {
+                self.offer(now, of);
+            } else {
+                self.pass_on(now, payload.clone());
+            }
         }
     }
 
