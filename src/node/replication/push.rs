@@ -283,7 +283,8 @@ impl Replication {
             return;
         }
         let settled = settle(&self.store, writes);
-        let envelope = Envelope { of, from: self.me, urgent: false };
+        let urgent = of == self.me && self.holders.is_waiting();
+        let envelope = Envelope { of, from: self.me, urgent };
         self.send_settled(now, asker, envelope, settled, FLUSH_DATAGRAMS);
     }
 
