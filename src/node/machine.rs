@@ -14,7 +14,7 @@ use crate::mutation::mutated;
 use crate::swim::io::{Event, Output as SwimOutput, Packet};
 use crate::swim::{Identity, Member, MemberState, Swim, VSN};
 use crate::time::{Instant, Now};
-use crate::wire::message::{AddrBytes, Message};
+use crate::wire::message::{AddrBytes, Message, PushNodeState};
 use crate::wire::packet::{self, PART_OVERHEAD, Security};
 use crate::wire::type_byte;
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -107,6 +107,15 @@ impl Node {
         }
         self.leave_due(now);
         self.keys_due(now);
+        self.move_outputs(now);
+    }
+
+    /// Takes over a table of members as if all of it had been told long ago. For simulations that
+    /// begin with a settled cluster.
+    pub fn acquaint(&mut self, now: Now, states: Vec<PushNodeState>) {
+        self.swim.acquaint(now.instant, states);
+        let infos = self.peer_infos();
+        self.replication.members(now, infos);
         self.move_outputs(now);
     }
 

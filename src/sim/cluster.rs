@@ -11,6 +11,7 @@ use super::story::{part_told, told};
 use super::trace::Trace;
 use crate::node::command::{Command, Concern, Reply};
 use crate::node::io::{ConnId, Input, Note, Output, Ticket};
+use crate::node::replication::message::is_push;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use crate::wire::packet::{self, Security};
@@ -41,6 +42,19 @@ enum Event {
     Resume { host: usize },
 }
 
+impl Event {
+    fn host(&self) -> usize {
+        match self {
+            Event::Datagram { to: host, .. }
+            | Event::Timer { host }
+            | Event::Pump { host, .. }
+            | Event::Closed { host, .. }
+            | Event::Deadline { host, .. }
+            | Event::Resume { host } => *host,
+        }
+    }
+}
+
 /// What a cluster has counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -52,6 +66,8 @@ pub struct Counts {
     pub datagram_len: u64,
     /// The longest of them.
     pub datagram_len_max: usize,
+    /// Datagrams, and frames on connections, sent with writes in them.
+    pub pushes: u64,
     /// Bytes sent on connections.
     pub stream_len: u64,
     /// Connections dialled.
@@ -237,19 +253,26 @@ impl Cluster {
 
     /// Handles events up to `until`; stops early when stuck.
     pub fn run_until(&mut self, until: Instant) {
-        while self.stuck.is_none()
-            && self.queue.peek().is_some_and(|Reverse((at, _, _))| *at <= until)
-        {
-            let Some(Reverse((at, _, event))) = self.queue.pop() else { break };
-            self.n_events_now = if at > self.now { 0 } else { self.n_events_now + 1 };
-            if self.n_events_now > EVENTS_AT_ONCE_MAX {
-                self.stuck = Some(format!("at {:?} again and again: {event:?}", self.now));
-            }
-            self.now = self.now.max(at);
-            self.counts.events += 1;
-            self.event(event);
-        }
+        while self.step(until).is_some() {}
         self.now = self.now.max(until);
+    }
+
+    /// Handles the next event up to `until`; the host it was about. `None` when there is none, or
+    /// when stuck.
+    pub fn step(&mut self, until: Instant) -> Option<usize> {
+        if self.stuck.is_some() || self.queue.peek().is_none_or(|Reverse((at, ..))| *at > until) {
+            return None;
+        }
+        let Reverse((at, _, event)) = self.queue.pop()?;
+        self.n_events_now = if at > self.now { 0 } else { self.n_events_now + 1 };
+        if self.n_events_now > EVENTS_AT_ONCE_MAX {
+            self.stuck = Some(format!("at {:?} again and again: {event:?}", self.now));
+        }
+        self.now = self.now.max(at);
+        self.counts.events += 1;
+        let host = event.host();
+        self.event(event);
+        Some(host)
     }
 
     fn push(&mut self, at: Instant, event: Event) {
@@ -393,6 +416,8 @@ impl Cluster {
         });
         self.network.felt.encrypted += u64::from(host.security.encrypts());
         self.counts.datagram_len_max = self.counts.datagram_len_max.max(sealed.len());
+        let pushes = parts.iter().any(|part| part.get(1..).is_some_and(is_push));
+        self.counts.pushes += if pushes { to.len() as u64 } else { 0 };
         for to in to {
             self.counts.datagrams += 1;
             self.counts.datagram_len += sealed.len() as u64;
@@ -464,7 +489,9 @@ impl Cluster {
         self.trace.detail(self.now, || {
             format!("{} sends on {}: {}", self.hosts[index].name, conn.0, told(frame))
         });
-        let len = if let Frame::Kv(payload) = frame { payload.len() } else { 0 };
+        let payload: &[u8] = if let Frame::Kv(payload) = frame { payload } else { &[] };
+        self.counts.pushes += u64::from(is_push(payload));
+        let len = payload.len();
         self.post(index, peer, Some(bytes.to_vec()), len);
     }
 

@@ -96,20 +96,24 @@ impl Replication {
     /// what it holds.
     pub(super) fn beacon(&mut self, to: OriginId) {
         let Some(addr) = self.peers.get(to).map(|peer| peer.info.addr) else { return };
-        let payload = self.beacon_payload(true);
+        let payload = self.beacon_payload(self.me, true);
         self.send_datagram(vec![addr], vec![payload]);
     }
 
-    pub(super) fn beacon_payload(&self, reply: bool) -> Bytes {
-        let digest = Digest {
+    /// How far we hold the writes of one origin.
+    pub(super) fn beacon_payload(&self, of: OriginId, reply: bool) -> Bytes {
+        KvMessage::Digest(self.beacon_digest(of, reply)).encode()
+    }
+
+    fn beacon_digest(&self, of: OriginId, reply: bool) -> Digest {
+        Digest {
             from: self.me.0,
-            heads: vec![(self.me.0, self.store.last_seq())],
+            heads: vec![(of.0, self.contiguous(of))],
             root: 0,
             folded: 0,
             reply,
             whole: false,
-        };
-        KvMessage::Digest(digest).encode()
+        }
     }
 
     pub(super) fn digested(&mut self, now: Now, digest: &Digest) {
@@ -121,7 +125,8 @@ impl Replication {
             if OriginId(of) == self.me {
                 self.acknowledged(now, from, through);
             } else {
-                self.note_claim(now, OriginId(of), through, from);
+                let delay = self.claim_delay(digest.whole);
+                self.note_claim(now, OriginId(of), through, from, delay);
             }
         }
         let Some(peer) = self.peers.get_mut(from) else { return };
@@ -139,22 +144,13 @@ impl Replication {
     /// To a beacon just the acknowledgement, to a whole digest ours.
     fn answer_digest(&mut self, now: Now, digest: &Digest) {
         let from = OriginId(digest.from);
-        let answer = if digest.whole {
-            self.digest(false)
-        } else {
-            Digest {
-                from: self.me.0,
-                heads: vec![(digest.from, self.known.contiguous(from))],
-                root: 0,
-                folded: 0,
-                reply: false,
-                whole: false,
-            }
-        };
+        let answer =
+            if digest.whole { self.digest(false) } else { self.beacon_digest(from, false) };
         self.send(now, from, &KvMessage::Digest(answer));
     }
 
-    /// Where two nodes agree on every write, their hashes must agree.
+    /// Where two nodes agree on every write, their hashes must agree. Both see when they do not; the
+    /// one that has asked for the other's digest begins the comparison, so that not both do.
     fn compare(&mut self, now: Now, digest: &Digest) {
         let from = OriginId(digest.from);
         if digest.folded != self.known.folded_hash() {
@@ -172,7 +168,7 @@ impl Replication {
             return;
         }
         peer.diverged += 1;
-        if peer.diverged >= DIVERGED_MAX {
+        if peer.diverged >= DIVERGED_MAX && !digest.reply {
             peer.diverged = 0;
             self.start_buckets(now, from, false);
         }
@@ -205,7 +201,7 @@ impl Replication {
                     self.known.fold(of);
                 }
             } else {
-                self.note_claim(now, of, last, from);
+                self.note_claim(now, of, last, from, self.claim_delay(true));
             }
         }
     }

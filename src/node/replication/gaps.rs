@@ -107,13 +107,29 @@ impl Replication {
         }
     }
 
-    /// Notes that `from` holds `of`'s writes up to `through`.
-    pub(super) fn note_claim(&mut self, now: Now, of: OriginId, through: u64, from: OriginId) {
+    /// How long what a digest claims may stay ahead of us: the writes may be on their way. With many
+    /// members, not those that a beacon offers.
+    pub(super) fn claim_delay(&self, whole: bool) -> Duration {
+        match (self.is_direct(), whole) {
+            (true, _) => CLAIM_DELAY,
+            (false, true) => RUMOR_DELAY,
+            (false, false) => HOLE_DELAY,
+        }
+    }
+
+    /// Notes that `from` holds `of`'s writes up to `through`, to be asked for after `delay`.
+    pub(super) fn note_claim(
+        &mut self,
+        now: Now,
+        of: OriginId,
+        through: u64,
+        from: OriginId,
+        delay: Duration,
+    ) {
         let contiguous = self.known.contiguous(of);
         if of == self.me || of.0 == 0 || contiguous >= through {
             return;
         }
-        let delay = if self.is_direct() { CLAIM_DELAY } else { RUMOR_DELAY };
         self.gaps.note(of, through, from, now.instant + delay, contiguous);
     }
 

@@ -2,12 +2,21 @@
 //!
 //! A member holds a write of ours when it has acknowledged it; what it holds stays held however
 //! the wait ends. One that counts as dead counts no more: what it held went with it.
+//!
+//! With few members a write is sent again until it is acknowledged. With many it comes as a rumor,
+//! or from whoever offers it, and then nobody owes its writer an answer: those still silent are
+//! asked, again and again, as long as somebody waits.
 
 use super::Replication;
 use crate::limits::WAITERS_MAX;
 use crate::node::command::{Concern, Reply};
 use crate::node::io::Ticket;
 use crate::time::{Instant, Now};
+use std::time::Duration;
+
+/// First time between two rounds of asking those that have not acknowledged; it doubles.
+const ASK_AGAIN: Duration = Duration::from_millis(25);
+const ASK_AGAIN_MAX: Duration = Duration::from_millis(400);
 
 /// One client's wait.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +35,8 @@ pub struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Holders {
     waiting: Vec<(Waiting, u32)>,
+    /// When the silent are asked again, with many members, and how long the next round waits.
+    ask: Option<(Instant, Duration)>,
 }
 
 impl Holders {
@@ -34,7 +45,9 @@ impl Holders {
     }
 
     pub(super) fn deadline(&self) -> Instant {
-        self.waiting.iter().map(|(wait, _)| wait.deadline).min().unwrap_or(Instant::NEVER)
+        let ask = self.ask.map(|(at, _)| at);
+        let deadlines = self.waiting.iter().map(|(wait, _)| wait.deadline);
+        deadlines.chain(ask).min().unwrap_or(Instant::NEVER)
     }
 }
 
@@ -53,17 +66,34 @@ impl Replication {
         };
         self.holders.waiting.push((wait, wanted));
         self.flush(now, true);
+        // What went out before the wait began asks for no prompt answer; this does.
+        self.ask_holders(wait.seq);
+        if !self.is_direct() {
+            self.holders.ask = Some((now.instant + ASK_AGAIN, ASK_AGAIN * 2));
+        }
+        self.holders_changed(now);
+    }
+
+    /// Asks whoever has not acknowledged `seq` how far it is.
+    fn ask_holders(&mut self, seq: u64) {
         let behind: Vec<_> = self
             .peers
             .reachable()
-            .filter(|peer| peer.acked < wait.seq)
+            .filter(|peer| peer.acked < seq)
             .map(|peer| peer.info.origin)
             .collect();
-        // What went out before the wait began asks for no prompt answer; this does.
         for origin in behind {
             self.beacon(origin);
         }
-        self.holders_changed(now);
+    }
+
+    fn ask_again_due(&mut self, now: Now) {
+        let Some((_, wait)) = self.holders.ask.filter(|(at, _)| *at <= now.instant) else { return };
+        let last = self.holders.waiting.iter().map(|(wait, _)| wait.seq).max();
+        self.holders.ask = last.map(|_| (now.instant + wait, (wait * 2).min(ASK_AGAIN_MAX)));
+        if let Some(last) = last {
+            self.ask_holders(last);
+        }
     }
 
     fn held(&self, seq: u64) -> u32 {
@@ -87,6 +117,7 @@ impl Replication {
     pub(super) fn holders_due(&mut self, now: Now) {
         if self.holders.deadline() <= now.instant {
             self.holders_changed(now);
+            self.ask_again_due(now);
         }
     }
 }

@@ -302,6 +302,12 @@ pub fn is_ours(payload: &[u8]) -> bool {
     payload.first() == Some(&MAGIC)
 }
 
+/// True for bytes that claim to be a [`Push`].
+#[must_use]
+pub fn is_push(payload: &[u8]) -> bool {
+    payload.starts_with(&[MAGIC, VERSION, 1])
+}
+
 /// A message without records.
 fn plain(kind: u8, head: &impl Serialize) -> Vec<u8> {
     let mut out = vec![MAGIC, VERSION, kind];

@@ -160,7 +160,8 @@ impl Peer {
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     by_origin: BTreeMap<OriginId, Peer>,
-    n_reachable: usize,
+    /// Those that are reachable, in order: drawing from many must not visit each.
+    reachable: Vec<OriginId>,
 }
 
 impl Peers {
@@ -174,7 +175,7 @@ impl Peers {
             };
             self.by_origin.insert(peer.info.origin, peer);
         }
-        self.n_reachable = self.by_origin.values().filter(|peer| peer.info.reachable).count();
+        self.reachable = self.reachable().map(|peer| peer.info.origin).collect();
         old.into_values().collect()
     }
 
@@ -195,7 +196,7 @@ impl Peers {
     }
 
     pub(super) fn n_reachable(&self) -> usize {
-        self.n_reachable
+        self.reachable.len()
     }
 
     /// The reachable ones.
@@ -205,7 +206,7 @@ impl Peers {
 
     /// Up to `n` different reachable peers, drawn evenly.
     pub(super) fn draw(&self, n: usize, rng: &mut Rng) -> Vec<OriginId> {
-        let mut origins: Vec<OriginId> = self.reachable().map(|peer| peer.info.origin).collect();
+        let mut origins = self.reachable.clone();
         let n = n.min(origins.len());
         for at in 0..n {
             let other = at + rng.below(origins.len() - at);

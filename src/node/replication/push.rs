@@ -47,8 +47,8 @@ pub(super) struct Pusher {
 impl Pusher {
     /// `direct` is whether writes go straight to every peer: only then are they sent again.
     pub(super) fn deadline(&self, peers: &Peers, direct: bool) -> Instant {
-        let waiting = peers.reachable().filter(|_| direct || mutated!(Spin));
-        let resend = waiting.filter_map(|peer| peer.resend_at).min();
+        let again = (direct || mutated!(Spin)).then(|| peers.reachable());
+        let resend = again.into_iter().flatten().filter_map(|peer| peer.resend_at).min();
         let ack = self.acks.values().min().copied();
         [self.flush_at, resend, ack].into_iter().flatten().min().unwrap_or(Instant::NEVER)
     }
@@ -283,7 +283,8 @@ impl Replication {
             return;
         }
         let settled = settle(&self.store, writes);
-        let envelope = Envelope { of, from: self.me, urgent: false };
+        let urgent = of == self.me && self.holders.is_waiting();
+        let envelope = Envelope { of, from: self.me, urgent };
         self.send_settled(now, asker, envelope, settled, FLUSH_DATAGRAMS);
     }
 

@@ -37,10 +37,14 @@ impl Replication {
             self.owe_ack(now, &push);
             self.note_holes(now, of, from);
         }
-        // What no datagram of a gossiping node could have held is not made a rumor.
-        if news && !by_link && !self.is_direct() && payload.len() <= DATAGRAM_LEN_MAX {
-            // Its own bytes: a slice would keep all that it was decompressed with.
-            self.pass_on(now, Bytes::copy_from_slice(payload));
+        if news && !self.is_direct() {
+            if by_link {
+                self.offer(now, of);
+            } else if payload.len() <= DATAGRAM_LEN_MAX {
+                // What no datagram of a gossiping node could have held is not made a rumor. Its own
+                // bytes: a slice would keep all that it was decompressed with.
+                self.pass_on(now, Bytes::copy_from_slice(payload));
+            }
         }
     }
 

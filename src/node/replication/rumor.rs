@@ -4,9 +4,14 @@
 //! the same, and every bearer repeats it at each tick until its limit. With n members each sends
 //! `max(8, 4 * ceil(log10(n + 1)))` times: memberlist's own four times at n <= 9 would leave 11 %
 //! of rumors incomplete. What a rumor misses the vector shows, and gaps are asked for.
+//!
+//! A value too large for a datagram is offered instead: the rumor tells how far its bearer holds
+//! the writer's writes, and whoever holds less asks the bearer, gets the value over a link, and
+//! bears an offer of its own. So nobody sends a large value to more than a few.
 
 use super::Replication;
 use super::batch::{Envelope, Settled, pack};
+use crate::kv::OriginId;
 use crate::limits::{RUMORS_LEN_MAX, RUMORS_MAX};
 use crate::time::{Instant, Now};
 use crate::wire::packet::PART_OVERHEAD;
@@ -26,6 +31,8 @@ const TICK_DATAGRAMS: usize = 16;
 struct Rumor {
     payload: Bytes,
     sends_left: usize,
+    /// Whose writes it offers, when it does.
+    offers: Option<OriginId>,
 }
 
 /// The rumors we bear, least told last.
@@ -48,9 +55,9 @@ impl Rumors {
     }
 
     /// Full means the oldest, most told rumor goes; the vector still shows what it carried.
-    fn push(&mut self, now: Instant, payload: Bytes, sends_left: usize) {
-        self.len += payload.len();
-        self.rumors.push_back(Rumor { payload, sends_left });
+    fn push(&mut self, now: Instant, rumor: Rumor) {
+        self.len += rumor.payload.len();
+        self.rumors.push_back(rumor);
         while self.rumors.len() > RUMORS_MAX || self.len > RUMORS_LEN_MAX {
             if let Some(old) = self.rumors.pop_front() {
                 self.len -= old.payload.len();
@@ -60,6 +67,17 @@ impl Rumors {
         if self.next_tick.is_none() {
             self.next_tick = Some(now + TICK);
         }
+    }
+
+    /// Forgets the offer of `of`'s writes; whether there was one.
+    fn withdraw(&mut self, of: OriginId) -> bool {
+        let Some(index) = self.rumors.iter().position(|rumor| rumor.offers == Some(of)) else {
+            return false;
+        };
+        if let Some(rumor) = self.rumors.remove(index) {
+            self.len -= rumor.payload.len();
+        }
+        true
     }
 }
 
@@ -71,26 +89,45 @@ fn sends_limit(n: usize) -> usize {
 }
 
 impl Replication {
-    /// Spreads writes of ours. Values too large for a datagram are told of; peers ask for them.
+    /// Spreads writes of ours. Values too large for a datagram are offered.
     pub(super) fn spread(&mut self, now: Now, envelope: Envelope, settled: Vec<Settled>) {
         let batches = pack(envelope, settled, self.room);
         for payload in batches.payloads {
             self.pass_on(now, payload);
         }
         if !batches.large.is_empty() {
-            let payload = self.beacon_payload(false);
-            let to: Vec<SocketAddr> = self.peers.reachable().map(|peer| peer.info.addr).collect();
-            self.send_datagram(to, vec![payload]);
+            self.offer(now, self.me);
         }
     }
 
     /// Tells a few peers now and bears the rumor on.
     pub(super) fn pass_on(&mut self, now: Now, payload: Bytes) {
-        let limit = sends_limit(self.peers.n_reachable() + 1);
+        self.tell_few(&payload);
+        self.bear(now, payload, None, FANOUT);
+    }
+
+    /// Bears as a rumor how far we hold `of`'s writes. Of many offers in a row the first is told
+    /// now; the later ones take its place and wait for the tick.
+    pub(super) fn offer(&mut self, now: Now, of: OriginId) {
+        let payload = self.beacon_payload(of, false);
+        let told = if self.rumors.withdraw(of) {
+            0
+        } else {
+            self.tell_few(&payload);
+            FANOUT
+        };
+        self.bear(now, payload, Some(of), told);
+    }
+
+    fn tell_few(&mut self, payload: &Bytes) {
         let to = self.draw_addrs(FANOUT);
         self.rumors.sends_total += to.len() as u64;
         self.send_datagram(to, vec![payload.clone()]);
-        self.rumors.push(now.instant, payload, limit.saturating_sub(FANOUT));
+    }
+
+    fn bear(&mut self, now: Now, payload: Bytes, offers: Option<OriginId>, told: usize) {
+        let sends_left = sends_limit(self.peers.n_reachable() + 1).saturating_sub(told);
+        self.rumors.push(now.instant, Rumor { payload, sends_left, offers });
     }
 
     fn draw_addrs(&mut self, n: usize) -> Vec<SocketAddr> {

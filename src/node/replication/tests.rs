@@ -446,7 +446,9 @@ fn whatever_is_lost_by_a_fault_is_found_and_mended() {
     cluster.must_agree_within(Duration::from_secs(15));
     assert!(cluster.value(1, "k77").is_some());
     assert!(cluster.sum(|r| r.buckets.leaves_repaired_total) >= 1);
-    assert!(cluster.link_len + cluster.datagram_len - before < 64 << 10);
+    assert!(cluster.link_len + cluster.datagram_len - before < 16 << 10);
+    // Though both sides see it, one of them asks.
+    assert_eq!(cluster.sum(|r| r.buckets.comparisons_total), 1);
 }
 
 #[test]
@@ -533,6 +535,49 @@ fn many_members_are_all_reached() {
             cluster.put(index % n, &format!("k{index}"), b"value");
             cluster.must_agree_within(Duration::from_secs(4));
         }
+    }
+}
+
+#[test]
+fn a_large_value_goes_from_member_to_member() {
+    for loss in [0.0, 0.25] {
+        let mut cluster = Cluster::new(30, loss);
+        for index in 0..5 {
+            let before = cluster.link_len;
+            let sent_before = cluster.members[index].replication.links.sent_len_total;
+            cluster.put(index, "k", &[index as u8; 64 << 10]);
+            cluster.must_agree_within(Duration::from_secs(2));
+            let (all, once) = (cluster.link_len - before, 29 * (64 << 10));
+            assert!((once..once * 11 / 10).contains(&all), "{all} bytes on links");
+            // Its writer serves few of them.
+            let sent = cluster.members[index].replication.links.sent_len_total - sent_before;
+            assert!(sent < once / 2, "{sent} bytes by the writer");
+            cluster.run(Duration::from_secs(1));
+        }
+    }
+}
+
+#[test]
+fn all_of_many_members_answer_for_a_write() {
+    use crate::node::command::Concern;
+    let mut cluster = Cluster::new(30, 0.25);
+    for len in [1, 64 << 10] {
+        let now = cluster.now;
+        let written = cluster.members[0].store.put(now, b"k", &vec![7; len], None).expect("room");
+        let wait = Waiting {
+            ticket: Ticket(1),
+            seq: written.dot.seq,
+            concern: Concern::All,
+            deadline: now.instant + Duration::from_secs(2),
+        };
+        cluster.members[0].replication.await_holders(now, wait);
+        cluster.drain(0);
+        let done = |c: &Cluster| !c.members[0].replication.holders.is_waiting();
+        assert!(cluster.run_until(Duration::from_secs(1), done), "{len} bytes");
+        assert!(cluster.equal());
+        // Nobody is asked any more.
+        cluster.run(Duration::from_secs(1));
+        assert!(cluster.members[0].replication.holders.deadline() == Instant::NEVER);
     }
 }
 
