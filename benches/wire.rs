@@ -15,7 +15,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput};
 use gossipykv::kv::{HlcTime, OriginId, Record, Stamp};
 use gossipykv::node::replication::message::{
-    Ack as KvAck, Digest, Item, Items, KvMessage, Leaves, Push, Roots, Supply, Verdicts, Want,
+    Ack as KvAck, Digest, Item, Items, KvMessage, Leaves, Name, Push, Roots, Supply, Verdicts, Want,
 };
 use gossipykv::wire::keyring::{Key, Keyring};
 use gossipykv::wire::message::{
@@ -243,7 +243,7 @@ fn replication(criterion: &mut Criterion) {
     let items: Vec<Item> = records(15).iter().map(Item::of).collect();
     let leaves = (0..10).map(|leaf| (1, leaf, items.clone())).collect();
     let supply = Supply { from: 1 << 60, observe: true };
-    let verdicts = Verdicts { need: vec![META; 5], drop: Vec::new(), more: false };
+    let verdicts = Verdicts { need: vec![Name::new(&META); 5], drop: Vec::new(), more: false };
     let messages = [
         ("push of 1 write", push(1)),
         ("push of 11 writes", push(11)),

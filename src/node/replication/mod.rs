@@ -16,6 +16,7 @@
 //! It knows peers, not members: [`PeerInfo`] is all that membership tells it. Sans-IO like all of
 //! the core.
 
+mod backlog;
 mod batch;
 mod buckets;
 mod digest;
@@ -323,6 +324,7 @@ impl Replication {
     pub fn timeout(&mut self, now: Now) {
         self.flush_due(now);
         self.send_acks(now);
+        self.backlogs_due(now);
         self.resend_due(now);
         self.gaps_due(now);
         self.digest_due(now);
@@ -339,7 +341,7 @@ impl Replication {
     #[must_use]
     pub fn deadline(&self) -> Instant {
         [
-            self.pusher.deadline(&self.peers, self.is_direct()),
+            self.pusher.deadline(&self.peers, &self.links, self.is_direct()),
             self.gaps.deadline(),
             self.digests.deadline(self.peers.n_reachable() > 0),
             self.rumors.deadline(),

@@ -45,6 +45,8 @@ pub(super) struct Peer {
     pub(super) sent: u64,
     /// The highest of our writes that went to it over its link.
     pub(super) link_sent: u64,
+    /// After this number our writes are still to follow on the link, whose window was full.
+    pub(super) backlog: Option<u64>,
     /// Our link to it.
     pub(super) link: Option<ConnId>,
     /// When to send again what it has not acknowledged.
@@ -67,6 +69,7 @@ impl Peer {
             acked: 0,
             sent: 0,
             link_sent: 0,
+            backlog: None,
             link: None,
             resend_at: None,
             tries: 0,
@@ -170,7 +173,11 @@ impl Peers {
         let mut old = std::mem::take(&mut self.by_origin);
         for info in infos {
             let peer = match old.remove(&info.origin) {
-                Some(peer) => Peer { info, ..peer },
+                Some(peer) => {
+                    // Back from the dead, it pulls.
+                    let backlog = peer.backlog.filter(|_| info.reachable);
+                    Peer { info, backlog, ..peer }
+                }
                 None => Peer::new(info),
             };
             self.by_origin.insert(peer.info.origin, peer);

@@ -6,14 +6,15 @@
 //! a beacon goes out, from which it pulls. With many peers writes become rumors.
 
 use super::Replication;
+use super::backlog;
 use super::batch::{Envelope, Settled, logged, pack, settle, single};
+use super::links::Links;
 use super::message::{Ack, KvMessage, Push, Ranges, Want};
 use super::peers::Peers;
 use crate::kv::{OriginId, OwnLog};
-use crate::limits::{LINK_CHUNK_LEN, WANTED_WRITES_MAX};
+use crate::limits::WANTED_WRITES_MAX;
 use crate::mutation::mutated;
 use crate::time::{Instant, Now};
-use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -46,7 +47,10 @@ pub(super) struct Pusher {
 
 impl Pusher {
     /// `direct` is whether writes go straight to every peer: only then are they sent again.
-    pub(super) fn deadline(&self, peers: &Peers, direct: bool) -> Instant {
+    pub(super) fn deadline(&self, peers: &Peers, links: &Links, direct: bool) -> Instant {
+        if direct && backlog::is_due(peers, links) {
+            return Instant::ZERO;
+        }
         let again = (direct || mutated!(Spin)).then(|| peers.reachable());
         let resend = again.into_iter().flatten().filter_map(|peer| peer.resend_at).min();
         let ack = self.acks.values().min().copied();
@@ -112,9 +116,7 @@ impl Replication {
             .map(|peer| peer.info.origin)
             .collect();
         if len > FLUSH_DATAGRAMS * self.room {
-            for payload in chunks(envelope, settled) {
-                self.push_by_link(now, &targets, &payload);
-            }
+            self.send_chunks(now, &targets, envelope, settled);
         } else {
             let batches = pack(envelope, settled, self.room);
             let to: Vec<_> = targets
@@ -124,29 +126,12 @@ impl Replication {
             for payload in batches.payloads {
                 self.send_datagram(to.clone(), vec![payload]);
             }
-            for item in batches.large {
-                let payload = single(envelope, vec![item]);
-                self.push_by_link(now, &targets, &payload);
-            }
+            self.send_chunks(now, &targets, envelope, batches.large);
         }
         let pushed = self.pusher.pushed;
         for origin in targets {
             if let Some(peer) = self.peers.get_mut(origin) {
                 peer.sent_through(now.instant, pushed);
-            }
-        }
-    }
-
-    /// A peer whose window is full goes without; it will see the gap.
-    fn push_by_link(&mut self, now: Now, targets: &[OriginId], payload: &Bytes) {
-        let pushed = self.pusher.pushed;
-        for origin in targets {
-            if self.link_send(now, *origin, payload.clone()) {
-                if let Some(peer) = self.peers.get_mut(*origin) {
-                    peer.link_sent = pushed;
-                }
-            } else {
-                self.counters.window_full_total += 1;
             }
         }
     }
@@ -176,8 +161,11 @@ impl Replication {
         }
         peer.tries += 1;
         peer.resend_at = Some(now.instant + peer.rto());
+        if peer.is_stalled() {
+            peer.backlog = None;
+        }
         let link_busy = peer.link.is_some_and(|conn| self.links.in_flight_len(conn) > 0);
-        if link_busy && peer.link_sent > acked {
+        if peer.backlog.is_some() || link_busy && peer.link_sent > acked {
             return;
         }
         self.counters.resends_total += 1;
@@ -266,8 +254,9 @@ impl Replication {
         let (asker, of) = (OriginId(want.from), OriginId(want.of));
         let Some(peer) = self.peers.get(asker) else { return };
         let link_busy = peer.link.is_some_and(|conn| self.links.in_flight_len(conn) > 0);
-        let link_sent = peer.link_sent;
-        // What is under way on the link arrives without being sent twice.
+        let follows = self.is_direct() && peer.backlog.is_some();
+        let link_sent = if follows { u64::MAX } else { peer.link_sent };
+        // What is under way on the link, or next on it, arrives without being sent twice.
         let ranges: Ranges = want
             .ranges
             .iter()
@@ -309,21 +298,4 @@ impl Replication {
         let last = self.store.last_seq();
         self.peers.reachable().all(|peer| peer.acked >= last || peer.is_stalled())
     }
-}
-
-/// Pushes of about [`LINK_CHUNK_LEN`] bytes each, for links.
-fn chunks(envelope: Envelope, settled: Vec<Settled>) -> Vec<Bytes> {
-    let (mut payloads, mut open, mut open_len) = (Vec::new(), Vec::new(), 0);
-    for item in settled {
-        open_len += item.record.as_bytes().len();
-        open.push(item);
-        if open_len >= LINK_CHUNK_LEN {
-            payloads.push(single(envelope, std::mem::take(&mut open)));
-            open_len = 0;
-        }
-    }
-    if !open.is_empty() {
-        payloads.push(single(envelope, open));
-    }
-    payloads
 }

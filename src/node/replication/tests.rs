@@ -611,3 +611,22 @@ fn write_concern_answers_when_they_hold_it() {
     assert!(!cluster.run_until(MILLIS * 40, |c| !c.members[0].replication.holders.is_waiting()));
     assert!(cluster.run_until(MILLIS * 11, |c| !c.members[0].replication.holders.is_waiting()));
 }
+
+#[test]
+fn what_finds_the_window_full_follows_from_the_log() {
+    let mut cluster = Cluster::new(3, 0.0);
+    cluster.link_len = 0;
+    let asked = cluster.sum(|r| r.gaps.wants_total + r.pulls.started_total);
+    let value = vec![b'v'; 64 << 10];
+    for index in 0..400 {
+        cluster.put(0, &format!("k{index}"), &value);
+    }
+    cluster.put(0, "small", b"v");
+    cluster.must_agree_within(MILLIS * 40);
+    assert!(cluster.sum(|r| r.counters.window_full_total) > 0, "25 MiB at once");
+    assert_eq!(cluster.sum(|r| r.gaps.wants_total + r.pulls.started_total), asked);
+    // Each of two peers got each value once.
+    let once = 2 * 400 * (64 << 10);
+    assert!(cluster.link_len < once + once / 100, "{} bytes", cluster.link_len);
+    assert!(cluster.members[0].replication.peers.iter().all(|peer| peer.backlog.is_none()));
+}

@@ -1,0 +1,167 @@
+//! Writes that found a peer's window full: they follow from the log as it opens.
+//!
+//! ```text
+//! flush --window full--> backlog = number before the first write not sent
+//!                          | window open: a chunk from the log, as far as the last write
+//!                          v
+//!                        none again
+//! ```
+//!
+//! A backlog is a number and costs no memory, however much it stands for. What the log has forgotten
+//! meanwhile is left to a pull. Peers at the same number share the bytes.
+
+use super::Replication;
+use super::batch::{Envelope, Settled, settle, single};
+use super::links::Links;
+use super::peers::{Peer, Peers};
+use crate::kv::{OriginId, OwnLog};
+use crate::limits::LINK_CHUNK_LEN;
+use crate::time::Now;
+use bytes::Bytes;
+
+/// Chunks sent before other things have their turn.
+const CHUNKS_AT_ONCE: usize = 8;
+/// Writes looked up at once: few, because two may fill a chunk.
+const LOOKED_UP: usize = 64;
+
+/// What the log gives after a number.
+enum Chunk {
+    /// A push, if anything is left to send, and the number it reaches.
+    Through(Option<Bytes>, u64),
+    Forgotten,
+}
+
+/// A peer that has a backlog and room for a chunk of it.
+fn is_open(peer: &Peer, links: &Links) -> bool {
+    let has_room = |conn| !links.is_open(conn) || links.has_room(conn, LINK_CHUNK_LEN);
+    peer.backlog.is_some() && !peer.is_stalled() && peer.link.is_none_or(has_room)
+}
+
+/// Whether a backlog can go on now.
+pub(super) fn is_due(peers: &Peers, links: &Links) -> bool {
+    peers.reachable().any(|peer| is_open(peer, links))
+}
+
+impl Replication {
+    /// Sends writes as chunks over the links. From the first chunk that finds no room on, the peer
+    /// has a backlog.
+    pub(super) fn send_chunks(
+        &mut self,
+        now: Now,
+        targets: &[OriginId],
+        envelope: Envelope,
+        settled: Vec<Settled>,
+    ) {
+        let (mut open, mut open_len) = (Vec::new(), 0);
+        let mut left = settled.into_iter().peekable();
+        while let Some(item) = left.next() {
+            open_len += item.record.as_bytes().len();
+            open.push(item);
+            if open_len >= LINK_CHUNK_LEN || left.peek().is_none() {
+                open_len = 0;
+                if !self.send_chunk(now, targets, envelope, std::mem::take(&mut open)) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// False when nobody takes chunks any more.
+    fn send_chunk(
+        &mut self,
+        now: Now,
+        targets: &[OriginId],
+        envelope: Envelope,
+        items: Vec<Settled>,
+    ) -> bool {
+        let Some(first) = items.first().and_then(|item| item.seqs.first().copied()) else {
+            return true;
+        };
+        let pushed = self.pusher.pushed;
+        let mut payload = Bytes::new();
+        let mut items = Some(items);
+        let mut taken = false;
+        for origin in targets {
+            if self.peers.get(*origin).is_none_or(|peer| peer.backlog.is_some()) {
+                continue;
+            }
+            if let Some(items) = items.take() {
+                payload = single(envelope, items);
+            }
+            let sent = self.link_send(now, *origin, payload.clone());
+            if let Some(peer) = self.peers.get_mut(*origin) {
+                if sent {
+                    peer.link_sent = pushed;
+                    taken = true;
+                } else {
+                    peer.backlog = Some(first - 1);
+                    self.counters.window_full_total += 1;
+                }
+            }
+        }
+        taken
+    }
+
+    /// Goes on with every backlog whose window has room.
+    pub(super) fn backlogs_due(&mut self, now: Now) {
+        for _ in 0..CHUNKS_AT_ONCE {
+            let open = self.peers.reachable().filter(|peer| is_open(peer, &self.links));
+            let Some(after) = open.filter_map(|peer| peer.backlog).min() else { return };
+            let same = |peer: &&Peer| peer.backlog == Some(after) && is_open(peer, &self.links);
+            let peers = self.peers.reachable().filter(same);
+            let targets: Vec<OriginId> = peers.map(|peer| peer.info.origin).collect();
+            match self.backlog_chunk(after) {
+                Chunk::Through(payload, through) => {
+                    for origin in targets {
+                        self.go_on(now, origin, payload.clone(), through);
+                    }
+                }
+                Chunk::Forgotten => {
+                    for origin in targets {
+                        self.end_backlog(origin);
+                        self.beacon(origin);
+                    }
+                }
+            }
+        }
+    }
+
+    fn go_on(&mut self, now: Now, origin: OriginId, payload: Option<Bytes>, through: u64) {
+        let sent = payload.is_none_or(|payload| self.link_send(now, origin, payload));
+        let pushed = self.pusher.pushed;
+        if let Some(peer) = self.peers.get_mut(origin).filter(|_| sent) {
+            peer.link_sent = through.max(peer.link_sent);
+            peer.backlog = (through < pushed).then_some(through);
+        }
+    }
+
+    fn end_backlog(&mut self, origin: OriginId) {
+        if let Some(peer) = self.peers.get_mut(origin) {
+            peer.backlog = None;
+        }
+    }
+
+    /// About a chunk of our writes after a number, as far as they have been flushed.
+    fn backlog_chunk(&self, after: u64) -> Chunk {
+        let (mut items, mut len, mut through) = (Vec::new(), 0, after);
+        'full: while through < self.pusher.pushed {
+            let limit = LOOKED_UP.min((self.pusher.pushed - through) as usize);
+            let OwnLog::Keys(writes) = self.store.own_log(through, limit) else {
+                return Chunk::Forgotten;
+            };
+            let Some(last) = writes.last().map(|(seq, _)| *seq) else { break };
+            for item in settle(&self.store, writes) {
+                if len >= LINK_CHUNK_LEN {
+                    // All numbers below its first belong to items before it.
+                    through = item.seqs.first().map_or(through, |first| first - 1);
+                    break 'full;
+                }
+                len += item.record.as_bytes().len();
+                items.push(item);
+            }
+            through = last;
+        }
+        let envelope = Envelope { of: self.me, from: self.me, urgent: false };
+        Chunk::Through((!items.is_empty()).then(|| single(envelope, items)), through)
+    }
+}
