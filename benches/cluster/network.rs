@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 
 const INSIDE: &str = "--inside";
 const TABLE: &str = "table inet cluster";
+const IP: &str = "meta l4proto { tcp, udp }";
 
 /// Runs this program again inside a namespace of its own; nothing when this already is inside.
 pub fn enter(arguments: &[String]) -> Option<ExitCode> {
@@ -39,7 +40,8 @@ pub fn lose(percent: u8) {
 pub fn cut_off(host: u8) {
     let address = super::agent::address(host);
     rules(&format!(
-        "ip saddr {address} ip daddr != {address} drop\n    ip daddr {address} ip saddr != {address} drop"
+        "ip saddr {address} ip daddr != {address} drop\n    \
+         ip daddr {address} ip saddr != {address} drop"
     ));
 }
 
@@ -59,9 +61,9 @@ fn rules(drops: &str) {
     let text = format!(
         "add {TABLE}\ndelete {TABLE}\n{TABLE} {{\n  counter arrived {{ }}\n  chain gossip {{\n    \
          {drops}\n    counter name arrived\n  }}\n  chain input {{\n    \
-         type filter hook input priority 0\n    meta l4proto {{ tcp, udp }} {gossip} jump gossip\n    \
-         meta l4proto {{ tcp, udp }} {gossip} accept\n    \
-         meta l4proto {{ tcp, udp }} {answers} jump gossip\n  }}\n}}\n"
+         type filter hook input priority 0\n    {IP} {gossip} jump gossip\n    \
+         {IP} {gossip} accept\n    \
+         {IP} {answers} jump gossip\n  }}\n}}\n"
     );
     let mut nft = Command::new("nft")
         .args(["-f", "-"])

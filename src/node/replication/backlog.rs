@@ -7,8 +7,8 @@
 //!                        none again
 //! ```
 //!
-//! A backlog is a number and costs no memory, however much it stands for. What the log has forgotten
-//! meanwhile is left to a pull. Peers at the same number share the bytes.
+//! A backlog is a number and costs no memory, however much it stands for. What the log has
+//! forgotten meanwhile is left to a pull. Peers at the same number share the bytes.
 
 use super::Replication;
 use super::batch::{Envelope, Settled, settle, single};

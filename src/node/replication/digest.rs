@@ -149,8 +149,8 @@ impl Replication {
         self.send(now, from, &KvMessage::Digest(answer));
     }
 
-    /// Where two nodes agree on every write, their hashes must agree. Both see when they do not; the
-    /// one that has asked for the other's digest begins the comparison, so that not both do.
+    /// Where two nodes agree on every write, their hashes must agree. Both see when they do not;
+    /// the one that has asked for the other's digest begins the comparison, so that not both do.
     fn compare(&mut self, now: Now, digest: &Digest) {
         let from = OriginId(digest.from);
         if digest.folded != self.known.folded_hash() {

@@ -107,8 +107,8 @@ impl Replication {
         }
     }
 
-    /// How long what a digest claims may stay ahead of us: the writes may be on their way. With many
-    /// members, not those that a beacon offers.
+    /// How long what a digest claims may stay ahead of us: the writes may be on their way. With
+    /// many members, not those that a beacon offers.
     pub(super) fn claim_delay(&self, whole: bool) -> Duration {
         match (self.is_direct(), whole) {
             (true, _) => CLAIM_DELAY,
