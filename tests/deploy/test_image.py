@@ -124,7 +124,7 @@ def test_arm64_from_the_same_file(docker_engine, tmp_path, report):
     image = engine.build_by_buildkit("arm64", engine.CROSS, tag)
     assert image["Architecture"] == "arm64"
     assert image["Size"] < 15e6
-    container = engine.docker("create", tag)
+    container = engine.docker("create", "--platform", "linux/arm64", tag)
     engine.docker("cp", f"{container}:/gossipykv", tmp_path / "gossipykv")
     engine.docker("rm", container)
     header = (tmp_path / "gossipykv").read_bytes()[:20]
