@@ -18,13 +18,16 @@
 //! cargo bench --bench fanout -- --test         small and once each, as the gate does
 //! ```
 
-use criterion::measurement::{Measurement as _, WallTime};
+mod processor;
+
+use criterion::measurement::Measurement as _;
 use criterion::{BenchmarkId, Criterion, SamplingMode};
 use gossipykv::kv::Stamp;
 use gossipykv::node::io::Input;
 use gossipykv::rng::Rng;
 use gossipykv::sim::cluster::Cluster;
 use gossipykv::sim::settled::{Seat, Setting, settled};
+use processor::ProcessorTime;
 use std::time::Duration;
 
 /// As in the program itself.
@@ -48,6 +51,7 @@ fn main() {
     let sizes = if is_smoke { &SMOKE_SIZES[..] } else { &SIZES };
     table(sizes);
     let mut criterion = Criterion::default()
+        .with_measurement(ProcessorTime)
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(2))
@@ -75,7 +79,7 @@ fn table(sizes: &[(usize, usize)]) {
     }
 }
 
-fn processor_time(criterion: &mut Criterion, n_members: usize) {
+fn processor_time(criterion: &mut Criterion<ProcessorTime>, n_members: usize) {
     let mut group = criterion.benchmark_group(format!("{n_members} members"));
     group.sampling_mode(SamplingMode::Flat);
     for (name, value_len) in VALUES {
@@ -166,10 +170,10 @@ impl Bench {
     fn timed(&mut self, n_windows: u64, with_write: bool) -> Duration {
         let mut total = Duration::ZERO;
         for _ in 0..n_windows {
-            let start = WallTime.start();
+            let start = ProcessorTime.start();
             let stamp = with_write.then(|| self.write().1);
             self.cluster.run_until(self.cluster.now + WINDOW);
-            total += WallTime.end(start);
+            total += ProcessorTime.end(start);
             let reached = |stamp| self.seats.iter().filter(|seat| has(seat, stamp)).count();
             // What a rumor has missed waits for the next digest.
             assert!(stamp.is_none_or(|stamp| reached(stamp) * 10 > self.seats.len() * 9));

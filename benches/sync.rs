@@ -24,7 +24,9 @@
 //! cargo bench --bench sync -- --test           small and once each, as the gate does
 //! ```
 
-use criterion::measurement::{Measurement as _, WallTime};
+mod processor;
+
+use criterion::measurement::Measurement as _;
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use gossipykv::kv::Store;
 use gossipykv::node::Node;
@@ -34,6 +36,7 @@ use gossipykv::rng::Rng;
 use gossipykv::sim::cluster::{Cluster, Counts};
 use gossipykv::sim::settled::{Seat, Setting, is_equal, settled};
 use gossipykv::time::{Instant, Now, WallMillis};
+use processor::ProcessorTime;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +62,7 @@ fn main() {
     let is_smoke = std::env::args().any(|arg| arg == "--test");
     let (sizes, runs) = if is_smoke { (&SMOKE_SIZES[..], 1) } else { (&SIZES[..], RUNS) };
     let mut criterion = Criterion::default()
+        .with_measurement(ProcessorTime)
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
@@ -76,7 +80,7 @@ fn main() {
     criterion.final_summary();
 }
 
-fn processor_time(criterion: &mut Criterion, pair: &mut Pair) {
+fn processor_time(criterion: &mut Criterion<ProcessorTime>, pair: &mut Pair) {
     for way in [Way::Missed, Way::Fault] {
         let mut group = criterion.benchmark_group(format!("{way:?}, {} keys", pair.n_keys));
         for n_differing in DIFFERING {
@@ -177,7 +181,7 @@ impl Pair {
         assert!(!is_equal(&self.cluster), "there is something to repair");
         let (before, began) = (self.cluster.counts.clone(), self.cluster.now);
         let mut noticed = None;
-        let start = WallTime.start();
+        let start = ProcessorTime.start();
         while self.cluster.step(began + LIMIT).is_some() {
             let counts = &self.cluster.counts;
             let is_news = match way {
@@ -191,7 +195,7 @@ impl Pair {
                 break;
             }
         }
-        let busy = WallTime.end(start);
+        let busy = ProcessorTime.end(start);
         assert!(is_equal(&self.cluster), "nothing was repaired");
         let (noticed, equal) = (noticed.unwrap_or(began), self.cluster.now);
         self.cluster.run_until(equal + AFTER);
@@ -242,9 +246,9 @@ impl Pair {
 /// An empty member joins a full one; the processor time of both.
 fn join(full: &Seat) -> (Cluster, Duration) {
     let seats = [full.clone(), Seat { joins: true, ..Seat::empty(1) }];
-    let start = WallTime.start();
+    let start = ProcessorTime.start();
     let cluster = settled(&seats, Setting { latency: (HOP, HOP), loss: 0.0, rng_seed: 1 });
-    let busy = WallTime.end(start);
+    let busy = ProcessorTime.end(start);
     assert_eq!(cluster.hosts[1].node().map(Node::health), Some(Health::Ok));
     assert!(is_equal(&cluster));
     (cluster, busy)

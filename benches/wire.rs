@@ -3,13 +3,15 @@
 //! It decides what is worth compressing, whether sealing once for several receivers pays, and how
 //! many datagrams a second a core can take. Everything that is encoded or decoded anywhere, one by
 //! one: memberlist's messages, the layers of a datagram and of a stream, our replication messages.
-//! Bytes a second are bytes of the message, or of what the layers hold.
+//! Bytes a second are bytes of the message, or of what the layers hold; time is the processor's.
 //!
 //! ```text
 //! cargo bench --bench wire                     all of it, some minutes
 //! cargo bench --bench wire -- 'message/'       one group
 //! cargo bench --bench wire -- --test           once each, as the gate does
 //! ```
+
+mod processor;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
@@ -25,6 +27,7 @@ use gossipykv::wire::message::{
 use gossipykv::wire::packet::{self, Security};
 use gossipykv::wire::stream::{self, Frame, FrameReader, Role};
 use gossipykv::wire::{inspect, label, lzw};
+use processor::ProcessorTime;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -38,6 +41,7 @@ const VSN: Bytes = Bytes::from_static(&[1, 5, 2, 0, 5, 0]);
 
 fn main() {
     let mut criterion = Criterion::default()
+        .with_measurement(ProcessorTime)
         .sample_size(20)
         .warm_up_time(Duration::from_millis(100))
         .measurement_time(Duration::from_millis(400))
@@ -52,7 +56,7 @@ fn main() {
 
 /// Times `run`, which handles `len` bytes.
 fn measure<T>(
-    criterion: &mut Criterion,
+    criterion: &mut Criterion<ProcessorTime>,
     group: &str,
     name: &str,
     len: usize,
@@ -65,7 +69,7 @@ fn measure<T>(
 }
 
 /// memberlist's messages, bare.
-fn messages(criterion: &mut Criterion) {
+fn messages(criterion: &mut Criterion<ProcessorTime>) {
     for (name, message) in every_message() {
         let bytes = message.encode();
         let len = bytes.len();
@@ -116,7 +120,7 @@ fn every_message() -> Vec<(&'static str, Message)> {
 }
 
 /// What datagrams and streams are made of.
-fn parts(criterion: &mut Criterion) {
+fn parts(criterion: &mut Criterion<ProcessorTime>) {
     let text = text(1300);
     let packed = lzw::compress(&text);
     measure(criterion, "part", "LZW, compress", text.len(), || lzw::compress(&text));
@@ -150,7 +154,7 @@ fn parts(criterion: &mut Criterion) {
 }
 
 /// Whole datagrams: one ping, gossip about many members, and a push of data, in all their layers.
-fn datagrams(criterion: &mut Criterion) {
+fn datagrams(criterion: &mut Criterion<ProcessorTime>) {
     let ping = every_message().remove(0).1.encode();
     let gossip: Vec<Bytes> =
         (0..12).map(|i| Message::Alive(alive(&format!("node-{i:012x}"))).encode()).collect();
@@ -198,7 +202,7 @@ fn securities() -> Vec<(&'static str, Security, bool)> {
 }
 
 /// One frame to the other end of a connection.
-fn streams(criterion: &mut Criterion) {
+fn streams(criterion: &mut Criterion<ProcessorTime>) {
     let frames = [
         ("ping", Frame::Ping(Ping { seq_no: 1, ..Ping::default() })),
         ("push-pull of 3", push_pull(3)),
@@ -229,7 +233,7 @@ fn streams(criterion: &mut Criterion) {
 }
 
 /// What members of our kind say to each other about data.
-fn replication(criterion: &mut Criterion) {
+fn replication(criterion: &mut Criterion<ProcessorTime>) {
     let heads = |n: u64| (1..=n).map(|i| (i << 40, i * 1000)).collect();
     let digest = |n| Digest {
         from: 1 << 60,
