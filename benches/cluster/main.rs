@@ -79,10 +79,10 @@ fn main() -> ExitCode {
     if size::is_sink(&arguments) {
         return size::sink();
     }
-    if let Some(outcome) = network::enter(&arguments) {
+    let is_smoke = arguments.iter().any(|argument| argument == "--test");
+    if let Some(outcome) = network::enter(&arguments, is_smoke) {
         return outcome;
     }
-    let is_smoke = arguments.iter().any(|argument| argument == "--test");
     let scale = if is_smoke { Scale::smoke() } else { Scale::full() };
     let runs = value_of(&arguments, "--runs");
     let wanted: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();

@@ -8,21 +8,32 @@ const TABLE: &str = "table inet cluster";
 const IP: &str = "meta l4proto { tcp, udp }";
 
 /// Runs this program again inside a namespace of its own; nothing when this already is inside.
-pub fn enter(arguments: &[String]) -> Option<ExitCode> {
+///
+/// Where that cannot be had, the smoke run leaves everything out, except in CI, which misses nothing.
+pub fn enter(arguments: &[String], is_smoke: bool) -> Option<ExitCode> {
     if arguments.iter().any(|argument| argument == INSIDE) {
         rules("");
         return None;
     }
+    if let Some(missing) = missing() {
+        eprintln!("cluster: left out, for it needs root, unshare, ip and nft: {missing}");
+        let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+        return Some(if is_smoke && !is_ci { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let own = std::env::current_exe().expect("this program has a path");
     let mut command = Command::new("unshare");
     command.args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]);
-    let status = command.arg(own).args(arguments).arg(INSIDE).status();
-    match status {
-        Ok(status) => Some(ExitCode::from(status.code().unwrap_or(1) as u8)),
-        Err(error) => {
-            eprintln!("cluster: needs unshare (util-linux), ip (iproute2) and nft: {error}");
-            Some(ExitCode::FAILURE)
-        }
+    let status = command.arg(own).args(arguments).arg(INSIDE).status().expect("unshare runs");
+    Some(ExitCode::from(status.code().unwrap_or(1) as u8))
+}
+
+/// What keeps a namespace with packet rules from being made here.
+fn missing() -> Option<String> {
+    let tried = ["--net", "sh", "-c", "ip link set lo up && nft list ruleset"];
+    match Command::new("unshare").args(tried).output() {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Some(error.to_string()),
     }
 }
 

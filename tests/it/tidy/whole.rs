@@ -44,6 +44,7 @@ fn every_test_and_bench_is_run() {
     }
     for bench in rust("benches/") {
         let name = bench.path.trim_start_matches("benches/").trim_end_matches(".rs");
+        let name = name.trim_end_matches("/main");
         let is_target = file("Cargo.toml").text.contains(&format!("[[bench]]\nname = \"{name}\""));
         if !name.contains('/') && !is_target {
             problems.push(format!("Cargo.toml has no [[bench]] {name}"));
