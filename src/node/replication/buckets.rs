@@ -12,6 +12,7 @@
 //! other side is told to drop that very version.
 
 use super::Replication;
+use super::known::Claims;
 use super::message::{Item, Items, KvMessage, Leaves, Roots, Supply, Verdicts};
 use crate::kv::{Dot, OriginId, Record};
 use crate::limits::{COMPARED_LEAVES_MAX, LINK_CHUNK_LEN, STORE_LEAVES_PER_SHARD, STORE_SHARDS};
@@ -35,10 +36,11 @@ struct Comparison {
     last_heard: Instant,
     rounds: u32,
     n_leaves: usize,
-    /// Records that differed although both vectors cover them.
+    /// Records that differed although both had said to hold their writes.
     n_unexplained: usize,
-    /// Part of a reset: what it finds is no surprise.
-    expected: bool,
+    /// What both held when their hashes differed; `None` in a reset, where nothing found is a
+    /// surprise. Later writes arrive while the comparison runs, on one side first.
+    agreed: Option<Claims>,
 }
 
 /// The comparison under way, and what comparisons have found.
@@ -69,8 +71,9 @@ impl Buckets {
 }
 
 impl Replication {
-    /// Begins a comparison with `peer`; nothing when one is under way.
-    pub(super) fn start_buckets(&mut self, now: Now, peer: OriginId, expected: bool) {
+    /// Begins a comparison with `peer`, who has told the same heads as ours, or as part of a reset;
+    /// nothing when one is under way.
+    pub(super) fn start_buckets(&mut self, now: Now, peer: OriginId, agreed: Option<Claims>) {
         if self.buckets.asked.is_some() {
             return;
         }
@@ -83,7 +86,7 @@ impl Replication {
             rounds: 0,
             n_leaves: 0,
             n_unexplained: 0,
-            expected,
+            agreed,
         });
     }
 
@@ -201,7 +204,7 @@ impl Replication {
                 self.buckets.dropped_total += 1;
             }
         }
-        let n_unexplained = self.n_unexplained(verdicts, records);
+        let n_unexplained = self.n_unexplained(conn, verdicts, records);
         let (_, refused) = self.apply(now, records, true);
         let Some(asked) = self.buckets.of(conn) else { return };
         asked.n_unexplained += n_unexplained;
@@ -213,10 +216,13 @@ impl Replication {
         self.round_done(now, conn, verdicts.more);
     }
 
-    /// Of what differs, the records that equal heads should have made equal. The others come after
-    /// a write that was lost with its writer: heads end before them.
-    fn n_unexplained(&self, verdicts: &Verdicts, records: &[Record]) -> usize {
-        let in_heads = |dot: Dot| dot.seq <= self.contiguous(dot.origin);
+    /// Of what differs, the records that equal heads should have made equal. The others are newer
+    /// than that agreement, or come after a write that was lost with its writer: heads end before
+    /// them.
+    fn n_unexplained(&self, conn: ConnId, verdicts: &Verdicts, records: &[Record]) -> usize {
+        let asked = self.buckets.asked.as_ref().filter(|asked| asked.conn == Some(conn));
+        let Some(agreed) = asked.and_then(|asked| asked.agreed.as_ref()) else { return 0 };
+        let in_heads = |dot: Dot| agreed.covers(dot);
         let n_newer = records.iter().filter(|record| in_heads(record.dot())).count();
         let needed = verdicts.need.iter().filter_map(|key| self.store.entry(key));
         n_newer
@@ -254,10 +260,10 @@ impl Replication {
             return;
         }
         let Some(done) = self.buckets.asked.take() else { return };
-        if !done.expected && done.n_leaves > 0 {
+        if done.agreed.is_some() && done.n_leaves > 0 {
             self.buckets.leaves_repaired_total += done.n_leaves as u64;
         }
-        if !done.expected && done.n_unexplained > 0 {
+        if done.n_unexplained > 0 {
             self.note(Note::Divergence { buckets: done.n_leaves });
         }
         self.compared();

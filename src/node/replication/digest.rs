@@ -5,7 +5,7 @@
 //! buckets are compared.
 
 use super::Replication;
-use super::known::covered_hash;
+use super::known::{Claims, covered_hash};
 use super::message::{Digest, Folded, KvMessage};
 use crate::kv::OriginId;
 use crate::mutation::mutated;
@@ -174,7 +174,8 @@ impl Replication {
         peer.diverged += 1;
         if peer.diverged >= DIVERGED_MAX {
             peer.diverged = 0;
-            self.start_buckets(now, from, false);
+            let agreed = Claims::new(&heads, &self.known.folded_list());
+            self.start_buckets(now, from, Some(agreed));
         }
     }
 

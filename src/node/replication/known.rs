@@ -238,28 +238,28 @@ impl Known {
     }
 
     /// Whether a peer that holds `theirs` lacks a delete that we have forgotten.
-    pub(super) fn is_behind(&self, theirs: &Asker) -> bool {
+    pub(super) fn is_behind(&self, theirs: &Claims) -> bool {
         let folded = self.folded.iter().map(|(origin, folded)| (*origin, folded.forgotten));
         let forgotten = self.forgotten.iter().map(|(origin, seq)| (*origin, *seq));
         folded.chain(forgotten).any(|(origin, seq)| seq > 0 && !theirs.covers(Dot { origin, seq }))
     }
 }
 
-/// What the sender of a pull says to hold.
+/// What somebody says to hold: heads and folded origins together.
 #[derive(Debug, Default)]
-pub(super) struct Asker {
+pub(super) struct Claims {
     through: BTreeMap<OriginId, u64>,
 }
 
-impl Asker {
-    pub(super) fn new(heads: &Heads, folded: &FoldedList) -> Asker {
+impl Claims {
+    pub(super) fn new(heads: &Heads, folded: &FoldedList) -> Claims {
         let mut through = BTreeMap::new();
         let folded = folded.iter().map(|(origin, last, _)| (*origin, *last));
         for (origin, last) in heads.iter().copied().chain(folded) {
             let known: &mut u64 = through.entry(OriginId(origin)).or_default();
             *known = last.max(*known);
         }
-        Asker { through }
+        Claims { through }
     }
 
     pub(super) fn covers(&self, dot: Dot) -> bool {
