@@ -279,3 +279,78 @@ fn bytes_to_hashes(bytes: &[u8], n: usize) -> Option<Vec<u64>> {
     (chunks.len() == n && rest.is_empty())
         .then(|| chunks.iter().map(|chunk| u64::from_be_bytes(*chunk)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::{Digest, Push};
+    use super::super::{Config, Out, PeerInfo};
+    use super::*;
+    use crate::kv::{HlcTime, Stamp, Store, StoreConfig};
+    use crate::node::io::Output;
+    use crate::time::WallMillis;
+    use crate::wire::message::NodeName;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    const PEER: OriginId = OriginId(2);
+    const NOW: Now = Now { instant: Instant(1_000_000), wall: WallMillis(1_000_000) };
+
+    fn record(seq: u64) -> Record {
+        let time = HlcTime::from_millis(1_000_000 + seq);
+        Record::new(Stamp { time, origin: PEER }, seq, format!("k{seq}").as_bytes(), None)
+    }
+
+    fn push(node: &mut Replication, seq: u64) {
+        let push = Push { of: PEER.0, settles: vec![(seq, seq)], from: PEER.0, urgent: false };
+        node.pushed(NOW, &Bytes::new(), push, &[record(seq)], false);
+    }
+
+    /// A node that holds one write of its peer and has begun to compare, on this connection.
+    fn comparing() -> (Replication, ConnId) {
+        let store = Arc::new(Store::new(StoreConfig { origin: OriginId(1), store_len_max: 0 }));
+        let config = Config { tombstone_grace: Duration::MAX, expects_peers: false, rng_seed: 1 };
+        let mut node = Replication::new(config, store, NOW);
+        let addr = SocketAddr::from(([10, 0, 0, 2], 7947));
+        let name = NodeName::from("peer");
+        node.members(NOW, vec![PeerInfo { origin: PEER, name, addr, reachable: true }]);
+        push(&mut node, 1);
+        for _ in 0..2 {
+            node.digested(
+                NOW,
+                &Digest {
+                    from: PEER.0,
+                    heads: vec![(PEER.0, 1)],
+                    root: 7,
+                    folded: 0,
+                    reply: false,
+                    whole: true,
+                },
+            );
+        }
+        let conn = std::iter::from_fn(|| node.poll()).find_map(|out| match out {
+            Out::Output(Output::Dial { conn, .. }) => Some(conn),
+            _ => None,
+        });
+        (node, conn.expect("a link for the comparison"))
+    }
+
+    fn is_unexplained(node: &mut Replication, conn: ConnId, found: &Record) -> bool {
+        let verdicts = Verdicts { need: Vec::new(), drop: Vec::new(), more: false };
+        node.verdicts(NOW, conn, &verdicts, std::slice::from_ref(found));
+        let is_note = |out| matches!(out, Out::Output(Output::Note(Note::Divergence { .. })));
+        std::iter::from_fn(|| node.poll()).any(is_note)
+    }
+
+    #[test]
+    fn what_both_had_said_to_hold_should_have_been_equal() {
+        let (mut node, conn) = comparing();
+        assert!(is_unexplained(&mut node, conn, &record(1)));
+    }
+
+    #[test]
+    fn a_write_that_arrives_during_the_comparison_is_no_divergence() {
+        let (mut node, conn) = comparing();
+        push(&mut node, 2);
+        assert!(!is_unexplained(&mut node, conn, &record(2)));
+    }
+}

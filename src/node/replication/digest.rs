@@ -127,6 +127,9 @@ impl Replication {
         let Some(peer) = self.peers.get_mut(from) else { return };
         peer.heard(now.instant);
         peer.holds(&digest.heads);
+        if digest.whole && digest.folded == self.known.folded_hash() {
+            peer.folded_held = Some(digest.folded);
+        }
         if digest.reply {
             self.answer_digest(now, digest);
         }
@@ -208,6 +211,14 @@ impl Replication {
             } else {
                 self.note_claim(now, of, last, from);
             }
+        }
+        let theirs = Claims::new(&Vec::new(), &folded.list);
+        if let Some(peer) = self.peers.get_mut(from)
+            && self
+                .known
+                .folded_within(|dot| theirs.covers(dot) || peer.head(dot.origin) >= dot.seq)
+        {
+            peer.folded_held = Some(self.known.folded_hash());
         }
     }
 }

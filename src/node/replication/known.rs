@@ -185,6 +185,11 @@ impl Known {
         self.folded_hash
     }
 
+    /// Whether `holds` is true of the last write of each folded origin.
+    pub(super) fn folded_within(&self, holds: impl Fn(Dot) -> bool) -> bool {
+        self.folded.iter().all(|(origin, folded)| holds(Dot { origin: *origin, seq: folded.last }))
+    }
+
     pub(super) fn n_folded(&self) -> usize {
         self.folded.len()
     }

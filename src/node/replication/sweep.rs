@@ -63,6 +63,7 @@ impl Replication {
         }
         let grace_ms = u64::try_from(self.config.tombstone_grace.as_millis()).unwrap_or(u64::MAX);
         let (peers, known, me) = (&self.peers, &mut self.known, self.me);
+        let folded_hash = known.folded_hash();
         let forgotten = self.store.forget_tombstones(shard, |tombstone| {
             let (dot, time) = (tombstone.dot(), tombstone.stamp().time);
             if time.millis().saturating_add(grace_ms) > now.wall.0 {
@@ -74,7 +75,7 @@ impl Replication {
                 && peers.iter().all(|peer| {
                     (dot.origin == me && peer.acked >= dot.seq)
                         || peer.head(dot.origin) >= dot.seq
-                        || (folded && peer.info.reachable)
+                        || (folded && peer.folded_held == Some(folded_hash))
                 });
             let held = held || mutated!(ForgetEarly);
             if held {

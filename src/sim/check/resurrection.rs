@@ -11,7 +11,7 @@ pub(super) fn check(cluster: &Cluster, history: &History) -> Result<(), Violatio
             let Some(required) = known.required else { continue };
             let delete = known.writes.range(..=required).rev().find(|(_, value)| value.is_none());
             let (Some((delete, _)), Some(record)) = (delete, store.get(key)) else { continue };
-            if record.stamp() < *delete {
+            if record.stamp() < *delete && !known.outlived(*delete, record.stamp()) {
                 let what = format!(
                     "{}: {} is live as {}, deleted as {delete}",
                     host.name,
