@@ -8,7 +8,7 @@
 //! who forgot had known stands, though its stamp may be the earlier one: where the grace is
 //! shorter than clocks are wrong or nodes are away, no one is left who could tell.
 
-use crate::kv::{Dot, OriginId, Stamp};
+use crate::kv::{Dot, OriginId, Record, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One acknowledged write.
@@ -82,8 +82,8 @@ pub struct History {
     pub keys: BTreeMap<Vec<u8>, KeyHistory>,
     /// The last version each process has shown of a key.
     shown: BTreeMap<(OriginId, Vec<u8>), Stamp>,
-    /// Processes that have shown a key and have forgotten its delete since.
-    gone: BTreeSet<(OriginId, Vec<u8>)>,
+    /// Keys whose delete a process has forgotten, with the writes it had covered by then.
+    gone: BTreeMap<(OriginId, Vec<u8>), BTreeSet<Stamp>>,
     /// Writes acknowledged.
     pub n_writes: u64,
     /// Reads made.
@@ -136,10 +136,6 @@ impl History {
                 if last.is_some_and(|last| stamp < last) {
                     self.complain(format!("{} went back on one node", show(key)));
                 }
-                let is_buried = self.keys.get(key).is_some_and(|h| h.buried.contains_key(&stamp));
-                if self.gone.remove(&(origin, key.to_vec())) && value.is_some() && is_buried {
-                    self.complain(format!("{} came back on one node", show(key)));
-                }
                 let known = self.keys.get(key).and_then(|history| history.writes.get(&stamp));
                 match known {
                     Some(written) if written.as_deref() == value => {}
@@ -184,12 +180,35 @@ impl History {
             }
             history.buried.extend(newly);
             let place = (origin, key.clone());
-            if self.shown.get(&place).is_some_and(|last| history.buried.contains_key(last)) {
-                self.shown.remove(&place);
-                self.gone.insert(place);
+            if history.last_buried().is_none()
+                || (self.gone.contains_key(&place) && !self.shown.contains_key(&place))
+            {
+                continue;
             }
+            let covered = history.buried.iter().filter(|(stamp, seq)| covers(dot(stamp, seq)));
+            let covered: BTreeSet<Stamp> = covered.map(|(stamp, _)| *stamp).collect();
+            if self.shown.get(&place).is_some_and(|last| covered.contains(last)) {
+                self.shown.remove(&place);
+            }
+            self.gone.insert(place, covered);
         }
         deletes
+    }
+
+    /// Looks at what the process `origin` holds of the keys whose delete it has forgotten.
+    pub fn look(&mut self, origin: OriginId, held: impl Fn(&[u8]) -> Option<Record>) {
+        let its = self.gone.range((origin, Vec::new())..).take_while(|((of, _), _)| *of == origin);
+        let again = its.filter_map(|((_, key), covered)| {
+            let record = held(key)?;
+            Some((key.clone(), !record.is_tombstone() && covered.contains(&record.stamp())))
+        });
+        let again: Vec<(Vec<u8>, bool)> = again.collect();
+        for (key, is_old) in again {
+            if is_old {
+                self.complain(format!("{} came back on one node", show(&key)));
+            }
+            self.gone.remove(&(origin, key));
+        }
     }
 
     /// A process ended; `held_elsewhere` says the latest version of a key that a living process

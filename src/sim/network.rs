@@ -35,7 +35,7 @@ pub struct Felt {
 }
 
 /// How many of the second copies are late: later than deletes are remembered.
-const LATE: f64 = 0.05;
+const LATE: f64 = 0.5;
 /// How late at most; the network forgets what is older.
 const LATE_MAX: Duration = Duration::from_secs(90);
 /// Longest delay of anything that is not such a copy.

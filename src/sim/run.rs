@@ -324,6 +324,9 @@ impl Run {
     fn look(&mut self) -> Result<(), Violation> {
         let now = self.cluster.now;
         self.cluster.hosts.iter_mut().for_each(|host| host.see_clock(now));
+        for store in self.cluster.hosts.iter().filter_map(|host| host.store.as_ref()) {
+            self.history.look(store.origin(), |key| store.entry(key));
+        }
         let (incarnations, clocks) = (&mut self.incarnations, &mut self.clocks);
         check::always(&self.cluster, &self.history, incarnations, clocks)?;
         self.forgetting.check()
