@@ -171,8 +171,11 @@ impl History {
         let mut deletes = Vec::new();
         for (key, history) in self.keys.iter_mut().filter(|(key, _)| !holds(key)) {
             let dot = |stamp: &Stamp, seq: &u64| Dot { origin: stamp.origin, seq: *seq };
-            let newly: BTreeMap<Stamp, u64> =
-                history.open.extract_if(.., |stamp, seq| covers(dot(stamp, seq))).collect();
+            let (newly, open): (BTreeMap<Stamp, u64>, BTreeMap<Stamp, u64>) =
+                std::mem::take(&mut history.open)
+                    .into_iter()
+                    .partition(|(at, seq)| covers(dot(at, seq)));
+            history.open = open;
             let latest = newly.iter().rev().find(|(at, _)| history.is_delete(**at));
             if let Some((stamp, seq)) = latest.filter(|(at, _)| history.last_buried() < Some(**at))
             {

@@ -37,7 +37,7 @@ pub struct Felt {
 /// How many of the second copies are late: later than deletes are remembered.
 const LATE: f64 = 0.5;
 /// How late at most; the network forgets what is older.
-const LATE_MAX: Duration = Duration::from_secs(90);
+const LATE_MAX: Duration = Duration::from_secs(45);
 /// Longest delay of anything that is not such a copy.
 pub const DELAY_MAX: Duration = Duration::from_secs(2);
 
