@@ -185,6 +185,12 @@ impl Known {
         self.folded_hash
     }
 
+    /// Whether this very write was held by every member when its origin was folded: what is past a
+    /// lost write of it was not.
+    pub(super) fn folds(&self, dot: Dot) -> bool {
+        self.folded.get(&dot.origin).is_some_and(|folded| dot.seq <= folded.last)
+    }
+
     /// Whether `holds` is true of the last write of each folded origin.
     pub(super) fn folded_within(&self, holds: impl Fn(Dot) -> bool) -> bool {
         self.folded.iter().all(|(origin, folded)| holds(Dot { origin: *origin, seq: folded.last }))
