@@ -1,6 +1,6 @@
 //! One run: chaos, then calm, with every promise checked on the way and at the end.
 
-use super::check::{self, Clocks, Incarnations, Violation};
+use super::check::{self, Clocks, Forgetting, Incarnations, Violation};
 use super::cluster::{Cluster, Counts};
 use super::faults::Faults;
 use super::history::History;
@@ -93,6 +93,7 @@ pub(super) struct Run {
     pub(super) next_name: u32,
     incarnations: Incarnations,
     clocks: Clocks,
+    forgetting: Forgetting,
     is_calm: bool,
 }
 
@@ -109,13 +110,15 @@ pub fn run(request: &Request, keep_story: bool) -> Outcome {
         .unwrap_or_else(|panic| Err(Violation::new("no-panic", text_of(panic.as_ref()))));
     let calm = outcome.as_ref().copied().unwrap_or_default();
     let felt = run.felt();
+    let mut counts = run.cluster.counts.clone();
+    counts.refused += run.cluster.hosts.iter().map(Host::n_refused).sum::<u64>();
     Outcome {
         options: run.options,
         trace_hash: run.cluster.trace.hash(),
         violation: outcome.err(),
         simulated: run.cluster.now.since(Instant::ZERO),
         calm,
-        counts: run.cluster.counts.clone(),
+        counts,
         felt,
         waits: (run.cluster.waits.n_met, run.cluster.waits.n_unmet),
         clients: (run.history.n_writes, run.history.n_reads, run.history.n_lost_with_holders),
@@ -137,6 +140,7 @@ impl Run {
             next_name: 0,
             incarnations: Incarnations::default(),
             clocks: Clocks::default(),
+            forgetting: Forgetting::new(options.tombstone_grace),
             is_calm: false,
             options,
         };
@@ -243,10 +247,13 @@ impl Run {
         self.cluster.hosts[index].store = None;
         let hosts = &self.cluster.hosts;
         let living = || hosts.iter().filter(|host| !host.is_stranger);
-        self.history.ended(|key, required| -> Option<Stamp> {
-            let held = living().filter_map(|host| host.version(key, required));
-            held.max()
-        });
+        self.history.ended(
+            |key, required| -> Option<Stamp> {
+                let held = living().filter_map(|host| host.version(key, required));
+                held.max()
+            },
+            |dot| living().any(|host| host.covers(dot)),
+        );
     }
 
     pub(super) fn after(&mut self, delay: Duration, step: Step) {
@@ -265,7 +272,7 @@ impl Run {
                 break;
             }
             self.agenda.remove(&(at, id));
-            self.cluster.run_until(at);
+            self.advance(at);
             match step {
                 Step::Operate if !self.is_calm => {
                     workload::operate(self);
@@ -290,8 +297,21 @@ impl Run {
                 Step::Mend(mend) => self.mend(mend),
             }
         }
-        self.cluster.run_until(until);
+        self.advance(until);
         Ok(())
+    }
+
+    /// Lets the cluster run, and looks at every node that forgets deletes before it goes on.
+    fn advance(&mut self, until: Instant) {
+        loop {
+            for (index, peers) in std::mem::take(&mut self.cluster.forgetful) {
+                self.forgetting.look(&self.cluster, index, &peers, &mut self.history);
+            }
+            self.cluster.run_until(until);
+            if self.cluster.forgetful.is_empty() {
+                return;
+            }
+        }
     }
 
     /// Whether somebody is still to come, or to go.
@@ -304,8 +324,12 @@ impl Run {
     fn look(&mut self) -> Result<(), Violation> {
         let now = self.cluster.now;
         self.cluster.hosts.iter_mut().for_each(|host| host.see_clock(now));
+        for store in self.cluster.hosts.iter().filter_map(|host| host.store.as_ref()) {
+            self.history.look(store.origin(), |key| store.entry(key));
+        }
         let (incarnations, clocks) = (&mut self.incarnations, &mut self.clocks);
-        check::always(&self.cluster, &self.history, incarnations, clocks)
+        check::always(&self.cluster, &self.history, incarnations, clocks)?;
+        self.forgetting.check()
     }
 
     /// What DNS names: everybody's address, dead ones too, at most eight a look.
