@@ -5,6 +5,7 @@ use super::cluster::{Cluster, Counts};
 use super::faults::Faults;
 use super::history::History;
 use super::host::{EPOCH_MS, Host, Process};
+use super::network::DELAY_MAX;
 use super::options::{Fault, Options, Request};
 use super::workload;
 use crate::kv::{OriginId, Stamp, Store, StoreConfig};
@@ -364,7 +365,9 @@ impl Run {
         let mut missing = Ok(());
         self.play(start + CALM_MAX, |run| {
             missing = check::settled(&run.cluster).and_then(|()| check::folded(&run.cluster));
-            missing.is_ok() && !run.is_mending()
+            // What is still on its way may be news of somebody long gone, and unsettle the settled.
+            let all_arrived = run.cluster.now.since(start) > DELAY_MAX;
+            missing.is_ok() && !run.is_mending() && all_arrived
         })?;
         missing?;
         let took = self.cluster.now.since(start);
