@@ -47,6 +47,8 @@ pub struct KeyHistory {
     pub buried: BTreeMap<Stamp, u64>,
     /// The number of each write that is not buried.
     open: BTreeMap<Stamp, u64>,
+    /// The latest delete that was judged when somebody forgot it.
+    judged: Option<Stamp>,
 }
 
 impl KeyHistory {
@@ -177,9 +179,9 @@ impl History {
                     .partition(|(at, seq)| covers(dot(at, seq)));
             history.open = open;
             let latest = newly.iter().rev().find(|(at, _)| history.is_delete(**at));
-            if let Some((stamp, seq)) = latest.filter(|(at, _)| history.last_buried() < Some(**at))
-            {
+            if let Some((stamp, seq)) = latest.filter(|(at, _)| history.judged < Some(**at)) {
                 deletes.push((key.clone(), dot(stamp, seq), *stamp));
+                history.judged = Some(*stamp);
             }
             history.buried.extend(newly);
             let place = (origin, key.clone());
