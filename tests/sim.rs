@@ -80,6 +80,15 @@ fn every_fault_is_felt_when_it_is_asked_for() {
     }
 }
 
+#[test]
+fn late_copies_of_deleted_values_are_met_and_refused() {
+    let refused = |seed| {
+        let faults = Some(vec![Fault::Duplicate, Fault::Forget]);
+        hold(&Request { chaos: 5 * CHAOS, faults, ..request(seed) }).counts.refused
+    };
+    assert!((0..8).any(|seed| refused(seed) > 0), "no copy came later than a delete was forgotten");
+}
+
 #[cfg(feature = "mutations")]
 mod mutations {
     use super::*;

@@ -5,7 +5,7 @@
 
 use super::check::holders::{Wait, Waits};
 use super::host::{Clock, End, Host, Process};
-use super::network::Network;
+use super::network::{DELAY_MAX, Network};
 use super::options::Options;
 use super::story::{part_told, told};
 use super::trace::Trace;
@@ -82,6 +82,8 @@ pub struct Counts {
     pub divergences: u64,
     /// Resets of nodes that had slept past forgotten deletes.
     pub resets: u64,
+    /// Copies from before a forgotten delete that processes refused, once they have ended.
+    pub refused: u64,
 }
 
 /// The cluster.
@@ -105,6 +107,9 @@ pub struct Cluster {
     pub waits: Waits,
     /// Set when time stands still because something is always due at once.
     pub stuck: Option<String>,
+    /// Hosts whose node has just forgotten deletes, with the hosts it had for peers: time waits
+    /// until somebody has taken them.
+    pub forgetful: Vec<(usize, Vec<usize>)>,
     n_events_now: u64,
     queue: BinaryHeap<Reverse<(Instant, u64, Event)>>,
     next_event: u64,
@@ -128,6 +133,7 @@ impl Cluster {
             last_incarnations: BTreeMap::new(),
             waits: Waits::default(),
             stuck: None,
+            forgetful: Vec::new(),
             n_events_now: 0,
             queue: BinaryHeap::new(),
             next_event: 0,
@@ -153,6 +159,7 @@ impl Cluster {
         host.security = security;
         host.timer_at = Instant::NEVER;
         host.leaving = false;
+        host.n_forgotten = 0;
         self.by_addr.insert(host.addr, index);
         self.trace.word(self.now, || format!("{} starts", self.hosts[index].name));
         self.drain(index);
@@ -168,6 +175,7 @@ impl Cluster {
             *last = me.incarnation.max(*last);
         }
         let host = &mut self.hosts[index];
+        self.counts.refused += host.n_refused();
         host.process = None;
         host.paused_until = None;
         host.held_back.clear();
@@ -251,10 +259,21 @@ impl Cluster {
         }
     }
 
-    /// Handles events up to `until`; stops early when stuck.
+    /// Mends the network, and drops late copies that are still on their way.
+    pub fn calm(&mut self) {
+        self.network.calm();
+        let limit = self.now + DELAY_MAX;
+        self.queue.retain(|Reverse((at, _, event))| {
+            *at <= limit || !matches!(event, Event::Datagram { .. })
+        });
+    }
+
+    /// Handles events up to `until`; stops early when stuck, and when a node has forgotten deletes.
     pub fn run_until(&mut self, until: Instant) {
-        while self.step(until).is_some() {}
-        self.now = self.now.max(until);
+        while self.forgetful.is_empty() && self.step(until).is_some() {}
+        if self.forgetful.is_empty() {
+            self.now = self.now.max(until);
+        }
     }
 
     /// Handles the next event up to `until`; the host it was about. `None` when there is none, or
@@ -332,10 +351,25 @@ impl Cluster {
             match process.poll(now) {
                 Output::Timeout(deadline) => {
                     self.set_timer(index, deadline);
+                    self.see_forgetting(index);
                     return;
                 }
                 output => self.output(index, output),
             }
+        }
+    }
+
+    fn see_forgetting(&mut self, index: usize) {
+        let Some(node) = self.hosts[index].node() else { return };
+        let n_forgotten = node.replication().forgotten_total();
+        if n_forgotten > self.hosts[index].n_forgotten {
+            let is_peer = |host: &Host| {
+                let origin = host.store.as_ref().map(|store| store.origin());
+                origin.is_some_and(|origin| node.replication().has_peer(origin))
+            };
+            let peers = (0..self.hosts.len()).filter(|other| is_peer(&self.hosts[*other]));
+            self.forgetful.push((index, peers.collect()));
+            self.hosts[index].n_forgotten = n_forgotten;
         }
     }
 

@@ -239,7 +239,7 @@ impl Run {
 
     /// Ends every fault. Places whose process was to come back get it back through the agenda.
     pub(super) fn begin_calm(&mut self) {
-        self.cluster.network.calm();
+        self.cluster.calm();
         self.dns_silent = false;
         let now = self.cluster.now;
         for index in 0..self.cluster.hosts.len() {

@@ -2,9 +2,14 @@
 //!
 //! It is told of each acknowledged write, and of each process's end: a write that only ended
 //! processes held may be lost, any other may not.
+//!
+//! And it is told when a node forgets deletes. Every write of a key that has gone with its delete
+//! and that the node covers is *buried*: it must never be seen again. A write that none of those
+//! who forgot had known stands, though its stamp may be the earlier one: where the grace is
+//! shorter than clocks are wrong or nodes are away, no one is left who could tell.
 
-use crate::kv::{OriginId, Stamp};
-use std::collections::BTreeMap;
+use crate::kv::{Dot, OriginId, Record, Stamp};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One acknowledged write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +42,39 @@ pub struct KeyHistory {
     seqs: BTreeMap<Stamp, u64>,
     /// The latest write that may not be lost.
     pub required: Option<Stamp>,
+    /// Writes covered by a node that has forgotten a delete of the key, with their numbers: the
+    /// delete too.
+    pub buried: BTreeMap<Stamp, u64>,
+    /// The number of each write that is not buried.
+    open: BTreeMap<Stamp, u64>,
+    /// The latest delete that was judged when somebody forgot it.
+    judged: Option<Stamp>,
+}
+
+impl KeyHistory {
+    /// Whether `stamp` deletes.
+    #[must_use]
+    pub fn is_delete(&self, stamp: Stamp) -> bool {
+        self.writes.get(&stamp).is_some_and(Option::is_none)
+    }
+
+    /// Whether `held` may stand although `required` is later: that one was a delete and has been
+    /// forgotten before anybody who forgot it knew of this one, or this one deletes too.
+    #[must_use]
+    pub fn outlived(&self, required: Stamp, held: Stamp) -> bool {
+        self.is_delete(required)
+            && self.buried.contains_key(&required)
+            && (self.is_delete(held) || !self.buried.contains_key(&held))
+    }
+
+    /// The latest delete that somebody has forgotten.
+    fn last_buried(&self) -> Option<Stamp> {
+        self.buried.keys().rev().copied().find(|stamp| self.is_delete(*stamp))
+    }
+
+    fn unbury(&mut self) {
+        self.open.append(&mut self.buried);
+    }
 }
 
 /// The history of a run.
@@ -46,6 +84,8 @@ pub struct History {
     pub keys: BTreeMap<Vec<u8>, KeyHistory>,
     /// The last version each process has shown of a key.
     shown: BTreeMap<(OriginId, Vec<u8>), Stamp>,
+    /// Keys whose delete a process has forgotten, with the writes it had covered by then.
+    gone: BTreeMap<(OriginId, Vec<u8>), BTreeSet<Stamp>>,
     /// Writes acknowledged.
     pub n_writes: u64,
     /// Reads made.
@@ -57,8 +97,15 @@ pub struct History {
 }
 
 impl History {
-    /// A write was acknowledged by the process `origin`, which held `before` of the key.
-    pub fn wrote(&mut self, key: &[u8], before: Option<Stamp>, write: Write) {
+    /// A write was acknowledged by the process `origin`, which held `before` of the key. `held` is
+    /// the latest version that a living process holds.
+    pub fn wrote(
+        &mut self,
+        key: &[u8],
+        before: Option<Stamp>,
+        write: Write,
+        held: impl FnOnce() -> Option<Stamp>,
+    ) {
         self.n_writes += 1;
         let origin = write.stamp.origin;
         if before.is_some_and(|before| before >= write.stamp) {
@@ -66,8 +113,15 @@ impl History {
         }
         self.shown.insert((origin, key.to_vec()), write.stamp);
         let history = self.keys.entry(key.to_vec()).or_default();
-        history.required = history.required.max(Some(write.stamp));
+        // After a delete that all have forgotten, what is written counts whatever its stamp.
+        let is_after = |required: Stamp| {
+            write.stamp > required || (history.is_delete(required) && held() < Some(required))
+        };
+        if history.required.is_none_or(is_after) {
+            history.required = Some(write.stamp);
+        }
         history.seqs.insert(write.stamp, write.seq);
+        history.open.insert(write.stamp, write.seq);
         // A version is unique per key only: stamps far ahead of the clock are beaten for their
         // key's sake, and two keys may each be lifted to the same time.
         if history.writes.insert(write.stamp, write.value).is_some() {
@@ -108,18 +162,83 @@ impl History {
             .is_some_and(|history| history.writes.range(stamp..).any(|(_, value)| value.is_none()))
     }
 
+    /// The process `origin` has forgotten deletes; `holds` and `covers` are of its store. Returns
+    /// the deletes that nobody had forgotten before, with their keys.
+    pub fn forgot(
+        &mut self,
+        origin: OriginId,
+        holds: impl Fn(&[u8]) -> bool,
+        covers: impl Fn(Dot) -> bool,
+    ) -> Vec<(Vec<u8>, Dot, Stamp)> {
+        let mut deletes = Vec::new();
+        for (key, history) in self.keys.iter_mut().filter(|(key, _)| !holds(key)) {
+            let dot = |stamp: &Stamp, seq: &u64| Dot { origin: stamp.origin, seq: *seq };
+            let (newly, open): (BTreeMap<Stamp, u64>, BTreeMap<Stamp, u64>) =
+                std::mem::take(&mut history.open)
+                    .into_iter()
+                    .partition(|(at, seq)| covers(dot(at, seq)));
+            history.open = open;
+            let latest = newly.iter().rev().find(|(at, _)| history.is_delete(**at));
+            if let Some((stamp, seq)) = latest.filter(|(at, _)| history.judged < Some(**at)) {
+                deletes.push((key.clone(), dot(stamp, seq), *stamp));
+                history.judged = Some(*stamp);
+            }
+            history.buried.extend(newly);
+            let place = (origin, key.clone());
+            if history.last_buried().is_none()
+                || (self.gone.contains_key(&place) && !self.shown.contains_key(&place))
+            {
+                continue;
+            }
+            let covered = history.buried.iter().filter(|(stamp, seq)| covers(dot(stamp, seq)));
+            let covered: BTreeSet<Stamp> = covered.map(|(stamp, _)| *stamp).collect();
+            if self.shown.get(&place).is_some_and(|last| covered.contains(last)) {
+                self.shown.remove(&place);
+            }
+            self.gone.insert(place, covered);
+        }
+        deletes
+    }
+
+    /// Looks at what the process `origin` holds of the keys whose delete it has forgotten.
+    pub fn look(&mut self, origin: OriginId, held: impl Fn(&[u8]) -> Option<Record>) {
+        let its = self.gone.range((origin, Vec::new())..).take_while(|((of, _), _)| *of == origin);
+        let again = its.filter_map(|((_, key), covered)| {
+            let record = held(key)?;
+            Some((key.clone(), !record.is_tombstone() && covered.contains(&record.stamp())))
+        });
+        let again: Vec<(Vec<u8>, bool)> = again.collect();
+        for (key, is_old) in again {
+            if is_old {
+                self.complain(format!("{} came back on one node", show(&key)));
+            }
+            self.gone.remove(&(origin, key));
+        }
+    }
+
     /// A process ended; `held_elsewhere` says the latest version of a key that a living process
-    /// holds, where a delete that one has forgotten counts as held too.
-    pub fn ended(&mut self, held_elsewhere: impl Fn(&[u8], Required) -> Option<Stamp>) {
+    /// holds, where a delete that one has forgotten counts as held too; `covered`, whether a living
+    /// process covers a write.
+    pub fn ended(
+        &mut self,
+        held_elsewhere: impl Fn(&[u8], Required) -> Option<Stamp>,
+        covered: impl Fn(Dot) -> bool,
+    ) {
         for (key, history) in &mut self.keys {
+            let last = history.last_buried();
+            let seq = last.and_then(|stamp| history.seqs.get(&stamp).copied()).unwrap_or(0);
+            if last.is_some_and(|stamp| !covered(Dot { origin: stamp.origin, seq })) {
+                history.unbury();
+            }
             let Some(required) = history.required else { continue };
             let seq = history.seqs.get(&required).copied().unwrap_or(0);
-            let is_delete = history.writes.get(&required).is_some_and(Option::is_none);
+            let is_delete = history.is_delete(required);
             let held = held_elsewhere(key, Required { stamp: required, seq, is_delete });
             if held.is_some_and(|held| held >= required) {
                 continue;
             }
             self.n_lost_with_holders += 1;
+            history.unbury();
             history.required = held.and_then(|held| {
                 history.writes.range(..=held).next_back().map(|(stamp, _)| *stamp)
             });

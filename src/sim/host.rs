@@ -2,7 +2,7 @@
 
 use super::foreign::Foreign;
 use super::history::Required;
-use crate::kv::{Stamp, Store};
+use crate::kv::{Dot, Stamp, Store};
 use crate::node::Node;
 use crate::node::io::{ConnId, Input, Output};
 use crate::swim::Swim;
@@ -104,6 +104,8 @@ pub struct Host {
     pub leaving: bool,
     /// What runs here belongs to another cluster.
     pub is_stranger: bool,
+    /// Deletes its node has forgotten, as far as anybody looked.
+    pub(super) n_forgotten: u64,
     pub(super) held_back: VecDeque<Input>,
     pub(super) timer_at: Instant,
     pub(super) ends: BTreeMap<ConnId, End>,
@@ -125,12 +127,28 @@ impl Host {
             paused_until: None,
             leaving: false,
             is_stranger: false,
+            n_forgotten: 0,
             held_back: VecDeque::new(),
             timer_at: Instant::NEVER,
             ends: BTreeMap::new(),
             next_accepted: 1,
             security: Arc::new(Security::default()),
         }
+    }
+
+    /// The version held here of a key.
+    pub(super) fn entry(&self, key: &[u8]) -> Option<Stamp> {
+        Some(self.store.as_ref()?.entry(key)?.stamp())
+    }
+
+    /// Copies from before a forgotten delete that the node here has refused.
+    pub(super) fn n_refused(&self) -> u64 {
+        self.node().map_or(0, |node| node.replication().resurrections_refused_total())
+    }
+
+    /// Whether the node here holds a write, something later, or has forgotten its delete.
+    pub(super) fn covers(&self, dot: Dot) -> bool {
+        self.node().is_some_and(|node| node.replication().covers(dot))
     }
 
     /// The version held here of a key, or of a delete of it that was held and is forgotten.

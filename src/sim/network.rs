@@ -34,6 +34,13 @@ pub struct Felt {
     pub foreign: u64,
 }
 
+/// How many of the second copies are late: later than deletes are remembered.
+const LATE: f64 = 0.5;
+/// How late at most; the network forgets what is older.
+const LATE_MAX: Duration = Duration::from_secs(45);
+/// Longest delay of anything that is not such a copy.
+pub const DELAY_MAX: Duration = Duration::from_secs(2);
+
 /// Who can talk to whom, and how well.
 #[derive(Debug)]
 pub struct Network {
@@ -126,7 +133,11 @@ impl Network {
         let mut arrivals = vec![(self.delay(from, to, rng), bytes.to_vec())];
         if rng.chance(self.duplicate) {
             self.felt.duplicated += 1;
-            arrivals.push((self.delay(from, to, rng), bytes.to_vec()));
+            let mut delay = self.delay(from, to, rng);
+            if rng.chance(LATE) {
+                delay += rng.duration_below(LATE_MAX);
+            }
+            arrivals.push((delay, bytes.to_vec()));
         }
         if rng.chance(self.reorder) {
             self.felt.reordered += 1;

@@ -1,10 +1,11 @@
 //! One run: chaos, then calm, with every promise checked on the way and at the end.
 
-use super::check::{self, Clocks, Incarnations, Violation};
+use super::check::{self, Clocks, Forgetting, Incarnations, Violation};
 use super::cluster::{Cluster, Counts};
 use super::faults::Faults;
 use super::history::History;
 use super::host::{EPOCH_MS, Host, Process};
+use super::network::DELAY_MAX;
 use super::options::{Fault, Options, Request};
 use super::workload;
 use crate::kv::{OriginId, Stamp, Store, StoreConfig};
@@ -93,6 +94,7 @@ pub(super) struct Run {
     pub(super) next_name: u32,
     incarnations: Incarnations,
     clocks: Clocks,
+    forgetting: Forgetting,
     is_calm: bool,
 }
 
@@ -109,13 +111,15 @@ pub fn run(request: &Request, keep_story: bool) -> Outcome {
         .unwrap_or_else(|panic| Err(Violation::new("no-panic", text_of(panic.as_ref()))));
     let calm = outcome.as_ref().copied().unwrap_or_default();
     let felt = run.felt();
+    let mut counts = run.cluster.counts.clone();
+    counts.refused += run.cluster.hosts.iter().map(Host::n_refused).sum::<u64>();
     Outcome {
         options: run.options,
         trace_hash: run.cluster.trace.hash(),
         violation: outcome.err(),
         simulated: run.cluster.now.since(Instant::ZERO),
         calm,
-        counts: run.cluster.counts.clone(),
+        counts,
         felt,
         waits: (run.cluster.waits.n_met, run.cluster.waits.n_unmet),
         clients: (run.history.n_writes, run.history.n_reads, run.history.n_lost_with_holders),
@@ -137,6 +141,7 @@ impl Run {
             next_name: 0,
             incarnations: Incarnations::default(),
             clocks: Clocks::default(),
+            forgetting: Forgetting::new(options.tombstone_grace),
             is_calm: false,
             options,
         };
@@ -243,10 +248,13 @@ impl Run {
         self.cluster.hosts[index].store = None;
         let hosts = &self.cluster.hosts;
         let living = || hosts.iter().filter(|host| !host.is_stranger);
-        self.history.ended(|key, required| -> Option<Stamp> {
-            let held = living().filter_map(|host| host.version(key, required));
-            held.max()
-        });
+        self.history.ended(
+            |key, required| -> Option<Stamp> {
+                let held = living().filter_map(|host| host.version(key, required));
+                held.max()
+            },
+            |dot| living().any(|host| host.covers(dot)),
+        );
     }
 
     pub(super) fn after(&mut self, delay: Duration, step: Step) {
@@ -265,7 +273,7 @@ impl Run {
                 break;
             }
             self.agenda.remove(&(at, id));
-            self.cluster.run_until(at);
+            self.advance(at);
             match step {
                 Step::Operate if !self.is_calm => {
                     workload::operate(self);
@@ -290,8 +298,21 @@ impl Run {
                 Step::Mend(mend) => self.mend(mend),
             }
         }
-        self.cluster.run_until(until);
+        self.advance(until);
         Ok(())
+    }
+
+    /// Lets the cluster run, and looks at every node that forgets deletes before it goes on.
+    fn advance(&mut self, until: Instant) {
+        loop {
+            for (index, peers) in std::mem::take(&mut self.cluster.forgetful) {
+                self.forgetting.look(&self.cluster, index, &peers, &mut self.history);
+            }
+            self.cluster.run_until(until);
+            if self.cluster.forgetful.is_empty() {
+                return;
+            }
+        }
     }
 
     /// Whether somebody is still to come, or to go.
@@ -304,8 +325,12 @@ impl Run {
     fn look(&mut self) -> Result<(), Violation> {
         let now = self.cluster.now;
         self.cluster.hosts.iter_mut().for_each(|host| host.see_clock(now));
+        for store in self.cluster.hosts.iter().filter_map(|host| host.store.as_ref()) {
+            self.history.look(store.origin(), |key| store.entry(key));
+        }
         let (incarnations, clocks) = (&mut self.incarnations, &mut self.clocks);
-        check::always(&self.cluster, &self.history, incarnations, clocks)
+        check::always(&self.cluster, &self.history, incarnations, clocks)?;
+        self.forgetting.check()
     }
 
     /// What DNS names: everybody's address, dead ones too, at most eight a look.
@@ -340,7 +365,9 @@ impl Run {
         let mut missing = Ok(());
         self.play(start + CALM_MAX, |run| {
             missing = check::settled(&run.cluster).and_then(|()| check::folded(&run.cluster));
-            missing.is_ok() && !run.is_mending()
+            // What is still on its way may be news of somebody long gone, and unsettle the settled.
+            let all_arrived = run.cluster.now.since(start) > DELAY_MAX;
+            missing.is_ok() && !run.is_mending() && all_arrived
         })?;
         missing?;
         let took = self.cluster.now.since(start);

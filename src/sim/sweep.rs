@@ -43,8 +43,8 @@ pub struct Summary {
     pub waits: (u64, u64),
     /// How often each fault happened and was felt.
     pub felt: BTreeMap<Fault, u64>,
-    /// Suspicions, deaths, refutations, divergences mended, resets.
-    pub reactions: [(&'static str, u64); 5],
+    /// Suspicions, deaths, refutations, divergences mended, resets, copies refused.
+    pub reactions: [(&'static str, u64); 6],
 }
 
 impl Summary {
@@ -71,6 +71,7 @@ impl Summary {
             ("refutations", counts.refutes),
             ("divergences", counts.divergences),
             ("resets", counts.resets),
+            ("copies refused", counts.refused),
         ];
         for (sum, (name, n)) in self.reactions.iter_mut().zip(reactions) {
             *sum = (name, sum.1 + n);

@@ -59,7 +59,9 @@ fn write(
     match written {
         Ok(written) => {
             let seq = written.dot.seq;
-            run.history.wrote(key, before, Write { stamp: written.stamp, seq, value });
+            let hosts = run.cluster.hosts.iter().filter(|host| !host.is_stranger);
+            let held = || hosts.filter_map(|host| host.entry(key)).max();
+            run.history.wrote(key, before, Write { stamp: written.stamp, seq, value }, held);
             let held = store.entry(key).map(|record| record.stamp());
             if held != Some(written.stamp) {
                 run.history.complain("a write is not visible on its own node".to_owned());

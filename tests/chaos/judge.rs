@@ -7,7 +7,7 @@
 use crate::clients::{Event, Outcome, Run, Seen};
 use gossipykv::kv::{OriginId, Record, Stamp, Store, StoreConfig};
 use gossipykv::sim::check;
-use gossipykv::sim::history::{History, Write};
+use gossipykv::sim::history::{History, Required, Write};
 use gossipykv::time::{Instant, Now, WallMillis};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -88,7 +88,9 @@ impl Judge {
                 self.last = Some(*stamp);
                 // Its number is told to nobody, and asked for only where deletes are forgotten.
                 let write = Write { stamp: *stamp, seq: 0, value: value.clone() };
-                self.history.wrote(key.as_bytes(), None, write);
+                // Nothing is forgotten within a run, so what counts is held.
+                let held = self.history.keys.get(key.as_bytes()).and_then(|known| known.required);
+                self.history.wrote(key.as_bytes(), None, write, || held);
             }
             Outcome::Unanswered(value) => {
                 self.n_unanswered += 1;
@@ -140,7 +142,7 @@ impl Judge {
         };
         let before = required(&self.history);
         let (runs, ended) = (&self.runs, &self.ended);
-        self.history.ended(|key, required| {
+        let held_elsewhere = |key: &[u8], required: Required| {
             let key = String::from_utf8_lossy(key);
             // Who wrote it holds it. The survivors may have been asked before that.
             let writer = runs.get(&required.stamp.origin);
@@ -148,7 +150,8 @@ impl Judge {
                 return Some(required.stamp);
             }
             survivors.iter().filter_map(|held| held.get(&*key)).map(|(stamp, _)| *stamp).max()
-        });
+        };
+        self.history.ended(held_elsewhere, |_| true);
         let after = required(&self.history);
         for (key, stamp) in before {
             if after.get(&key) == Some(&stamp) {

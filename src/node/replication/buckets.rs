@@ -12,6 +12,7 @@
 //! other side is told to drop that very version.
 
 use super::Replication;
+use super::known::Claims;
 use super::message::{Item, Items, KvMessage, Leaves, Name, Roots, Supply, Verdicts};
 use crate::kv::{Dot, OriginId, Record};
 use crate::limits::{
@@ -40,10 +41,11 @@ struct Comparison {
     last_heard: Instant,
     rounds: u32,
     n_leaves: usize,
-    /// Records that differed although both vectors cover them.
+    /// Records that differed although both had said to hold their writes.
     n_unexplained: usize,
-    /// Part of a reset: what it finds is no surprise.
-    expected: bool,
+    /// What both held when their hashes differed; `None` in a reset, where nothing found is a
+    /// surprise. Later writes arrive while the comparison runs, on one side first.
+    agreed: Option<Claims>,
 }
 
 /// The comparison under way, and what comparisons have found.
@@ -74,8 +76,9 @@ impl Buckets {
 }
 
 impl Replication {
-    /// Begins a comparison with `peer`; nothing when one is under way.
-    pub(super) fn start_buckets(&mut self, now: Now, peer: OriginId, expected: bool) {
+    /// Begins a comparison with `peer`, who has told the same heads as ours, or as part of a reset;
+    /// nothing when one is under way.
+    pub(super) fn start_buckets(&mut self, now: Now, peer: OriginId, agreed: Option<Claims>) {
         if self.buckets.asked.is_some() {
             return;
         }
@@ -88,7 +91,7 @@ impl Replication {
             rounds: 0,
             n_leaves: 0,
             n_unexplained: 0,
-            expected,
+            agreed,
         });
     }
 
@@ -225,7 +228,7 @@ impl Replication {
                 self.buckets.dropped_total += 1;
             }
         }
-        let n_unexplained = self.n_unexplained(verdicts, records);
+        let n_unexplained = self.n_unexplained(conn, verdicts, records);
         let (_, refused) = self.apply(now, records, true);
         let Some(asked) = self.buckets.of(conn) else { return };
         asked.n_unexplained += n_unexplained;
@@ -237,10 +240,13 @@ impl Replication {
         self.round_done(now, conn, verdicts.more);
     }
 
-    /// Of what differs, the records that equal heads should have made equal. The others come after
-    /// a write that was lost with its writer: heads end before them.
-    fn n_unexplained(&self, verdicts: &Verdicts, records: &[Record]) -> usize {
-        let in_heads = |dot: Dot| dot.seq <= self.contiguous(dot.origin);
+    /// Of what differs, the records that equal heads should have made equal. The others are newer
+    /// than that agreement, or come after a write that was lost with its writer: heads end before
+    /// them.
+    fn n_unexplained(&self, conn: ConnId, verdicts: &Verdicts, records: &[Record]) -> usize {
+        let asked = self.buckets.asked.as_ref().filter(|asked| asked.conn == Some(conn));
+        let Some(agreed) = asked.and_then(|asked| asked.agreed.as_ref()) else { return 0 };
+        let in_heads = |dot: Dot| agreed.covers(dot);
         let n_newer = records.iter().filter(|record| in_heads(record.dot())).count();
         let needed = verdicts.need.iter().filter_map(|key| self.store.entry(key));
         n_newer
@@ -278,10 +284,10 @@ impl Replication {
             return;
         }
         let Some(done) = self.buckets.asked.take() else { return };
-        if !done.expected && done.n_leaves > 0 {
+        if done.agreed.is_some() && done.n_leaves > 0 {
             self.buckets.leaves_repaired_total += done.n_leaves as u64;
         }
-        if !done.expected && done.n_unexplained > 0 {
+        if done.n_unexplained > 0 {
             self.note(Note::Divergence { buckets: done.n_leaves });
         }
         self.compared();
@@ -314,4 +320,79 @@ fn bytes_to_hashes(bytes: &[u8], n: usize) -> Option<Vec<u64>> {
     let (chunks, rest) = bytes.as_chunks::<8>();
     (chunks.len() == n && rest.is_empty())
         .then(|| chunks.iter().map(|chunk| u64::from_be_bytes(*chunk)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::{Digest, Push};
+    use super::super::{Config, Out, PeerInfo};
+    use super::*;
+    use crate::kv::{HlcTime, Stamp, Store, StoreConfig};
+    use crate::node::io::Output;
+    use crate::time::WallMillis;
+    use crate::wire::message::NodeName;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    const PEER: OriginId = OriginId(2);
+    const NOW: Now = Now { instant: Instant(1_000_000), wall: WallMillis(1_000_000) };
+
+    fn record(seq: u64) -> Record {
+        let time = HlcTime::from_millis(1_000_000 + seq);
+        Record::new(Stamp { time, origin: PEER }, seq, format!("k{seq}").as_bytes(), None)
+    }
+
+    fn push(node: &mut Replication, seq: u64) {
+        let push = Push { of: PEER.0, settles: vec![(seq, seq)], from: PEER.0, urgent: false };
+        node.pushed(NOW, &Bytes::new(), push, &[record(seq)], false);
+    }
+
+    /// A node that holds one write of its peer and has begun to compare, on this connection.
+    fn comparing() -> (Replication, ConnId) {
+        let store = Arc::new(Store::new(StoreConfig { origin: OriginId(1), store_len_max: 0 }));
+        let config = Config { tombstone_grace: Duration::MAX, expects_peers: false, rng_seed: 1 };
+        let mut node = Replication::new(config, store, NOW);
+        let addr = SocketAddr::from(([10, 0, 0, 2], 7947));
+        let name = NodeName::from("peer");
+        node.members(NOW, vec![PeerInfo { origin: PEER, name, addr, reachable: true }]);
+        push(&mut node, 1);
+        for _ in 0..2 {
+            node.digested(
+                NOW,
+                &Digest {
+                    from: PEER.0,
+                    heads: vec![(PEER.0, 1)],
+                    root: 7,
+                    folded: 0,
+                    reply: false,
+                    whole: true,
+                },
+            );
+        }
+        let conn = std::iter::from_fn(|| node.poll()).find_map(|out| match out {
+            Out::Output(Output::Dial { conn, .. }) => Some(conn),
+            _ => None,
+        });
+        (node, conn.expect("a link for the comparison"))
+    }
+
+    fn is_unexplained(node: &mut Replication, conn: ConnId, found: &Record) -> bool {
+        let verdicts = Verdicts { need: Vec::new(), drop: Vec::new(), more: false };
+        node.verdicts(NOW, conn, &verdicts, std::slice::from_ref(found));
+        let is_note = |out| matches!(out, Out::Output(Output::Note(Note::Divergence { .. })));
+        std::iter::from_fn(|| node.poll()).any(is_note)
+    }
+
+    #[test]
+    fn what_both_had_said_to_hold_should_have_been_equal() {
+        let (mut node, conn) = comparing();
+        assert!(is_unexplained(&mut node, conn, &record(1)));
+    }
+
+    #[test]
+    fn a_write_that_arrives_during_the_comparison_is_no_divergence() {
+        let (mut node, conn) = comparing();
+        push(&mut node, 2);
+        assert!(!is_unexplained(&mut node, conn, &record(2)));
+    }
 }

@@ -5,7 +5,7 @@
 //! buckets are compared.
 
 use super::Replication;
-use super::known::covered_hash;
+use super::known::{Claims, covered_hash};
 use super::message::{Digest, Folded, KvMessage};
 use crate::kv::OriginId;
 use crate::mutation::mutated;
@@ -132,6 +132,9 @@ impl Replication {
         let Some(peer) = self.peers.get_mut(from) else { return };
         peer.heard(now.instant);
         peer.holds(&digest.heads);
+        if digest.whole && digest.folded == self.known.folded_hash() {
+            peer.folded_held = Some(digest.folded);
+        }
         if digest.reply {
             self.answer_digest(now, digest);
         }
@@ -170,7 +173,8 @@ impl Replication {
         peer.diverged += 1;
         if peer.diverged >= DIVERGED_MAX && !digest.reply {
             peer.diverged = 0;
-            self.start_buckets(now, from, false);
+            let agreed = Claims::new(&heads, &self.known.folded_list());
+            self.start_buckets(now, from, Some(agreed));
         }
     }
 
@@ -203,6 +207,14 @@ impl Replication {
             } else {
                 self.note_claim(now, of, last, from, self.claim_delay(true));
             }
+        }
+        let theirs = Claims::new(&Vec::new(), &folded.list);
+        if let Some(peer) = self.peers.get_mut(from)
+            && self
+                .known
+                .folded_within(|dot| theirs.covers(dot) || peer.head(dot.origin) >= dot.seq)
+        {
+            peer.folded_held = Some(self.known.folded_hash());
         }
     }
 }

@@ -181,6 +181,17 @@ impl Known {
         self.folded_hash
     }
 
+    /// Whether this very write was held by every member when its origin was folded: what is past a
+    /// lost write of it was not.
+    pub(super) fn folds(&self, dot: Dot) -> bool {
+        self.folded.get(&dot.origin).is_some_and(|folded| dot.seq <= folded.last)
+    }
+
+    /// Whether `holds` is true of the last write of each folded origin.
+    pub(super) fn folded_within(&self, holds: impl Fn(Dot) -> bool) -> bool {
+        self.folded.iter().all(|(origin, folded)| holds(Dot { origin: *origin, seq: folded.last }))
+    }
+
     pub(super) fn n_folded(&self) -> usize {
         self.folded.len()
     }
@@ -234,28 +245,28 @@ impl Known {
     }
 
     /// Whether a peer that holds `theirs` lacks a delete that we have forgotten.
-    pub(super) fn is_behind(&self, theirs: &Asker) -> bool {
+    pub(super) fn is_behind(&self, theirs: &Claims) -> bool {
         let folded = self.folded.iter().map(|(origin, folded)| (*origin, folded.forgotten));
         let forgotten = self.forgotten.iter().map(|(origin, seq)| (*origin, *seq));
         folded.chain(forgotten).any(|(origin, seq)| seq > 0 && !theirs.covers(Dot { origin, seq }))
     }
 }
 
-/// What the sender of a pull says to hold.
+/// What somebody says to hold: heads and folded origins together.
 #[derive(Debug, Default)]
-pub(super) struct Asker {
+pub(super) struct Claims {
     through: BTreeMap<OriginId, u64>,
 }
 
-impl Asker {
-    pub(super) fn new(heads: &Heads, folded: &FoldedList) -> Asker {
+impl Claims {
+    pub(super) fn new(heads: &Heads, folded: &FoldedList) -> Claims {
         let mut through = BTreeMap::new();
         let folded = folded.iter().map(|(origin, last, _)| (*origin, *last));
         for (origin, last) in heads.iter().copied().chain(folded) {
             let known: &mut u64 = through.entry(OriginId(origin)).or_default();
             *known = last.max(*known);
         }
-        Asker { through }
+        Claims { through }
     }
 
     pub(super) fn covers(&self, dot: Dot) -> bool {

@@ -57,7 +57,7 @@ use self::stats::Counters;
 use self::sweep::Sweep;
 use super::command::{Health, Reply};
 use super::io::{ConnId, Note, Output, Ticket};
-use crate::kv::{OriginId, Store};
+use crate::kv::{Dot, OriginId, Store};
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use bytes::Bytes;
@@ -372,6 +372,18 @@ impl Replication {
         if origin == self.me { self.store.last_seq() } else { self.known.contiguous(origin) }
     }
 
+    /// Whether this very write is held here, replaced, or deleted and forgotten.
+    #[must_use]
+    pub fn covers(&self, dot: Dot) -> bool {
+        self.known.covers(dot)
+    }
+
+    /// Whether the run `origin` is among the peers, dead ones too.
+    #[must_use]
+    pub fn has_peer(&self, origin: OriginId) -> bool {
+        self.peers.get(origin).is_some()
+    }
+
     /// Every origin heard of, our own and folded ones too, by number.
     #[must_use]
     pub fn origins(&self) -> Vec<OriginId> {
@@ -398,6 +410,12 @@ impl Replication {
                 && self.peers.get(*origin).is_none()
                 && self.known.contiguous(*origin) > 0
         })
+    }
+
+    /// Copies from before a forgotten delete that were refused.
+    #[must_use]
+    pub fn resurrections_refused_total(&self) -> u64 {
+        self.counters.resurrections_refused_total
     }
 
     /// Peers that answer.

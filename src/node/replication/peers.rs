@@ -59,6 +59,8 @@ pub(super) struct Peer {
     pub(super) diverged: u32,
     /// When its folded origins were last told ours.
     pub(super) folded_told: Option<Instant>,
+    /// The hash of our folded origins when it last said to hold all of them.
+    pub(super) folded_held: Option<u64>,
 }
 
 impl Peer {
@@ -77,6 +79,7 @@ impl Peer {
             round_trip: None,
             diverged: 0,
             folded_told: None,
+            folded_held: None,
         }
     }
 

@@ -10,7 +10,7 @@
 //! sent before the end. The scan goes one shard at a time, so that probes never wait for it.
 
 use super::Replication;
-use super::known::Asker;
+use super::known::Claims;
 use super::links::Links;
 use super::message::{Busy, FoldedList, Heads, KvMessage, Pull, PullEnd, Supply};
 use crate::kv::{HlcTime, OriginId, Record};
@@ -39,7 +39,7 @@ struct Asked {
 #[derive(Debug)]
 struct Served {
     conn: ConnId,
-    asker: Asker,
+    asker: Claims,
     fresh: bool,
     heads: Heads,
     folded: FoldedList,
@@ -149,7 +149,7 @@ impl Replication {
         }
         if end.reset {
             self.hide(now);
-            self.start_buckets(now, asked.from, true);
+            self.start_buckets(now, asked.from, None);
         }
         self.known.forget_through(HlcTime(end.forgotten));
         self.copied(asked.n_records);
@@ -193,7 +193,7 @@ impl Replication {
         self.pulls.served_total += 1;
         self.pulls.served.push(Served {
             conn,
-            asker: Asker::new(&pull.heads, &pull.folded),
+            asker: Claims::new(&pull.heads, &pull.folded),
             fresh: pull.fresh,
             heads: self.known.heads(self.store.last_seq()),
             folded: self.known.folded_list(),

@@ -103,7 +103,7 @@ impl Replication {
             State::Resetting { retry_at } if retry_at <= now.instant => {
                 self.ready.0 = State::Resetting { retry_at: now.instant + RETRY };
                 match self.peers.draw(1, &mut self.rng).pop() {
-                    Some(peer) => self.start_buckets(now, peer, true),
+                    Some(peer) => self.start_buckets(now, peer, None),
                     None => self.ready.0 = State::Ready,
                 }
             }

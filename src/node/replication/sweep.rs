@@ -63,18 +63,19 @@ impl Replication {
         }
         let grace_ms = u64::try_from(self.config.tombstone_grace.as_millis()).unwrap_or(u64::MAX);
         let (peers, known, me) = (&self.peers, &mut self.known, self.me);
+        let folded_hash = known.folded_hash();
         let forgotten = self.store.forget_tombstones(shard, |tombstone| {
             let (dot, time) = (tombstone.dot(), tombstone.stamp().time);
             if time.millis().saturating_add(grace_ms) > now.wall.0 {
                 return false;
             }
             let held_here = dot.origin == me || known.covers(dot);
-            let folded = known.is_folded(dot.origin);
+            let folded = known.folds(dot);
             let held = held_here
                 && peers.iter().all(|peer| {
                     (dot.origin == me && peer.acked >= dot.seq)
                         || peer.head(dot.origin) >= dot.seq
-                        || (folded && peer.info.reachable)
+                        || (folded && peer.folded_held == Some(folded_hash))
                 });
             let held = held || mutated!(ForgetEarly);
             if held {
@@ -112,5 +113,57 @@ impl Replication {
         for peer in self.peers.iter_mut() {
             peer.heads.retain(|origin, _| !known.is_folded(*origin));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::{Digest, Folded, Push};
+    use super::super::{Config, PeerInfo};
+    use super::*;
+    use crate::kv::{HlcTime, Record, Stamp, Store, StoreConfig};
+    use crate::time::WallMillis;
+    use crate::wire::message::NodeName;
+    use bytes::Bytes;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    const PEER: OriginId = OriginId(2);
+    const GONE: OriginId = OriginId(5);
+
+    fn at(millis: u64) -> Now {
+        Now { instant: Instant::from_millis(millis), wall: WallMillis(1_000_000 + millis) }
+    }
+
+    fn delete(seq: u64) -> Record {
+        let stamp = Stamp { time: HlcTime::from_millis(1_000_000 + seq), origin: GONE };
+        Record::new(stamp, seq, format!("k{seq}").as_bytes(), None)
+    }
+
+    #[test]
+    fn a_delete_past_a_lost_write_is_not_forgotten_because_its_origin_is_folded() {
+        let store = Arc::new(Store::new(StoreConfig { origin: OriginId(1), store_len_max: 0 }));
+        let config = Config { tombstone_grace: STEP, expects_peers: false, rng_seed: 1 };
+        let mut node = Replication::new(config, Arc::clone(&store), at(0));
+        let addr = SocketAddr::from(([10, 0, 0, 2], 7947));
+        let name = NodeName::from("peer");
+        node.members(at(0), vec![PeerInfo { origin: PEER, name, addr, reachable: true }]);
+        for seq in [1, 3] {
+            let push = Push { of: GONE.0, settles: vec![(seq, seq)], from: PEER.0, urgent: false };
+            node.pushed(at(10), &Bytes::new(), push, &[delete(seq)], false);
+        }
+        let heads = vec![(GONE.0, 1)];
+        let digest = Digest { from: PEER.0, heads, root: 0, folded: 0, reply: false, whole: true };
+        node.digested(at(20), &digest);
+        for step in 1..400 {
+            node.timeout(at(step * 100));
+            // The peer has folded the same, and says so.
+            let list = vec![(GONE.0, 1, 0)];
+            node.folded(at(step * 100), &Folded { from: PEER.0, list });
+            while node.poll().is_some() {}
+        }
+        assert!(node.known.is_folded(GONE));
+        assert_eq!(store.entry(b"k1"), None, "everybody holds it");
+        assert_eq!(store.entry(b"k3"), Some(delete(3)), "nobody has said to hold it");
     }
 }

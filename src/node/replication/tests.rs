@@ -144,6 +144,45 @@ fn tombstones_are_forgotten_when_all_hold_them_and_copies_do_not_return() {
 }
 
 #[test]
+fn a_delete_of_a_run_that_is_over_waits_for_a_joiner_to_hold_it() {
+    let mut cluster = Cluster::new(0, 0.0);
+    for _ in 0..3 {
+        cluster.add(Duration::from_secs(30));
+    }
+    cluster.meet();
+    cluster.delete(2, "k");
+    cluster.run(Duration::from_secs(3));
+    // The writer goes for good, and its origin is folded.
+    cluster.members[2].up = false;
+    let tell = |cluster: &mut Cluster, others: &[(usize, &[usize])]| {
+        for (me, others) in others {
+            let info = |at: &usize| PeerInfo {
+                origin: cluster.members[*at].store.origin(),
+                name: NodeName::from(format!("n{at}").as_str()),
+                addr: addr(*at),
+                reachable: true,
+            };
+            let infos = others.iter().map(info).collect();
+            cluster.members[*me].replication.members(cluster.now, infos);
+        }
+    };
+    tell(&mut cluster, &[(0, &[1]), (1, &[0])]);
+    cluster.run(Duration::from_secs(5));
+    assert!(cluster.members[..2].iter().all(|m| m.replication.known.n_folded() == 1));
+    // Another has come, answers pings, and has said nothing of what it holds.
+    cluster.add(Duration::from_secs(30));
+    cluster.cut = vec![(0, 3), (1, 3)];
+    tell(&mut cluster, &[(0, &[1, 3]), (1, &[0, 3])]);
+    cluster.run(Duration::from_secs(90));
+    let tombstones = |c: &Cluster, at: usize| c.members[at].store.stats().n_tombstones;
+    assert_eq!((tombstones(&cluster, 0), tombstones(&cluster, 1)), (1, 1));
+    cluster.cut.clear();
+    tell(&mut cluster, &[(3, &[0, 1])]);
+    let none = |c: &Cluster| tombstones(c, 0) + tombstones(c, 1) + tombstones(c, 3) == 0;
+    assert!(cluster.run_until(Duration::from_secs(60), none));
+}
+
+#[test]
 fn whatever_is_lost_by_a_fault_is_found_and_mended() {
     let mut cluster = Cluster::new(3, 0.0);
     for index in 0..2000 {

@@ -7,6 +7,7 @@ mod bounds;
 mod clock;
 mod convergence;
 mod durability;
+mod forgetting;
 pub mod holders;
 mod incarnation;
 mod membership;
@@ -14,6 +15,7 @@ mod quiet;
 mod resurrection;
 
 pub use clock::Clocks;
+pub use forgetting::Forgetting;
 pub use incarnation::Incarnations;
 
 use super::cluster::{Cluster, Counts};
