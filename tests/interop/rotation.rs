@@ -1,7 +1,7 @@
 //! A live cluster changes its key, `install`, `use`, `remove`, while clients write to every node.
 //!
 //! ```text
-//! writers   two a node, a steady rate in all, each key written once and counted when it is answered
+//! writers   two a node, a steady rate in all, each key written once and counted when answered
 //! leg       install new .. use new .. remove old, between them every node's probes go on
 //! after     every counted key on every node; nobody suspected, no datagram unreadable
 //! ```
