@@ -92,6 +92,11 @@ impl BroadcastQueue {
         taken
     }
 
+    /// Whether a rumour about this member waits.
+    pub(super) fn tells_of(&self, subject: &NodeName) -> bool {
+        self.by_subject.contains_key(subject)
+    }
+
     /// True once after an awaited rumour ended.
     pub fn take_awaited_end(&mut self) -> bool {
         std::mem::take(&mut self.awaited_ended)

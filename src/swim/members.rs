@@ -124,16 +124,23 @@ impl Members {
 
     /// Those who announced no versions are assumed to speak what we speak; those of our kind
     /// follow us, and are passed on as if they had, because one entry that does not fit, a dead
-    /// one even, is enough for a member that insists to refuse us all.
-    pub(super) fn assume_versions(&mut self, vsn: Vsn) {
+    /// one even, is enough for a member that insists to refuse us all. Returns whose entry is
+    /// another now.
+    pub(super) fn assume_versions(&mut self, vsn: Vsn) -> Vec<NodeName> {
+        let mut changed = Vec::new();
         for member in self.by_name.values_mut() {
-            let our_kind = (member.vsn.dmin, member.vsn.dmax) == (vsn.dmin, vsn.dmax);
+            let before = member.vsn;
+            let our_kind = (before.dmin, before.dmax) == (vsn.dmin, vsn.dmax);
             if !member.vsn_announced {
                 member.vsn = vsn;
-            } else if our_kind && member.vsn.dcur < vsn.dcur {
+            } else if our_kind && before.dcur < vsn.dcur {
                 member.vsn.dcur = vsn.dcur;
             }
+            if member.vsn != before {
+                changed.push(member.name.clone());
+            }
         }
+        changed
     }
 
     fn enter(&mut self, name: &NodeName, state: MemberState, now: Instant) {

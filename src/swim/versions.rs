@@ -12,7 +12,7 @@ use super::lifecycle::next_incarnation;
 use super::machine::Swim;
 use super::member::{Member, MemberState};
 use super::members::Members;
-use crate::wire::message::{NodeName, PushNodeState, Vsn};
+use crate::wire::message::{Message, NodeName, PushNodeState, Vsn};
 
 /// What all alive members understand.
 #[derive(Debug, Clone, Copy)]
@@ -118,9 +118,25 @@ impl Swim {
             me.vsn.dcur = dcur;
             me.incarnation = next_incarnation(me.incarnation, 0);
         });
-        self.members.assume_versions(self.me().vsn);
+        let changed = self.members.assume_versions(self.me().vsn);
         self.announce();
+        self.reword(&changed);
         true
+    }
+
+    /// Tells anew what is still waiting to be told of these: a rumour in the old version that
+    /// overtakes our answer makes the member that insists refuse it.
+    fn reword(&mut self, changed: &[NodeName]) {
+        for name in changed {
+            if !self.broadcasts.tells_of(name) {
+                continue;
+            }
+            let member = self.members.known(name);
+            let alive = member.filter(|member| member.state == MemberState::Alive);
+            if let Some(rumour) = alive.map(|member| Message::Alive(member.to_alive())) {
+                self.broadcast(name, &rumour, false);
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! - [`control`]: the harness proves itself on programs that are not ours.
 //! - [`members`], [`failure`], [`relay`], [`messages`], [`encryption`]: mixed clusters with Go.
+//! - [`rotation`]: a live cluster changes its key under load, of ours and mixed.
 //! - [`serf`]: Serf agents with default settings among ours.
 //! - [`netns`]: a mixed cluster under packet loss, in network namespaces.
 //! - [`discovery`], [`lifecycle`], [`deletes`], [`transcript`]: agents of ours, nothing else.
@@ -24,5 +25,6 @@ mod messages;
 #[path = "../netns/mod.rs"]
 mod netns;
 mod relay;
+mod rotation;
 mod serf;
 mod transcript;

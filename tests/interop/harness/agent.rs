@@ -6,7 +6,7 @@ use super::installed::{scratch, setting};
 use super::namespace::in_namespace;
 use super::process::Process;
 use super::range::Range;
-use super::table::{Node, Row, State, Table};
+use super::table::{Node, Row, State, Table, is_about_probes};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -202,13 +202,12 @@ impl Agent {
         &mut self.process
     }
 
-    /// Lines of its log at warning or above, but for refutations: others judge
-    /// those.
+    /// Lines of its log at warning or above, but for what probes came to: others judge that.
     pub fn complaints(&self) -> Vec<String> {
         let is_complaint = |line: &String| {
             let level = serde_json::from_str::<Value>(line).ok();
             let level = level.as_ref().and_then(|line| line["level"].as_str()).unwrap_or("ERROR");
-            matches!(level, "WARN" | "ERROR") && !line.contains("took this node for dead")
+            matches!(level, "WARN" | "ERROR") && !is_about_probes(line)
         };
         self.process.lines(0).into_iter().filter(is_complaint).collect()
     }

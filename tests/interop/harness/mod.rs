@@ -30,7 +30,7 @@ pub use peer::{Peer, PeerOptions};
 pub use process::Process;
 pub use range::{Range, free_ports};
 pub use serf::{ANSWERING, Serf};
-pub use table::{Node, State, await_all, cluster_of, hold_calm};
+pub use table::{Node, State, await_all, cluster_of, hold_calm, tells_of_tcp_only};
 pub use trio::Trio;
 pub use weather::Weather;
 

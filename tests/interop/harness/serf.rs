@@ -61,8 +61,7 @@ impl Serf {
         Ok(members.iter().map(|member| (field(member, "name"), field(member, "status"))).collect())
     }
 
-    /// Lines of its log at warning or above, but for what probes came to: others judge
-    /// that.
+    /// Lines of its log at warning or above, but for what probes came to: others judge that.
     pub fn complaints(&self) -> Vec<String> {
         let is_complaint = |line: &String| {
             (line.contains("[ERR]") || line.contains("[WARN]")) && !is_about_probes(line)

@@ -50,9 +50,19 @@ pub trait Node {
     }
 }
 
-/// Whether a line of memberlist's log tells how a probe, ours or another's, went.
+/// Whether a line of a log, memberlist's or ours, tells how probes, this node's or another's, went:
+/// an answer that a busy machine made late, and what comes of it.
 pub fn is_about_probes(line: &str) -> bool {
-    line.contains("Refuting a ") || line.contains("Failed fallback ping")
+    const THEIRS: [&str; 2] = ["Refuting a ", "Failed fallback ping"];
+    const OURS: [&str; 2] = ["took this node for dead", "member failed"];
+    tells_of_tcp_only(line) || THEIRS.iter().chain(&OURS).any(|text| line.contains(text))
+}
+
+/// Whether a line tells that a probe was answered over TCP only.
+pub fn tells_of_tcp_only(line: &str) -> bool {
+    const TEXTS: [&str; 2] =
+        ["probes failed, network may be misconfigured", "member answers over TCP only"];
+    TEXTS.iter().any(|text| line.contains(text))
 }
 
 /// Waits until every node holds exactly these members, all alive; returns how long it took.
