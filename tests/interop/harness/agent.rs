@@ -100,19 +100,24 @@ impl Agent {
         in_namespace(namespace.as_deref(), || send(method, &url, body))
     }
 
-    /// The answer to a GET, which must be 200 and JSON. An agent that is too busy to answer says
-    /// so and is asked again, as any client would.
-    pub fn json(&self, path: &str) -> Result<Value, String> {
+    /// The answer to a GET, which must be 200. An agent that is too busy to answer says so and is
+    /// asked again, as any client would.
+    fn text(&self, path: &str) -> Result<String, String> {
         let asked = now();
         loop {
             let answer = self.request("GET", path)?;
-            let text = String::from_utf8_lossy(&answer.body);
+            let text = String::from_utf8_lossy(&answer.body).into_owned();
             match answer.status {
-                200 => return serde_json::from_str(&text).map_err(|error| error.to_string()),
+                200 => return Ok(text),
                 503 if asked.elapsed() < HTTP_TIMEOUT => std::thread::sleep(BUSY_PAUSE),
                 other => return Err(format!("{} {path}: {other} {text}", self.name)),
             }
         }
+    }
+
+    /// The answer to a GET, which must be 200 and JSON.
+    pub fn json(&self, path: &str) -> Result<Value, String> {
+        serde_json::from_str(&self.text(path)?).map_err(|error| error.to_string())
     }
 
     /// Puts a value, which must succeed.
@@ -157,12 +162,18 @@ impl Agent {
         }
     }
 
-    /// One of its counters; `name` without the program's prefix.
+    /// One of its counters; `name` without the program's prefix. The page is without the node's own
+    /// when that has no time to tell them, and is then asked for again.
     pub fn metric(&self, name: &str) -> Result<f64, String> {
-        let answer = self.request("GET", "/metrics")?;
-        let text = String::from_utf8_lossy(&answer.body).into_owned();
         let value = |line: &str| line.strip_prefix(&format!("gossipykv_{name} "))?.parse().ok();
-        text.lines().find_map(value).ok_or_else(|| format!("{}: no {name}", self.name))
+        let asked = now();
+        loop {
+            match self.text("/metrics")?.lines().find_map(value) {
+                Some(value) => return Ok(value),
+                None if asked.elapsed() < HTTP_TIMEOUT => std::thread::sleep(BUSY_PAUSE),
+                None => return Err(format!("{}: no {name}", self.name)),
+            }
+        }
     }
 
     /// Runs a client command of the program against it.
