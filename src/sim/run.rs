@@ -5,6 +5,7 @@ use super::cluster::{Cluster, Counts};
 use super::faults::Faults;
 use super::history::History;
 use super::host::{EPOCH_MS, Host, Process};
+use super::network::DELAY_MAX;
 use super::options::{Fault, Options, Request};
 use super::workload;
 use crate::kv::{OriginId, Stamp, Store, StoreConfig};
@@ -364,7 +365,9 @@ impl Run {
         let mut missing = Ok(());
         self.play(start + CALM_MAX, |run| {
             missing = check::settled(&run.cluster).and_then(|()| check::folded(&run.cluster));
-            missing.is_ok() && !run.is_mending()
+            // What was sent in the chaos may still arrive, and a settled cluster has to stay so.
+            let is_calm = run.cluster.now >= start + DELAY_MAX;
+            is_calm && missing.is_ok() && !run.is_mending()
         })?;
         missing?;
         let took = self.cluster.now.since(start);
