@@ -365,9 +365,9 @@ impl Run {
         let mut missing = Ok(());
         self.play(start + CALM_MAX, |run| {
             missing = check::settled(&run.cluster).and_then(|()| check::folded(&run.cluster));
-            // What is still on its way may be news of somebody long gone, and unsettle the settled.
-            let all_arrived = run.cluster.now.since(start) > DELAY_MAX;
-            missing.is_ok() && !run.is_mending() && all_arrived
+            // What was sent in the chaos may still arrive, and a settled cluster has to stay so.
+            let is_calm = run.cluster.now >= start + DELAY_MAX;
+            is_calm && missing.is_ok() && !run.is_mending()
         })?;
         missing?;
         let took = self.cluster.now.since(start);
