@@ -9,7 +9,8 @@ const IP: &str = "meta l4proto { tcp, udp }";
 
 /// Runs this program again inside a namespace of its own; nothing when this already is inside.
 ///
-/// Where that cannot be had, the smoke run leaves everything out, except in CI, which misses nothing.
+/// Where that cannot be had, the smoke run leaves everything out, except in CI, which misses
+/// nothing.
 pub fn enter(arguments: &[String], is_smoke: bool) -> Option<ExitCode> {
     if arguments.iter().any(|argument| argument == INSIDE) {
         rules("");

@@ -9,6 +9,7 @@
 
 pub mod check;
 pub mod cluster;
+mod counts;
 mod faults;
 pub mod foreign;
 pub mod history;
