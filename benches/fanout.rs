@@ -27,7 +27,7 @@ use gossipykv::node::io::Input;
 use gossipykv::rng::Rng;
 use gossipykv::sim::cluster::Cluster;
 use gossipykv::sim::settled::{Seat, Setting, settled};
-use processor::ProcessorTime;
+use processor::{ProcessorTime, criterion};
 use std::time::Duration;
 
 /// As in the program itself.
@@ -50,12 +50,7 @@ fn main() {
     let is_smoke = std::env::args().any(|arg| arg == "--test");
     let sizes = if is_smoke { &SMOKE_SIZES[..] } else { &SIZES };
     table(sizes);
-    let mut criterion = Criterion::default()
-        .with_measurement(ProcessorTime)
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(2))
-        .configure_from_args();
+    let mut criterion = criterion(10, 300, 2_000);
     for (n_members, _) in sizes {
         processor_time(&mut criterion, *n_members);
     }

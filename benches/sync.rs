@@ -36,7 +36,7 @@ use gossipykv::rng::Rng;
 use gossipykv::sim::cluster::{Cluster, Counts};
 use gossipykv::sim::settled::{Seat, Setting, is_equal, settled};
 use gossipykv::time::{Instant, Now, WallMillis};
-use processor::ProcessorTime;
+use processor::{ProcessorTime, criterion};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,12 +61,7 @@ const FILLED: Now = Now { instant: Instant(0), wall: WallMillis(1_700_000_000_00
 fn main() {
     let is_smoke = std::env::args().any(|arg| arg == "--test");
     let (sizes, runs) = if is_smoke { (&SMOKE_SIZES[..], 1) } else { (&SIZES[..], RUNS) };
-    let mut criterion = Criterion::default()
-        .with_measurement(ProcessorTime)
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-        .configure_from_args();
+    let mut criterion = criterion(10, 300, 1_000);
     let mut pairs: Vec<Pair> = sizes.iter().map(|n_keys| Pair::joined(*n_keys)).collect();
     println!("| keys | way | differing | noticed ms | equal ms | round trips | bytes |");
     println!("|---|---|---|---|---|---|---|");

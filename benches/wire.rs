@@ -27,9 +27,8 @@ use gossipykv::wire::message::{
 use gossipykv::wire::packet::{self, Security};
 use gossipykv::wire::stream::{self, Frame, FrameReader, Role};
 use gossipykv::wire::{inspect, label, lzw};
-use processor::ProcessorTime;
+use processor::{ProcessorTime, criterion};
 use std::hint::black_box;
-use std::time::Duration;
 
 /// As in the program itself.
 #[global_allocator]
@@ -40,12 +39,7 @@ const META: Bytes = Bytes::from_static(b"gossipykv/1 00112233445566ff");
 const VSN: Bytes = Bytes::from_static(&[1, 5, 2, 0, 5, 0]);
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .with_measurement(ProcessorTime)
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(100))
-        .measurement_time(Duration::from_millis(400))
-        .configure_from_args();
+    let mut criterion = criterion(20, 100, 400);
     messages(&mut criterion);
     parts(&mut criterion);
     datagrams(&mut criterion);

@@ -120,7 +120,7 @@ pub fn cluster(n: u8) -> Vec<Agent> {
 }
 
 /// Waits until all see all and are ready.
-pub fn settled(agents: &[Agent]) {
+fn settled(agents: &[Agent]) {
     let sees_all = |agent: &Agent| {
         let (_, text) = agent.client().get("/members");
         let seen: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
@@ -128,6 +128,19 @@ pub fn settled(agents: &[Agent]) {
         members.iter().filter(|member| member["state"] == "alive").count() == agents.len()
     };
     wait_for("a cluster", || agents.iter().all(|agent| agent.is_ready() && sees_all(agent)));
+}
+
+/// Waits until each holds so many keys; says how long it took.
+pub fn all_hold(agents: &[Agent], n_keys: usize) -> Duration {
+    wait_for("equality", || agents.iter().all(|agent| agent.n_keys() >= n_keys))
+}
+
+/// Waits until all list the same keys in the same versions.
+pub fn all_equal(agents: &[Agent]) {
+    wait_for("equality", || {
+        let first = agents[0].listing();
+        agents[1..].iter().all(|agent| agent.listing() == first)
+    });
 }
 
 /// Waits, and says how long it took.

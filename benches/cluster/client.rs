@@ -32,12 +32,7 @@ impl Client {
     }
 
     fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        let mut request = head.into_bytes();
-        request.extend_from_slice(body);
+        let request = request(method, path, body);
         self.stream.write_all(&request).expect("the agent reads");
         self.answer()
     }
@@ -45,9 +40,7 @@ impl Client {
     fn answer(&mut self) -> (u16, Vec<u8>) {
         let mut buffer = [0; 64 << 10];
         loop {
-            if let Some((status, head_len, body_len)) = parse(&self.held)
-                && self.held.len() >= head_len + body_len
-            {
+            if let Some((status, head_len, body_len)) = parse(&self.held) {
                 let body = self.held[head_len..head_len + body_len].to_vec();
                 self.held.drain(..head_len + body_len);
                 return (status, body);
@@ -59,7 +52,14 @@ impl Client {
     }
 }
 
-/// Status, bytes of the head and bytes of the body of an answer, once its head is here.
+/// A request as it travels.
+pub fn request(method: &str, path: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+/// Status, bytes of the head and bytes of the body of an answer, once all of it is here.
 pub fn parse(held: &[u8]) -> Option<(u16, usize, usize)> {
     let mut headers = [httparse::EMPTY_HEADER; 24];
     let mut answer = httparse::Response::new(&mut headers);
@@ -69,5 +69,5 @@ pub fn parse(held: &[u8]) -> Option<(u16, usize, usize)> {
     let named = |header: &&httparse::Header<'_>| header.name.eq_ignore_ascii_case("content-length");
     let length = answer.headers.iter().find(named).expect("a length");
     let length = std::str::from_utf8(length.value).expect("ASCII").parse().expect("a number");
-    Some((answer.code?, head_len, length))
+    (held.len() >= head_len + length).then_some((answer.code?, head_len, length))
 }

@@ -1,6 +1,6 @@
 //! Ten keys of a million differ between two nodes: what does it take until they are equal?
 
-use super::agent::{cluster, wait_for};
+use super::agent::wait_for;
 use super::figures::{Figures, Scale};
 use super::{network, size};
 use std::time::Instant;
@@ -9,11 +9,7 @@ use std::time::Instant;
 /// gets through. Short enough that nobody is taken for dead: what is measured is the repair, not
 /// how membership finds itself again; `partition` has that.
 pub fn measure(scale: &Scale, figures: &mut Figures) {
-    network::count_only();
-    let agents = cluster(2);
-    size::fill(&agents[0], scale.n_keys);
-    let n = scale.n_keys;
-    wait_for("equality", || agents.iter().all(|agent| agent.n_keys() >= n));
+    let agents = size::full(2, scale.n_keys);
     network::cut_off(2);
     let (mut left, mut right) = (agents[0].client(), agents[1].client());
     for i in 0..5 {
@@ -24,13 +20,13 @@ pub fn measure(scale: &Scale, figures: &mut Figures) {
     network::count_only();
     wait_for("contact", || network::counted().0 > 0);
     let began = Instant::now();
-    let mut is_equal = || {
+    let is_equal = || {
         (0..5).all(|i| {
             right.get(&format!("/kv/key-{i:012}?raw")).1 == b"left"
                 && left.get(&format!("/kv/key-{:012}?raw", i + 100)).1 == b"right"
         })
     };
-    wait_for("equality", &mut is_equal);
+    wait_for("equality", is_equal);
     figures.note_millis("from the first packet to equal, ms", began.elapsed());
     figures.note("KiB on the way, headers included", network::counted().1 as f64 / 1024.0);
 }

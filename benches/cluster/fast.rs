@@ -1,10 +1,9 @@
 //! How fast a write is everywhere, one at a time and in a flood.
 
-use super::agent::{Agent, cluster, wait_for};
+use super::agent::{Agent, all_hold, cluster};
 use super::client::Client;
 use super::figures::{Figures, Scale, quantile};
 use super::load;
-use super::network;
 use std::time::{Duration, Instant};
 
 const CONNECTIONS: usize = 32;
@@ -13,7 +12,6 @@ const VALUE: &str = "0123456789abcdef0123456789abcdef";
 
 /// One PUT at a time, the others asked over and over until they show it.
 pub fn visible(scale: &Scale, figures: &mut Figures) {
-    network::count_only();
     let agents = cluster(3);
     note_visible(&agents, scale.n_visible, NAMES, figures);
 }
@@ -49,11 +47,10 @@ fn seen(agents: &[Agent], n: usize) -> Vec<Duration> {
 
 /// A flood of PUTs to one node, alone and as one of three, by turns in each run.
 pub fn rate(scale: &Scale, figures: &mut Figures) {
-    network::count_only();
     let alone = flood(&cluster(1), scale.n_puts);
     let agents = cluster(3);
     let together = flood(&agents, scale.n_puts);
-    let behind = equal_after(&agents, scale.n_puts);
+    let behind = all_hold(&agents, scale.n_puts);
     let rate = |taken: Duration| scale.n_puts as f64 / taken.as_secs_f64();
     figures.note("alone, PUT/s", rate(alone));
     figures.note("with two replicas, PUT/s", rate(together));
@@ -65,8 +62,4 @@ fn flood(agents: &[Agent], n: usize) -> Duration {
     load::all(agents[0].http(), CONNECTIONS, n, |i| {
         ("PUT", format!("/kv/flood-{i}/{VALUE}"), Vec::new())
     })
-}
-
-fn equal_after(agents: &[Agent], n: usize) -> Duration {
-    wait_for("equality", || agents.iter().all(|agent| agent.n_keys() >= n))
 }

@@ -1,6 +1,6 @@
 //! Packets lost, a cluster cut in two, a member that stands still.
 
-use super::agent::{Agent, cluster, wait_for};
+use super::agent::{Agent, all_equal, cluster, wait_for};
 use super::fast::note_visible;
 use super::figures::{Figures, Scale};
 use super::{load, network, repair, size};
@@ -23,7 +23,6 @@ pub fn loss(scale: &Scale, figures: &mut Figures) {
 
 /// Two nodes and one, apart; both sides write, a third of it to the same keys.
 pub fn partition(scale: &Scale, figures: &mut Figures) {
-    network::count_only();
     let agents = cluster(3);
     network::cut_off(3);
     let began = Instant::now();
@@ -39,12 +38,10 @@ pub fn partition(scale: &Scale, figures: &mut Figures) {
     let began = Instant::now();
     let n = scale.n_apart + scale.n_apart - scale.n_apart.div_ceil(3);
     wait_for("every key", || agents.iter().all(|agent| agent.n_keys() == n));
-    wait_for("equality", || {
-        let first = agents[0].listing();
-        agents[1..].iter().all(|agent| agent.listing() == first)
-    });
+    all_equal(&agents);
+    let equal = began.elapsed();
     figures.note_millis("from the heal to the first contact, ms", contact);
-    figures.note_millis("from the first contact to equal, ms", began.elapsed());
+    figures.note_millis("from the first contact to equal, ms", equal);
     // The right side wrote second, so it has the later version of each.
     let mut reader = agents[0].client();
     for i in (0..scale.n_apart).step_by(3) {
@@ -54,7 +51,6 @@ pub fn partition(scale: &Scale, figures: &mut Figures) {
 
 /// The third member stands still under a flood of writes to the first.
 pub fn stopped(scale: &Scale, figures: &mut Figures) {
-    network::count_only();
     let agents = cluster(3);
     let n_keys = scale.n_keys.min(100_000);
     size::fill(&agents[0], n_keys);
@@ -75,14 +71,11 @@ pub fn stopped(scale: &Scale, figures: &mut Figures) {
     let grown = grown.fold(0.0, f64::max);
     agents[2].signal(Signal::CONT);
     let woken = Instant::now();
-    let same = || {
-        let first = agents[0].listing();
-        agents[1..].iter().all(|agent| agent.listing() == first)
-    };
-    wait_for("equality", same);
+    all_equal(&agents);
+    let equal = woken.elapsed();
     figures.note("PUT/s with all three", before);
     figures.note("PUT/s with one stopped", during);
     figures.note("ratio", during / before);
     figures.note("memory grown by, the more of two, MiB", grown / f64::from(1 << 20));
-    figures.note_millis("from waking to equal, ms", woken.elapsed());
+    figures.note_millis("from waking to equal, ms", equal);
 }

@@ -1,6 +1,6 @@
 //! Many connections at once, each with one request on its way.
 
-use super::client::parse;
+use super::client::{parse, request};
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -66,10 +66,7 @@ async fn connection(addr: SocketAddr, take: Rc<impl Fn() -> Option<Request>>) ->
     stream.set_nodelay(true).expect("a TCP socket");
     let (mut taken, mut held) = (Vec::new(), Vec::with_capacity(4 << 10));
     while let Some((method, path, body)) = take() {
-        let length = body.len();
-        let head =
-            format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
-        let request = [head.as_bytes(), &body].concat();
+        let request = request(method, &path, &body);
         let began = Instant::now();
         stream.write_all(&request).await.expect("the agent reads");
         let status = answer(&mut stream, &mut held).await;
@@ -81,9 +78,7 @@ async fn connection(addr: SocketAddr, take: Rc<impl Fn() -> Option<Request>>) ->
 
 async fn answer(stream: &mut tokio::net::TcpStream, held: &mut Vec<u8>) -> u16 {
     loop {
-        if let Some((status, head_len, body_len)) = parse(held)
-            && held.len() >= head_len + body_len
-        {
+        if let Some((status, head_len, body_len)) = parse(held) {
             held.drain(..head_len + body_len);
             return status;
         }

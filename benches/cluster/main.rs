@@ -27,51 +27,24 @@ mod size;
 use figures::{Figures, Scale};
 use std::process::ExitCode;
 
-/// A row of the table: its name, what it takes, and how many runs make a median of it.
-struct Row {
-    name: &'static str,
-    about: &'static str,
-    runs: usize,
-    measure: fn(&Scale, &mut Figures),
-}
+/// How many runs make a median.
+const RUNS: usize = 5;
+
+/// A row of the table: its name, what it takes, and how.
+type Row = (&'static str, &'static str, fn(&Scale, &mut Figures));
 
 const ROWS: &[Row] = &[
-    Row {
-        name: "visible",
-        about: "a PUT until all three show it",
-        runs: 5,
-        measure: fast::visible,
-    },
-    Row {
-        name: "rate",
-        about: "PUTs a second, alone and with replicas",
-        runs: 5,
-        measure: fast::rate,
-    },
-    Row { name: "large", about: "one value of 1 MiB on all", runs: 5, measure: size::large },
-    Row { name: "bulk", about: "values of 64 KiB, beside plain TCP", runs: 5, measure: size::bulk },
-    Row { name: "memory", about: "bytes a key", runs: 5, measure: size::memory },
-    Row { name: "join", about: "a fresh node and a full map", runs: 5, measure: repair::join },
-    Row {
-        name: "difference",
-        about: "ten keys of a million",
-        runs: 5,
-        measure: difference::measure,
-    },
-    Row { name: "idle", about: "traffic when nothing differs", runs: 5, measure: repair::idle },
-    Row { name: "loss", about: "visible with packets lost", runs: 5, measure: faults::loss },
-    Row {
-        name: "partition",
-        about: "both sides written, then healed",
-        runs: 5,
-        measure: faults::partition,
-    },
-    Row {
-        name: "stopped",
-        about: "one member stopped under load",
-        runs: 5,
-        measure: faults::stopped,
-    },
+    ("visible", "a PUT until all three show it", fast::visible),
+    ("rate", "PUTs a second, alone and with replicas", fast::rate),
+    ("large", "one value of 1 MiB on all", size::large),
+    ("bulk", "values of 64 KiB, beside plain TCP", size::bulk),
+    ("memory", "bytes a key", size::memory),
+    ("join", "a fresh node and a full map", repair::join),
+    ("difference", "ten keys of a million", difference::measure),
+    ("idle", "traffic when nothing differs", repair::idle),
+    ("loss", "visible with packets lost", faults::loss),
+    ("partition", "both sides written, then healed", faults::partition),
+    ("stopped", "one member stopped under load", faults::stopped),
 ];
 
 fn main() -> ExitCode {
@@ -84,28 +57,20 @@ fn main() -> ExitCode {
         return outcome;
     }
     let scale = if is_smoke { Scale::smoke() } else { Scale::full() };
-    let runs = value_of(&arguments, "--runs");
-    let wanted: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
-    let is_wanted = |row: &Row| {
-        let named = |name: &&String| name.as_str() == row.name;
-        !wanted.iter().any(|name| ROWS.iter().any(|row| named_row(name, row)))
-            || wanted.iter().any(named)
-    };
-    for row in ROWS.iter().filter(|row| is_wanted(row)) {
-        let runs = if is_smoke { 1 } else { runs.unwrap_or(row.runs) };
-        println!("\n## {}: {} ({runs} runs)", row.name, row.about);
+    let runs = if is_smoke { 1 } else { value_of(&arguments, "--runs").unwrap_or(RUNS) };
+    let is_named = |row: &&Row| arguments.iter().any(|argument| argument == row.0);
+    let is_any_named = ROWS.iter().any(|row| is_named(&row));
+    for (name, about, measure) in ROWS.iter().filter(|row| !is_any_named || is_named(row)) {
+        println!("\n## {name}: {about} ({runs} runs)");
         let mut figures = Figures::new();
         for _ in 0..runs {
-            (row.measure)(&scale, &mut figures);
+            network::count_only();
+            measure(&scale, &mut figures);
             figures.end_run();
         }
         figures.print();
     }
     ExitCode::SUCCESS
-}
-
-fn named_row(name: &str, row: &Row) -> bool {
-    name == row.name
 }
 
 /// The number behind a flag.

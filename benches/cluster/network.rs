@@ -13,7 +13,6 @@ const IP: &str = "meta l4proto { tcp, udp }";
 /// nothing.
 pub fn enter(arguments: &[String], is_smoke: bool) -> Option<ExitCode> {
     if arguments.iter().any(|argument| argument == INSIDE) {
-        rules("");
         return None;
     }
     if let Some(missing) = missing() {

@@ -1,6 +1,6 @@
 //! What a joiner costs, and what nothing costs.
 
-use super::agent::{Agent, cluster, settled, wait_for};
+use super::agent::{Agent, wait_for};
 use super::figures::{Figures, Scale, quantile};
 use super::{load, network, size};
 use std::net::SocketAddr;
@@ -11,11 +11,7 @@ use std::time::{Duration, Instant};
 
 /// A fresh node joins two that hold a full map, while a client reads from each of these.
 pub fn join(scale: &Scale, figures: &mut Figures) {
-    network::count_only();
-    let agents = cluster(2);
-    size::fill(&agents[0], scale.n_keys);
-    let n = scale.n_keys;
-    wait_for("equality", || agents.iter().all(|agent| agent.n_keys() >= n));
+    let agents = size::full(2, scale.n_keys);
     let mut before = watched(&agents, scale, || std::thread::sleep(scale.watched));
     let mut ready = Duration::ZERO;
     let mut joiner = None;
@@ -26,7 +22,7 @@ pub fn join(scale: &Scale, figures: &mut Figures) {
         ready = began.elapsed();
     });
     let n_held = joiner.map(|agent| agent.n_keys());
-    assert_eq!(n_held, Some(n), "ready means that it holds everything");
+    assert_eq!(n_held, Some(scale.n_keys), "ready means that it holds everything");
     figures.note_millis("from the start of the process to ready, ms", ready);
     let names = ["p99 of one before, ms", "p99 of the other before, ms"];
     let names_during = ["p99 of one during, ms", "p99 of the other during, ms"];
@@ -70,21 +66,17 @@ fn reader(addr: SocketAddr, n: usize, stop: Arc<AtomicBool>) -> JoinHandle<Vec<D
 
 /// Bytes a second that a node sends when nothing differs: three nodes, a full map and an empty one.
 pub fn idle(scale: &Scale, figures: &mut Figures) {
-    network::count_only();
-    let agents = cluster(3);
-    size::fill(&agents[0], scale.n_keys);
-    let n = scale.n_keys;
-    wait_for("equality", || agents.iter().all(|agent| agent.n_keys() >= n));
-    settled(&agents);
+    let agents = size::full(3, scale.n_keys);
     let replication = |agents: &[Agent]| -> f64 {
         agents.iter().map(|agent| agent.metric("replication_bytes_total{direction=\"out\"")).sum()
     };
     let sent = |agents: &[Agent]| -> f64 { agents.iter().map(Agent::sent).sum() };
-    let before = (sent(&agents), replication(&agents), network::counted().1);
+    let all = || (sent(&agents), replication(&agents), network::counted().1);
+    let before = all();
     let began = Instant::now();
     std::thread::sleep(scale.watched);
     let seconds = began.elapsed().as_secs_f64() * agents.len() as f64;
-    let after = (sent(&agents), replication(&agents), network::counted().1);
+    let after = all();
     figures.note("all gossip, B/s a node", (after.0 - before.0) / seconds);
     figures.note("of that replication, B/s a node", (after.1 - before.1) / seconds);
     figures

@@ -1,10 +1,9 @@
 //! Large values, many large values, and what a key costs in memory.
 
-use super::agent::{Agent, cluster, wait_for};
+use super::agent::{Agent, all_hold, cluster};
 use super::client::Client;
 use super::figures::{Figures, Scale};
 use super::load;
-use super::network;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, ExitCode, Stdio};
@@ -16,7 +15,6 @@ const BULK_VALUE: usize = 64 << 10;
 
 /// One value of 1 MiB: the first, over a link that is still to be dialled, and later ones.
 pub fn large(_: &Scale, figures: &mut Figures) {
-    network::count_only();
     let agents = cluster(3);
     let mut writer = agents[0].client();
     let mut readers: Vec<Client> = agents[1..].iter().map(Agent::client).collect();
@@ -40,7 +38,6 @@ pub fn large(_: &Scale, figures: &mut Figures) {
 
 /// Values of 64 KiB until all hold all, beside a plain TCP copy of the same bytes.
 pub fn bulk(scale: &Scale, figures: &mut Figures) {
-    network::count_only();
     let bytes = (scale.n_bulk * BULK_VALUE) as f64;
     let plain = plain_copy(scale.n_bulk);
     let agents = cluster(3);
@@ -49,13 +46,13 @@ pub fn bulk(scale: &Scale, figures: &mut Figures) {
         ("PUT", format!("/kv/bulk-{i}"), vec![b'v'; BULK_VALUE])
     });
     let answered = began.elapsed();
-    let n = scale.n_bulk;
-    wait_for("equality", || agents.iter().all(|agent| agent.n_keys() >= n));
+    all_hold(&agents, scale.n_bulk);
+    let on_all = began.elapsed();
     let rate = |taken: Duration| bytes / MIB as f64 / taken.as_secs_f64();
     figures.note("plain TCP to two processes, MiB/s", rate(plain));
     figures.note("PUTs answered, MiB/s", rate(answered));
-    figures.note("on all three, MiB/s", rate(began.elapsed()));
-    figures.note("ratio to plain TCP", rate(began.elapsed()) / rate(plain));
+    figures.note("on all three, MiB/s", rate(on_all));
+    figures.note("ratio to plain TCP", rate(on_all) / rate(plain));
 }
 
 /// Sends the values as they are to two processes, which do nothing but read them.
@@ -110,13 +107,20 @@ pub fn sink() -> ExitCode {
 
 /// Bytes of resident memory a key, of 16-byte keys with 32-byte values, above the empty process.
 pub fn memory(scale: &Scale, figures: &mut Figures) {
-    network::count_only();
     let agents = cluster(1);
     let empty = agents[0].resident();
     fill(&agents[0], scale.n_keys);
     let full = agents[0].resident();
     figures.note("empty, MiB", empty / MIB as f64);
     figures.note("bytes a key", (full - empty) / scale.n_keys as f64);
+}
+
+/// A cluster of so many members that all hold so many keys.
+pub fn full(n: u8, n_keys: usize) -> Vec<Agent> {
+    let agents = cluster(n);
+    fill(&agents[0], n_keys);
+    all_hold(&agents, n_keys);
+    agents
 }
 
 /// Writes so many keys of 16 bytes with values of 32.

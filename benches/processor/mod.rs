@@ -1,12 +1,24 @@
 //! Processor time of this thread, for criterion: however busy the machine is with other things, the
 //! figure is the same, as far as they leave it its caches.
 
+use criterion::Criterion;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
 /// The measurement.
 pub struct ProcessorTime;
+
+/// Criterion with it, as the command line has it: so many samples, after so many milliseconds to
+/// warm up, in about so many.
+pub fn criterion(n_samples: usize, warm_up_ms: u64, measured_ms: u64) -> Criterion<ProcessorTime> {
+    Criterion::default()
+        .with_measurement(ProcessorTime)
+        .sample_size(n_samples)
+        .warm_up_time(Duration::from_millis(warm_up_ms))
+        .measurement_time(Duration::from_millis(measured_ms))
+        .configure_from_args()
+}
 
 impl Measurement for ProcessorTime {
     type Intermediate = Duration;

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// PUTs a second over all writers (the rate); halved for another try when the machine has
+/// PUTs a second over all writers; halved for another try when the machine has
 /// no time left for anything else.
 const PUTS_PER_SECOND: u32 = 2_000;
 /// What it takes for a rotation to have been one under load.

@@ -77,26 +77,23 @@ impl Replication {
         let Some(first) = items.first().and_then(|item| item.seqs.first().copied()) else {
             return true;
         };
-        let pushed = self.pusher.pushed;
-        let mut payload = Bytes::new();
-        let mut items = Some(items);
+        let takes =
+            |origin: &OriginId| self.peers.get(*origin).is_some_and(|peer| peer.backlog.is_none());
+        let takers: Vec<OriginId> = targets.iter().copied().filter(takes).collect();
+        if takers.is_empty() {
+            return false;
+        }
+        let payload = single(envelope, items);
         let mut taken = false;
-        for origin in targets {
-            if self.peers.get(*origin).is_none_or(|peer| peer.backlog.is_some()) {
-                continue;
-            }
-            if let Some(items) = items.take() {
-                payload = single(envelope, items);
-            }
-            let sent = self.link_send(now, *origin, payload.clone());
-            if let Some(peer) = self.peers.get_mut(*origin) {
-                if sent {
-                    peer.link_sent = pushed;
-                    taken = true;
-                } else {
-                    peer.backlog = Some(first - 1);
-                    self.counters.window_full_total += 1;
-                }
+        for origin in takers {
+            let sent = self.link_send(now, origin, payload.clone());
+            taken |= sent;
+            let Some(peer) = self.peers.get_mut(origin) else { continue };
+            if sent {
+                peer.link_sent = self.pusher.pushed;
+            } else {
+                peer.backlog = Some(first - 1);
+                self.counters.window_full_total += 1;
             }
         }
         taken
@@ -118,7 +115,9 @@ impl Replication {
                 }
                 Chunk::Forgotten => {
                     for origin in targets {
-                        self.end_backlog(origin);
+                        if let Some(peer) = self.peers.get_mut(origin) {
+                            peer.backlog = None;
+                        }
                         self.beacon(origin);
                     }
                 }
@@ -132,12 +131,6 @@ impl Replication {
         if let Some(peer) = self.peers.get_mut(origin).filter(|_| sent) {
             peer.link_sent = through.max(peer.link_sent);
             peer.backlog = (through < pushed).then_some(through);
-        }
-    }
-
-    fn end_backlog(&mut self, origin: OriginId) {
-        if let Some(peer) = self.peers.get_mut(origin) {
-            peer.backlog = None;
         }
     }
 

@@ -324,15 +324,13 @@ fn bytes_to_hashes(bytes: &[u8], n: usize) -> Option<Vec<u64>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Out;
     use super::super::message::{Digest, Push};
-    use super::super::{Config, Out, PeerInfo};
+    use super::super::tests::with_peer;
     use super::*;
-    use crate::kv::{HlcTime, Stamp, Store, StoreConfig};
+    use crate::kv::{HlcTime, Stamp};
     use crate::node::io::Output;
     use crate::time::WallMillis;
-    use crate::wire::message::NodeName;
-    use std::net::SocketAddr;
-    use std::sync::Arc;
 
     const PEER: OriginId = OriginId(2);
     const NOW: Now = Now { instant: Instant(1_000_000), wall: WallMillis(1_000_000) };
@@ -349,12 +347,7 @@ mod tests {
 
     /// A node that holds one write of its peer and has begun to compare, on this connection.
     fn comparing() -> (Replication, ConnId) {
-        let store = Arc::new(Store::new(StoreConfig { origin: OriginId(1), store_len_max: 0 }));
-        let config = Config { tombstone_grace: Duration::MAX, expects_peers: false, rng_seed: 1 };
-        let mut node = Replication::new(config, store, NOW);
-        let addr = SocketAddr::from(([10, 0, 0, 2], 7947));
-        let name = NodeName::from("peer");
-        node.members(NOW, vec![PeerInfo { origin: PEER, name, addr, reachable: true }]);
+        let (mut node, _) = with_peer(PEER, Duration::MAX, NOW);
         push(&mut node, 1);
         for _ in 0..2 {
             node.digested(

@@ -119,14 +119,11 @@ impl Replication {
 #[cfg(test)]
 mod tests {
     use super::super::message::{Digest, Folded, Push};
-    use super::super::{Config, PeerInfo};
+    use super::super::tests::with_peer;
     use super::*;
-    use crate::kv::{HlcTime, Record, Stamp, Store, StoreConfig};
+    use crate::kv::{HlcTime, Record, Stamp};
     use crate::time::WallMillis;
-    use crate::wire::message::NodeName;
     use bytes::Bytes;
-    use std::net::SocketAddr;
-    use std::sync::Arc;
 
     const PEER: OriginId = OriginId(2);
     const GONE: OriginId = OriginId(5);
@@ -142,12 +139,7 @@ mod tests {
 
     #[test]
     fn a_delete_past_a_lost_write_is_not_forgotten_because_its_origin_is_folded() {
-        let store = Arc::new(Store::new(StoreConfig { origin: OriginId(1), store_len_max: 0 }));
-        let config = Config { tombstone_grace: STEP, expects_peers: false, rng_seed: 1 };
-        let mut node = Replication::new(config, Arc::clone(&store), at(0));
-        let addr = SocketAddr::from(([10, 0, 0, 2], 7947));
-        let name = NodeName::from("peer");
-        node.members(at(0), vec![PeerInfo { origin: PEER, name, addr, reachable: true }]);
+        let (mut node, store) = with_peer(PEER, STEP, at(0));
         for seq in [1, 3] {
             let push = Push { of: GONE.0, settles: vec![(seq, seq)], from: PEER.0, urgent: false };
             node.pushed(at(10), &Bytes::new(), push, &[delete(seq)], false);

@@ -5,8 +5,20 @@ mod cluster;
 
 use self::cluster::{Cluster, MILLIS, addr};
 use super::*;
+use crate::kv::StoreConfig;
 use crate::limits::{COMPARED_RECORDS_LEN_MAX, GAPS_MAX, KV_HEAD_LEN_MAX, ORIGINS_MAX};
+use crate::node::command::Concern;
 use crate::wire::message::NodeName;
+
+/// A node that has met one peer, and its store.
+pub(super) fn with_peer(peer: OriginId, grace: Duration, now: Now) -> (Replication, Arc<Store>) {
+    let store = Arc::new(Store::new(StoreConfig { origin: OriginId(1), store_len_max: 0 }));
+    let config = Config { tombstone_grace: grace, expects_peers: false, rng_seed: 1 };
+    let mut node = Replication::new(config, Arc::clone(&store), now);
+    let name = NodeName::from("peer");
+    node.members(now, vec![PeerInfo { origin: peer, name, addr: addr(2), reachable: true }]);
+    (node, store)
+}
 
 #[test]
 fn a_write_reaches_all_in_one_hop() {
@@ -118,15 +130,8 @@ fn tombstones_are_forgotten_when_all_hold_them_and_copies_do_not_return() {
     cluster.run(Duration::from_secs(90));
     let tombstones = |c: &Cluster, at: usize| c.members[at].store.stats().n_tombstones;
     assert_eq!(tombstones(&cluster, 0), 100, "a known member has not acknowledged");
-    let only = |at: usize, c: &Cluster| PeerInfo {
-        origin: c.members[at].store.origin(),
-        name: NodeName::from(format!("n{at}").as_str()),
-        addr: addr(at),
-        reachable: true,
-    };
-    let (zero, one) = (only(0, &cluster), only(1, &cluster));
-    cluster.members[0].replication.members(cluster.now, vec![one]);
-    cluster.members[1].replication.members(cluster.now, vec![zero]);
+    cluster.tell(0, &[1]);
+    cluster.tell(1, &[0]);
     assert!(
         cluster.run_until(Duration::from_secs(60), |c| tombstones(c, 0) + tombstones(c, 1) == 0)
     );
@@ -154,30 +159,20 @@ fn a_delete_of_a_run_that_is_over_waits_for_a_joiner_to_hold_it() {
     cluster.run(Duration::from_secs(3));
     // The writer goes for good, and its origin is folded.
     cluster.members[2].up = false;
-    let tell = |cluster: &mut Cluster, others: &[(usize, &[usize])]| {
-        for (me, others) in others {
-            let info = |at: &usize| PeerInfo {
-                origin: cluster.members[*at].store.origin(),
-                name: NodeName::from(format!("n{at}").as_str()),
-                addr: addr(*at),
-                reachable: true,
-            };
-            let infos = others.iter().map(info).collect();
-            cluster.members[*me].replication.members(cluster.now, infos);
-        }
-    };
-    tell(&mut cluster, &[(0, &[1]), (1, &[0])]);
+    cluster.tell(0, &[1]);
+    cluster.tell(1, &[0]);
     cluster.run(Duration::from_secs(5));
     assert!(cluster.members[..2].iter().all(|m| m.replication.known.n_folded() == 1));
     // Another has come, answers pings, and has said nothing of what it holds.
     cluster.add(Duration::from_secs(30));
     cluster.cut = vec![(0, 3), (1, 3)];
-    tell(&mut cluster, &[(0, &[1, 3]), (1, &[0, 3])]);
+    cluster.tell(0, &[1, 3]);
+    cluster.tell(1, &[0, 3]);
     cluster.run(Duration::from_secs(90));
     let tombstones = |c: &Cluster, at: usize| c.members[at].store.stats().n_tombstones;
     assert_eq!((tombstones(&cluster, 0), tombstones(&cluster, 1)), (1, 1));
     cluster.cut.clear();
-    tell(&mut cluster, &[(3, &[0, 1])]);
+    cluster.tell(3, &[0, 1]);
     let none = |c: &Cluster| tombstones(c, 0) + tombstones(c, 1) + tombstones(c, 3) == 0;
     assert!(cluster.run_until(Duration::from_secs(60), none));
 }
@@ -251,19 +246,8 @@ fn a_thousand_restarts_leave_digests_flat() {
         cluster.put(index, &format!("k{restart}"), b"v");
         cluster.run(Duration::from_secs(1));
         cluster.members[index].up = false;
-        let infos = |me: usize, c: &Cluster| {
-            let other = 1 - me;
-            vec![PeerInfo {
-                origin: c.members[other].store.origin(),
-                name: NodeName::from(format!("n{other}").as_str()),
-                addr: addr(other),
-                reachable: true,
-            }]
-        };
-        for me in 0..2 {
-            let infos = infos(me, &cluster);
-            cluster.members[me].replication.members(cluster.now, infos);
-        }
+        cluster.tell(0, &[1]);
+        cluster.tell(1, &[0]);
     }
     cluster.run(Duration::from_secs(10));
     assert!(cluster.equal());
@@ -310,19 +294,9 @@ fn a_large_value_goes_from_member_to_member() {
 
 #[test]
 fn all_of_many_members_answer_for_a_write() {
-    use crate::node::command::Concern;
     let mut cluster = Cluster::new(30, 0.25);
     for len in [1, 64 << 10] {
-        let now = cluster.now;
-        let written = cluster.members[0].store.put(now, b"k", &vec![7; len], None).expect("room");
-        let wait = Waiting {
-            ticket: Ticket(1),
-            seq: written.dot.seq,
-            concern: Concern::All,
-            deadline: now.instant + Duration::from_secs(2),
-        };
-        cluster.members[0].replication.await_holders(now, wait);
-        cluster.drain(0);
+        cluster.put_and_wait(&vec![7; len], Concern::All, Duration::from_secs(2));
         let done = |c: &Cluster| !c.members[0].replication.holders.is_waiting();
         assert!(cluster.run_until(Duration::from_secs(1), done), "{len} bytes");
         assert!(cluster.equal());
@@ -334,31 +308,12 @@ fn all_of_many_members_answer_for_a_write() {
 
 #[test]
 fn write_concern_answers_when_they_hold_it() {
-    use crate::node::command::Concern;
     let mut cluster = Cluster::new(3, 0.0);
-    let now = cluster.now;
-    let written = cluster.members[0].store.put(now, b"k", b"v", None).expect("room");
-    let wait = Waiting {
-        ticket: Ticket(1),
-        seq: written.dot.seq,
-        concern: Concern::All,
-        deadline: now.instant + Duration::from_secs(2),
-    };
-    cluster.members[0].replication.await_holders(now, wait);
-    cluster.drain(0);
+    cluster.put_and_wait(b"v", Concern::All, Duration::from_secs(2));
     assert!(cluster.run_until(MILLIS * 10, |c| !c.members[0].replication.holders.is_waiting()));
     // With nobody to hold it, the wait ends at its deadline and the write stands.
     cluster.cut = vec![(0, 1), (0, 2)];
-    let now = cluster.now;
-    let written = cluster.members[0].store.put(now, b"k", b"w", None).expect("room");
-    let wait = Waiting {
-        ticket: Ticket(2),
-        seq: written.dot.seq,
-        concern: Concern::Majority,
-        deadline: now.instant + MILLIS * 50,
-    };
-    cluster.members[0].replication.await_holders(now, wait);
-    cluster.drain(0);
+    cluster.put_and_wait(b"w", Concern::Majority, MILLIS * 50);
     assert!(!cluster.run_until(MILLIS * 40, |c| !c.members[0].replication.holders.is_waiting()));
     assert!(cluster.run_until(MILLIS * 11, |c| !c.members[0].replication.holders.is_waiting()));
 }

@@ -2,6 +2,7 @@
 
 use super::super::*;
 use crate::kv::StoreConfig;
+use crate::node::command::Concern;
 use crate::time::WallMillis;
 use crate::wire::message::NodeName;
 use crate::wire::stream::Frame;
@@ -82,17 +83,28 @@ impl Cluster {
         self.members.push(Member { replication, store, up: true });
     }
 
+    /// What the others are told of a member.
+    fn info(&self, index: usize, reachable: bool) -> PeerInfo {
+        PeerInfo {
+            origin: self.members[index].store.origin(),
+            name: NodeName::from(format!("n{index}").as_str()),
+            addr: addr(index),
+            reachable,
+        }
+    }
+
+    /// A member learns that these are its peers, and reachable.
+    pub(super) fn tell(&mut self, index: usize, peers: &[usize]) {
+        let infos = peers.iter().map(|peer| self.info(*peer, true)).collect();
+        self.members[index].replication.members(self.now, infos);
+    }
+
     /// Everybody learns who is up and not cut off.
     pub(super) fn meet(&mut self) {
         for index in 0..self.members.len() {
             let infos = (0..self.members.len())
                 .filter(|other| *other != index)
-                .map(|other| PeerInfo {
-                    origin: self.members[other].store.origin(),
-                    name: NodeName::from(format!("n{other}").as_str()),
-                    addr: addr(other),
-                    reachable: self.members[other].up && !self.is_cut(index, other),
-                })
+                .map(|other| self.info(other, self.members[other].up && !self.is_cut(index, other)))
                 .collect();
             self.members[index].replication.members(self.now, infos);
             self.drain(index);
@@ -254,6 +266,16 @@ impl Cluster {
         self.members[at].store.put(self.now, key.as_bytes(), value, None).expect("room");
         self.members[at].replication.written(self.now);
         self.drain(at);
+    }
+
+    /// Has the first member write, and a client of it wait for holders at most this long.
+    pub(super) fn put_and_wait(&mut self, value: &[u8], concern: Concern, limit: Duration) {
+        let now = self.now;
+        let written = self.members[0].store.put(now, b"k", value, None).expect("room");
+        let (seq, deadline) = (written.dot.seq, now.instant + limit);
+        let wait = Waiting { ticket: Ticket(1), seq, concern, deadline };
+        self.members[0].replication.await_holders(now, wait);
+        self.drain(0);
     }
 
     pub(super) fn delete(&mut self, at: usize, key: &str) {
