@@ -29,7 +29,6 @@ mod processor;
 use criterion::measurement::Measurement as _;
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use gossipykv::kv::Store;
-use gossipykv::node::Node;
 use gossipykv::node::command::Health;
 use gossipykv::node::io::Input;
 use gossipykv::rng::Rng;
@@ -242,9 +241,15 @@ impl Pair {
 fn join(full: &Seat) -> (Cluster, Duration) {
     let seats = [full.clone(), Seat { joins: true, ..Seat::empty(1) }];
     let start = ProcessorTime.start();
-    let cluster = settled(&seats, Setting { latency: (HOP, HOP), loss: 0.0, rng_seed: 1 });
+    let mut cluster = settled(&seats, Setting { latency: (HOP, HOP), loss: 0.0, rng_seed: 1 });
+    let is_ready =
+        |cluster: &Cluster| cluster.hosts[1].node().is_some_and(|node| node.health() == Health::Ok);
+    let give_up = cluster.now + LIMIT;
+    while !is_ready(&cluster) && cluster.now < give_up {
+        cluster.run_until(cluster.now + AFTER);
+    }
     let busy = ProcessorTime.end(start);
-    assert_eq!(cluster.hosts[1].node().map(Node::health), Some(Health::Ok));
+    assert!(is_ready(&cluster));
     assert!(is_equal(&cluster));
     (cluster, busy)
 }

@@ -37,7 +37,7 @@ impl AgentArgs {
         const FLAGS: Flags = Flags { gossip: "--bind", http: "--http" };
         let config = self.flags.check(matches, variable).map_err(Failure::Usage)?;
         logging::start(config.log);
-        serving::raise_open_files();
+        serving::settle_in();
         let identity = identity::settle(&config)?;
         let (drain_delay, leave_timeout) = (config.drain_delay, config.leave_timeout);
         let mut http = serving::http_config(config.http);

@@ -73,7 +73,7 @@ impl DevArgs {
         let plan = self.check(matches).map_err(Failure::Usage)?;
         plan.try_ports()?;
         logging::start(LogConfig { level: plan.level, format: None });
-        serving::raise_open_files();
+        serving::settle_in();
         let watch = Watch::begin()?;
         let nodes = (0..plan.n_nodes).map(|index| plan.start(index));
         let nodes = nodes.collect::<Result<Vec<Serving>, Failure>>()?;

@@ -77,8 +77,25 @@ pub(super) fn http_config(listen: SocketAddr) -> http::Config {
     http::Config::new(listen, version)
 }
 
+/// What the system is to know of a process that serves.
+pub(super) fn settle_in() {
+    raise_open_files();
+    use_small_pages();
+}
+
+/// Has memory come in pages of 4 KiB, where the allocator asks for 2 MiB. The kernel clears such a
+/// page in one go, in up to 5 ms on a virtual machine that has to fetch it first: a copy of a
+/// million keys then made the slowest reads of other clients of the machine eight times slower,
+/// instead of twice. And an empty process takes 12 MiB instead of 37.
+fn use_small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay as they are");
+    }
+}
+
 /// Lets the process open as many files as the system permits: a connection is one.
-pub(super) fn raise_open_files() {
+fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {

@@ -43,6 +43,9 @@ pub(super) trait Machine: Send + 'static {
     fn alone(&self) -> bool;
 }
 
+/// Frames longer than this take long enough that whoever waits for the processor comes first.
+const BULK_LEN: usize = 8 << 10;
+
 /// Owns the node and everything that only its thread touches.
 pub(super) struct Engine<M> {
     machine: M,
@@ -185,8 +188,12 @@ impl<M: Machine> Engine<M> {
                     self.conns.insert(conn, Conn { outbox: Some(outbox), overflowed: false });
                 }
                 Report::Frame { conn, from, frame, room } => {
+                    let is_bulk = matches!(&frame, Frame::Kv(payload) if payload.len() >= BULK_LEN);
                     self.machine.handle(now, Input::Frame { conn, from, frame });
                     drop(room);
+                    if is_bulk {
+                        std::thread::yield_now();
+                    }
                 }
                 Report::Sent { conn, len } => self.machine.handle(now, Input::Sent { conn, len }),
                 Report::Closed { conn, error } => {

@@ -229,7 +229,6 @@ impl Replication {
     /// A frame handed over has been written.
     pub fn link_written(&mut self, conn: ConnId, len: usize) {
         self.links.written(conn, len);
-        self.serve();
     }
 
     /// A connection has ended.
@@ -329,7 +328,7 @@ impl Replication {
         self.gaps_due(now);
         self.digest_due(now);
         self.rumors_due(now);
-        self.serve();
+        self.serve(now);
         self.pull_due(now);
         self.buckets_due(now);
         self.sweep_due(now);

@@ -8,13 +8,17 @@
 //!
 //! The server remembers what it held when it began; all of that which the asker lacked has been
 //! sent before the end. The scan goes one shard at a time, so that probes never wait for it.
+//!
+//! After each chunk the server pauses for longer than the asker needs to merge it. So neither is
+//! busy all the time, and whoever shares their processors hardly waits: a copy in a hurry is done
+//! in half the time, and the slowest in a hundred reads of other clients take many times longer.
 
 use super::Replication;
 use super::known::Claims;
 use super::links::Links;
 use super::message::{Busy, FoldedList, Heads, KvMessage, Pull, PullEnd, Supply};
 use crate::kv::{HlcTime, OriginId, Record};
-use crate::limits::{LINK_CHUNK_LEN, PULLS_SERVED_MAX, STORE_SHARDS};
+use crate::limits::{PULLS_SERVED_MAX, STORE_SHARDS};
 use crate::mutation::mutated;
 use crate::node::io::ConnId;
 use crate::time::{Instant, Now};
@@ -25,6 +29,11 @@ use std::time::Duration;
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// What a busy server asks for.
 const BUSY_RETRY_MS: u32 = 200;
+/// Bytes of records in one frame, about: what an asker merges in a fraction of a millisecond.
+const CHUNK_LEN: usize = 16 << 10;
+/// Pause for each record sent, and for each kibibyte: about twice what they cost an asker.
+const PAUSE_RECORD: Duration = Duration::from_nanos(1_400);
+const PAUSE_KIB: Duration = Duration::from_nanos(500);
 
 /// The pull we have asked for.
 #[derive(Debug)]
@@ -45,6 +54,8 @@ struct Served {
     folded: FoldedList,
     next_shard: usize,
     waiting: VecDeque<Record>,
+    /// The end of the pause.
+    not_before: Instant,
 }
 
 /// All pulls.
@@ -69,13 +80,12 @@ impl Pulls {
         self.served.len()
     }
 
-    /// Serving goes on at once where there is room; where there is none, `Sent` wakes us.
+    /// Serving goes on after its pause where there is room; where there is none, `Sent` wakes us.
     pub(super) fn deadline(&self, links: &Links) -> Instant {
-        let work = self.served.iter().any(|served| links.has_room(served.conn, LINK_CHUNK_LEN));
-        if work {
-            return Instant::ZERO;
-        }
-        self.asked.as_ref().map_or(Instant::NEVER, |asked| asked.last_heard + SILENCE_MAX)
+        let able = self.served.iter().filter(|served| links.has_room(served.conn, CHUNK_LEN));
+        let work = able.map(|served| served.not_before).min();
+        let silent = self.asked.as_ref().map(|asked| asked.last_heard + SILENCE_MAX);
+        [work, silent].into_iter().flatten().min().unwrap_or(Instant::NEVER)
     }
 
     /// A peer is gone.
@@ -199,16 +209,18 @@ impl Replication {
             folded: self.known.folded_list(),
             next_shard: 0,
             waiting: VecDeque::new(),
+            not_before: now.instant,
         });
-        self.serve();
+        self.serve(now);
     }
 
     /// One step of each pull served: at most one shard scanned and one chunk sent.
-    pub(super) fn serve(&mut self) {
+    pub(super) fn serve(&mut self, now: Now) {
         let mut served = std::mem::take(&mut self.pulls.served);
         served.retain_mut(|served| {
-            if self.links.has_room(served.conn, LINK_CHUNK_LEN) {
-                self.serve_step(served)
+            let is_able = self.links.has_room(served.conn, CHUNK_LEN);
+            if is_able && served.not_before <= now.instant {
+                self.serve_step(now, served)
             } else {
                 self.links.is_open(served.conn)
             }
@@ -217,7 +229,7 @@ impl Replication {
     }
 
     /// False when the pull has been served to its end.
-    fn serve_step(&mut self, served: &mut Served) -> bool {
+    fn serve_step(&mut self, now: Now, served: &mut Served) -> bool {
         if served.waiting.is_empty() && served.next_shard < STORE_SHARDS {
             self.store.scan_shard(served.next_shard, |record| {
                 let left_out = mutated!(CopyLiveOnly) && record.is_tombstone();
@@ -228,13 +240,14 @@ impl Replication {
             served.next_shard += 1;
         }
         let (mut records, mut len) = (Vec::new(), 0);
-        while len < LINK_CHUNK_LEN
+        while len < CHUNK_LEN
             && let Some(record) = served.waiting.pop_front()
         {
             len += record.as_bytes().len();
             records.push(record);
         }
         if !records.is_empty() {
+            served.not_before = now.instant + pause(records.len(), len);
             let supply = Supply { from: self.me.0, observe: false };
             self.links.send(served.conn, KvMessage::Supply(supply, records).encode());
         }
@@ -250,4 +263,10 @@ impl Replication {
         self.links.send(served.conn, KvMessage::PullEnd(end).encode());
         false
     }
+}
+
+/// How long an asker is busy with a chunk of `n` records and `len` bytes.
+fn pause(n: usize, len: usize) -> Duration {
+    let (n, kib) = (u32::try_from(n), u32::try_from(len / 1024));
+    PAUSE_RECORD * n.unwrap_or(u32::MAX) + PAUSE_KIB * kib.unwrap_or(u32::MAX)
 }
