@@ -3,10 +3,11 @@
 use super::failure::Failure;
 use super::output::{self, Out, Stop};
 use crate::runtime::clock::Clock;
-use crate::sim::measure::{Row, Slowness, measure, slow_members};
+use crate::sim::measure::{Row, measure};
 use crate::sim::minimize::minimize;
 use crate::sim::options::{FAULTS, Fault, Request};
 use crate::sim::run::{self, Outcome};
+use crate::sim::slowness::{Accused, MEMBERS, Slow, slow_members};
 use crate::sim::sweep::{Broken, Summary};
 use clap::Args;
 use serde_json::{Value, json};
@@ -316,24 +317,44 @@ impl SimArgs {
             writeln!(out)?;
             writeln!(
                 out,
-                "| slow of 100 | | innocent declared dead | at healthy members | slow |"
+                "| slow of {MEMBERS} | | innocent declared dead | at healthy members | slow |"
             )?;
             writeln!(out, "|---|---|---|---|---|")?;
-            for n_slow in [1, 4, 16, 32] {
-                for lifeguard in [false, true] {
-                    let found = slow_members(n_slow, lifeguard, 5, 1);
-                    let with = if lifeguard { "with Lifeguard" } else { "without" };
-                    let Slowness { innocent, innocent_at_healthy, slow, .. } = found;
-                    writeln!(
-                        out,
-                        "| {n_slow} | {with} | {innocent} | {innocent_at_healthy} | {slow} |"
-                    )?;
-                    out.flush()?;
+            for n_slow in [4, 16, 32] {
+                for (slow, how) in slow_kinds() {
+                    for lifeguard in [false, true] {
+                        let row = slowness_row(n_slow, how, &slow, lifeguard);
+                        writeln!(out, "{row}")?;
+                        out.flush()?;
+                    }
                 }
             }
             Ok(())
         })
     }
+}
+
+/// Starved of the processor, and starved of their messages as in the paper's grid.
+fn slow_kinds() -> [(Vec<Slow>, &'static str); 2] {
+    let millis = Duration::from_millis;
+    let mut held = Vec::new();
+    for lasts in [2_048, 8_192, 32_768] {
+        for between in [64, 1_024, 16_384] {
+            held.push(Slow::Held(millis(lasts), millis(between)));
+        }
+    }
+    [(vec![Slow::Stopped(millis(4_000), millis(50)); 9], "stopped"), (held, "held")]
+}
+
+/// Two minutes of each.
+fn slowness_row(n_slow: usize, how: &str, slow: &[Slow], lifeguard: bool) -> String {
+    let mut sum = Accused::default();
+    for (slow, rng_seed) in slow.iter().zip(1..) {
+        sum += slow_members(n_slow, *slow, lifeguard, Duration::from_secs(120), rng_seed);
+    }
+    let Accused { innocent, innocent_at_healthy, slow } = sum;
+    let with = if lifeguard { "with Lifeguard" } else { "without" };
+    format!("| {n_slow} {how} | {with} | {innocent} | {innocent_at_healthy} | {slow} |")
 }
 
 /// Clusters of a size measured until enough have died; small ones several times over.

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 const LATENCY: Duration = Duration::from_millis(1);
-/// Inputs a blocked machine finds when it goes on.
+/// Inputs a blocked machine finds when it goes on, and outputs that wait with them.
 const HELD_BACK_MAX: usize = 400;
 
 #[derive(Debug)]
@@ -38,7 +38,10 @@ pub struct Machine {
     /// Bytes of their messages.
     pub bytes: u64,
     blocked: bool,
+    /// Messages are held both ways.
+    muted: bool,
     held_back: VecDeque<Flight>,
+    held_out: VecDeque<Output>,
     timer_at: Instant,
 }
 
@@ -112,7 +115,9 @@ impl Mesh {
                 packets: 0,
                 bytes: 0,
                 blocked: false,
+                muted: false,
                 held_back: VecDeque::new(),
+                held_out: VecDeque::new(),
                 timer_at: Instant::NEVER,
             });
             mesh.drain(index);
@@ -136,10 +141,24 @@ impl Mesh {
                 swim.timeout(now);
             }
             self.drain(index);
-            let held_back = std::mem::take(&mut self.machines[index].held_back);
-            for flight in held_back {
-                self.land(flight);
+            self.land_held_back(index);
+        }
+    }
+
+    fn land_held_back(&mut self, index: usize) {
+        for flight in std::mem::take(&mut self.machines[index].held_back) {
+            self.land(flight);
+        }
+    }
+
+    /// Holds a machine's messages, both ways, or lets them all go.
+    pub fn mute(&mut self, index: usize, muted: bool) {
+        self.machines[index].muted = muted;
+        if !muted {
+            for output in std::mem::take(&mut self.machines[index].held_out) {
+                self.output(index, output);
             }
+            self.land_held_back(index);
         }
     }
 
@@ -172,8 +191,9 @@ impl Mesh {
             | Flight::Failed { to, .. } => *to,
         };
         let Some(machine) = self.machines.get_mut(to) else { return };
-        if machine.blocked {
-            if !matches!(flight, Flight::Timer(_)) && machine.held_back.len() < HELD_BACK_MAX {
+        let is_timer = matches!(flight, Flight::Timer(_));
+        if machine.blocked || (machine.muted && !is_timer) {
+            if !is_timer && machine.held_back.len() < HELD_BACK_MAX {
                 machine.held_back.push_back(flight);
             }
             return;
@@ -235,6 +255,13 @@ impl Mesh {
 
     fn output(&mut self, from: usize, output: Output) {
         let at = self.now + LATENCY;
+        let machine = &mut self.machines[from];
+        if machine.muted && !matches!(output, Output::Event(_)) {
+            if machine.held_out.len() < HELD_BACK_MAX {
+                machine.held_out.push_back(output);
+            }
+            return;
+        }
         match output {
             Output::Packet(packet) => {
                 let machine = &mut self.machines[from];

@@ -4,8 +4,8 @@
 //! `workload` (what happens), [`cluster`], [`host`] and [`network`] (the shell around the same
 //! [`crate::node::Node`] that runs in production), [`history`] and [`check`] (the promises),
 //! [`trace`]; then [`sweep`] (many seeds) and [`minimize`] (a smaller run that breaks too).
-//! [`measure`] holds SWIM to its papers, on a [`mesh`] of membership machines alone; [`settled`]
-//! begins a cluster for measuring replication.
+//! On a [`mesh`] of membership machines, [`measure`] and [`slowness`] hold SWIM to its papers;
+//! [`settled`] begins a cluster for measuring replication.
 
 pub mod check;
 pub mod cluster;
@@ -21,6 +21,7 @@ pub mod network;
 pub mod options;
 pub mod run;
 pub mod settled;
+pub mod slowness;
 mod story;
 pub mod sweep;
 pub mod trace;
