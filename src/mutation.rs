@@ -49,6 +49,8 @@ mod on {
         AckPastGap,
         /// Folding: origins are never folded.
         NeverFold,
+        /// Sweep: deletes held past a lost write stay where they are.
+        LeaveStranded,
         /// Datagrams: filled past their budget.
         OverBudget,
         /// Push-pull: our digest is told to members not of our kind.
@@ -70,7 +72,7 @@ mod on {
     }
 
     /// All of them, by name.
-    pub const MUTATIONS: [(&str, Mutation); 21] = [
+    pub const MUTATIONS: [(&str, Mutation); 22] = [
         ("tombstone-compare", Mutation::TombstoneCompare),
         ("tie-break", Mutation::TieBreak),
         ("write-floor", Mutation::WriteFloor),
@@ -83,6 +85,7 @@ mod on {
         ("never-ask", Mutation::NeverAsk),
         ("ack-past-gap", Mutation::AckPastGap),
         ("never-fold", Mutation::NeverFold),
+        ("leave-stranded", Mutation::LeaveStranded),
         ("over-budget", Mutation::OverBudget),
         ("tell-foreign", Mutation::TellForeign),
         ("chatty", Mutation::Chatty),

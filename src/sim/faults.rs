@@ -44,7 +44,7 @@ const EVENTS: [Fault; 10] = [
 
 impl Run {
     fn seconds_below(&mut self, seconds: u64) -> Duration {
-        self.rng.duration_below(Duration::from_secs(seconds))
+        self.rng.duration_below(self.options.lasting(seconds))
     }
 
     /// Nodes of ours that run, paused ones too.
@@ -199,7 +199,7 @@ impl Run {
         let jump_ms = self.rng.below(60_000) as i64 - 30_000;
         let far = if self.rng.chance(0.1) { 10 } else { 1 };
         let drift_ppm = self.rng.below(2000) as i64 - 1000;
-        self.set_clock(victim, jump_ms * far, drift_ppm);
+        self.set_clock(victim, self.options.clock_error_ms(jump_ms * far), drift_ppm);
         if self.rng.chance(0.2) {
             self.after(STROBE_STEP, Step::Mend(Mend::Strobe(victim, STROBES)));
         }

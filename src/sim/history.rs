@@ -58,10 +58,9 @@ impl KeyHistory {
         self.writes.get(&stamp).is_some_and(Option::is_none)
     }
 
-    /// Whether `held` may stand although `required` is later: that one was a delete and has been
-    /// forgotten before anybody who forgot it knew of this one, or this one deletes too.
-    #[must_use]
-    pub fn outlived(&self, required: Stamp, held: Stamp) -> bool {
+    /// Whether `required` was a delete and has been forgotten before anybody who forgot it knew of
+    /// `held`, or that one deletes too.
+    fn outlived(&self, required: Stamp, held: Stamp) -> bool {
         self.is_delete(required)
             && self.buried.contains_key(&required)
             && (self.is_delete(held) || !self.buried.contains_key(&held))
@@ -94,9 +93,24 @@ pub struct History {
     pub n_lost_with_holders: u64,
     /// What clients saw that they must not see.
     pub complaints: Vec<String>,
+    /// Faults may outlast the memory of deletes and of the dead: a write that nobody knew who
+    /// forgot a later delete may stand then.
+    pub forgetful: bool,
 }
 
 impl History {
+    /// Nothing yet. See [`History::forgetful`].
+    #[must_use]
+    pub fn new(forgetful: bool) -> History {
+        History { forgetful, ..History::default() }
+    }
+
+    /// Whether `held` may stand although `required` of the same key is later.
+    #[must_use]
+    pub fn excuses(&self, known: &KeyHistory, required: Stamp, held: Stamp) -> bool {
+        self.forgetful && known.outlived(required, held)
+    }
+
     /// A write was acknowledged by the process `origin`, which held `before` of the key. `held` is
     /// the latest version that a living process holds.
     pub fn wrote(

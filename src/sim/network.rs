@@ -36,8 +36,8 @@ pub struct Felt {
 
 /// How many of the second copies are late: later than deletes are remembered.
 const LATE: f64 = 0.5;
-/// How late at most; the network forgets what is older.
-const LATE_MAX: Duration = Duration::from_secs(45);
+/// How late at most, in seconds; the network forgets what is older.
+const LATE_MAX_S: u64 = 45;
 /// Longest delay of anything that is not such a copy.
 pub const DELAY_MAX: Duration = Duration::from_secs(2);
 
@@ -49,6 +49,8 @@ pub struct Network {
     duplicate: f64,
     reorder: f64,
     corrupt: f64,
+    /// How late a second copy is at most.
+    late_max: Duration,
     /// Directed pairs that cannot talk.
     blocked: BTreeSet<(IpAddr, IpAddr)>,
     /// Hosts whose packets take long, and how long.
@@ -67,6 +69,7 @@ impl Network {
         let chance = |fault, p| if options.has(fault) { p } else { 0.0 };
         Network {
             latency: options.latency,
+            late_max: options.lasting(LATE_MAX_S),
             loss: options.loss,
             duplicate: chance(Fault::Duplicate, 0.05),
             reorder: chance(Fault::Reorder, 0.05),
@@ -135,7 +138,7 @@ impl Network {
             self.felt.duplicated += 1;
             let mut delay = self.delay(from, to, rng);
             if rng.chance(LATE) {
-                delay += rng.duration_below(LATE_MAX);
+                delay += rng.duration_below(self.late_max);
             }
             arrivals.push((delay, bytes.to_vec()));
         }

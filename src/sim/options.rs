@@ -125,7 +125,18 @@ pub struct Options {
     pub fault_interval: Duration,
     /// How long a delete is remembered.
     pub tombstone_grace: Duration,
+    /// How long the dead are.
+    pub dead_memory: Duration,
+    /// Whether that is longer than any fault lasts and any clock is wrong, as a day is.
+    pub outlasting: bool,
 }
+
+const DAY_S: u64 = 24 * 60 * 60;
+/// What part of its time a fault lasts where memory is to outlast it.
+const SHORTER: u32 = 4;
+/// The same for the jumps of clocks, and milliseconds at most.
+const CLOCK_SHORTER: i64 = 10;
+const CLOCK_MS_MAX: i64 = 3_000;
 
 impl Options {
     /// Draws a run from its seed.
@@ -147,9 +158,17 @@ impl Options {
         faults.dedup();
         let has = |fault| faults.contains(&fault);
         let loss = 0.02 + rng.below(28) as f64 / 100.0;
-        let grace = Duration::from_secs(5 + rng.below(20) as u64);
+        let grace_s = 5 + rng.below(20) as u64;
         let least = Duration::from_micros(100 + rng.below(2000) as u64);
         let spread = Duration::from_micros(rng.below(20_000) as u64);
+        // Half of the runs that forget have faults that are shorter than the memory.
+        let short = has(Fault::Forget)
+            && Rng::from_seed(request.rng_seed ^ 0x6f75_746c_6173_7421).chance(0.5);
+        let (grace_s, dead_s) = match (has(Fault::Forget), short) {
+            (false, _) => (DAY_S, DAY_S),
+            (true, false) => (grace_s, 15),
+            (true, true) => (grace_s + 30, 60),
+        };
         Options {
             rng_seed: request.rng_seed,
             n_nodes: request.n_nodes.unwrap_or(n_drawn),
@@ -159,13 +178,30 @@ impl Options {
             op_interval: Duration::from_millis(20 + rng.below(200) as u64),
             n_keys: 5 + rng.below(60),
             fault_interval: Duration::from_millis(1500 + rng.below(8000) as u64),
-            tombstone_grace: if has(Fault::Forget) {
-                grace
-            } else {
-                Duration::from_secs(24 * 60 * 60)
-            },
+            tombstone_grace: Duration::from_secs(grace_s),
+            dead_memory: Duration::from_secs(dead_s),
+            outlasting: short || !has(Fault::Forget),
             faults,
         }
+    }
+
+    /// How long a fault of up to `seconds` may last in this run.
+    #[must_use]
+    pub fn lasting(&self, seconds: u64) -> Duration {
+        let whole = Duration::from_secs(seconds);
+        if self.is_short() { whole / SHORTER } else { whole }
+    }
+
+    /// How wrong a clock may be that jumps by up to `millis`.
+    #[must_use]
+    pub fn clock_error_ms(&self, millis: i64) -> i64 {
+        let shorter = (millis / CLOCK_SHORTER).clamp(-CLOCK_MS_MAX, CLOCK_MS_MAX);
+        if self.is_short() { shorter } else { millis }
+    }
+
+    /// Whether its faults are cut down so that memory outlasts them.
+    fn is_short(&self) -> bool {
+        self.outlasting && self.has(Fault::Forget)
     }
 
     /// Whether this run has a fault.
@@ -181,7 +217,7 @@ impl fmt::Display for Options {
         write!(
             f,
             "{} nodes, {} s, {} keys, delays {:?}..{:?}, loss {}, a write or read each {:?}, a \
-             fault each {:?}, grace {:?}; faults: {}",
+             fault each {:?}, grace {:?}{}; faults: {}",
             self.n_nodes,
             self.chaos.as_secs(),
             self.n_keys,
@@ -191,6 +227,7 @@ impl fmt::Display for Options {
             self.op_interval,
             self.fault_interval,
             self.tombstone_grace,
+            if self.is_short() { ", longer than any fault" } else { "" },
             if faults.is_empty() { "none".to_owned() } else { faults.join(" ") },
         )
     }

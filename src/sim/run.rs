@@ -131,7 +131,7 @@ impl Run {
     fn new(options: Options) -> Run {
         let mut run = Run {
             cluster: Cluster::new(&options),
-            history: History::default(),
+            history: History::new(!options.outlasting),
             rng: Rng::from_seed(options.rng_seed),
             faults: Faults::default(),
             dns_silent: false,
@@ -210,9 +210,7 @@ impl Run {
         let security = self.security(index);
         let host = &self.cluster.hosts[index];
         let mut timing = swim::Config::lan();
-        if self.options.has(Fault::Forget) {
-            timing.dead_memory = Duration::from_secs(15);
-        }
+        timing.dead_memory = self.options.dead_memory;
         let config = node::Config {
             name: NodeName::from(host.name.as_str()),
             advertise: host.addr,
@@ -372,7 +370,7 @@ impl Run {
         missing?;
         let took = self.cluster.now.since(start);
         self.quiet()?;
-        check::finally(&self.cluster, &self.history, self.options.has(Fault::Forget))?;
+        check::finally(&self.cluster, &self.history)?;
         Ok(took)
     }
 }

@@ -115,6 +115,8 @@ fn options(setting: Setting, n_nodes: usize) -> Options {
         n_keys: 0,
         fault_interval: Duration::ZERO,
         tombstone_grace: Duration::ZERO,
+        dead_memory: Duration::ZERO,
+        outlasting: true,
     }
 }
 

@@ -13,11 +13,11 @@
 
 use super::Replication;
 use super::known::Claims;
-use super::message::{Item, Items, KvMessage, Leaves, Name, Roots, Supply, Verdicts};
+use super::message::{Item, Items, KvMessage, Leaves, Name, Roots, Verdicts, supplies};
 use crate::kv::{Dot, OriginId, Record};
 use crate::limits::{
-    COMPARED_LEAVES_MAX, COMPARED_NAMES_LEN_MAX, COMPARED_RECORDS_LEN_MAX, LINK_CHUNK_LEN,
-    STORE_LEAVES_PER_SHARD, STORE_SHARDS,
+    COMPARED_LEAVES_MAX, COMPARED_NAMES_LEN_MAX, COMPARED_RECORDS_LEN_MAX, STORE_LEAVES_PER_SHARD,
+    STORE_SHARDS,
 };
 use crate::node::io::{ConnId, Note};
 use crate::time::{Instant, Now};
@@ -255,24 +255,10 @@ impl Replication {
     }
 
     fn supply(&mut self, conn: ConnId, need: &[Name]) {
-        let (mut records, mut len) = (Vec::new(), 0);
-        for key in need {
-            let Some(record) = self.store.entry(key) else { continue };
-            len += record.as_bytes().len();
-            records.push(record);
-            if len >= LINK_CHUNK_LEN {
-                self.supply_records(conn, std::mem::take(&mut records));
-                len = 0;
-            }
+        let records = need.iter().filter_map(|key| self.store.entry(key));
+        for payload in supplies(self.me, records, true) {
+            self.links.send(conn, payload);
         }
-        if !records.is_empty() {
-            self.supply_records(conn, records);
-        }
-    }
-
-    fn supply_records(&mut self, conn: ConnId, records: Vec<Record>) {
-        let supply = Supply { from: self.me.0, observe: true };
-        self.links.send(conn, KvMessage::Supply(supply, records).encode());
     }
 
     fn round_done(&mut self, now: Now, conn: ConnId, more: bool) {

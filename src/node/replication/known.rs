@@ -35,6 +35,8 @@ pub(super) struct Known {
     forgotten: BTreeMap<OriginId, u64>,
     /// The latest time of a tombstone forgotten.
     forgotten_time: HlcTime,
+    /// Origins folded before the last write that is held of them.
+    tails_total: u64,
     /// Writes of origins beyond the bound; held, but not covered.
     refused_total: u64,
 }
@@ -62,6 +64,7 @@ impl Known {
             folded_hash: 0,
             forgotten: BTreeMap::new(),
             forgotten_time: HlcTime::default(),
+            tails_total: 0,
             refused_total: 0,
         }
     }
@@ -130,14 +133,17 @@ impl Known {
         }
     }
 
-    /// Takes an origin out of digests. What is held of it past a gap stays known here.
+    /// Takes an origin out of digests. What is held of it past a gap stays known here, be it all
+    /// that is held: then its last number is 0.
     pub(super) fn fold(&mut self, origin: OriginId) {
         let last = self.vector.contiguous(origin);
-        if origin == self.me || last == 0 || self.is_folded(origin) {
+        if origin.0 == 0 || origin == self.me || self.is_folded(origin) || !self.room_for(origin) {
             return;
         }
         if self.vector.highest(origin) == last {
             self.vector.remove(origin);
+        } else {
+            self.tails_total += 1;
         }
         let forgotten = self.forgotten.remove(&origin).unwrap_or(0);
         self.folded.insert(origin, FoldedOrigin { last, forgotten });
@@ -185,6 +191,21 @@ impl Known {
     /// lost write of it was not.
     pub(super) fn folds(&self, dot: Dot) -> bool {
         self.folded.get(&dot.origin).is_some_and(|folded| dot.seq <= folded.last)
+    }
+
+    /// Whether this write comes after one that was lost, of an origin that is folded.
+    pub(super) fn is_past_fold(&self, dot: Dot) -> bool {
+        self.folded.get(&dot.origin).is_some_and(|folded| dot.seq > folded.last)
+    }
+
+    /// Whether a write past a lost one is known of any folded origin.
+    pub(super) fn has_tails(&self) -> bool {
+        self.vector.heads().any(|(origin, _)| self.folded.contains_key(&origin))
+    }
+
+    /// How often an origin was folded before the last write that is held of it.
+    pub(super) fn tails_total(&self) -> u64 {
+        self.tails_total
     }
 
     /// Whether `holds` is true of the last write of each folded origin.

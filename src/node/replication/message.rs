@@ -12,7 +12,8 @@
 use super::lists::{at_most, compared};
 use crate::kv::{OriginId, Record, RecordError};
 use crate::limits::{
-    COMPARED_ITEMS_MAX, KEYS_MAX, KV_HEAD_LEN_MAX, ORIGINS_MAX, RANGES_MAX, STORE_SHARDS,
+    COMPARED_ITEMS_MAX, KEYS_MAX, KV_HEAD_LEN_MAX, LINK_CHUNK_LEN, ORIGINS_MAX, RANGES_MAX,
+    STORE_SHARDS,
 };
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -315,16 +316,37 @@ fn plain(kind: u8, head: &impl Serialize) -> Vec<u8> {
     out
 }
 
-fn with_records<'a>(
-    kind: u8,
-    head: &impl Serialize,
-    records: impl IntoIterator<Item = &'a Record>,
-) -> Vec<u8> {
+fn with_records(kind: u8, head: &impl Serialize, records: &[Record]) -> Vec<u8> {
     let mut out = plain(kind, head);
+    // Room for all of it at once: large values are copied once and no more.
+    out.reserve_exact(records.iter().map(|record| record.as_bytes().len()).sum());
     for record in records {
         out.extend_from_slice(record.as_bytes());
     }
     out
+}
+
+/// Records of `from` as messages, each of about as many as one frame holds; see
+/// [`Supply::observe`].
+pub(super) fn supplies(
+    from: OriginId,
+    records: impl IntoIterator<Item = Record>,
+    observe: bool,
+) -> Vec<Bytes> {
+    let close = |records| KvMessage::Supply(Supply { from: from.0, observe }, records).encode();
+    let (mut closed, mut open, mut open_len) = (Vec::new(), Vec::new(), 0);
+    for record in records {
+        open_len += record.as_bytes().len();
+        open.push(record);
+        if open_len >= LINK_CHUNK_LEN {
+            closed.push(close(std::mem::take(&mut open)));
+            open_len = 0;
+        }
+    }
+    if !open.is_empty() {
+        closed.push(close(open));
+    }
+    closed
 }
 
 impl KvMessage {

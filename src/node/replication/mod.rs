@@ -11,6 +11,7 @@
 //! digest   every second to a random peer: heads, root hash      --> gaps, acks, buckets
 //! buckets  equal heads and different hashes, which should not be --> compare, repair (link)
 //! sweep    forgets tombstones that all hold, folds origins that all hold
+//! stranded deletes held past a lost write of a folded origin     --> told to all (link)
 //! ```
 //!
 //! It knows peers, not members: [`PeerInfo`] is all that membership tells it. Sans-IO like all of
@@ -33,6 +34,7 @@ mod ready;
 mod receive;
 mod rumor;
 mod stats;
+mod stranded;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -54,6 +56,7 @@ use self::push::Pusher;
 use self::ready::Readiness;
 use self::rumor::Rumors;
 use self::stats::Counters;
+use self::stranded::Stranded;
 use self::sweep::Sweep;
 use super::command::{Health, Reply};
 use super::io::{ConnId, Note, Output, Ticket};
@@ -111,6 +114,7 @@ pub struct Replication {
     buckets: Buckets,
     holders: Holders,
     sweep: Sweep,
+    stranded: Stranded,
     ready: Readiness,
     counters: Counters,
     next_conn: u64,
@@ -140,6 +144,7 @@ impl Replication {
             buckets: Buckets::default(),
             holders: Holders::default(),
             sweep: Sweep::new(now.instant),
+            stranded: Stranded::default(),
             ready,
             counters: Counters::default(),
             next_conn: 2,
@@ -404,11 +409,8 @@ impl Replication {
     /// all of it, as far as this node can tell.
     #[must_use]
     pub fn unfolded(&self) -> Option<OriginId> {
-        self.known.origins().into_iter().find(|origin| {
-            *origin != self.me
-                && self.peers.get(*origin).is_none()
-                && self.known.contiguous(*origin) > 0
-        })
+        let mut origins = self.known.origins().into_iter();
+        origins.find(|origin| *origin != self.me && self.peers.get(*origin).is_none())
     }
 
     /// Copies from before a forgotten delete that were refused.

@@ -168,6 +168,7 @@ pub(super) struct Peers {
     by_origin: BTreeMap<OriginId, Peer>,
     /// Those that are reachable, in order: drawing from many must not visit each.
     reachable: Vec<OriginId>,
+    arrivals_total: u64,
 }
 
 impl Peers {
@@ -175,7 +176,10 @@ impl Peers {
     pub(super) fn update(&mut self, infos: Vec<PeerInfo>) -> Vec<Peer> {
         let mut old = std::mem::take(&mut self.by_origin);
         for info in infos {
-            let peer = match old.remove(&info.origin) {
+            let before = old.remove(&info.origin);
+            let was_reachable = before.as_ref().is_some_and(|peer| peer.info.reachable);
+            self.arrivals_total += u64::from(info.reachable && !was_reachable);
+            let peer = match before {
                 Some(peer) => {
                     // Back from the dead, it pulls.
                     let backlog = peer.backlog.filter(|_| info.reachable);
@@ -207,6 +211,11 @@ impl Peers {
 
     pub(super) fn n_reachable(&self) -> usize {
         self.reachable.len()
+    }
+
+    /// How often a peer has become reachable.
+    pub(super) fn arrivals_total(&self) -> u64 {
+        self.arrivals_total
     }
 
     /// The reachable ones.

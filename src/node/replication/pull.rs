@@ -125,14 +125,19 @@ impl Replication {
         self.pulls.asked = Some(Asked { from: peer, conn, last_heard: now.instant, n_records: 0 });
     }
 
-    /// Records of a pull or of a comparison.
+    /// Records of a pull or of a comparison, or deletes past a lost write.
     pub(super) fn supplied(&mut self, now: Now, conn: ConnId, supply: &Supply, records: &[Record]) {
-        if let Some(asked) = self.pulls.asked.as_mut().filter(|asked| asked.conn == Some(conn)) {
+        let pull = self.pulls.asked.as_mut().filter(|asked| asked.conn == Some(conn));
+        let is_asked = supply.observe || pull.is_some();
+        if let Some(asked) = pull {
             asked.last_heard = now.instant;
             asked.n_records += records.len() as u64;
             self.pulls.records_in_total += records.len() as u64;
         }
-        let _ = self.apply(now, records, supply.observe);
+        let (n_newer, _) = self.apply(now, records, supply.observe);
+        if n_newer > 0 && !is_asked {
+            self.stranded_heard();
+        }
     }
 
     pub(super) fn pull_ended(&mut self, now: Now, conn: ConnId, end: &PullEnd) {

@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Peers told at once, and at each tick.
-const FANOUT: usize = 4;
+pub(super) const FANOUT: usize = 4;
 /// Time between two ticks.
 const TICK: Duration = Duration::from_millis(50);
 /// Datagrams to one peer in one tick.

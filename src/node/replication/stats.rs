@@ -191,6 +191,11 @@ impl Replication {
                 self.sweep.folded_total,
             ),
             sample(
+                "stranded_deletes_told_total",
+                "Messages with deletes held past a write that was lost with its writer.",
+                self.stranded.told_total,
+            ),
+            sample(
                 "vector_refused_total",
                 "Writes held but not noted for want of room.",
                 self.known.refused_total(),

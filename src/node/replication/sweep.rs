@@ -47,6 +47,8 @@ impl Replication {
             return;
         }
         self.sweep.next = now.instant + STEP;
+        self.stranded_due(now);
+        self.tell_stranded(now, self.sweep.shard, STEP_SHARDS);
         for _ in 0..STEP_SHARDS {
             self.forget_tombstones(now, self.sweep.shard);
             self.sweep.shard = (self.sweep.shard + 1) % STORE_SHARDS;

@@ -2,6 +2,7 @@
 //! given.
 
 mod cluster;
+mod stranded;
 
 use self::cluster::{Cluster, MILLIS, addr};
 use super::*;

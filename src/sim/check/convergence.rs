@@ -83,6 +83,7 @@ fn hashes(seen: &[Seen<'_>]) -> Result<(), Violation> {
 }
 
 /// A delete that one node remembers, others hold too or have forgotten, never something older.
+/// Where no node has forgotten any, all hold it.
 fn deletes(seen: &[Seen<'_>]) -> Result<(), Violation> {
     let mut latest: BTreeMap<Vec<u8>, (&str, Record)> = BTreeMap::new();
     for seen in seen {
@@ -93,14 +94,17 @@ fn deletes(seen: &[Seen<'_>]) -> Result<(), Violation> {
             }
         }
     }
+    let may_be_forgotten = seen.iter().any(|seen| seen.node.replication().forgotten_total() > 0);
     for (key, (holder, tombstone)) in latest {
         for Seen { name, store, .. } in seen {
-            let held = store.entry(&key).map(|record| record.stamp());
-            if held.is_some_and(|held| held < tombstone.stamp()) {
-                let key = String::from_utf8_lossy(&key).into_owned();
-                let what = format!("{holder} holds a delete of {key}, {name} something older");
-                return Err(Violation::new("convergence", what));
-            }
+            let older = match store.entry(&key).map(|record| record.stamp()) {
+                Some(held) if held < tombstone.stamp() => "something older",
+                None if !may_be_forgotten => "nothing",
+                _ => continue,
+            };
+            let key = String::from_utf8_lossy(&key).into_owned();
+            let what = format!("{holder} holds a delete of {key}, {name} {older}");
+            return Err(Violation::new("convergence", what));
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ pub(super) fn check(name: &str, store: &Store, history: &History) -> Result<(), 
         let Some(required) = known.required else { continue };
         match &held {
             Some(record) if record.stamp() >= required => {}
-            Some(record) if known.outlived(required, record.stamp()) => {}
+            Some(record) if history.excuses(known, required, record.stamp()) => {}
             // A delete may be forgotten, and then its key is as if it had never been.
             None if known.writes.range(required..).any(|(_, value)| value.is_none()) => {}
             held => {

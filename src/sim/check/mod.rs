@@ -90,15 +90,15 @@ pub fn quiet(
     quiet::check(before, after, n_nodes, time)
 }
 
-/// Checks made once, after calm. `forgets` is whether members are forgotten within the run.
+/// Checks made once, after calm.
 ///
 /// # Errors
 /// The first promise found broken.
-pub fn finally(cluster: &Cluster, history: &History, forgets: bool) -> Result<(), Violation> {
+pub fn finally(cluster: &Cluster, history: &History) -> Result<(), Violation> {
     // The vectors are exact: the safety net must have nothing to do. But where the dead are
     // forgotten before a partition heals, so may be a delete that the other side has yet to hear
     // of; a write from there that is older then meets nodes with and without the delete.
-    if cluster.counts.divergences > 0 && !forgets {
+    if cluster.counts.divergences > 0 && !history.forgetful {
         let what = format!("the safety net mended {}", cluster.counts.divergences);
         return Err(Violation::new("divergence", what));
     }

@@ -9,7 +9,7 @@ pub(super) fn check(name: &str, store: &Store, history: &History) -> Result<(), 
         let Some(required) = known.required else { continue };
         let delete = known.writes.range(..=required).rev().find(|(_, value)| value.is_none());
         let (Some((delete, _)), Some(record)) = (delete, store.get(key)) else { continue };
-        if record.stamp() < *delete && !known.outlived(*delete, record.stamp()) {
+        if record.stamp() < *delete && !history.excuses(known, *delete, record.stamp()) {
             let (key, live) = (show(key), record.stamp());
             let what = format!("{name}: {key} is live as {live}, deleted as {delete}");
             return Err(Violation::new("resurrection", what));

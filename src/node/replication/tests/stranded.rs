@@ -1,0 +1,107 @@
+//! Deletes that only some hold, past a write that was lost with its writer.
+
+use super::cluster::Cluster;
+use super::*;
+use crate::kv::{HlcTime, Record, Stamp};
+use crate::node::replication::message::Push;
+
+/// A run that is over.
+const GONE: OriginId = OriginId(5);
+/// Every shard is told of within 16 s of the folding.
+const TOLD: Duration = Duration::from_secs(40);
+
+/// Delete `seq` of `key` by the run that is over reaches one member, and no further.
+fn hold(cluster: &mut Cluster, at: usize, seq: u64, key: &str) {
+    let stamp = Stamp { time: HlcTime::from_millis(999_000 + seq), origin: GONE };
+    let delete = Record::new(stamp, seq, key.as_bytes(), None);
+    let push = Push { of: GONE.0, settles: vec![(seq, seq)], from: GONE.0, urgent: false };
+    let now = cluster.now;
+    cluster.members[at].replication.pushed(now, &Bytes::new(), push, &[delete], true);
+    cluster.drain(at);
+}
+
+/// The number of the delete of `key` that each member holds, 0 for none.
+fn held(cluster: &Cluster, key: &str) -> Vec<u64> {
+    let seq = |member: &cluster::Member| member.store.entry(key.as_bytes()).map(|r| r.dot().seq);
+    cluster.members.iter().map(|member| seq(member).unwrap_or(0)).collect()
+}
+
+/// All hold write 1; write 2 is lost with everybody who held it.
+fn losing_one(n: usize) -> Cluster {
+    let mut cluster = Cluster::new(n, 0.0);
+    for at in 0..n {
+        hold(&mut cluster, at, 1, "first");
+    }
+    cluster
+}
+
+fn is_folded(cluster: &Cluster) -> bool {
+    cluster.members.iter().all(|member| member.replication.known.is_folded(GONE))
+}
+
+fn told(cluster: &Cluster) -> u64 {
+    cluster.sum(|replication| replication.stranded.told_total)
+}
+
+#[test]
+fn all_hold_the_latest_delete_once_its_origin_is_folded() {
+    let mut cluster = losing_one(4);
+    hold(&mut cluster, 0, 3, "k");
+    hold(&mut cluster, 2, 4, "k");
+    hold(&mut cluster, 3, 5, "other");
+    cluster.run(TOLD);
+    assert!(is_folded(&cluster));
+    assert_eq!((held(&cluster, "k"), held(&cluster, "other")), (vec![4; 4], vec![5; 4]));
+    // A second pass has nobody to go to, and what everybody can ask for is not told.
+    let before = told(&cluster);
+    cluster.run(TOLD);
+    assert_eq!(told(&cluster), before);
+    assert!(before > 0 && before <= 4 * 3 * 2, "{before} messages");
+}
+
+#[test]
+fn a_run_whose_first_write_was_lost_is_folded_too() {
+    let mut cluster = Cluster::new(3, 0.0);
+    hold(&mut cluster, 0, 2, "k");
+    hold(&mut cluster, 1, 3, "k");
+    cluster.run(TOLD);
+    assert!(is_folded(&cluster));
+    assert_eq!(held(&cluster, "k"), [3; 3]);
+    assert!(cluster.members.iter().all(|m| m.replication.unfolded().is_none()));
+    let folded = cluster.sum(|r| r.sweep.folded_total);
+    assert!((1..=3).contains(&folded), "once each at most: {folded}");
+}
+
+#[test]
+fn who_was_cut_off_is_told_when_it_is_back() {
+    let mut cluster = losing_one(4);
+    cluster.cut = (1..4).map(|other| (0, other)).collect();
+    cluster.meet();
+    hold(&mut cluster, 1, 3, "k");
+    cluster.run(TOLD);
+    assert_eq!(held(&cluster, "k"), [0, 3, 3, 3]);
+    cluster.cut.clear();
+    cluster.meet();
+    cluster.run(TOLD);
+    assert_eq!(held(&cluster, "k"), [3; 4]);
+}
+
+#[test]
+fn among_many_whoever_learns_of_a_delete_tells_on() {
+    let mut cluster = losing_one(40);
+    hold(&mut cluster, 7, 3, "k");
+    cluster.run(Duration::from_secs(120));
+    assert_eq!(held(&cluster, "k"), [3; 40]);
+    let before = told(&cluster);
+    cluster.run(Duration::from_secs(120));
+    // Only who saw the gap itself tells again, for those who came later.
+    assert!(told(&cluster) - before <= 4 * 40, "{} messages", told(&cluster) - before);
+}
+
+#[test]
+fn a_delete_that_heads_tell_of_is_not_told() {
+    let mut cluster = losing_one(3);
+    cluster.run(TOLD);
+    assert!(is_folded(&cluster));
+    assert_eq!(told(&cluster), 0);
+}
