@@ -49,7 +49,7 @@ use gate::lane::Lane;
 use gate::refusal::Reason;
 use gate::{Counters, Gate};
 use later::Waiting;
-use server::{Line, Secret};
+use server::{Secret, Upstream};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -189,7 +189,7 @@ pub fn start_with(
         timing: config.timing,
         connections_max: gate::listen::connections_max(config.connections_max),
         quick: (0..started.n_quick).map(|_| Lane::default()).collect(),
-        bulk: (started.n_quick..started.lines.len()).map(|_| Lane::default()).collect(),
+        bulk: (started.n_quick..started.upstreams.len()).map(|_| Lane::default()).collect(),
         room: shared.room,
         door: shared.door,
         waiting: shared.waiting,
@@ -201,24 +201,25 @@ pub fn start_with(
     run(started, gate, listener).map_err(StartError::Workers)
 }
 
-/// The workers, up and proven, and the lines to them.
+/// The workers, up and proven, and what leads to them.
 struct Started {
     secret: Secret,
     n_quick: usize,
     workers: Vec<server::Lane>,
-    lines: Vec<Line>,
+    upstreams: Vec<Upstream>,
 }
 
 impl Started {
     fn new(handler: &Arc<dyn Handler>) -> io::Result<Started> {
         let n_quick = n_cores().clamp(2, QUICK_LANES_MAX);
         let mut started =
-            Started { secret: secret()?, n_quick, workers: Vec::new(), lines: Vec::new() };
+            Started { secret: secret()?, n_quick, workers: Vec::new(), upstreams: Vec::new() };
         for n in 0..n_quick + BULK_LANES {
             let name = format!("http-{n}");
-            let (worker, line) = server::Lane::start(&name, &started.secret, Arc::clone(handler))?;
+            let (worker, upstream) =
+                server::Lane::start(&name, &started.secret, Arc::clone(handler))?;
             started.workers.push(worker);
-            started.lines.push(line);
+            started.upstreams.push(upstream);
         }
         Ok(started)
     }
@@ -236,12 +237,12 @@ fn run(started: Started, gate: Arc<Gate>, listener: std::net::TcpListener) -> io
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let (failure, failed) = watch::channel(None);
     let failure = Arc::new(failure);
-    for (n, line) in started.lines.into_iter().enumerate() {
+    for (n, upstream) in started.upstreams.into_iter().enumerate() {
         let (gate, failure) = (Arc::clone(&gate), Arc::clone(&failure));
         tokio::spawn(async move {
             let lane = gate.quick.iter().chain(&gate.bulk).nth(n);
             if let Some(lane) = lane {
-                let error = lane.run(line, &gate.waiting, &gate.room).await;
+                let error = lane.run(upstream, &gate.waiting, &gate.room).await;
                 failure.send_replace(Some(error.to_string()));
             }
         });

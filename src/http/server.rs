@@ -5,8 +5,9 @@
 //!
 //! ```text
 //! gate ==(one connection)==> tiny_http: parse --queue--> worker: Handler
-//!  ^                                                        |
-//!  `=================== answers, in order ==================`
+//!  |                                                        | ^
+//!  |--------- long bodies: a channel, in order -------------|-'
+//!  `<================== answers, in order ==================`
 //! ```
 //!
 //! One worker per connection makes the order of answers the order of requests, so the gate can
@@ -90,6 +91,21 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// The header of a request whose body comes through [`Upstream::bodies`]. Clients cannot send it:
+/// the gate passes on only headers it names.
+pub const BESIDE: &[u8] = b"Beside: 1\r\n";
+
+/// The gate's end of a lane.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Requests go in, answers come out.
+    pub line: Line,
+    /// Bodies of requests with [`BESIDE`], in their order, each before its head: copying a long one
+    /// into the kernel and out again would take longer than all else that is done with it. As many
+    /// wait as requests are under way.
+    pub bodies: Sender<Vec<u8>>,
+}
+
 /// The gate's end of a connection to tiny_http.
 #[derive(Debug)]
 pub enum Line {
@@ -123,7 +139,7 @@ impl Lane {
         name: &str,
         secret: &Secret,
         handler: Arc<dyn Handler>,
-    ) -> io::Result<(Lane, Line)> {
+    ) -> io::Result<(Lane, Upstream)> {
         #[cfg(target_os = "linux")]
         for _ in 0..UNIX_TRIES {
             if let Ok(started) = start_unix(name, secret, &handler) {
@@ -150,28 +166,34 @@ impl Lane {
         secret: &Secret,
         handler: &Arc<dyn Handler>,
         listener: tiny_http::Listener,
-    ) -> io::Result<Lane> {
+    ) -> io::Result<(Lane, Sender<Vec<u8>>)> {
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         let server = Arc::new(ManuallyDrop::new(server));
         let stopping = Arc::new(AtomicBool::new(false));
         let (alive, ended) = mpsc::channel();
+        let (to_worker, bodies) = mpsc::channel();
         let worker = Worker {
             _alive: alive,
             server: Arc::clone(&server),
             stopping: Arc::clone(&stopping),
             secret: secret.clone(),
             handler: Arc::clone(handler),
+            bodies,
             body: Vec::new(),
             scratch: Vec::new(),
             answers: Vec::new(),
         };
         let worker = Builder::new().name(name.to_owned()).spawn(move || worker.run())?;
-        Ok(Lane { server, stopping, worker, ended })
+        Ok((Lane { server, stopping, worker, ended }, to_worker))
     }
 }
 
 #[cfg(target_os = "linux")]
-fn start_unix(name: &str, secret: &Secret, handler: &Arc<dyn Handler>) -> io::Result<(Lane, Line)> {
+fn start_unix(
+    name: &str,
+    secret: &Secret,
+    handler: &Arc<dyn Handler>,
+) -> io::Result<(Lane, Upstream)> {
     use std::os::linux::net::SocketAddrExt as _;
 
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
@@ -189,19 +211,23 @@ fn start_unix(name: &str, secret: &Secret, handler: &Arc<dyn Handler>) -> io::Re
     line.set_nonblocking(false)?;
     // What is queued is still accepted; nothing more is queued.
     socket.shutdown(Shutdown::Both)?;
-    let lane = Lane::serve(name, secret, handler, UnixListener::from(socket).into())?;
+    let (lane, bodies) = Lane::serve(name, secret, handler, UnixListener::from(socket).into())?;
     let line = UnixStream::from(line);
     line.set_read_timeout(Some(PROOF_LIMIT))?;
     prove(&line, secret)?;
     line.set_read_timeout(None)?;
-    Ok((lane, Line::Unix(line)))
+    Ok((lane, Upstream { line: Line::Unix(line), bodies }))
 }
 
-fn start_tcp(name: &str, secret: &Secret, handler: &Arc<dyn Handler>) -> io::Result<(Lane, Line)> {
+fn start_tcp(
+    name: &str,
+    secret: &Secret,
+    handler: &Arc<dyn Handler>,
+) -> io::Result<(Lane, Upstream)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
     let closer = listener.try_clone()?;
-    let lane = Lane::serve(name, secret, handler, listener.into())?;
+    let (lane, bodies) = Lane::serve(name, secret, handler, listener.into())?;
     let line = TcpStream::connect(address)?;
     line.set_nodelay(true)?;
     line.set_read_timeout(Some(PROOF_LIMIT))?;
@@ -209,7 +235,7 @@ fn start_tcp(name: &str, secret: &Secret, handler: &Arc<dyn Handler>) -> io::Res
     line.set_read_timeout(None)?;
     // Not every system can shut a listening socket down; there the secret alone keeps others out.
     let _ = socket2::SockRef::from(&closer).shutdown(Shutdown::Both);
-    Ok((lane, Line::Tcp(line)))
+    Ok((lane, Upstream { line: Line::Tcp(line), bodies }))
 }
 
 /// Makes sure that this connection is served, and by our own worker.
@@ -231,6 +257,7 @@ struct Worker {
     stopping: Arc<AtomicBool>,
     secret: Secret,
     handler: Arc<dyn Handler>,
+    bodies: Receiver<Vec<u8>>,
     body: Vec<u8>,
     scratch: Vec<u8>,
     answers: Vec<u8>,
@@ -259,6 +286,16 @@ impl Worker {
         }
     }
 
+    /// Reads a request's body, or gets it from beside; false when it is not whole.
+    fn take_body(&mut self, request: &mut tiny_http::Request) -> bool {
+        let is_beside = |header: &tiny_http::Header| header.field.equiv("Beside");
+        if request.headers().iter().any(is_beside) {
+            return self.bodies.try_recv().map(|body| self.body = body).is_ok();
+        }
+        // Read to its end: what is left unread tiny_http reads into a buffer of that length.
+        request.as_reader().read_to_end(&mut self.body).is_ok()
+    }
+
     /// Appends the answer to `answers`; `None` for what the gate did not send.
     fn answer(&mut self, mut request: tiny_http::Request) -> Option<Box<dyn Write + Send>> {
         if self.secret.open(request.url()).is_none() {
@@ -269,8 +306,7 @@ impl Worker {
         }
         self.body.clear();
         self.scratch.clear();
-        // Read to its end: what is left unread tiny_http reads into a buffer of that length.
-        let is_whole = request.as_reader().read_to_end(&mut self.body).is_ok();
+        let is_whole = self.take_body(&mut request);
         let (mark, target) = self.secret.open(request.url())?;
         let method = Method::from_name(request.method().as_str()).filter(|_| is_whole)?;
         let before = self.answers.len();
@@ -338,20 +374,26 @@ mod tests {
         format!("GET {}{target} HTTP/1.1\r\n\r\n", String::from_utf8(prefix).unwrap())
     }
 
-    /// Sends three requests at once, and expects their answers in order.
-    fn check<'l, L>(line: &'l L, secret: &Secret)
+    /// Sends four requests at once, the last with a body from beside, and expects their answers in
+    /// order.
+    fn check<'l, L>(line: &'l L, bodies: &Sender<Vec<u8>>, secret: &Secret)
     where
         &'l L: io::Read + Write,
     {
         let put = request(secret, Trust::Token, "/c?d").replace("GET", "PUT");
         let put = put.replace("\r\n\r\n", "\r\nContent-Length: 5000\r\n\r\n");
+        let beside = request(secret, Trust::Local, "/e").replace("GET", "PUT");
+        let beside = beside.replace("\r\n\r\n", "\r\nBeside: 1\r\nContent-Length: 0\r\n\r\n");
         let requests = request(secret, Trust::Local, "/a")
             + &request(secret, Trust::Anybody, "/panic")
             + &put
-            + &"x".repeat(5_000);
+            + &"x".repeat(5_000)
+            + &beside;
+        bodies.send(vec![b'x'; 70_000]).unwrap();
         let expected = "HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\nGet /a Local 0\
             HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n\
-            HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\nPut /c?d Token 5000";
+            HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\nPut /c?d Token 5000\
+            HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\nPut /e Local 70000";
         let (mut reader, mut writer) = (line, line);
         writer.write_all(requests.as_bytes()).unwrap();
         let mut answers = vec![0; expected.len()];
@@ -364,11 +406,11 @@ mod tests {
     fn a_unix_line_is_served_in_order_and_is_the_only_one() {
         let secret = Secret::new([7; 16]);
         let handler: Arc<dyn Handler> = Arc::new(Echo);
-        let (lane, line) = start_unix("test-unix", &secret, &handler).unwrap();
-        let Line::Unix(line) = line else { panic!("another line") };
+        let (lane, to) = start_unix("test-unix", &secret, &handler).unwrap();
+        let Line::Unix(line) = to.line else { panic!("another line") };
         line.set_read_timeout(Some(LIMIT)).unwrap();
         assert!(UnixStream::connect_addr(&line.peer_addr().unwrap()).is_err());
-        check(&line, &secret);
+        check(&line, &to.bodies, &secret);
         drop(line);
         lane.stop();
     }
@@ -377,8 +419,8 @@ mod tests {
     fn a_tcp_line_is_served_in_order_and_is_the_only_one() {
         let secret = Secret::new([7; 16]);
         let handler: Arc<dyn Handler> = Arc::new(Echo);
-        let (lane, line) = start_tcp("test-tcp", &secret, &handler).unwrap();
-        let line = match line {
+        let (lane, to) = start_tcp("test-tcp", &secret, &handler).unwrap();
+        let line = match to.line {
             Line::Tcp(line) => line,
             #[cfg(target_os = "linux")]
             Line::Unix(_) => panic!("another line"),
@@ -387,7 +429,7 @@ mod tests {
         if cfg!(target_os = "linux") {
             assert!(TcpStream::connect(line.peer_addr().unwrap()).is_err());
         }
-        check(&line, &secret);
+        check(&line, &to.bodies, &secret);
         drop(line);
         lane.stop();
     }
@@ -399,7 +441,8 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let closer = listener.try_clone().unwrap();
-        let lane = Lane::serve("test-stranger", &secret, &handler, listener.into()).unwrap();
+        let (lane, bodies) =
+            Lane::serve("test-stranger", &secret, &handler, listener.into()).unwrap();
         let connect = || TcpStream::connect(address).unwrap();
         let (line, stranger) = (connect(), connect());
         line.set_read_timeout(Some(LIMIT)).unwrap();
@@ -407,7 +450,7 @@ mod tests {
         let foreign = request(&Secret::new([8; 16]), Trust::Token, "/a").repeat(10);
         for _ in 0..20 {
             (&stranger).write_all(foreign.as_bytes()).unwrap();
-            check(&line, &secret);
+            check(&line, &bodies, &secret);
         }
         assert!((&stranger).read(&mut [0]).is_err());
         drop((line, stranger));

@@ -21,6 +21,7 @@ use super::watch::Watch;
 use crate::http::ask::{Method, Trust};
 use crate::http::auth;
 use crate::http::reply::{Failure, number};
+use crate::http::server::BESIDE;
 use crate::limits::VALUE_LEN_HARD_MAX;
 use crate::time::Instant;
 use bytes::{Buf as _, BufMut as _, BytesMut};
@@ -261,7 +262,8 @@ impl Conn {
         if body.len() <= COPIED_BODY_LEN_MAX || !opened.takes_body {
             end_order(opened, &body);
         } else {
-            end_head(&mut opened.order.bytes, body.len());
+            opened.order.bytes.extend_from_slice(BESIDE);
+            end_head(&mut opened.order.bytes, 0);
             opened.order.body = body;
         }
         Ok(())

@@ -4,6 +4,7 @@
 //! client tasks --submit--> unsent --writer task--> [Line] --reader task--> Answer --> client task
 //!                            |  up to HTTP_LANE_DEPTH_MAX under way, answered in order   ^
 //!                            `------------------------> sent ----------------------------'
+//!                               long bodies: a channel to the worker, in the same order
 //! ```
 //!
 //! A lane never waits for a client: a request is whole when it is submitted, an answer is taken
@@ -11,7 +12,7 @@
 
 use super::held::{Held, Room};
 use crate::http::later::{Later, Waiting};
-use crate::http::server::Line;
+use crate::http::server::{Line, Upstream};
 use crate::limits::HTTP_LANE_DEPTH_MAX;
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use parking_lot::Mutex;
@@ -19,12 +20,13 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Notify, oneshot};
 
 /// Requests written with one call, in bytes; what is more goes in a further call.
 const BATCH_LEN_MAX: usize = 64 << 10;
-/// A body of more bytes is written from where it lies.
+/// A body of more bytes stays where it lies: the worker gets it beside the connection.
 pub const COPIED_BODY_LEN_MAX: usize = 16 << 10;
 /// Bytes read at a time.
 const READ_LEN: usize = 64 << 10;
@@ -36,7 +38,7 @@ const HEADERS_MAX: usize = 16;
 pub struct Order {
     /// Head, and the body when that is short. The answer comes in the same buffer.
     pub bytes: Vec<u8>,
-    /// A longer body.
+    /// A longer body, which the head says comes [beside](crate::http::server::BESIDE).
     pub body: Vec<u8>,
     /// `HEAD`: the answer has a length but no body.
     pub is_head: bool,
@@ -116,14 +118,14 @@ impl Lane {
     }
 
     /// Sends and receives until the connection breaks, which is never meant to happen.
-    pub async fn run(&self, line: Line, waiting: &Waiting, room: &Arc<Room>) -> LaneError {
-        let (reader, writer) = match split(line) {
+    pub async fn run(&self, to: Upstream, waiting: &Waiting, room: &Arc<Room>) -> LaneError {
+        let (reader, writer) = match split(to.line) {
             Ok(halves) => halves,
             Err(error) => return error.into(),
         };
         let reader = Reader { lane: self, waiting, room, input: BytesMut::new(), reader };
         let ended = tokio::select! {
-            ended = self.write(writer) => ended.map_err(LaneError::from),
+            ended = self.write(writer, &to.bodies) => ended.map_err(LaneError::from),
             ended = reader.run() => ended,
         };
         // Whoever waits must not wait for ever.
@@ -134,7 +136,11 @@ impl Lane {
         }
     }
 
-    async fn write(&self, mut writer: Box<dyn AsyncWrite + Send + Unpin>) -> io::Result<()> {
+    async fn write(
+        &self,
+        mut writer: Box<dyn AsyncWrite + Send + Unpin>,
+        bodies: &Sender<Vec<u8>>,
+    ) -> io::Result<()> {
         let mut batch = Vec::with_capacity(BATCH_LEN_MAX);
         loop {
             self.filled.notified().await;
@@ -142,21 +148,17 @@ impl Lane {
             tokio::task::yield_now().await;
             loop {
                 batch.clear();
-                let body = self.fill(&mut batch);
+                self.fill(&mut batch, bodies);
                 if batch.is_empty() {
                     break;
                 }
                 writer.write_all(&batch).await?;
-                if !body.is_empty() {
-                    writer.write_all(&body).await?;
-                }
             }
         }
     }
 
-    /// Moves what may be sent into `batch`, up to and with the first request whose body is long,
-    /// which is returned to be sent after it.
-    fn fill(&self, batch: &mut Vec<u8>) -> Vec<u8> {
+    /// Moves what may be sent into `batch` and `bodies`, where a body is before its head is sent.
+    fn fill(&self, batch: &mut Vec<u8>, bodies: &Sender<Vec<u8>>) {
         let mut queue = self.queue.lock();
         while queue.sent.len() < HTTP_LANE_DEPTH_MAX
             && batch.len() < BATCH_LEN_MAX
@@ -167,10 +169,10 @@ impl Lane {
             bytes.clear();
             queue.sent.push_back(Pending { is_head, bytes, answer_to });
             if !body.is_empty() {
-                return body;
+                // A worker that has gone breaks the connection too.
+                let _ = bodies.send(body);
             }
         }
-        Vec::new()
     }
 
     /// The request that the next answer belongs to.
