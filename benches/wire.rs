@@ -201,7 +201,7 @@ fn streams(criterion: &mut Criterion<ProcessorTime>) {
         ("ping", Frame::Ping(Ping { seq_no: 1, ..Ping::default() })),
         ("push-pull of 3", push_pull(3)),
         ("push-pull of 100", push_pull(100)),
-        ("128 KiB of data", Frame::Kv(text(128 << 10))),
+        ("128 KiB of data", Frame::Kv(text(128 << 10).into())),
     ];
     let layers = [
         ("plain", Security { compress: false, ..Security::default() }),

@@ -110,6 +110,12 @@ impl Record {
         &self.0.slice
     }
 
+    /// The same bytes sharing this record's memory.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        Bytes::from_owner(self.clone())
+    }
+
     /// The key: UTF-8.
     #[must_use]
     pub fn key(&self) -> &[u8] {
@@ -127,7 +133,7 @@ impl Record {
     #[must_use]
     pub fn value_bytes(&self) -> Option<Bytes> {
         let layout = self.layout();
-        layout.value_len.map(|_| Bytes::from_owner(self.clone()).slice(layout.value()))
+        layout.value_len.map(|_| self.to_bytes().slice(layout.value()))
     }
 
     /// The content type given with the value.

@@ -51,7 +51,7 @@ impl Node {
     /// A frame arrived: the answer to an exchange of ours, or a request, or replication.
     pub(super) fn frame(&mut self, now: Now, conn: ConnId, from: SocketAddr, frame: Frame) {
         if let Frame::Kv(payload) = frame {
-            self.replication.frame(now, conn, from, &payload);
+            self.replication.frame(now, conn, from, &payload.join());
             return;
         }
         match self.exchanges.dialled.remove(&conn) {

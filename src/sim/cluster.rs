@@ -493,8 +493,9 @@ impl Cluster {
         self.trace.detail(self.now, || {
             format!("{} sends on {}: {}", self.hosts[index].name, conn.0, told(frame))
         });
-        let payload: &[u8] = if let Frame::Kv(payload) = frame { payload } else { &[] };
-        self.counts.pushes += u64::from(is_push(payload));
+        let payload =
+            if let Frame::Kv(payload) = frame { payload } else { &stream::Payload::default() };
+        self.counts.pushes += u64::from(payload.pieces().next().is_some_and(|head| is_push(head)));
         let len = payload.len();
         self.post(index, peer, Some(bytes.to_vec()), len);
     }

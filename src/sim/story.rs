@@ -8,7 +8,7 @@ use bytes::Bytes;
 /// One message of a datagram: ours in full, of membership its kind.
 pub(super) fn part_told(part: &Bytes) -> String {
     match part.split_first() {
-        Some((&type_byte::USER, _)) => told(&Frame::Kv(part.slice(1..))),
+        Some((&type_byte::USER, _)) => told(&Frame::Kv(part.slice(1..).into())),
         Some((kind, _)) => format!("type {kind}"),
         None => String::new(),
     }
@@ -17,7 +17,7 @@ pub(super) fn part_told(part: &Bytes) -> String {
 /// A frame in one word, or a message of ours in as many as it takes.
 pub(super) fn told(frame: &Frame) -> String {
     match frame {
-        Frame::Kv(payload) => match KvMessage::decode(payload) {
+        Frame::Kv(payload) => match KvMessage::decode(&payload.join()) {
             Ok(message) => format!("{message:?}"),
             Err(error) => error.to_string(),
         },

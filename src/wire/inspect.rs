@@ -123,7 +123,7 @@ fn frame(frame: Frame) -> Value {
         }),
         Frame::Error(text) => json!({ "type": "err", "Error": text }),
         Frame::Kv(payload) => json!({
-            "type": "kv", "len": payload.len(), "payload": hex(&payload),
+            "type": "kv", "len": payload.len(), "payload": hex(&payload.join()),
         }),
         Frame::PushPull(PushPull { join, nodes, user_state }) => json!({
             "type": "pushPull", "Join": join, "Nodes": nodes.len(),
@@ -238,7 +238,7 @@ impl Lines {
         }
         let blob = rest.split_to(len);
         if kind == type_byte::KV {
-            self.push(frame(Frame::Kv(blob)));
+            self.push(frame(Frame::Kv(blob.into())));
             return Ok(());
         }
         let (plain, key) =
@@ -249,7 +249,7 @@ impl Lines {
         }));
         let mut plain = Bytes::from(plain);
         if plain.first() == Some(&type_byte::KV) {
-            self.push(frame(Frame::Kv(plain.slice(1..))));
+            self.push(frame(Frame::Kv(plain.slice(1..).into())));
             return Ok(());
         }
         self.plain_frame(&mut plain)

@@ -1,6 +1,6 @@
 //! Properties of the wire formats: what is encoded is decoded, however it is cut.
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes};
 use gossipykv::limits::{META_LEN_MAX, NODE_NAME_LEN_MAX};
 use gossipykv::wire::keyring::{Key, Keyring};
 use gossipykv::wire::message::{
@@ -9,7 +9,7 @@ use gossipykv::wire::message::{
 };
 use gossipykv::wire::packet::{PART_OVERHEAD, Security, open, overhead, seal};
 use gossipykv::wire::stream::{
-    Frame, FrameReader, Role, encode_reply, encode_reply_pieces, encode_request,
+    Frame, FrameReader, Payload, Role, encode_reply, encode_reply_pieces, encode_request,
 };
 use gossipykv::wire::{inspect, lzw};
 use proptest::collection::vec;
@@ -110,7 +110,7 @@ fn request() -> impl Strategy<Value = Frame> {
         push_pull().prop_map(Frame::PushPull),
         bytes(3000).prop_map(Frame::User),
         ping().prop_map(Frame::Ping),
-        bytes(3000).prop_map(Frame::Kv),
+        bytes(3000).prop_map(|payload| Frame::Kv(payload.into())),
     ]
 }
 
@@ -120,7 +120,7 @@ fn reply() -> impl Strategy<Value = Frame> {
         push_pull().prop_map(Frame::PushPull),
         ack().prop_map(Frame::Ack),
         any::<String>().prop_map(Frame::Error),
-        bytes(3000).prop_map(Frame::Kv),
+        bytes(3000).prop_map(|payload| Frame::Kv(payload.into())),
     ]
 }
 
@@ -136,13 +136,23 @@ fn security() -> impl Strategy<Value = Security> {
 }
 
 /// Feeds `bytes` cut after each of `cuts` bytes in turn; the frames that come out.
+/// Where the reader makes room, bytes go there.
+fn take(reader: &mut FrameReader, mut bytes: &[u8]) {
+    if let Some(mut room) = reader.room() {
+        let (here, rest) = bytes.split_at(bytes.len().min(room.remaining_mut()));
+        room.put_slice(here);
+        bytes = rest;
+    }
+    reader.extend(bytes);
+}
+
 fn read_in_pieces(role: Role, security: &Security, bytes: &[u8], cuts: &[usize]) -> Vec<Frame> {
     let mut reader = FrameReader::new(role);
     let (mut frames, mut rest) = (Vec::new(), bytes);
     let mut cuts = cuts.iter().cycle();
     while !rest.is_empty() {
         let (piece, after) = rest.split_at((*cuts.next().expect("cuts")).min(rest.len()));
-        reader.extend(piece);
+        take(&mut reader, piece);
         rest = after;
         while let Some(frame) = reader.next(security).expect("our own frames") {
             frames.push(frame);
@@ -220,7 +230,22 @@ proptest! {
         cuts in vec(1_usize..300, 1..20),
         nonce in any::<[u8; 12]>(),
     ) {
-        let frames: Vec<Frame> = payloads.into_iter().map(Frame::Kv).collect();
+        let frames: Vec<Frame> = payloads.into_iter().map(|it| Frame::Kv(it.into())).collect();
+        let mut sent = encode_request(&security, &frames[0], nonce).to_vec();
+        for frame in &frames[1..] {
+            sent.extend_from_slice(&encode_reply(&security, frame, nonce));
+        }
+        prop_assert_eq!(read_in_pieces(Role::Acceptor, &security, &sent, &cuts), frames);
+    }
+
+    #[test]
+    fn long_replication_frames_follow_each_other(
+        security in security(),
+        payloads in vec(bytes(70_000), 2..5),
+        cuts in vec(1_usize..60_000, 1..20),
+        nonce in any::<[u8; 12]>(),
+    ) {
+        let frames: Vec<Frame> = payloads.into_iter().map(|it| Frame::Kv(it.into())).collect();
         let mut sent = encode_request(&security, &frames[0], nonce).to_vec();
         for frame in &frames[1..] {
             sent.extend_from_slice(&encode_reply(&security, frame, nonce));
@@ -232,8 +257,10 @@ proptest! {
     fn a_frame_in_pieces_is_the_same_frame(
         security in security(),
         payload in bytes(40_000),
+        cut in 1_usize..40_000,
         nonce in any::<[u8; 12]>(),
     ) {
+        let payload: Payload = payload.chunks(cut).map(Bytes::copy_from_slice).collect();
         let frame = Frame::Kv(payload);
         let mut pieces = Vec::new();
         encode_reply_pieces(&security, &frame, nonce, &mut pieces);

@@ -11,23 +11,23 @@
 //! forgotten meanwhile is left to a pull. Peers at the same number share the bytes.
 
 use super::Replication;
-use super::batch::{Envelope, Settled, settle, single};
+use super::batch::{Envelope, Settled, Settler, single};
 use super::links::Links;
 use super::peers::{Peer, Peers};
 use crate::kv::{OriginId, OwnLog};
 use crate::limits::LINK_CHUNK_LEN;
 use crate::time::Now;
-use bytes::Bytes;
+use crate::wire::stream::Payload;
 
 /// Chunks sent before other things have their turn.
 const CHUNKS_AT_ONCE: usize = 8;
-/// Writes looked up at once: few, because two may fill a chunk.
+/// Keys taken from the log at once: few, because two may fill a chunk.
 const LOOKED_UP: usize = 64;
 
 /// What the log gives after a number.
 enum Chunk {
     /// A push, if anything is left to send, and the number it reaches.
-    Through(Option<Bytes>, u64),
+    Through(Option<Payload>, u64),
     Forgotten,
 }
 
@@ -125,7 +125,7 @@ impl Replication {
         }
     }
 
-    fn go_on(&mut self, now: Now, origin: OriginId, payload: Option<Bytes>, through: u64) {
+    fn go_on(&mut self, now: Now, origin: OriginId, payload: Option<Payload>, through: u64) {
         let sent = payload.is_none_or(|payload| self.link_send(now, origin, payload));
         let pushed = self.pusher.pushed;
         if let Some(peer) = self.peers.get_mut(origin).filter(|_| sent) {
@@ -136,24 +136,23 @@ impl Replication {
 
     /// About a chunk of our writes after a number, as far as they have been flushed.
     fn backlog_chunk(&self, after: u64) -> Chunk {
-        let (mut items, mut len, mut through) = (Vec::new(), 0, after);
+        let (mut settler, mut through) = (Settler::default(), after);
         'full: while through < self.pusher.pushed {
             let limit = LOOKED_UP.min((self.pusher.pushed - through) as usize);
             let OwnLog::Keys(writes) = self.store.own_log(through, limit) else {
                 return Chunk::Forgotten;
             };
-            let Some(last) = writes.last().map(|(seq, _)| *seq) else { break };
-            for item in settle(&self.store, writes) {
-                if len >= LINK_CHUNK_LEN {
-                    // All numbers below its first belong to items before it.
-                    through = item.seqs.first().map_or(through, |first| first - 1);
+            if writes.is_empty() {
+                break;
+            }
+            for (seq, key) in writes {
+                if !settler.add(&self.store, seq, key, LINK_CHUNK_LEN) {
                     break 'full;
                 }
-                len += item.record.as_bytes().len();
-                items.push(item);
+                through = seq;
             }
-            through = last;
         }
+        let items = settler.settled;
         let envelope = Envelope { of: self.me, from: self.me, urgent: false };
         Chunk::Through((!items.is_empty()).then(|| single(envelope, items)), through)
     }

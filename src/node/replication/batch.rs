@@ -2,6 +2,7 @@
 
 use super::message::{KvMessage, Push, Ranges};
 use crate::kv::{Dot, OriginId, Record, Store};
+use crate::wire::stream::Payload;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -20,24 +21,43 @@ pub(super) struct Settled {
     pub(super) seqs: Vec<u64>,
 }
 
-/// What there is for `writes` (number and key) of one origin: several writes of one key become one
-/// record. A write whose key is absent was deleted and the tombstone forgotten: nothing settles it
-/// here, because whoever lacks it may lack the delete too. A pull finds that out.
+/// What there is for `writes` (number and key) of one origin.
 pub(super) fn settle(
     store: &Store,
     writes: impl IntoIterator<Item = (u64, Box<[u8]>)>,
 ) -> Vec<Settled> {
-    let mut by_key: BTreeMap<Box<[u8]>, usize> = BTreeMap::new();
-    let mut settled: Vec<Settled> = Vec::new();
+    let mut settler = Settler::default();
     for (seq, key) in writes {
-        if let Some(index) = by_key.get(&key) {
-            settled[*index].seqs.push(seq);
-        } else if let Some(record) = store.entry(&key) {
-            by_key.insert(key, settled.len());
-            settled.push(Settled { record, seqs: vec![seq] });
-        }
+        settler.add(store, seq, key, usize::MAX);
     }
-    settled
+    settler.settled
+}
+
+/// Writes of one origin taken together: several writes of one key become one record. A write whose
+/// key is absent was deleted and the tombstone forgotten: nothing settles it here, because whoever
+/// lacks it may lack the delete too. A pull finds that out.
+#[derive(Debug, Default)]
+pub(super) struct Settler {
+    by_key: BTreeMap<Box<[u8]>, usize>,
+    len: usize,
+    pub(super) settled: Vec<Settled>,
+}
+
+impl Settler {
+    /// Adds the next write. False, and it is left out, when it needs a further record although
+    /// there are `room` bytes of records.
+    pub(super) fn add(&mut self, store: &Store, seq: u64, key: Box<[u8]>, room: usize) -> bool {
+        if let Some(index) = self.by_key.get(&key) {
+            self.settled[*index].seqs.push(seq);
+        } else if self.len >= room {
+            return false;
+        } else if let Some(record) = store.entry(&key) {
+            self.by_key.insert(key, self.settled.len());
+            self.len += record.as_bytes().len();
+            self.settled.push(Settled { record, seqs: vec![seq] });
+        }
+        true
+    }
 }
 
 /// Pushes of writes of one origin, none longer than `room`; what does not fit one alone is handed
@@ -73,7 +93,7 @@ pub(super) fn pack(envelope: Envelope, settled: Vec<Settled>, room: usize) -> Ba
             item.seqs.len() == 1 && open.seqs.last() == item.seqs[0].checked_sub(1).as_ref();
         let len = if continues { item.record.as_bytes().len() } else { alone_len };
         if PUSH_HEAD_LEN + open.len + len > room {
-            batches.payloads.extend(open.close(envelope));
+            batches.payloads.extend(open.close(envelope).map(|push| push.encode()));
             open.len = alone_len;
         } else {
             open.len += len;
@@ -81,18 +101,18 @@ pub(super) fn pack(envelope: Envelope, settled: Vec<Settled>, room: usize) -> Ba
         open.seqs.extend(&item.seqs);
         open.records.push(item.record);
     }
-    batches.payloads.extend(open.close(envelope));
+    batches.payloads.extend(open.close(envelope).map(|push| push.encode()));
     batches
 }
 
 /// One push without a bound, for links.
-pub(super) fn single(envelope: Envelope, settled: Vec<Settled>) -> Bytes {
+pub(super) fn single(envelope: Envelope, settled: Vec<Settled>) -> Payload {
     let mut open = Open::default();
     for item in settled {
         open.seqs.extend(item.seqs);
         open.records.push(item.record);
     }
-    open.close(envelope).unwrap_or_default()
+    open.close(envelope).map(|push| push.payload()).unwrap_or_default()
 }
 
 #[derive(Debug, Default)]
@@ -103,7 +123,7 @@ struct Open {
 }
 
 impl Open {
-    fn close(&mut self, envelope: Envelope) -> Option<Bytes> {
+    fn close(&mut self, envelope: Envelope) -> Option<KvMessage> {
         let Open { records, mut seqs, .. } = std::mem::take(self);
         if seqs.is_empty() {
             return None;
@@ -115,7 +135,7 @@ impl Open {
             from: envelope.from.0,
             urgent: envelope.urgent,
         };
-        Some(KvMessage::Push(push, records).encode())
+        Some(KvMessage::Push(push, records))
     }
 }
 

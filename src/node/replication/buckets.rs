@@ -185,7 +185,7 @@ impl Replication {
         }
         self.counters.compared_total += 1;
         let _ = now;
-        self.links.send(conn, KvMessage::Verdicts(verdicts, newer.records).encode());
+        self.links.send(conn, KvMessage::Verdicts(verdicts, newer.records).payload());
     }
 
     fn judge_leaf(

@@ -12,8 +12,7 @@ use crate::kv::OriginId;
 use crate::limits::{LINK_UNREAD_MAX, LINK_WINDOW};
 use crate::node::io::{ConnId, Output};
 use crate::time::Instant;
-use crate::wire::stream::Frame;
-use bytes::Bytes;
+use crate::wire::stream::{Frame, Payload};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -47,7 +46,7 @@ impl Links {
         conn: ConnId,
         peer: OriginId,
         addr: SocketAddr,
-        payload: Bytes,
+        payload: Payload,
     ) {
         self.dialled_total += 1;
         self.sent_len_total += payload.len() as u64;
@@ -70,8 +69,9 @@ impl Links {
     }
 
     /// Hands over a frame. A connection whose other end asks and never reads is closed.
-    pub(super) fn send(&mut self, conn: ConnId, payload: Bytes) {
+    pub(super) fn send(&mut self, conn: ConnId, payload: impl Into<Payload>) {
         let Some(link) = self.links.get_mut(&conn) else { return };
+        let payload = payload.into();
         if link.in_flight_len > LINK_UNREAD_MAX {
             self.overrun_total += 1;
             self.links.remove(&conn);

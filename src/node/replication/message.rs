@@ -15,6 +15,7 @@ use crate::limits::{
     COMPARED_ITEMS_MAX, KEYS_MAX, KV_HEAD_LEN_MAX, LINK_CHUNK_LEN, ORIGINS_MAX, RANGES_MAX,
     STORE_SHARDS,
 };
+use crate::wire::stream::{PIECE_LEN_MIN, Payload};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -309,20 +310,10 @@ pub fn is_push(payload: &[u8]) -> bool {
     payload.starts_with(&[MAGIC, VERSION, 1])
 }
 
-/// A message without records.
+/// The prefix and head of a message.
 fn plain(kind: u8, head: &impl Serialize) -> Vec<u8> {
     let mut out = vec![MAGIC, VERSION, kind];
     rmp_serde::encode::write(&mut out, head).expect("writing to memory does not fail");
-    out
-}
-
-fn with_records(kind: u8, head: &impl Serialize, records: &[Record]) -> Vec<u8> {
-    let mut out = plain(kind, head);
-    // Room for all of it at once: large values are copied once and no more.
-    out.reserve_exact(records.iter().map(|record| record.as_bytes().len()).sum());
-    for record in records {
-        out.extend_from_slice(record.as_bytes());
-    }
     out
 }
 
@@ -332,8 +323,8 @@ pub(super) fn supplies(
     from: OriginId,
     records: impl IntoIterator<Item = Record>,
     observe: bool,
-) -> Vec<Bytes> {
-    let close = |records| KvMessage::Supply(Supply { from: from.0, observe }, records).encode();
+) -> Vec<Payload> {
+    let close = |records| KvMessage::Supply(Supply { from: from.0, observe }, records).payload();
     let (mut closed, mut open, mut open_len) = (Vec::new(), Vec::new(), 0);
     for record in records {
         open_len += record.as_bytes().len();
@@ -353,8 +344,47 @@ impl KvMessage {
     /// The message as bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
+        let mut out = self.head();
+        let records = self.records();
+        out.reserve_exact(records.iter().map(|record| record.as_bytes().len()).sum());
+        for record in records {
+            out.extend_from_slice(record.as_bytes());
+        }
+        out.into()
+    }
+
+    /// The same as pieces for a link: large records are shared instead of copied.
+    #[must_use]
+    pub fn payload(&self) -> Payload {
+        let (mut open, mut pieces) = (self.head(), Vec::new());
+        for record in self.records() {
+            if record.as_bytes().len() < PIECE_LEN_MIN {
+                open.extend_from_slice(record.as_bytes());
+                continue;
+            }
+            if !open.is_empty() {
+                pieces.push(std::mem::take(&mut open).into());
+            }
+            pieces.push(record.to_bytes());
+        }
+        if !open.is_empty() {
+            pieces.push(open.into());
+        }
+        pieces.into_iter().collect()
+    }
+
+    fn records(&self) -> &[Record] {
         match self {
-            KvMessage::Push(head, records) => with_records(1, head, records),
+            KvMessage::Push(_, records)
+            | KvMessage::Verdicts(_, records)
+            | KvMessage::Supply(_, records) => records,
+            _ => &[],
+        }
+    }
+
+    fn head(&self) -> Vec<u8> {
+        match self {
+            KvMessage::Push(head, _) => plain(1, head),
             KvMessage::Ack(head) => plain(2, head),
             KvMessage::Digest(head) => plain(3, head),
             KvMessage::Want(head) => plain(4, head),
@@ -365,12 +395,11 @@ impl KvMessage {
             KvMessage::Roots(head) => plain(9, head),
             KvMessage::Leaves(head) => plain(10, head),
             KvMessage::Items(head) => plain(11, head),
-            KvMessage::Verdicts(head, records) => with_records(12, head, records),
-            KvMessage::Supply(head, records) => with_records(13, head, records),
+            KvMessage::Verdicts(head, _) => plain(12, head),
+            KvMessage::Supply(head, _) => plain(13, head),
             KvMessage::KeyRequest(head) => plain(14, head),
             KvMessage::KeyReply(head) => plain(15, head),
         }
-        .into()
     }
 
     /// Reads a message.

@@ -63,6 +63,7 @@ use super::io::{ConnId, Note, Output, Ticket};
 use crate::kv::{Dot, OriginId, Store};
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
+use crate::wire::stream::Payload;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -255,7 +256,13 @@ impl Replication {
 
     /// Sends a frame to a peer over our link to it, dialling when there is none. False when the
     /// window is full and the frame was not taken.
-    pub(super) fn link_send(&mut self, now: Now, origin: OriginId, payload: Bytes) -> bool {
+    pub(super) fn link_send(
+        &mut self,
+        now: Now,
+        origin: OriginId,
+        payload: impl Into<Payload>,
+    ) -> bool {
+        let payload = payload.into();
         let Some(peer) = self.peers.get(origin) else { return false };
         let addr = peer.info.addr;
         match peer.link.filter(|conn| self.links.is_open(*conn)) {

@@ -254,7 +254,7 @@ impl Replication {
         if !records.is_empty() {
             served.not_before = now.instant + pause(records.len(), len);
             let supply = Supply { from: self.me.0, observe: false };
-            self.links.send(served.conn, KvMessage::Supply(supply, records).encode());
+            self.links.send(served.conn, KvMessage::Supply(supply, records).payload());
         }
         if !served.waiting.is_empty() || served.next_shard < STORE_SHARDS {
             return true;

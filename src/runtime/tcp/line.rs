@@ -6,7 +6,7 @@ use crate::node::io::ConnId;
 use crate::runtime::entropy;
 use crate::time::Instant;
 use crate::wire::stream::{Frame, FrameReader, encode_reply_pieces, encode_request};
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, BufMut, Bytes};
 use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::{Shutdown, SocketAddr};
@@ -81,7 +81,10 @@ impl Line {
     pub async fn fill(&self, reader: &mut FrameReader) -> io::Result<usize> {
         self.pulse.received.store(self.context.clock.instant().0, Relaxed);
         self.pulse.receiving.store(!reader.is_between_frames(), Relaxed);
-        let outcome = self.read(|bytes| reader.extend(bytes)).await;
+        let outcome = match reader.room() {
+            Some(room) => self.read_into(room).await,
+            None => self.read(|bytes| reader.extend(bytes)).await,
+        };
         self.pulse.receiving.store(false, Relaxed);
         outcome
     }
@@ -91,15 +94,26 @@ impl Line {
             /// One buffer for all connections of the thread: nothing is kept in it.
             static BUFFER: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; READ_LEN]);
         }
-        consume_budget().await;
-        loop {
-            self.stream.readable().await?;
-            let outcome = BUFFER.with_borrow_mut(|buffer| {
+        self.received(|| {
+            BUFFER.with_borrow_mut(|buffer| {
                 let len = self.stream.try_read(buffer)?;
                 take(&buffer[..len]);
                 Ok(len)
-            });
-            match outcome {
+            })
+        })
+        .await
+    }
+
+    async fn read_into(&self, mut room: impl BufMut) -> io::Result<usize> {
+        self.received(|| self.stream.try_read_buf(&mut room)).await
+    }
+
+    /// Waits until one of these reads has bytes, or the end.
+    async fn received(&self, mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+        consume_budget().await;
+        loop {
+            self.stream.readable().await?;
+            match read() {
                 Err(error) if is_transient(&error) => {}
                 Ok(len) => {
                     self.pulse.received.store(self.context.clock.instant().0, Relaxed);

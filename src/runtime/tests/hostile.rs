@@ -144,12 +144,12 @@ fn a_link_that_stops_inside_a_frame_is_given_up() {
     let limits = Limits { stall: Duration::from_millis(200), ..LIMITS };
     let shell = Setup { limits, react: with_stats(|_| Vec::new()), ..Setup::default() }.start();
     let mut stream = connect(&shell);
-    let frame = Frame::Kv(Bytes::from_static(b"first"));
+    let frame = Frame::Kv(Bytes::from_static(b"first").into());
     let bytes = encode_request(&Security::default(), &frame, [0; 12]);
     stream.write_all(&[&bytes[..], &bytes[..7]].concat()).expect("taken");
     let conn = shell.expect("frame", |input| match input {
         Input::Frame { conn, frame: Frame::Kv(payload), .. } => {
-            assert_eq!(&payload[..], b"first");
+            assert_eq!(payload.join(), &b"first"[..]);
             Some(conn)
         }
         _ => None,
@@ -183,7 +183,7 @@ fn two_hundred_connections_at_once_are_as_many_as_the_bound() {
 #[test]
 fn a_link_takes_no_place_from_strangers() {
     let shell = acking(Setup::default());
-    let link = Frame::Kv(Bytes::from_static(b"first"));
+    let link = Frame::Kv(Bytes::from_static(b"first").into());
     let mut linked = connect(&shell);
     linked.write_all(&encode_request(&Security::default(), &link, [0; 12])).expect("taken");
     shell.expect("frame", |input| matches!(input, Input::Frame { .. }).then_some(()));

@@ -7,7 +7,6 @@ use crate::runtime::tcp::Limits;
 use crate::wire::keyring::{Key, Keyring};
 use crate::wire::packet::Security;
 use crate::wire::stream::Frame;
-use bytes::Bytes;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use std::time::Duration;
 const CONN: ConnId = ConnId(2);
 
 fn kv(len: usize, fill: u8) -> Frame {
-    Frame::Kv(Bytes::from(vec![fill; len]))
+    Frame::Kv(vec![fill; len].into())
 }
 
 fn dial(shell: &Shell, peer: SocketAddr, frame: Frame) -> Output {

@@ -14,10 +14,12 @@
 //! request and at most one reply per connection; only our replication frames follow each other.
 
 mod body;
+mod payload;
 mod reader;
 
 pub(super) use body::Body;
-pub use reader::{FrameReader, Role};
+pub use payload::Payload;
+pub use reader::{FrameReader, ROOM_LEN_MAX, Role};
 
 use super::codec::type_byte;
 use super::error::DecodeError;
@@ -34,8 +36,8 @@ pub const KV_PAYLOAD_LEN_MAX: usize = STREAM_FRAME_LEN_MAX - OVERHEAD - 1;
 /// Bytes before an encrypted or a replication frame: its type and a length.
 const FRAME_HEADER_LEN: usize = 5;
 
-/// Shortest payload that is worth a piece of its own.
-const PIECE_LEN_MIN: usize = 16 << 10;
+/// Shortest run of bytes that is worth a piece of its own.
+pub const PIECE_LEN_MIN: usize = 16 << 10;
 
 /// What a stream carries, its layers removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +53,7 @@ pub enum Frame {
     /// The answer to a frame that could not be read; its text, shown lossily.
     Error(String),
     /// Our replication: at most [`KV_PAYLOAD_LEN_MAX`] bytes, any number of frames each way.
-    Kv(Bytes),
+    Kv(Payload),
 }
 
 /// Why a stream is given up. No frame comes after it.
@@ -153,7 +155,7 @@ pub fn encode_reply(security: &Security, frame: &Frame, nonce: [u8; NONCE_LEN]) 
 }
 
 /// As [`encode_reply`], in pieces to be written one after the other: a long payload that is sent
-/// as it is becomes a piece of its own instead of being copied.
+/// as it is keeps its pieces instead of being copied.
 pub fn encode_reply_pieces(
     security: &Security,
     frame: &Frame,
@@ -163,7 +165,7 @@ pub fn encode_reply_pieces(
     match frame {
         Frame::Kv(payload) if payload.len() >= PIECE_LEN_MIN && !security.encrypts() => {
             pieces.push(Bytes::copy_from_slice(&frame_header(type_byte::KV, payload.len())));
-            pieces.push(payload.clone());
+            pieces.extend(payload.pieces().cloned());
         }
         _ => pieces.push(encode_reply(security, frame, nonce)),
     }
@@ -173,7 +175,7 @@ fn encode_frame(security: &Security, frame: &Frame, nonce: [u8; NONCE_LEN], out:
     if let (Frame::Kv(payload), false) = (frame, security.encrypts()) {
         out.reserve(FRAME_HEADER_LEN + payload.len());
         out.extend_from_slice(&frame_header(type_byte::KV, payload.len()));
-        out.extend_from_slice(payload);
+        payload.pieces().for_each(|piece| out.extend_from_slice(piece));
         return;
     }
     let mut plain = frame.encode();
@@ -222,7 +224,12 @@ impl Frame {
                 out.key("Error").raw(text.as_bytes());
                 out.0.into()
             }
-            Frame::Kv(payload) => [&[type_byte::KV], &payload[..]].concat().into(),
+            Frame::Kv(payload) => {
+                let mut out = Vec::with_capacity(1 + payload.len());
+                out.push(type_byte::KV);
+                payload.pieces().for_each(|piece| out.extend_from_slice(piece));
+                out.into()
+            }
         }
     }
 }

@@ -7,8 +7,8 @@
 //!             `--------> Body -------'     `--c8--> Type      replication goes on
 //! ```
 //!
-//! Every announced length is checked before its bytes are awaited, nothing is allocated ahead of
-//! bytes received, and each byte is looked at a bounded number of times.
+//! Every announced length is checked before its bytes are awaited, little is allocated ahead of
+//! bytes received ([`ROOM_LEN_MAX`]), and each byte is looked at a bounded number of times.
 
 use super::body::Body;
 use super::{FRAME_HEADER_LEN, Frame, KV_PAYLOAD_LEN_MAX, StreamError, authenticated};
@@ -19,7 +19,13 @@ use crate::wire::error::DecodeError;
 use crate::wire::msgpack::{Progress, Scan};
 use crate::wire::packet::Security;
 use crate::wire::{label, lzw};
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::buf::Limit;
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+
+/// Least that is worth receiving in place rather than through a buffer for everything.
+const ROOM_LEN_MIN: usize = 16 << 10;
+/// Most bytes of room made for a body of which fewer have come: more than most chunks.
+pub const ROOM_LEN_MAX: usize = 160 << 10;
 
 /// Which end of the connection reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +58,8 @@ pub struct FrameReader {
     role: Role,
     state: State,
     buffer: BytesMut,
+    /// A replication frame has come.
+    is_link: bool,
     refused_states: usize,
 }
 
@@ -74,7 +82,7 @@ impl FrameReader {
             Role::Acceptor => State::Label,
             Role::Dialer => State::Type,
         };
-        FrameReader { role, state, buffer: BytesMut::new(), refused_states: 0 }
+        FrameReader { role, state, buffer: BytesMut::new(), is_link: false, refused_states: 0 }
     }
 
     /// Takes bytes received.
@@ -82,6 +90,21 @@ impl FrameReader {
         if !self.is_done() {
             self.buffer.extend_from_slice(bytes);
         }
+    }
+
+    /// Room for bytes to be received straight into the reader, when most of a long body is still
+    /// to come. It ends with the header of the frame after it, and is at most as long as what has
+    /// come of the body, or [`ROOM_LEN_MAX`] where a replication frame came before.
+    pub fn room(&mut self) -> Option<Limit<&mut BytesMut>> {
+        let (State::Encrypted { len, .. } | State::Kv { len }) = self.state else { return None };
+        let missing = len.saturating_sub(self.buffer.len());
+        let ahead = if self.is_link { ROOM_LEN_MAX } else { 0 };
+        let len = (missing + FRAME_HEADER_LEN).min(self.buffer.len().max(ahead));
+        if len < ROOM_LEN_MIN {
+            return None;
+        }
+        self.buffer.reserve(len);
+        Some((&mut self.buffer).limit(len))
     }
 
     /// The next frame, or `None` until more bytes come.
@@ -92,7 +115,7 @@ impl FrameReader {
         let outcome = self.step(security);
         match &outcome {
             Ok(None) => {}
-            Ok(Some(Frame::Kv(_))) => self.state = State::Type,
+            Ok(Some(Frame::Kv(_))) => (self.state, self.is_link) = (State::Type, true),
             Ok(Some(_)) | Err(_) => {
                 self.state = State::Done;
                 self.buffer = BytesMut::new();
@@ -129,11 +152,13 @@ impl FrameReader {
                     return Ok(None);
                 }
                 State::Encrypted { header, len } => {
-                    let (header, blob) = (*header, self.buffer.split_to(*len));
+                    let (header, len) = (*header, *len);
+                    let blob = self.take(len);
                     return self.decrypted(security, header, &blob).map(Some);
                 }
                 State::Kv { len } => {
-                    return Ok(Some(Frame::Kv(self.buffer.split_to(*len).freeze())));
+                    let len = *len;
+                    return Ok(Some(Frame::Kv(self.take(len).freeze().into())));
                 }
                 State::Compressed(scan) => {
                     let Some(len) = compressed_len(scan, &self.buffer)? else { return Ok(None) };
@@ -151,6 +176,15 @@ impl FrameReader {
                 None => return Ok(None),
             }
         }
+    }
+
+    /// Takes a whole body off the buffer, which keeps no memory for what it no longer holds.
+    fn take(&mut self, len: usize) -> BytesMut {
+        let body = self.buffer.split_to(len);
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+        body
     }
 
     fn label(&mut self, security: &Security) -> Result<Option<State>, StreamError> {
@@ -224,7 +258,7 @@ impl FrameReader {
         let (plain, _) = security.keyring.open(&aad, blob)?;
         match plain.first() {
             None => Err(StreamError::EmptyFrame),
-            Some(&type_byte::KV) => Ok(Frame::Kv(Bytes::from(plain).slice(1..))),
+            Some(&type_byte::KV) => Ok(Frame::Kv(Bytes::from(plain).slice(1..).into())),
             Some(&type_byte::COMPRESS) => self.whole(decompress(&plain[1..])?),
             Some(_) => self.whole(plain),
         }

@@ -14,7 +14,7 @@
 //! |-------------|-----------------------|-----------------------------------------------------|
 //! | packet      | `open`                | `EXPANSION` x P, `MESSAGE_LEN` for each message     |
 //! |             | `inspect::packet`     | `LINE_LEN` for each line, `SHOWN_RATIO` x (n + P)   |
-//! | stream      | `FrameReader`         | `EXPANSION` x P, `STATE_LEN` for each node state    |
+//! | stream      | `FrameReader`         | `EXPANSION` x P, `STATE_LEN` a node state, the room |
 //! |             | `inspect::stream`     | as above, and `LINE_LEN` for each node state        |
 //! | push_pull   | `FrameReader`         | as for stream, P = n                                |
 //! | message     | `Message::decode`     | `EXPANSION` x n + `FIXED`                           |

@@ -5,7 +5,7 @@ use super::{
     EXPANSION, FIXED, Heap, LZW_TABLES, SECURITIES, choice, expanded, number, pieces, within,
 };
 use crate::vectors;
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes};
 use gossipykv::limits::{
     PUSH_PULL_NODES_MAX, STREAM_FRAME_LEN_MAX, STREAM_INFLATED_LEN_MAX, STREAM_STRUCT_LEN_MAX,
 };
@@ -14,7 +14,8 @@ use gossipykv::wire::keyring::OVERHEAD;
 use gossipykv::wire::message::{PushNodeState, PushPull};
 use gossipykv::wire::packet::Security;
 use gossipykv::wire::stream::{
-    Frame, FrameReader, Role, StreamError, encode_reply, encode_reply_pieces, encode_request,
+    Frame, FrameReader, ROOM_LEN_MAX, Role, StreamError, encode_reply, encode_reply_pieces,
+    encode_request,
 };
 
 /// A node state in memory beside its bytes, in a list that doubles.
@@ -70,7 +71,7 @@ fn plain_len(security: &Security, bytes: &[u8]) -> usize {
 fn budget(len: usize, plain_len: usize) -> usize {
     let n_states = plain_len.min(PUSH_PULL_NODES_MAX);
     let tables = if plain_len > len { LZW_TABLES } else { 0 };
-    EXPANSION * plain_len + STATE_LEN * n_states + tables + FIXED
+    EXPANSION * plain_len + STATE_LEN * n_states + tables + ROOM_LEN_MAX + FIXED
 }
 
 /// `bytes` as the inside of one encrypted frame, its label before it where one belongs.
@@ -96,7 +97,13 @@ fn read(role: Role, security: &Security, pieces: &[&[u8]]) -> Read {
     let mut reader = FrameReader::new(role);
     let mut read = Read { frames: Vec::new(), error: None };
     for piece in pieces {
-        reader.extend(piece);
+        let mut rest = *piece;
+        if let Some(mut room) = reader.room() {
+            let here = rest.len().min(room.remaining_mut());
+            room.put_slice(&rest[..here]);
+            rest = &rest[here..];
+        }
+        reader.extend(rest);
         loop {
             match reader.next(security) {
                 Ok(Some(frame)) => {
@@ -143,7 +150,8 @@ pub fn stream_seeds() -> Vec<Vec<u8>> {
             seeds.push([&[choice | SEALED | 3, 0], &vector.bytes()[..]].concat());
         }
     }
-    let kv = encode_reply(&SECURITIES[0], &Frame::Kv(Bytes::from_static(b"\xc8\x02ab")), [0; 12]);
+    let kv =
+        encode_reply(&SECURITIES[0], &Frame::Kv(Bytes::from_static(b"\xc8\x02ab").into()), [0; 12]);
     seeds.push([&[0, 1, 6], &kv[..], &kv].concat());
     seeds.push([&[DIALER, 1, 6], &kv[..], &kv].concat());
     for frame in long_frames() {
@@ -165,7 +173,7 @@ fn long_frames() -> [Frame; 3] {
         user_state: noise(5_000).into(),
     });
     let inside = encode_reply(&compressed, &push_pull, [0; 12]);
-    [push_pull, Frame::User(noise(60_000).into()), Frame::Kv(inside)]
+    [push_pull, Frame::User(noise(60_000).into()), Frame::Kv(inside.into())]
 }
 
 /// A push-pull without layers: an even first byte leaves all of it to the input; an odd one

@@ -170,6 +170,7 @@ impl Cluster {
             self.at(MILLIS, Event::Closed { to: from, conn });
             return;
         }
+        let payload = payload.join();
         self.link_len += payload.len() as u64;
         self.frame_len = self.frame_len.max(payload.len());
         let len = payload.len();
