@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! key  --xxh3-->  shard (low byte) | leaf (next byte)
-//! leaf  = wrapping sum over its live records of xxh3(time | origin | key)
+//! leaf  = wrapping sum over its live records of xxh3(time | origin | seq | check)
 //! shard = wrapping sum of its leaves
 //! root  = xxh3 over the shards' sums, big-endian
 //! ```
@@ -11,11 +11,7 @@
 //! find divergence between honest nodes; they are no proof against a peer who forges one.
 
 use super::record::Record;
-use crate::limits::KEY_LEN_MAX;
 use xxhash_rust::xxh3::xxh3_64;
-
-/// Bytes of the head that take part: time and origin.
-const STAMP_LEN: usize = 16;
 
 /// The shard and the leaf within it where `key` lives.
 #[must_use]
@@ -27,11 +23,8 @@ pub(super) fn bucket(key: &[u8]) -> (usize, usize) {
 /// What one live record adds to its leaf.
 #[must_use]
 pub(super) fn of_record(record: &Record) -> u64 {
-    let mut joined = [0; STAMP_LEN + KEY_LEN_MAX];
-    let key = record.key();
-    joined[..STAMP_LEN].copy_from_slice(&record.as_bytes()[..STAMP_LEN]);
-    joined[STAMP_LEN..STAMP_LEN + key.len()].copy_from_slice(key);
-    xxh3_64(&joined[..STAMP_LEN + key.len()])
+    // The check stands for key and value.
+    xxh3_64(record.version_bytes())
 }
 
 /// The root over all shards' sums, in their order.

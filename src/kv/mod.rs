@@ -5,7 +5,8 @@
 //! - `version`, `hlc`: how writes are named and ordered, and the clock that stamps them.
 //! - `record`: one version of one key, in memory as on the wire.
 //! - `shard`, `store`: the map itself; `write` takes local writes, `merge` those of peers.
-//! - `list`, `digest`: reading it in key order, and comparing it with another's.
+//! - `list`, `digest`: reading it in key order, and comparing it with another's; `scrub` looks for
+//!   damage.
 //! - `vector`, `log`: which writes are held, and which keys recent ones were about.
 //!
 //! Locks, always taken in this order: one shard's, then the head's (clock and own log). Nothing
@@ -18,6 +19,7 @@ mod head;
 mod list;
 mod log;
 mod merge;
+mod scrub;
 mod shard;
 mod stats;
 mod store;

@@ -1,17 +1,21 @@
 //! One version of one key, packed into one allocation.
 //!
 //! ```text
-//!  0        8         16        24            28         30        31    32
-//!  | time   | origin  | seq     | value_len   | key_len  | ct_len  | 0   | key | ct | value |
-//!    u64      u64       u64       u32           u16        u8        u8
+//!  0        8         16      22       25            29         31       32
+//!  | time   | origin  | seq   | check  | value_len   | key_len  | ct_len | key | ct | value |
+//!    u64      u64       u48     u24      u32           u16        u8
 //! ```
 //!
 //! Integers are big-endian. `value_len` of `u32::MAX` marks a tombstone: no content type, no
 //! value. The same bytes are the wire form: records concatenate, each tells its own length.
 //!
+//! The check is what finds damage, in memory or on the way, and two contents under one stamp: the
+//! lower 24 bits of xxh3 over the bytes before it, seeded with xxh3 over those behind it. It is no
+//! proof against a forger.
+//!
 //! Bounds: key 1..=[`KEY_LEN_MAX`] bytes of UTF-8; content type at most [`CONTENT_TYPE_LEN_MAX`]
 //! bytes of printable ASCII, none when empty; value at most [`VALUE_LEN_HARD_MAX`] bytes; `seq`
-//! and `origin` not 0.
+//! and `origin` not 0, `seq` at most [`SEQ_MAX`].
 
 use super::version::{Dot, HlcTime, OriginId, Stamp};
 use crate::limits::{CONTENT_TYPE_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_HARD_MAX};
@@ -19,6 +23,7 @@ use bytes::Bytes;
 use std::fmt;
 use std::ops::Range;
 use triomphe::{Arc, ThinArc};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Bytes before the key.
 pub const HEAD_LEN: usize = 32;
@@ -28,12 +33,15 @@ pub const RECORD_LEN_MAX: usize =
 
 const TIME: Range<usize> = 0..8;
 const ORIGIN: Range<usize> = 8..16;
-const SEQ: Range<usize> = 16..24;
-const VALUE_LEN: Range<usize> = 24..28;
-const KEY_LEN: Range<usize> = 28..30;
-const CONTENT_TYPE_LEN: usize = 30;
-const RESERVED: usize = 31;
+const SEQ: Range<usize> = 16..22;
+const CHECK: Range<usize> = 22..25;
+const VALUE_LEN: Range<usize> = 25..29;
+const KEY_LEN: Range<usize> = 29..31;
+const CONTENT_TYPE_LEN: usize = 31;
 const TOMBSTONE: u32 = u32::MAX;
+
+/// Highest number of a write: at a million a second, nine years away.
+pub const SEQ_MAX: u64 = (1 << 48) - 1;
 
 /// A value and its content type.
 pub type Content<'a> = (&'a [u8], Option<&'a str>);
@@ -73,9 +81,12 @@ pub enum RecordError {
     /// The number of the write is zero; they count from 1.
     #[error("write number zero")]
     Seq,
-    /// A tombstone with a content type, or a reserved byte that is not zero.
-    #[error("a head with reserved bits set")]
-    Reserved,
+    /// A tombstone with a content type.
+    #[error("a tombstone with a content type")]
+    TypedTombstone,
+    /// The check is another: the record was damaged.
+    #[error("a record that was damaged: its check does not fit")]
+    Check,
 }
 
 impl Record {
@@ -83,8 +94,8 @@ impl Record {
     /// tombstone.
     ///
     /// # Panics
-    /// When a length is out of the bounds of this module; callers have checked what they were
-    /// given.
+    /// When a length or the number is out of the bounds of this module; callers have checked what
+    /// they were given.
     #[must_use]
     pub fn new(stamp: Stamp, seq: u64, key: &[u8], content: Option<Content<'_>>) -> Record {
         Draft::new(key, content).stamped(stamp, seq)
@@ -101,6 +112,9 @@ impl Record {
         if !is_printable(&all[layout.content_type()]) {
             return Err(RecordError::ContentType);
         }
+        if all[CHECK] != check(all, body_hash(all)) {
+            return Err(RecordError::Check);
+        }
         Ok((Record(ThinArc::from_header_and_slice((), all)), layout.len()))
     }
 
@@ -114,6 +128,25 @@ impl Record {
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         Bytes::from_owner(self.clone())
+    }
+
+    /// The check: equal for equal versions, other for other contents.
+    #[must_use]
+    pub fn check(&self) -> u32 {
+        u24_at(self.as_bytes(), CHECK)
+    }
+
+    /// Whether the bytes are still those that were written. Everything else here takes that for
+    /// granted.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let bytes = self.as_bytes();
+        Layout::of(bytes).len() == bytes.len() && check_of(bytes) == Some(self.check())
+    }
+
+    /// Everything that tells this version from any other: the stamp, the number and the check.
+    pub(super) fn version_bytes(&self) -> &[u8] {
+        &self.as_bytes()[..CHECK.end]
     }
 
     /// The key: UTF-8.
@@ -185,8 +218,30 @@ impl fmt::Debug for Record {
     }
 }
 
-/// A record that waits for its stamp: built before any lock is taken, stamped under it.
-pub(super) struct Draft(ThinArc<(), u8>);
+/// The check that the record at the front of `bytes` ought to carry; `None` when no whole record
+/// is there.
+#[must_use]
+pub fn check_of(bytes: &[u8]) -> Option<u32> {
+    let head = bytes.first_chunk::<HEAD_LEN>()?;
+    let all = bytes.get(..Layout::of(head).len())?;
+    Some(u24_at(&check(all, body_hash(all)), 0..3))
+}
+
+/// The hash of what does not change when a record is stamped.
+fn body_hash(all: &[u8]) -> u64 {
+    xxh3_64(&all[CHECK.end..])
+}
+
+fn check(all: &[u8], body_hash: u64) -> [u8; 3] {
+    let [.., a, b, c] = xxh3_64_with_seed(&all[..CHECK.start], body_hash).to_be_bytes();
+    [a, b, c]
+}
+
+/// A record that waits for its stamp: built and hashed before any lock is taken, stamped under it.
+pub(super) struct Draft {
+    packed: ThinArc<(), u8>,
+    body_hash: u64,
+}
 
 impl Draft {
     /// Copies key and content into place.
@@ -206,23 +261,27 @@ impl Draft {
         packed.extend_from_slice(key);
         packed.extend_from_slice(content_type);
         packed.extend_from_slice(value);
-        Draft(ThinArc::from_header_and_slice((), &packed))
+        let body_hash = body_hash(&packed);
+        Draft { packed: ThinArc::from_header_and_slice((), &packed), body_hash }
     }
 
     /// Length of the record in bytes.
     pub(super) fn len(&self) -> usize {
-        self.0.slice.len()
+        self.packed.slice.len()
     }
 
     /// The finished record.
     pub(super) fn stamped(mut self, stamp: Stamp, seq: u64) -> Record {
-        self.0.with_arc_mut(|packed| {
+        assert!(seq <= SEQ_MAX, "nobody writes that often");
+        self.packed.with_arc_mut(|packed| {
             let bytes = Arc::get_mut(packed).expect("a draft is never cloned").slice_mut();
             bytes[TIME].copy_from_slice(&stamp.time.0.to_be_bytes());
             bytes[ORIGIN].copy_from_slice(&stamp.origin.0.to_be_bytes());
-            bytes[SEQ].copy_from_slice(&seq.to_be_bytes());
+            bytes[SEQ].copy_from_slice(&seq.to_be_bytes()[2..]);
+            let check = check(bytes, self.body_hash);
+            bytes[CHECK].copy_from_slice(&check);
         });
-        Record(self.0)
+        Record(self.packed)
     }
 }
 
@@ -259,9 +318,8 @@ impl Layout {
         if let Some(len) = layout.value_len.filter(|len| *len > VALUE_LEN_HARD_MAX) {
             return Err(RecordError::ValueLen(len));
         }
-        let typed_tombstone = layout.value_len.is_none() && layout.content_type_len > 0;
-        if typed_tombstone || bytes[RESERVED] != 0 {
-            return Err(RecordError::Reserved);
+        if layout.value_len.is_none() && layout.content_type_len > 0 {
+            return Err(RecordError::TypedTombstone);
         }
         if u64_at(bytes, ORIGIN) == 0 {
             return Err(RecordError::Origin);
@@ -325,8 +383,20 @@ fn u32_at(bytes: &[u8], at: Range<usize>) -> u32 {
     bytes[at].iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte))
 }
 
+fn u24_at(bytes: &[u8], at: Range<usize>) -> u32 {
+    bytes[at].iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte))
+}
+
 fn u16_at(bytes: &[u8], at: Range<usize>) -> u16 {
     bytes[at].iter().fold(0, |sum, byte| sum << 8 | u16::from(*byte))
+}
+
+#[cfg(test)]
+impl Record {
+    /// Bytes that were a record once.
+    pub(crate) fn damaged(bytes: &[u8]) -> Record {
+        Record(ThinArc::from_header_and_slice((), bytes))
+    }
 }
 
 #[cfg(test)]
@@ -342,11 +412,11 @@ mod tests {
     fn the_bytes_are_those_of_the_picture() {
         let record = Record::new(stamp(), 0x21, b"key", Some((b"value", Some("a/b"))));
         let mut expected = vec![1, 2, 3, 4, 5, 6, 7, 8, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17];
-        expected.extend([0x18, 0, 0, 0, 0, 0, 0, 0, 0x21, 0, 0, 0, 5, 0, 3, 3, 0]);
+        expected.extend([0x18, 0, 0, 0, 0, 0, 0x21, 0x2e, 0xdf, 0x20, 0, 0, 0, 5, 0, 3, 3]);
         expected.extend(b"keya/bvalue");
         assert_eq!(record.as_bytes(), expected);
         let tombstone = Record::new(stamp(), 1, b"k", None);
-        assert_eq!(tombstone.as_bytes()[24..], [255, 255, 255, 255, 0, 1, 0, 0, b'k']);
+        assert_eq!(tombstone.as_bytes()[25..], [255, 255, 255, 255, 0, 1, 0, b'k']);
     }
 
     #[test]
@@ -365,22 +435,29 @@ mod tests {
         assert_eq!(shared.as_ptr(), record.value().expect("a value").as_ptr());
     }
 
-    /// Reads a good record with one byte changed.
+    /// Gives the record at the front of `bytes` the check it ought to have.
+    fn mend(bytes: &mut [u8]) {
+        if let Some(check) = check_of(bytes) {
+            bytes[CHECK].copy_from_slice(&check.to_be_bytes()[1..]);
+        }
+    }
+
+    /// Reads a good record with one byte changed, and the check with it.
     fn read_with(at: usize, byte: u8) -> Result<(Record, usize), RecordError> {
         let record = Record::new(stamp(), 1, b"key", Some((b"v", Some("t"))));
         let mut bytes = record.as_bytes().to_vec();
         bytes[at] = byte;
+        mend(&mut bytes);
         Record::read(&bytes)
     }
 
     #[test]
     fn every_rule_is_checked() {
-        assert_eq!(read_with(29, 0), Err(RecordError::KeyLen(0)));
-        assert_eq!(read_with(28, 2), Err(RecordError::KeyLen(515)));
-        assert_eq!(read_with(24, 2), Err(RecordError::ValueLen((2 << 24) + 1)));
-        assert_eq!(read_with(31, 1), Err(RecordError::Reserved));
-        assert_eq!(read_with(23, 0), Err(RecordError::Seq));
-        assert_eq!(read_with(27, 2), Err(RecordError::Truncated { have: 37, need: 38 }));
+        assert_eq!(read_with(30, 0), Err(RecordError::KeyLen(0)));
+        assert_eq!(read_with(29, 2), Err(RecordError::KeyLen(515)));
+        assert_eq!(read_with(25, 2), Err(RecordError::ValueLen((2 << 24) + 1)));
+        assert_eq!(read_with(21, 0), Err(RecordError::Seq));
+        assert_eq!(read_with(28, 2), Err(RecordError::Truncated { have: 37, need: 38 }));
         assert_eq!(read_with(32, 0xff), Err(RecordError::KeyNotUtf8));
         assert_eq!(read_with(35, b'\n'), Err(RecordError::ContentType));
 
@@ -389,14 +466,14 @@ mod tests {
         assert_eq!(Record::read(record.as_bytes()), Err(RecordError::Origin));
 
         let mut typed_tombstone = Record::new(stamp(), 1, b"kt", None).as_bytes().to_vec();
-        (typed_tombstone[29], typed_tombstone[30]) = (1, 1);
-        assert_eq!(Record::read(&typed_tombstone), Err(RecordError::Reserved));
+        (typed_tombstone[30], typed_tombstone[31]) = (1, 1);
+        assert_eq!(Record::read(&typed_tombstone), Err(RecordError::TypedTombstone));
     }
 
     fn any_record() -> impl Strategy<Value = Record> {
         let value = prop::collection::vec(any::<u8>(), 0..300);
         let content = prop::option::of((value, prop::option::of("[ -~]{1,255}")));
-        (any::<u64>(), 1..=u64::MAX, 1..=u64::MAX, "\\PC{1,40}", content).prop_map(
+        (any::<u64>(), 1..=u64::MAX, 1..=SEQ_MAX, "\\PC{1,40}", content).prop_map(
             |(time, origin, seq, key, content)| {
                 let stamp = Stamp { time: HlcTime(time), origin: OriginId(origin) };
                 let content = content.as_ref().map(|(v, ct)| (&v[..], ct.as_deref()));
@@ -406,6 +483,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_bit_that_flips_is_found(record in any_record(), at in any::<prop::sample::Index>()) {
+            prop_assert!(record.is_sound());
+            let mut bytes = record.as_bytes().to_vec();
+            let at = at.index(8 * bytes.len());
+            bytes[at / 8] ^= 1 << (at % 8);
+            prop_assert!(Record::read(&bytes).is_err());
+            prop_assert!(!Record::damaged(&bytes).is_sound());
+        }
+
         #[test]
         fn records_concatenate_and_delimit_themselves(
             records in prop::collection::vec(any_record(), 1..5)
@@ -436,13 +523,14 @@ mod tests {
             shape in any::<bool>(),
         ) {
             // Lengths that fit are rare among random bytes: half of the cases get some.
-            if let (true, Some(lens)) = (shape, bytes.get_mut(24..32)) {
+            if let (true, Some(lens)) = (shape, bytes.get_mut(25..32)) {
                 let tombstone = small[0] & 3 == 0;
                 let high = if tombstone { [255; 4] } else { [0, 0, 0, small[1]] };
                 lens[..4].copy_from_slice(&high);
-                lens[4..].copy_from_slice(&[0, small[2] & 15, small[3] & 1, small[4] & 1]);
+                lens[4..].copy_from_slice(&[0, small[2] & 15, small[3] & 1]);
                 bytes[32..].iter_mut().for_each(|byte| *byte &= 0x7f);
             }
+            mend(&mut bytes);
             if let Ok((record, len)) = Record::read(&bytes) {
                 let content = record.value().map(|value| (value, record.content_type()));
                 let again = Record::new(record.stamp(), record.dot().seq, record.key(), content);

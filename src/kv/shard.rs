@@ -46,6 +46,26 @@ impl Shard {
         Some(old)
     }
 
+    /// Takes out every record that is damaged, wherever in it, and sums what is left anew; returns
+    /// the bytes taken out.
+    pub(super) fn retain_sound(&mut self) -> usize {
+        let mut dropped_len = 0;
+        let mut records = std::mem::take(self).records;
+        records.retain(|ByKey(record)| {
+            let is_sound = record.is_sound();
+            dropped_len += if is_sound { 0 } else { record.as_bytes().len() };
+            is_sound
+        });
+        records.iter().for_each(|ByKey(record)| self.add_to_sums(record));
+        self.records = records;
+        dropped_len
+    }
+
+    /// Records held, tombstones too.
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
     /// All records in key order, tombstones too.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Record> {
         self.records.iter().map(|ByKey(record)| record)
@@ -122,6 +142,15 @@ impl PartialOrd for ByKey {
 impl Ord for ByKey {
     fn cmp(&self, other: &ByKey) -> Ordering {
         self.0.key().cmp(other.0.key())
+    }
+}
+
+#[cfg(test)]
+impl Shard {
+    /// Puts a damaged record where the sound one of `key` is; nobody is told.
+    pub(super) fn damage(&mut self, key: &[u8], record: Record) {
+        assert!(self.records.remove(key));
+        self.records.insert(ByKey(record));
     }
 }
 

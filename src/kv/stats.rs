@@ -82,6 +82,13 @@ impl Counters {
         self.bytes.fetch_sub(old.as_bytes().len() as u64, Relaxed);
     }
 
+    /// Counts records dropped, and their bytes.
+    pub(super) fn dropped(&self, n_live: usize, n_tombstones: usize, len: usize) {
+        self.n_live.fetch_sub(n_live as u64, Relaxed);
+        self.n_tombstones.fetch_sub(n_tombstones as u64, Relaxed);
+        self.bytes.fetch_sub(len as u64, Relaxed);
+    }
+
     /// Counts a record kept whose stamp is too far ahead.
     pub(super) fn clock_ahead(&self) {
         self.clock_ahead_total.fetch_add(1, Relaxed);

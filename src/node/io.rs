@@ -149,6 +149,11 @@ pub enum Note {
         /// Buckets that differed.
         buckets: usize,
     },
+    /// Records were found damaged in memory and dropped; they are fetched again.
+    Damage {
+        /// How many.
+        records: usize,
+    },
     /// This node had slept past forgotten deletes: it hides behind not-ready while it is reset.
     Reset,
     /// Gossip that could not be read, by reason; at most one note a second.

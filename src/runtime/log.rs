@@ -63,6 +63,10 @@ impl Log {
             Note::Divergence { buckets } => {
                 tracing::warn!(buckets, "stores had diverged unnoticed; repaired");
             }
+            Note::Damage { records } => tracing::error!(
+                records,
+                "records were damaged in memory; dropped, and fetched from peers: check the machine"
+            ),
             Note::Reset => tracing::warn!(
                 "this node has been away for longer than deletes are remembered; copying afresh"
             ),

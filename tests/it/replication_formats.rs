@@ -45,7 +45,8 @@ fn the_page_shows_messages() {
         whole: true,
     }));
     check(&KvMessage::Want(Want { from: 0xee, of: 0xff, ranges: vec![(6, 6), (9, 12)] }));
-    let bar = Item { key: Name::new(b"bar"), time: TIME.0, origin: 0xff, seq: 3 };
+    let bar =
+        Item { key: Name::new(b"bar"), time: TIME.0, origin: 0xff, seq: 3, check: 0x0012_3456 };
     let need = vec![Name::new(b"foo")];
     check(&KvMessage::Verdicts(Verdicts { need, drop: vec![bar], more: false }, Vec::new()));
 }

@@ -200,14 +200,18 @@ impl Replication {
             theirs.iter().map(|item| (&item.key[..], item)).collect();
         self.store.scan_leaf(shard, leaf, |ours| match theirs.remove(ours.key()) {
             Some(item) if item.stamp() > ours.stamp() => verdicts.need.push(item.key.clone()),
-            Some(item) if item.stamp() == ours.stamp() => {}
+            Some(item) if item.stamp() == ours.stamp() => {
+                // One version with two contents: both sides get both, and the same one stays.
+                if item.check != ours.check() && !newer.is_full() {
+                    verdicts.need.push(item.key.clone());
+                    newer.push(ours);
+                }
+            }
             Some(_) | None if newer.is_full() => verdicts.more = true,
             Some(_) | None => newer.push(ours),
         });
         for item in theirs.into_values() {
-            let deleted =
-                self.known.covers(item.dot()) && item.stamp().time <= self.known.forgotten_time();
-            if deleted {
+            if self.known.is_deleted(item.dot(), item.stamp().time) {
                 verdicts.drop.push(item.clone());
             } else {
                 verdicts.need.push(item.key.clone());

@@ -165,6 +165,9 @@ impl Replication {
         let theirs = covered_hash(digest.folded, &digest.heads);
         let comparable = self.is_exact() && digest.root != ROOT_UNTOLD;
         let differ = comparable && ours == theirs && digest.root != self.store.root();
+        if comparable && ours == theirs && !differ {
+            self.known.trust();
+        }
         let Some(peer) = self.peers.get_mut(from) else { return };
         if !differ {
             peer.diverged = 0;

@@ -11,6 +11,7 @@ use super::message::{FoldedList, Heads};
 use crate::kv::{Dot, HlcTime, OriginId, Record, Store, VersionVector};
 use crate::limits::ORIGINS_MAX;
 use crate::mutation::mutated;
+use crate::time::Instant;
 use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -39,6 +40,8 @@ pub(super) struct Known {
     tails_total: u64,
     /// Writes of origins beyond the bound; held, but not covered.
     refused_total: u64,
+    /// Since when the law does not hold: something covered was dropped because it was damaged.
+    doubts: Option<Instant>,
 }
 
 fn fold_hash(origin: OriginId, last: u64) -> u64 {
@@ -66,6 +69,7 @@ impl Known {
             forgotten_time: HlcTime::default(),
             tails_total: 0,
             refused_total: 0,
+            doubts: None,
         }
     }
 
@@ -238,9 +242,29 @@ impl Known {
     /// Whether `record` is a copy from before a delete that has been forgotten since.
     pub(super) fn is_resurrected(&self, record: &Record, store: &Store) -> bool {
         !mutated!(Resurrect)
-            && record.stamp().time <= self.forgotten_time
-            && self.covers(record.dot())
+            && self.is_deleted(record.dot(), record.stamp().time)
             && store.entry(record.key()).is_none()
+    }
+
+    /// Whether a covered record that is absent here, of this write and time, was deleted.
+    pub(super) fn is_deleted(&self, dot: Dot, time: HlcTime) -> bool {
+        self.doubts.is_none() && self.covers(dot) && time <= self.forgotten_time
+    }
+
+    /// Something covered is held no more. Until a peer turns out to hold the same as this node,
+    /// nothing is refused or dropped because it is absent here.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        self.doubts = Some(now);
+    }
+
+    /// A peer holds the very same.
+    pub(super) fn trust(&mut self) {
+        self.doubts = None;
+    }
+
+    /// Since when it doubts.
+    pub(super) fn doubts(&self) -> Option<Instant> {
+        self.doubts
     }
 
     /// Notes that `tombstone` is about to be forgotten.

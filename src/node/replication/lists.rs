@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn every_list_ends_at_its_count() {
         let (pair, triple, item) =
-            (b"\x92\x01\x01", b"\x93\x01\x01\x01", b"\x94\xc4\x01k\x01\x01\x01");
+            (b"\x92\x01\x01", b"\x93\x01\x01\x01", b"\x95\xc4\x01k\x01\x01\x01\x01");
         check(1, RANGES_MAX, pair, b"\x94\x07", b"\x07\xc2");
         check(3, ORIGINS_MAX + 1, pair, b"\x96\x07", b"\0\0\xc2\xc2");
         check(4, RANGES_MAX, pair, b"\x93\x07\x07", b"");
@@ -201,10 +201,10 @@ mod tests {
 
     #[test]
     fn the_items_of_all_leaves_are_counted_together() {
-        let items = array(COMPARED_ITEMS_MAX / 4, b"\x94\xc4\x01k\x01\x01\x01");
+        let items = array(COMPARED_ITEMS_MAX / 4, b"\x95\xc4\x01k\x01\x01\x01\x01");
         let leaf = [b"\x93\x01\x01", &items[..]].concat();
         assert!(decode(11, &[b"\x92", &array(4, &leaf), b"\xc2"]).is_ok());
-        let one = b"\x93\x01\x01\x91\x94\xc4\x01k\x01\x01\x01";
+        let one = b"\x93\x01\x01\x91\x95\xc4\x01k\x01\x01\x01\x01";
         let more = decode(11, &[b"\x92\x95", &leaf.repeat(4), one, b"\xc2"]);
         assert_eq!(more, Err(MessageError::Head(11)));
     }

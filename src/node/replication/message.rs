@@ -28,8 +28,8 @@ const MAGIC: u8 = 200;
 const VERSION: u8 = 2;
 /// Bytes before the head.
 const PREFIX_LEN: usize = 3;
-/// Bytes of an item beside its key: the array, the key's length, three 64-bit numbers.
-const ITEM_FIXED_LEN_MAX: usize = 1 + 3 + 3 * 9;
+/// Bytes of an item beside its key: the array, the key's length, three 64-bit numbers, the check.
+const ITEM_FIXED_LEN_MAX: usize = 1 + 3 + 3 * 9 + 5;
 /// Origins in a list: those of a full vector, and the sender itself.
 const HEADS_MAX: usize = ORIGINS_MAX + 1;
 
@@ -174,6 +174,8 @@ pub struct Item {
     pub origin: u64,
     /// Its number.
     pub seq: u64,
+    /// Its check: another one is another content.
+    pub check: u32,
 }
 
 /// The records of leaves that differ, by name and version.
@@ -471,6 +473,7 @@ impl Item {
             time: stamp.time.0,
             origin: stamp.origin.0,
             seq: dot.seq,
+            check: record.check(),
         }
     }
 

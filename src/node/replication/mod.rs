@@ -11,6 +11,7 @@
 //! digest   every second to a random peer: heads, root hash      --> gaps, acks, buckets
 //! buckets  equal heads and different hashes, which should not be --> compare, repair (link)
 //! sweep    forgets tombstones that all hold, folds origins that all hold
+//! scrub    looks for damaged records, a shard a second           --> dropped, compare (link)
 //! stranded deletes held past a lost write of a folded origin     --> told to all (link)
 //! ```
 //!
@@ -33,6 +34,7 @@ mod push;
 mod ready;
 mod receive;
 mod rumor;
+mod scrub;
 mod stats;
 mod stranded;
 mod sweep;

@@ -195,7 +195,7 @@ impl Replication {
     pub(super) fn pull_asked(&mut self, now: Now, conn: ConnId, pull: &Pull) {
         self.links.seen(conn, Some(OriginId(pull.from)));
         self.pulls.served.retain(|served| served.conn != conn);
-        if self.pulls.served.len() >= PULLS_SERVED_MAX {
+        if self.pulls.served.len() >= PULLS_SERVED_MAX || self.is_mending(now) {
             self.pulls.refused_total += 1;
             let busy = Busy { retry_ms: BUSY_RETRY_MS };
             self.links.send(conn, KvMessage::Busy(busy).encode());
@@ -236,6 +236,10 @@ impl Replication {
     /// False when the pull has been served to its end.
     fn serve_step(&mut self, now: Now, served: &mut Served) -> bool {
         if served.waiting.is_empty() && served.next_shard < STORE_SHARDS {
+            if self.scrub(now, served.next_shard) {
+                self.links.close(served.conn);
+                return false;
+            }
             self.store.scan_shard(served.next_shard, |record| {
                 let left_out = mutated!(CopyLiveOnly) && record.is_tombstone();
                 if !served.asker.covers(record.dot()) && !left_out {

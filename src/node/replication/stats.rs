@@ -191,6 +191,11 @@ impl Replication {
                 self.sweep.folded_total,
             ),
             sample(
+                "records_damaged_total",
+                "Records dropped because their bytes had changed in memory.",
+                self.sweep.damaged_total,
+            ),
+            sample(
                 "stranded_deletes_told_total",
                 "Messages with deletes held past a write that was lost with its writer.",
                 self.stranded.told_total,

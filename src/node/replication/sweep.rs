@@ -20,9 +20,12 @@ const STEP_ORIGINS: usize = 64;
 pub(super) struct Sweep {
     next: Instant,
     shard: usize,
+    /// The next shard looked through for damage.
+    pub(super) scrubbed: usize,
     after_origin: OriginId,
     pub(super) forgotten_total: u64,
     pub(super) folded_total: u64,
+    pub(super) damaged_total: u64,
 }
 
 impl Sweep {
@@ -30,9 +33,11 @@ impl Sweep {
         Sweep {
             next: now + STEP,
             shard: 0,
+            scrubbed: 0,
             after_origin: OriginId(0),
             forgotten_total: 0,
             folded_total: 0,
+            damaged_total: 0,
         }
     }
 
@@ -47,6 +52,7 @@ impl Replication {
             return;
         }
         self.sweep.next = now.instant + STEP;
+        self.scrub_next(now);
         self.stranded_due(now);
         self.tell_stranded(now, self.sweep.shard, STEP_SHARDS);
         for _ in 0..STEP_SHARDS {

@@ -2,6 +2,7 @@
 //! given.
 
 mod cluster;
+mod damage;
 mod stranded;
 
 use self::cluster::{Cluster, MILLIS, addr};

@@ -1,6 +1,7 @@
 //! What members of our kind say about data.
 
 use super::{FIXED, Heap, choice, within};
+use gossipykv::kv::record::check_of;
 use gossipykv::kv::{HlcTime, OriginId, Record, Stamp};
 use gossipykv::node::replication::message::{
     Ack, Busy, Digest, Folded, Item, Items, KeyReply, KeyRequest, KvMessage, Leaves, Name, Pull,
@@ -44,7 +45,7 @@ fn decoded(data: &[u8], heap: &dyn Heap) {
 
 /// One message of each kind, and long lists of small elements.
 pub fn replication_seeds() -> Vec<Vec<u8>> {
-    let item = Item { key: Name::new(b"k"), time: 300, origin: 7, seq: 70_000 };
+    let item = Item { key: Name::new(b"k"), time: 300, origin: 7, seq: 70_000, check: 1 << 20 };
     let (heads, folded) = (vec![(7, 300), (1 << 40, 2)], vec![(9, 8, 7)]);
     let digest =
         Digest { from: 7, heads: heads.clone(), root: 1, folded: 0, reply: true, whole: true };
@@ -87,9 +88,9 @@ fn long_lists() -> impl Iterator<Item = Vec<u8>> {
         (5, b"\x92\x07", b"\x93\x01\x01\x01"),
         (10, b"\x92", b"\x92\x03\xc4\x00"),
         (11, b"\x92", b"\x93\x01\x01\x90"),
-        (11, b"\x92\x91\x93\x01\x01", b"\x94\xc4\x01k\x01\x01\x01"),
+        (11, b"\x92\x91\x93\x01\x01", b"\x95\xc4\x01k\x01\x01\x01\x01"),
         (12, b"\x93", b"\xc4\x01k"),
-        (12, b"\x93\x90", b"\x94\xc4\x01k\x01\x01\x01"),
+        (12, b"\x93\x90", b"\x95\xc4\x01k\x01\x01\x01\x01"),
         (15, b"\x94\x01\x01", b"\xa0"),
     ];
     lists.into_iter().map(|(kind, before, element)| {
@@ -109,8 +110,17 @@ fn records() -> Vec<Record> {
     ]
 }
 
-/// A record at the front of any bytes.
+/// A record at the front of any bytes, and of the same with the check they ought to have.
 pub fn record(data: &[u8], heap: &dyn Heap) {
+    read_record(data, heap);
+    if let Some(check) = check_of(data) {
+        let mut mended = data.to_vec();
+        mended[22..25].copy_from_slice(&check.to_be_bytes()[1..]);
+        read_record(&mended, heap);
+    }
+}
+
+fn read_record(data: &[u8], heap: &dyn Heap) {
     let (record, len) = match within(heap, data.len() + FIXED, || Record::read(data)) {
         Ok(read) => read,
         Err(error) => {
