@@ -236,10 +236,6 @@ impl Replication {
     /// False when the pull has been served to its end.
     fn serve_step(&mut self, now: Now, served: &mut Served) -> bool {
         if served.waiting.is_empty() && served.next_shard < STORE_SHARDS {
-            if self.scrub(now, served.next_shard) {
-                self.links.close(served.conn);
-                return false;
-            }
             self.store.scan_shard(served.next_shard, |record| {
                 let left_out = mutated!(CopyLiveOnly) && record.is_tombstone();
                 if !served.asker.covers(record.dot()) && !left_out {
@@ -252,6 +248,11 @@ impl Replication {
         while len < CHUNK_LEN
             && let Some(record) = served.waiting.pop_front()
         {
+            if !record.is_sound() {
+                self.scrub(now, served.next_shard - 1);
+                self.links.close(served.conn);
+                return false;
+            }
             len += record.as_bytes().len();
             records.push(record);
         }

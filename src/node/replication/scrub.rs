@@ -18,15 +18,15 @@ const MENDING: Duration = Duration::from_secs(10);
 impl Replication {
     /// Looks through one shard a step: all of them in some four minutes.
     pub(super) fn scrub_next(&mut self, now: Now) {
-        let _ = self.scrub(now, self.sweep.scrubbed);
+        self.scrub(now, self.sweep.scrubbed);
         self.sweep.scrubbed = (self.sweep.scrubbed + 1) % STORE_SHARDS;
     }
 
-    /// Drops what is damaged in a shard, and begins to compare with a peer; true if anything was.
-    pub(super) fn scrub(&mut self, now: Now, shard: usize) -> bool {
+    /// Drops what is damaged in a shard, and begins to compare with a peer.
+    pub(super) fn scrub(&mut self, now: Now, shard: usize) {
         let records = self.store.drop_damaged(shard);
         if records == 0 {
-            return false;
+            return;
         }
         self.sweep.damaged_total += records as u64;
         self.known.doubt(now.instant);
@@ -36,7 +36,6 @@ impl Replication {
             let agreed = Claims::new(&heads, &self.known.folded_list());
             self.start_buckets(now, peer, Some(agreed));
         }
-        true
     }
 
     /// Whether what was damaged is likely to be on its way.
