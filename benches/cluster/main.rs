@@ -50,7 +50,7 @@ const ROWS: &[Row] = &[
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if size::is_sink(&arguments) {
-        return size::sink();
+        return size::sink(&arguments);
     }
     let is_smoke = arguments.iter().any(|argument| argument == "--test");
     if let Some(outcome) = network::enter(&arguments, is_smoke) {

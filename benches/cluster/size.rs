@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 const SINK: &str = "--sink";
+const KEEPER: &str = "--keeper";
 const MIB: usize = 1 << 20;
 const BULK_VALUE: usize = 64 << 10;
 
@@ -36,10 +37,12 @@ pub fn large(_: &Scale, figures: &mut Figures) {
     figures.note_millis("later ones, median, ms", later[4]);
 }
 
-/// Values of 64 KiB until all hold all, beside a plain TCP copy of the same bytes.
+/// Values of 64 KiB until all hold all, beside plain TCP copies of the same bytes to two processes:
+/// copies that are kept as values, as nodes keep them, and bytes read and thrown away.
 pub fn bulk(scale: &Scale, figures: &mut Figures) {
     let bytes = (scale.n_bulk * BULK_VALUE) as f64;
-    let plain = plain_copy(scale.n_bulk);
+    let thrown = plain_copy(scale.n_bulk, SINK);
+    let kept = plain_copy(scale.n_bulk, KEEPER);
     let agents = cluster(3);
     let began = Instant::now();
     load::all(agents[0].http(), 4, scale.n_bulk, |i| {
@@ -49,19 +52,21 @@ pub fn bulk(scale: &Scale, figures: &mut Figures) {
     all_hold(&agents, scale.n_bulk);
     let on_all = began.elapsed();
     let rate = |taken: Duration| bytes / MIB as f64 / taken.as_secs_f64();
-    figures.note("plain TCP to two processes, MiB/s", rate(plain));
+    figures.note("plain TCP to two processes, kept, MiB/s", rate(kept));
+    figures.note("plain TCP to two processes, thrown away, MiB/s", rate(thrown));
     figures.note("PUTs answered, MiB/s", rate(answered));
     figures.note("on all three, MiB/s", rate(on_all));
-    figures.note("ratio to plain TCP", rate(on_all) / rate(plain));
+    figures.note("ratio to plain TCP, kept", rate(on_all) / rate(kept));
+    figures.note("ratio to plain TCP, thrown away", rate(on_all) / rate(thrown));
 }
 
 /// Sends the values as they are to two processes, which do nothing but read them.
-fn plain_copy(n: usize) -> Duration {
+fn plain_copy(n: usize, kind: &str) -> Duration {
     let own = std::env::current_exe().expect("this program has a path");
     let sinks: Vec<_> = (0..2)
         .map(|_| {
             let mut sink =
-                Command::new(&own).arg(SINK).stdout(Stdio::piped()).spawn().expect("starts");
+                Command::new(&own).arg(kind).stdout(Stdio::piped()).spawn().expect("starts");
             let mut stdout = std::io::BufReader::new(sink.stdout.take().expect("piped"));
             let mut line = String::new();
             std::io::BufRead::read_line(&mut stdout, &mut line).expect("a port");
@@ -91,16 +96,24 @@ fn plain_copy(n: usize) -> Duration {
 
 /// Whether this process is the other end of a plain copy.
 pub fn is_sink(arguments: &[String]) -> bool {
-    arguments.first().is_some_and(|argument| argument == SINK)
+    arguments.first().is_some_and(|argument| argument == SINK || argument == KEEPER)
 }
 
-/// Reads one connection to its end.
-pub fn sink() -> ExitCode {
+/// Reads one connection to its end, and keeps what came if it is asked to.
+pub fn sink(arguments: &[String]) -> ExitCode {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
     println!("{}", listener.local_addr().expect("bound"));
     let (mut stream, _) = listener.accept().expect("somebody dials");
-    let mut buffer = vec![0; 256 << 10];
-    while stream.read(&mut buffer).expect("connected") > 0 {}
+    let mut kept = Vec::new();
+    if arguments.first().is_some_and(|argument| argument == KEEPER) {
+        let mut value = vec![0; BULK_VALUE];
+        while stream.read_exact(&mut value).is_ok() {
+            kept.push(std::mem::replace(&mut value, vec![0; BULK_VALUE]));
+        }
+    } else {
+        let mut buffer = vec![0; 256 << 10];
+        while stream.read(&mut buffer).expect("connected") > 0 {}
+    }
     stream.write_all(b".").expect("connected");
     ExitCode::SUCCESS
 }
