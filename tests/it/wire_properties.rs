@@ -162,6 +162,15 @@ fn read_in_pieces(role: Role, security: &Security, bytes: &[u8], cuts: &[usize])
     frames
 }
 
+/// What a dialler sends on a link.
+fn link(security: &Security, frames: &[Frame], nonce: [u8; 12]) -> Vec<u8> {
+    let mut sent = encode_request(security, &frames[0], nonce).to_vec();
+    for frame in &frames[1..] {
+        sent.extend_from_slice(&encode_reply(security, frame, nonce));
+    }
+    sent
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -231,10 +240,7 @@ proptest! {
         nonce in any::<[u8; 12]>(),
     ) {
         let frames: Vec<Frame> = payloads.into_iter().map(|it| Frame::Kv(it.into())).collect();
-        let mut sent = encode_request(&security, &frames[0], nonce).to_vec();
-        for frame in &frames[1..] {
-            sent.extend_from_slice(&encode_reply(&security, frame, nonce));
-        }
+        let sent = link(&security, &frames, nonce);
         prop_assert_eq!(read_in_pieces(Role::Acceptor, &security, &sent, &cuts), frames);
     }
 
@@ -246,10 +252,7 @@ proptest! {
         nonce in any::<[u8; 12]>(),
     ) {
         let frames: Vec<Frame> = payloads.into_iter().map(|it| Frame::Kv(it.into())).collect();
-        let mut sent = encode_request(&security, &frames[0], nonce).to_vec();
-        for frame in &frames[1..] {
-            sent.extend_from_slice(&encode_reply(&security, frame, nonce));
-        }
+        let sent = link(&security, &frames, nonce);
         prop_assert_eq!(read_in_pieces(Role::Acceptor, &security, &sent, &cuts), frames);
     }
 
