@@ -9,7 +9,7 @@
 
 use gossipykv::http::{Config, Version, start};
 use gossipykv::kv::{OriginId, Store, StoreConfig};
-use gossipykv::node::command::{Bridge, Busy, Command, Health, ReplyTo};
+use gossipykv::node::command::{Bridge, Busy, Command, Health, NotReady, ReplyTo};
 use gossipykv::time::{Instant, Now, WallMillis};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -47,6 +47,15 @@ impl Bridge for BenchBridge {
     }
     fn health(&self) -> Health {
         Health::Ok
+    }
+    fn is_complete(&self) -> bool {
+        true
+    }
+    fn not_ready(&self) -> Option<NotReady> {
+        None
+    }
+    fn why(&self) -> Option<Arc<str>> {
+        None
     }
     fn live(&self) -> bool {
         true

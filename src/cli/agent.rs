@@ -80,6 +80,7 @@ fn gossip(config: AgentConfig, identity: Identity) -> runtime::Config {
         swim,
         security,
         tombstone_grace: config.tombstone_grace,
+        bootstrap: config.bootstrap,
         store_len_max: config.store_len_max,
     };
     runtime::Config { bind: config.bind, node, discovery }

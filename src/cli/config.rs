@@ -114,6 +114,20 @@ pub(super) struct AgentFlags {
     #[arg(default_value = "0")]
     max_store_bytes: OsString,
 
+    /// Found a new cluster whatever discovery says: for the first node of all, and for a disaster.
+    /// Where a cluster is in reach the node joins it all the same
+    #[arg(long, value_name = "BOOL", env = "GOSSIPYKV_BOOTSTRAP", hide_env_values = true)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(default_value = "false")]
+    bootstrap: OsString,
+
+    /// Answer reads and conditional writes before the node is ready, from what it has got so far;
+    /// without, they are 503 until then
+    #[arg(long, value_name = "BOOL", hide_env_values = true, default_value = "false")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(env = "GOSSIPYKV_SERVE_WHILE_STARTING")]
+    serve_while_starting: OsString,
+
     /// How long a delete is remembered at least
     #[arg(
         long,
@@ -176,6 +190,8 @@ pub(super) struct AgentConfig {
     pub(super) value_len_max: usize,
     /// In bytes; 0 for no limit.
     pub(super) store_len_max: u64,
+    pub(super) bootstrap: bool,
+    pub(super) serves_while_starting: bool,
     pub(super) tombstone_grace: Duration,
     pub(super) drain_delay: Duration,
     pub(super) leave_timeout: Duration,
@@ -231,6 +247,9 @@ impl Reader<'_> {
         let store_len_max = self.value("max_store_bytes", &flags.max_store_bytes, |text| {
             parse::number(text, 0..=u64::MAX)
         });
+        let bootstrap = self.value("bootstrap", &flags.bootstrap, parse::boolean);
+        let serves_while_starting =
+            self.value("serve_while_starting", &flags.serve_while_starting, parse::boolean);
         let tombstone_grace = self
             .value("tombstone_grace", &flags.tombstone_grace, |text| parse::duration(text, GRACE));
         let drain_delay = self
@@ -256,6 +275,8 @@ impl Reader<'_> {
             token,
             value_len_max: usize::try_from(value_len_max?).ok()?,
             store_len_max: store_len_max?,
+            bootstrap: bootstrap?,
+            serves_while_starting: serves_while_starting?,
             tombstone_grace: tombstone_grace?,
             drain_delay: drain_delay?,
             leave_timeout: leave_timeout?,
@@ -415,6 +436,7 @@ pub(super) mod tests {
         assert_eq!((&*config.label, config.token), ("", None));
         assert!(config.keyring.is_empty() && config.verify_incoming && config.verify_outgoing);
         assert_eq!((config.value_len_max, config.store_len_max), (VALUE_LEN_DEFAULT_MAX, 0));
+        assert_eq!((config.bootstrap, config.serves_while_starting), (false, false));
         assert_eq!(config.tombstone_grace, Duration::from_secs(24 * 60 * 60));
         assert_eq!(config.leave_timeout, Duration::from_secs(5));
         assert_eq!(config.log, LogConfig { level: LevelFilter::INFO, format: None });
@@ -438,6 +460,8 @@ pub(super) mod tests {
             "--http-token-file=/nonexistent",
             "--max-value-bytes=0",
             "--max-store-bytes=-1",
+            "--bootstrap=perhaps",
+            "--serve-while-starting=",
             "--tombstone-grace=1",
             "--leave-timeout=2h",
             "--log-level=loud",
@@ -458,12 +482,15 @@ pub(super) mod tests {
             "--gossip-verify-incoming=false",
             "--max-store-bytes=10",
             "--profile=WAN",
+            "--bootstrap",
+            "--serve-while-starting=1",
         ]);
         let seeds = config.seeds.iter().map(Seed::to_string).collect::<Vec<_>>();
         assert_eq!(seeds, ["10.0.0.1:7947", "node:9", "[::1]:7947"]);
         assert_eq!(config.srv.map(|name| name.to_string()).as_deref(), Some("_kv._tcp.example."));
         assert_eq!((config.verify_incoming, config.verify_outgoing), (false, true));
         assert_eq!((config.store_len_max, config.profile), (10, Profile::Wan));
+        assert_eq!((config.bootstrap, config.serves_while_starting), (true, true));
     }
 
     #[test]

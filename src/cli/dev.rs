@@ -153,6 +153,7 @@ impl Plan {
             swim: SwimConfig::local(),
             security: Security::default(),
             tombstone_grace: TOMBSTONE_GRACE,
+            bootstrap: false,
             store_len_max: 0,
         };
         let discovery = discovery::Config { seeds, ..discovery::Config::default() };

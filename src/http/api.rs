@@ -14,7 +14,7 @@ use super::route::Route;
 use super::{Version, entry, keys, list, members, metrics, pages};
 use crate::kv::Stamp;
 use crate::node::command::Reply as NodeReply;
-use crate::node::command::{Bridge, Command, Health};
+use crate::node::command::{Bridge, Command, Health, NotReady};
 use crate::time::{Now, WallMillis};
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,14 +118,48 @@ impl Api {
     }
 
     fn health(&self, desk: Desk<'_>) -> Done {
-        let is_turned = self.door.is_turned();
-        let health = if is_turned { Health::Leaving } else { self.bridge.health() };
-        let (status, text) = match health {
-            Health::Ok => (200, "{\"status\":\"ok\"}"),
-            Health::Starting => (503, "{\"status\":\"starting\"}"),
-            Health::Leaving => (503, "{\"status\":\"leaving\"}"),
+        let health = self.state();
+        if health == Health::Ok {
+            return desk.state(200, "{\"status\":\"ok\"}");
+        }
+        let mut text = format!("{{\"status\":\"{}\",\"why\":", health.as_str()).into_bytes();
+        json_text(&mut text, &self.why(health));
+        text.push(b'}');
+        desk.state(503, &String::from_utf8_lossy(&text))
+    }
+
+    /// Readiness: of the node, and of this room, which turns clients away before the node leaves.
+    #[must_use]
+    pub fn state(&self) -> Health {
+        match self.bridge.health() {
+            Health::Stalled => Health::Stalled,
+            _ if self.door.is_turned() => Health::Leaving,
+            health => health,
+        }
+    }
+
+    /// What keeps the node from being ready, by kind; `None` when it is.
+    #[must_use]
+    pub fn not_ready(&self) -> Option<NotReady> {
+        match self.state() {
+            Health::Ok => None,
+            Health::Starting => self.bridge.not_ready().or(Some(NotReady::Alone)),
+            Health::Leaving => Some(NotReady::Leaving),
+            Health::Stalled => Some(NotReady::Stalled),
+        }
+    }
+
+    /// Why it is in this state, in a sentence to act on.
+    #[must_use]
+    pub fn why(&self, health: Health) -> Arc<str> {
+        let why = match health {
+            Health::Leaving => "this node is leaving the cluster: ask another one",
+            _ => match self.bridge.why() {
+                Some(why) => return why,
+                None => "it has just changed: ask again",
+            },
         };
-        desk.state(status, text)
+        Arc::from(why)
     }
 
     fn live(&self, desk: Desk<'_>) -> Done {

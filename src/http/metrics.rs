@@ -6,7 +6,7 @@ use super::gate::refusal::Reason;
 use super::reply::Failure;
 use super::requests::CLASSES;
 use super::route::LABELS;
-use crate::node::command::{Command, Reply, Sample};
+use crate::node::command::{Command, NotReady, Reply, Sample};
 use std::fmt::Write as _;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -58,6 +58,7 @@ fn own(api: &Api) -> Vec<Sample> {
         }),
         plain("http_waiting", "Requests that wait for the node.", api.waiting.n_taken() as u64),
     ];
+    samples.extend(readiness(api));
     for reason in Reason::ALL {
         samples.push(Sample {
             name: "http_refusals_total",
@@ -77,6 +78,21 @@ fn own(api: &Api) -> Vec<Sample> {
         }
     }
     samples.extend(latency(api));
+    samples
+}
+
+/// Told by HTTP, so that it is told when the node is stuck, too.
+fn readiness(api: &Api) -> Vec<Sample> {
+    let not_ready = api.not_ready();
+    let kinds = NotReady::ALL.map(|kind| Sample {
+        name: "not_ready",
+        help: "What keeps this node from being ready: 1 at the one kind that does.",
+        labels: vec![("reason", kind.as_str().to_owned())],
+        value: if not_ready == Some(kind) { 1.0 } else { 0.0 },
+    });
+    let is_ready = u64::from(not_ready.is_none());
+    let mut samples = vec![plain("ready", "Whether /health says 200.", is_ready)];
+    samples.extend(kinds);
     samples
 }
 

@@ -6,6 +6,7 @@
 use crate::kv::{Dot, Store};
 use crate::time::{Instant, Now};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// How many members must hold a write before it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +161,75 @@ pub enum Health {
     Ok,
     /// On its way out.
     Leaving,
+    /// The gossip loop makes no progress.
+    Stalled,
+}
+
+impl Health {
+    /// The word the API uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Health::Starting => "starting",
+            Health::Ok => "ok",
+            Health::Leaving => "leaving",
+            Health::Stalled => "stalled",
+        }
+    }
+}
+
+/// What keeps a node from being ready, of a bounded number of kinds: for a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotReady {
+    /// It has not found anybody yet, or not enough of those named to found a cluster.
+    Alone,
+    /// A source of addresses could not be asked.
+    Discovery,
+    /// Peers refuse it: another key, label, or protocol version.
+    Refused,
+    /// Its name belongs to another node.
+    Name,
+    /// All its peers speak other formats of replication.
+    Formats,
+    /// It copies the store of a peer, or looks for one that can give a copy.
+    Copying,
+    /// It has slept past forgotten deletes, and compares its store with a peer's.
+    Comparing,
+    /// It is on its way out.
+    Leaving,
+    /// Its gossip loop makes no progress.
+    Stalled,
+}
+
+impl NotReady {
+    /// All kinds, in the order of their declaration.
+    pub const ALL: [NotReady; 9] = [
+        NotReady::Alone,
+        NotReady::Discovery,
+        NotReady::Refused,
+        NotReady::Name,
+        NotReady::Formats,
+        NotReady::Copying,
+        NotReady::Comparing,
+        NotReady::Leaving,
+        NotReady::Stalled,
+    ];
+
+    /// The word of the metric's label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NotReady::Alone => "alone",
+            NotReady::Discovery => "discovery",
+            NotReady::Refused => "refused",
+            NotReady::Name => "name",
+            NotReady::Formats => "formats",
+            NotReady::Copying => "copying",
+            NotReady::Comparing => "comparing",
+            NotReady::Leaving => "leaving",
+            NotReady::Stalled => "stalled",
+        }
+    }
 }
 
 /// The mailbox was full or the engine is gone; the command was not taken.
@@ -181,8 +251,15 @@ pub trait Bridge: Send + Sync + 'static {
     /// # Errors
     /// [`Busy`] when the mailbox is full or the engine has ended.
     fn send(&self, command: Command, reply_to: ReplyTo) -> Result<(), Busy>;
-    /// Readiness, without asking the engine.
+    /// Readiness, without asking the engine: [`Health::Stalled`] whenever [`Bridge::live`] is not.
     fn health(&self) -> Health;
+    /// Whether the store holds all that it must before it answers for the cluster. A node that
+    /// leaves or is stalled may well be complete, one that starts never is.
+    fn is_complete(&self) -> bool;
+    /// What keeps the node from being ready, by kind; `None` when it is.
+    fn not_ready(&self) -> Option<NotReady>;
+    /// The same as a sentence that an operator can act on.
+    fn why(&self) -> Option<Arc<str>>;
     /// True while the gossip loop makes progress.
     fn live(&self) -> bool;
 }

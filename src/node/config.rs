@@ -23,6 +23,8 @@ pub struct Config {
     pub tombstone_grace: Duration,
     /// Whether there is anywhere to look for peers: without, the node is ready at once.
     pub expects_peers: bool,
+    /// Whether it is to found a new cluster whatever discovery says.
+    pub bootstrap: bool,
     /// Seed of all randomness of membership and replication; nothing secret follows from it.
     pub rng_seed: u64,
 }

@@ -1,6 +1,6 @@
 //! The node as a state machine: [`handle`](Node::handle) and [`poll`](Node::poll).
 
-use super::command::Health;
+use super::command::{Health, NotReady};
 use super::commands::Leaving;
 use super::config::Config;
 use super::io::{Input, Note, Output};
@@ -152,6 +152,35 @@ impl Node {
     #[must_use]
     pub fn health(&self) -> Health {
         if self.leaving.is_some() { Health::Leaving } else { self.replication.health() }
+    }
+
+    /// Whether its store holds all that it must before it answers for the cluster, be it leaving.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.replication.health() == Health::Ok
+    }
+
+    /// What keeps it from being ready, by kind; `None` when it is.
+    #[must_use]
+    pub fn not_ready(&self) -> Option<NotReady> {
+        match self.health() {
+            Health::Ok => None,
+            Health::Starting if self.alone() => Some(NotReady::Alone),
+            Health::Starting => Some(NotReady::Copying),
+            Health::Leaving => Some(NotReady::Leaving),
+            Health::Stalled => Some(NotReady::Stalled),
+        }
+    }
+
+    /// The same as a sentence that an operator can act on.
+    #[must_use]
+    pub fn why(&self) -> Option<String> {
+        let why = match self.not_ready()? {
+            NotReady::Alone => "no peer has been found yet",
+            NotReady::Leaving => "this node is leaving the cluster: ask another one",
+            _ => "the store of a peer is being copied",
+        };
+        Some(why.to_owned())
     }
 
     /// Whether no other member is alive as far as we know.

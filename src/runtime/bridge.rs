@@ -2,7 +2,7 @@
 
 use super::mailbox::Post;
 use crate::kv::Store;
-use crate::node::command::{Bridge, Busy, Command, Health, ReplyTo};
+use crate::node::command::{Bridge, Busy, Command, Health, NotReady, ReplyTo};
 use crate::time::Now;
 use std::sync::Arc;
 
@@ -30,7 +30,29 @@ impl Bridge for Front {
     }
 
     fn health(&self) -> Health {
-        self.post.shared.health()
+        if self.live() { self.post.shared.health() } else { Health::Stalled }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.post.shared.is_complete()
+    }
+
+    fn not_ready(&self) -> Option<NotReady> {
+        if self.live() { self.post.shared.not_ready() } else { Some(NotReady::Stalled) }
+    }
+
+    fn why(&self) -> Option<Arc<str>> {
+        if self.live() {
+            return self.post.shared.why();
+        }
+        let seconds = self.post.shared.silence().as_secs();
+        Some(
+            format!(
+                "the gossip loop has not taken a turn for {seconds} s: look at the load of this \
+                 machine; unless it goes on the process ends by itself"
+            )
+            .into(),
+        )
     }
 
     fn live(&self) -> bool {

@@ -13,11 +13,11 @@
 use super::alarm::Alarm;
 use super::entropy;
 use super::log::Log;
-use super::mailbox::{Letter, Mailbox, Report};
+use super::mailbox::{Letter, Mailbox, Report, State};
 use super::tcp::Streams;
 use super::udp::Udp;
 use crate::limits::{STREAMS_OUTBOUND_MAX, TICKETS_MAX, TURN_INPUTS_MAX};
-use crate::node::command::{Command, Health, Reply, ReplyTo, Sample};
+use crate::node::command::{Command, Health, NotReady, Reply, ReplyTo, Sample};
 use crate::node::io::{ConnId, Input, Output, Ticket};
 use crate::node::replication::COALESCE;
 use crate::time::{Instant, Now};
@@ -40,6 +40,12 @@ pub(super) trait Machine: Send + 'static {
     fn poll(&mut self, now: Now) -> Output;
     fn security(&self) -> Arc<Security>;
     fn health(&self) -> Health;
+    /// Whether its store holds all that it must before it answers for the cluster.
+    fn is_complete(&self) -> bool;
+    /// What keeps it from being ready, by kind; `None` when it is.
+    fn not_ready(&self) -> Option<NotReady>;
+    /// The same as a sentence that an operator can act on; foreign names in it are escaped.
+    fn why(&self) -> Option<String>;
     fn alone(&self) -> bool;
 }
 
@@ -67,6 +73,8 @@ pub(super) struct Engine<M> {
     /// The same without compression.
     security_raw: Arc<Security>,
     to_streams: watch::Sender<Arc<Security>>,
+    /// As the front was told last.
+    why: Option<Arc<str>>,
     log: Log,
 }
 
@@ -90,6 +98,7 @@ impl<M: Machine> Engine<M> {
     ) -> Engine<M> {
         let security = machine.security();
         Engine {
+            why: mailbox.shared.why(),
             machine,
             mailbox,
             udp,
@@ -141,8 +150,27 @@ impl<M: Machine> Engine<M> {
             self.machine.handle(now, Input::Timeout);
         }
         self.drain(now);
-        self.mailbox.shared.set_state(self.machine.health(), self.machine.alone());
+        self.tell_state(now.instant);
         Ok(())
+    }
+
+    /// Tells the front and the log where the node stands.
+    fn tell_state(&mut self, now: Instant) {
+        let shared = &self.mailbox.shared;
+        let health = self.machine.health();
+        let state = State {
+            health,
+            is_complete: self.machine.is_complete(),
+            not_ready: self.machine.not_ready(),
+            is_alone: self.machine.alone(),
+        };
+        let why = state.not_ready.and_then(|_| self.machine.why());
+        if why.as_deref() != self.why.as_deref() {
+            self.why = why.map(Arc::from);
+            shared.set_why(self.why.clone());
+        }
+        shared.set_state(state);
+        self.log.state(health, self.why.as_ref(), now);
     }
 
     /// Sleeps until there is something to do.

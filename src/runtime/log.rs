@@ -3,17 +3,46 @@
 //! Names come from the network: they are written quoted and escaped, never as they are.
 
 use super::throttle::Throttle;
+use crate::node::command::Health;
 use crate::node::io::Note;
 use crate::swim::io::Event;
 use crate::time::Instant;
+use std::sync::Arc;
 
 /// Writes the lines; failures to join, which come at every look of discovery, only now and then.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     join_failures: Throttle,
+    /// Readiness as it was written last, and why.
+    state: Option<(Health, Option<Arc<str>>)>,
+    reasons: Throttle,
 }
 
 impl Log {
+    /// Readiness, to be told at every turn: a change is written at once, another reason for it
+    /// only now and then.
+    pub fn state(&mut self, health: Health, why: Option<&Arc<str>>, now: Instant) {
+        if !self.is_news(health, why, now) {
+            return;
+        }
+        let status = health.as_str();
+        match why {
+            None => tracing::info!(status, "this node is ready"),
+            Some(why) => tracing::info!(status, %why, "this node is not ready"),
+        }
+    }
+
+    /// Whether to write that; a yes counts as written.
+    fn is_news(&mut self, health: Health, why: Option<&Arc<str>>, now: Instant) -> bool {
+        let is_change = self.state.as_ref().is_none_or(|(was, _)| *was != health);
+        let is_told = self.state.as_ref().is_some_and(|(_, told)| told.as_ref() == why);
+        if !is_change && (is_told || !self.reasons.allows(now)) {
+            return false;
+        }
+        self.state = Some((health, why.cloned()));
+        true
+    }
+
     /// A change of membership.
     pub fn event(&self, event: &Event, now: Instant) {
         match event {
@@ -74,5 +103,31 @@ impl Log {
                 tracing::warn!(%from, ?why, "a gossip datagram could not be read");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_change_is_news_at_once_and_another_reason_now_and_then() {
+        let mut log = Log::default();
+        let why = |text: &str| Some(Arc::from(text));
+        let mut news = |health, why: Option<Arc<str>>, seconds| {
+            let now = Instant::ZERO + Duration::from_secs(seconds);
+            log.is_news(health, why.as_ref(), now)
+        };
+        assert!(news(Health::Starting, why("nobody"), 0), "the first is a change");
+        assert!(news(Health::Starting, why("1 %"), 1), "nor is the first other reason held up");
+        assert!(!news(Health::Starting, why("2 %"), 2));
+        assert!(!news(Health::Starting, why("1 %"), 11), "that is what was written last");
+        assert!(news(Health::Starting, why("3 %"), 11));
+        assert!(!news(Health::Starting, why("4 %"), 12));
+        assert!(news(Health::Ok, None, 12));
+        assert!(!news(Health::Ok, None, 100));
+        assert!(news(Health::Starting, why("4 %"), 100));
+        assert!(news(Health::Ok, None, 100), "however often");
     }
 }

@@ -13,10 +13,11 @@
 use super::clock::Clock;
 use super::counters::Counters;
 use crate::limits::{MAILBOX_MAX, REPORTS_MAX};
-use crate::node::command::{Busy, Command, Health, ReplyTo};
+use crate::node::command::{Busy, Command, Health, NotReady, ReplyTo};
 use crate::node::io::ConnId;
 use crate::time::Instant;
 use crate::wire::stream::Frame;
+use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
@@ -27,6 +28,18 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 /// How long the engine may be silent before it no longer counts as live.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
+/// Where the node stands, as its engine tells after every turn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct State {
+    pub health: Health,
+    /// Whether its store holds all that it must before it answers for the cluster.
+    pub is_complete: bool,
+    /// What keeps it from being ready.
+    pub not_ready: Option<NotReady>,
+    /// Whether no other member is alive as far as it knows.
+    pub is_alone: bool,
+}
+
 /// What the engine and everybody around it share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -36,6 +49,11 @@ pub(super) struct Shared {
     written: AtomicBool,
     stopping: AtomicBool,
     health: AtomicU8,
+    is_complete: AtomicBool,
+    /// 0 for ready, else one more than the place in [`NotReady::ALL`].
+    not_ready: AtomicU8,
+    /// Locked by the engine when it changes, and by whoever asks for `/health`.
+    why: Mutex<Option<Arc<str>>>,
     alone: AtomicBool,
     /// When the engine last began a turn, in nanoseconds.
     turned: AtomicU64,
@@ -50,6 +68,9 @@ impl Shared {
             written: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             health: AtomicU8::new(health_code(Health::Starting)),
+            is_complete: AtomicBool::new(false),
+            not_ready: AtomicU8::new(not_ready_code(Some(NotReady::Alone))),
+            why: Mutex::new(Some("the node has just been started".into())),
             alone: AtomicBool::new(true),
             turned: AtomicU64::new(clock.instant().0),
         }
@@ -87,20 +108,46 @@ impl Shared {
     }
 
     pub fn is_live(&self) -> bool {
-        self.clock.instant().since(Instant(self.turned.load(Relaxed))) < SILENCE_MAX
+        self.silence() < SILENCE_MAX
     }
 
-    pub fn set_state(&self, health: Health, alone: bool) {
-        self.health.store(health_code(health), Relaxed);
-        self.alone.store(alone, Relaxed);
+    /// How long ago the engine began its last turn.
+    pub fn silence(&self) -> Duration {
+        self.clock.instant().since(Instant(self.turned.load(Relaxed)))
+    }
+
+    pub fn set_state(&self, state: State) {
+        self.health.store(health_code(state.health), Relaxed);
+        self.is_complete.store(state.is_complete, Relaxed);
+        self.not_ready.store(not_ready_code(state.not_ready), Relaxed);
+        self.alone.store(state.is_alone, Relaxed);
+    }
+
+    /// To be called when it has changed.
+    pub fn set_why(&self, why: Option<Arc<str>>) {
+        *self.why.lock() = why;
     }
 
     pub fn health(&self) -> Health {
         match self.health.load(Relaxed) {
             0 => Health::Starting,
             1 => Health::Ok,
-            _ => Health::Leaving,
+            2 => Health::Leaving,
+            _ => Health::Stalled,
         }
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.is_complete.load(Relaxed)
+    }
+
+    pub fn not_ready(&self) -> Option<NotReady> {
+        let code = usize::from(self.not_ready.load(Relaxed));
+        NotReady::ALL.get(code.checked_sub(1)?).copied()
+    }
+
+    pub fn why(&self) -> Option<Arc<str>> {
+        self.why.lock().clone()
     }
 
     pub fn is_alone(&self) -> bool {
@@ -113,7 +160,12 @@ fn health_code(health: Health) -> u8 {
         Health::Starting => 0,
         Health::Ok => 1,
         Health::Leaving => 2,
+        Health::Stalled => 3,
     }
+}
+
+fn not_ready_code(not_ready: Option<NotReady>) -> u8 {
+    not_ready.map_or(0, |kind| kind as u8 + 1)
 }
 
 /// Wakes one sleeper, at the price of a system call only when there is one.

@@ -9,7 +9,7 @@ use super::{entropy, sockets::Pair};
 use crate::discovery;
 use crate::kv::{OriginId, Store, StoreConfig};
 use crate::limits::{NODE_NAME_LEN_MAX, STREAM_UNFINISHED_LEN_MAX};
-use crate::node::command::Health;
+use crate::node::command::{Health, NotReady};
 use crate::node::io::{Input, Output};
 use crate::node::{self, Node};
 use crate::swim;
@@ -58,6 +58,8 @@ pub struct NodeSettings {
     pub security: Security,
     /// How long a delete is remembered at least.
     pub tombstone_grace: Duration,
+    /// Whether it is to found a new cluster whatever discovery says.
+    pub bootstrap: bool,
     /// Bytes of records past which a local write is refused; 0 for no limit.
     pub store_len_max: u64,
 }
@@ -94,6 +96,18 @@ impl Machine for Node {
 
     fn health(&self) -> Health {
         Node::health(self)
+    }
+
+    fn is_complete(&self) -> bool {
+        Node::is_complete(self)
+    }
+
+    fn not_ready(&self) -> Option<NotReady> {
+        Node::not_ready(self)
+    }
+
+    fn why(&self) -> Option<String> {
+        Node::why(self)
     }
 
     fn alone(&self) -> bool {
@@ -160,6 +174,7 @@ fn of_node(settings: NodeSettings, now: Now, expects_peers: bool) -> node::Confi
         swim: settings.swim,
         security: settings.security,
         tombstone_grace: settings.tombstone_grace,
+        bootstrap: settings.bootstrap,
         expects_peers,
         rng_seed: entropy::nonzero_u64(),
     }
@@ -193,6 +208,7 @@ mod tests {
             swim: swim::Config::local(),
             security: Security::default(),
             tombstone_grace: Duration::from_secs(1),
+            bootstrap: false,
             store_len_max: 0,
         }
     }

@@ -219,6 +219,7 @@ impl Run {
             security: security.clone(),
             tombstone_grace: self.options.tombstone_grace,
             expects_peers: true,
+            bootstrap: false,
             rng_seed: self.rng.next_u64(),
         };
         let node = Node::new(config, Arc::clone(&store), self.cluster.now_at(index));

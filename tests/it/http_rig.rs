@@ -3,7 +3,7 @@
 use gossipykv::http::{Config, Server, Version, start};
 use gossipykv::kv::{OriginId, Store, StoreConfig};
 use gossipykv::node::command::{Bridge, Busy, Command, Health, MemberStatus, MemberView};
-use gossipykv::node::command::{Reply, ReplyTo, Sample};
+use gossipykv::node::command::{NotReady, Reply, ReplyTo, Sample};
 use gossipykv::time::{Instant, Now, WallMillis};
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -89,7 +89,22 @@ impl Bridge for TestBridge {
         (self.on_command.lock().unwrap())(command, reply_to)
     }
     fn health(&self) -> Health {
-        *self.health.lock().unwrap()
+        if self.live() { *self.health.lock().unwrap() } else { Health::Stalled }
+    }
+    fn is_complete(&self) -> bool {
+        *self.health.lock().unwrap() != Health::Starting
+    }
+    fn not_ready(&self) -> Option<NotReady> {
+        match self.health() {
+            Health::Ok => None,
+            Health::Starting => Some(NotReady::Copying),
+            Health::Leaving => Some(NotReady::Leaving),
+            Health::Stalled => Some(NotReady::Stalled),
+        }
+    }
+    fn why(&self) -> Option<Arc<str>> {
+        let why = if self.live() { "it is a \"test\"" } else { "it does not turn" };
+        self.not_ready().map(|_| why.into())
     }
     fn live(&self) -> bool {
         self.is_live.load(Ordering::Relaxed)

@@ -4,7 +4,7 @@ use super::http_rig::{Rig, TestBridge, config};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gossipykv::http::Token;
-use gossipykv::node::command::Health;
+use gossipykv::node::command::{Busy, Health};
 use serde_json::json;
 use std::sync::atomic::Ordering;
 
@@ -270,11 +270,33 @@ fn probes_tell_the_state() {
     for (health, text) in [(Health::Starting, "starting"), (Health::Leaving, "leaving")] {
         *rig.bridge.health.lock().unwrap() = health;
         let answer = rig.ask("GET", "/health");
-        assert_eq!((answer.status, answer.json()), (503, json!({ "status": text })));
+        let why = match health {
+            Health::Starting => "it is a \"test\"",
+            _ => "this node is leaving the cluster: ask another one",
+        };
+        let expected = json!({ "status": text, "why": why });
+        assert_eq!((answer.status, answer.json()), (503, expected));
         assert!(answer.header("Retry-After").is_some());
     }
+    *rig.bridge.health.lock().unwrap() = Health::Ok;
     rig.bridge.is_live.store(false, Ordering::Relaxed);
     assert_eq!(rig.ask("GET", "/live").status, 503);
+    let answer = rig.ask("GET", "/health");
+    let expected = json!({ "status": "stalled", "why": "it does not turn" });
+    assert_eq!((answer.status, answer.json()), (503, expected));
+}
+
+#[test]
+fn readiness_is_a_metric_even_when_the_node_is_stuck() {
+    let rig = Rig::new();
+    let reason = |kind: &str| rig.metric(&format!("not_ready{{reason=\"{kind}\"}}"));
+    assert_eq!((rig.metric("ready"), reason("copying")), (1.0, 0.0));
+    *rig.bridge.health.lock().unwrap() = Health::Starting;
+    assert_eq!((rig.metric("ready"), reason("copying")), (0.0, 1.0));
+    rig.bridge.is_live.store(false, Ordering::Relaxed);
+    rig.bridge.replies(|_, _| Err(Busy));
+    assert_eq!((rig.metric("ready"), reason("stalled"), reason("copying")), (0.0, 1.0, 0.0));
+    assert_eq!(rig.metric("node_replies"), 0.0);
 }
 
 #[test]

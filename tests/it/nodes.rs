@@ -32,6 +32,7 @@ impl Member {
                 swim: swim::Config::local(),
                 security: security.clone(),
                 tombstone_grace: Duration::from_secs(3600),
+                bootstrap: false,
                 store_len_max: 0,
             },
             discovery: discovery::Config {

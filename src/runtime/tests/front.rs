@@ -3,7 +3,7 @@
 use super::puppet::{PATIENCE, Setup, Shell, with_stats};
 use crate::discovery;
 use crate::limits::TICKETS_MAX;
-use crate::node::command::{Busy, Command, Health, Reply};
+use crate::node::command::{Busy, Command, Health, NotReady, Reply};
 use crate::node::io::{Input, Output};
 use crate::time::Instant;
 use std::sync::Arc;
@@ -88,7 +88,23 @@ fn health_and_liveness_are_seen_without_asking() {
     for health in [Health::Ok, Health::Leaving, Health::Starting] {
         shell.set_health(health, false);
         shell.until("the health shows", || bridge.health() == health);
+        shell
+            .until("so does completeness", || bridge.is_complete() == (health != Health::Starting));
     }
+}
+
+#[test]
+fn why_the_node_is_not_ready_is_seen_without_asking() {
+    let shell = Shell::start();
+    let bridge = shell.agent.bridge();
+    assert!(bridge.why().is_some() && bridge.not_ready().is_some(), "from the first moment");
+    for why in ["nobody is there", "somebody refuses us"] {
+        shell.set_why(Some(why));
+        shell.until("the reason shows", || bridge.why().as_deref() == Some(why));
+    }
+    assert_eq!(bridge.not_ready(), Some(NotReady::Copying));
+    shell.set_health(Health::Ok, false);
+    shell.until("there is none left", || bridge.why().is_none() && bridge.not_ready().is_none());
 }
 
 /// A puppet that does not return from a command until the test lets it.
@@ -120,8 +136,12 @@ fn a_stuck_engine_makes_the_front_busy_and_in_the_end_not_live() {
     bridge.written();
     assert!(bridge.live(), "a moment is no reason");
     shell.until("it no longer counts as live", || !bridge.live());
+    assert_eq!((bridge.health(), bridge.not_ready()), (Health::Stalled, Some(NotReady::Stalled)));
+    let why = bridge.why().expect("a reason");
+    assert!(why.starts_with("the gossip loop has not taken a turn for 5 s"), "{why}");
     drop(let_go);
     shell.until("it is live again", || bridge.live());
+    shell.until("and as healthy as before", || bridge.health() == Health::Starting);
     shell.expect("written", |input| matches!(input, Input::Written).then_some(()));
 }
 

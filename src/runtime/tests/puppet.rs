@@ -3,7 +3,7 @@
 use crate::discovery;
 use crate::kv::{OriginId, Store, StoreConfig};
 use crate::limits::STREAM_UNFINISHED_LEN_MAX;
-use crate::node::command::{Command, Health, Reply};
+use crate::node::command::{Command, Health, NotReady, Reply};
 use crate::node::io::{ConnId, Input, Output};
 use crate::runtime::Agent;
 use crate::runtime::clock::Clock;
@@ -41,6 +41,7 @@ struct Strings {
     outputs: VecDeque<Output>,
     deadline: Option<Instant>,
     health: Option<(Health, bool)>,
+    why: Option<String>,
 }
 
 struct Puppet {
@@ -73,6 +74,23 @@ impl Machine for Puppet {
 
     fn health(&self) -> Health {
         self.strings.lock().health.map_or(Health::Starting, |(health, _)| health)
+    }
+
+    fn is_complete(&self) -> bool {
+        matches!(self.health(), Health::Ok | Health::Leaving)
+    }
+
+    fn not_ready(&self) -> Option<NotReady> {
+        match self.health() {
+            Health::Ok => None,
+            Health::Starting => Some(NotReady::Copying),
+            Health::Leaving => Some(NotReady::Leaving),
+            Health::Stalled => Some(NotReady::Stalled),
+        }
+    }
+
+    fn why(&self) -> Option<String> {
+        self.strings.lock().why.clone()
     }
 
     fn alone(&self) -> bool {
@@ -151,6 +169,12 @@ impl Shell {
     /// Sets what the puppet says of itself.
     pub fn set_health(&self, health: Health, alone: bool) {
         self.strings.lock().health = Some((health, alone));
+        self.agent.wake();
+    }
+
+    /// Sets why the puppet is not ready.
+    pub fn set_why(&self, why: Option<&str>) {
+        self.strings.lock().why = why.map(str::to_owned);
         self.agent.wake();
     }
 
