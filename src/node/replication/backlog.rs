@@ -77,6 +77,7 @@ impl Replication {
         let Some(first) = items.first().and_then(|item| item.seqs.first().copied()) else {
             return true;
         };
+        let last = items.iter().filter_map(|item| item.seqs.last().copied()).max().unwrap_or(first);
         let takes =
             |origin: &OriginId| self.peers.get(*origin).is_some_and(|peer| peer.backlog.is_none());
         let takers: Vec<OriginId> = targets.iter().copied().filter(takes).collect();
@@ -90,7 +91,7 @@ impl Replication {
             taken |= sent;
             let Some(peer) = self.peers.get_mut(origin) else { continue };
             if sent {
-                peer.link_sent = self.pusher.pushed;
+                peer.sent_by_link(now.instant, first, last);
             } else {
                 peer.backlog = Some(first - 1);
                 self.counters.window_full_total += 1;
@@ -110,7 +111,7 @@ impl Replication {
             match self.backlog_chunk(after) {
                 Chunk::Through(payload, through) => {
                     for origin in targets {
-                        self.go_on(now, origin, payload.clone(), through);
+                        self.go_on(now, origin, payload.clone(), (after, through));
                     }
                 }
                 Chunk::Forgotten => {
@@ -125,11 +126,17 @@ impl Replication {
         }
     }
 
-    fn go_on(&mut self, now: Now, origin: OriginId, payload: Option<Payload>, through: u64) {
+    fn go_on(
+        &mut self,
+        now: Now,
+        origin: OriginId,
+        payload: Option<Payload>,
+        (after, through): (u64, u64),
+    ) {
         let sent = payload.is_none_or(|payload| self.link_send(now, origin, payload));
         let pushed = self.pusher.pushed;
         if let Some(peer) = self.peers.get_mut(origin).filter(|_| sent) {
-            peer.link_sent = through.max(peer.link_sent);
+            peer.sent_by_link(now.instant, after + 1, through);
             peer.backlog = (through < pushed).then_some(through);
         }
     }

@@ -78,16 +78,26 @@ pub(super) struct Envelope {
     pub(super) urgent: bool,
 }
 
+/// Whether a record finds no place in a push of `room` bytes.
+pub(super) fn is_large(item: &Settled, room: usize) -> bool {
+    PUSH_HEAD_LEN + alone_len(item) > room
+}
+
+/// Bytes of a record and what it settles.
+fn alone_len(item: &Settled) -> usize {
+    item.record.as_bytes().len() + RANGE_LEN * ranges(&item.seqs).len()
+}
+
 /// Packs `settled` into as few pushes as a simple pass gives.
 pub(super) fn pack(envelope: Envelope, settled: Vec<Settled>, room: usize) -> Batches {
     let mut batches = Batches::default();
     let mut open = Open::default();
     for item in settled {
-        let alone_len = item.record.as_bytes().len() + RANGE_LEN * ranges(&item.seqs).len();
-        if PUSH_HEAD_LEN + alone_len > room {
+        if is_large(&item, room) {
             batches.large.push(item);
             continue;
         }
+        let alone_len = alone_len(&item);
         // A number that continues the last range costs nothing; others at most a range each.
         let continues =
             item.seqs.len() == 1 && open.seqs.last() == item.seqs[0].checked_sub(1).as_ref();

@@ -26,7 +26,7 @@ const HOLE_DELAY: Duration = Duration::from_millis(3);
 /// How long a claim may stay ahead of us, and a hole where writes spread as rumors.
 const CLAIM_DELAY: Duration = Duration::from_millis(15);
 const RUMOR_DELAY: Duration = Duration::from_millis(60);
-/// First wait for an answer to a want; it doubles.
+/// First wait for an answer to a want, or a round trip where that is longer; it doubles.
 const ANSWER_WAIT: Duration = Duration::from_millis(12);
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Wants in vain before a pull.
@@ -174,8 +174,15 @@ impl Replication {
         gap.through_due = gap.through;
         let (through, from, tries) = (gap.through_due, gap.from, gap.tries);
         gap.tries += 1;
-        gap.due = now.instant + (ANSWER_WAIT * (1 << tries.min(6))).min(ANSWER_WAIT_MAX);
-        self.ask_for(now, of, through, from, tries);
+        let holder = self.holder(of, through, from, tries);
+        let asked = holder.and_then(|holder| self.peers.get(holder));
+        let wait = asked.map_or(ANSWER_WAIT, |peer| ANSWER_WAIT.max(peer.answer_wait()));
+        if let Some(gap) = self.gaps.gaps.get_mut(&of) {
+            gap.due = now.instant + (wait * (1 << tries.min(6))).min(ANSWER_WAIT_MAX);
+        }
+        if let Some(holder) = holder {
+            self.ask_for(now, of, through, holder, tries);
+        }
     }
 
     /// Whether a reachable peer says to hold more of `of` than we do without a gap.
@@ -183,8 +190,7 @@ impl Replication {
         self.peers.reachable().any(|peer| peer.head(of) > contiguous)
     }
 
-    fn ask_for(&mut self, now: Now, of: OriginId, through: u64, from: OriginId, tries: u32) {
-        let Some(holder) = self.holder(of, through, from, tries) else { return };
+    fn ask_for(&mut self, now: Now, of: OriginId, through: u64, holder: OriginId, tries: u32) {
         let ranges = self.known.gaps(of, through, RANGES_MAX);
         let n_missing: u64 = ranges.iter().map(|(start, end)| end - start + 1).sum();
         if n_missing == 0 || mutated!(NeverAsk) {

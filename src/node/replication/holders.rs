@@ -96,16 +96,18 @@ impl Replication {
         }
     }
 
-    fn held(&self, seq: u64) -> u32 {
-        let peers = self.peers.reachable().filter(|peer| peer.acked >= seq).count();
-        u32::try_from(peers + 1).unwrap_or(u32::MAX)
-    }
-
     /// Answers the waits that are over.
     pub(super) fn holders_changed(&mut self, now: Now) {
+        if self.holders.waiting.is_empty() {
+            return;
+        }
+        // In order, so that many waits and many peers do not multiply.
+        let mut acked: Vec<u64> = self.peers.reachable().map(|peer| peer.acked).collect();
+        acked.sort_unstable();
         let waiting = std::mem::take(&mut self.holders.waiting);
         for (wait, wanted) in waiting {
-            let held = self.held(wait.seq);
+            let behind = acked.partition_point(|through| *through < wait.seq);
+            let held = u32::try_from(acked.len() - behind + 1).unwrap_or(u32::MAX);
             if held >= wanted || wait.deadline <= now.instant {
                 self.reply(wait.ticket, Reply::Holders { held, wanted });
             } else {

@@ -33,6 +33,7 @@ mod pull;
 mod push;
 mod ready;
 mod receive;
+mod rtt;
 mod rumor;
 mod scrub;
 mod stats;

@@ -3,6 +3,7 @@
 //! A peer is one run of one process, named by its origin; a restarted member is another peer.
 
 use super::message::Heads;
+use super::rtt::RoundTrip;
 use crate::kv::OriginId;
 use crate::limits::ORIGINS_MAX;
 use crate::node::io::ConnId;
@@ -30,8 +31,57 @@ pub struct PeerInfo {
 pub(super) const RTO_MIN: Duration = Duration::from_millis(12);
 /// Longest wait between two retransmissions.
 pub(super) const RTO_MAX: Duration = Duration::from_secs(1);
+/// How long what went over a link is left to it, without a word about it.
+const LINK_PATIENCE: Duration = Duration::from_secs(2);
 /// Retransmissions without an answer after which a peer gets only a beacon now and then.
 const STALLED_TRIES: u32 = 9;
+
+/// A write whose round trip is being timed.
+#[derive(Debug, Clone, Copy)]
+struct Timed {
+    seq: u64,
+    since: Instant,
+    /// It has gone out more than once.
+    again: bool,
+}
+
+/// Our writes that a link carries: they arrive as long as it stands, so sending them again over it
+/// would only be in their way.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct ByLink {
+    conn: Option<ConnId>,
+    at: Instant,
+    /// The last numbers in a row that went this way, whatever their size.
+    row: (u64, u64),
+    /// The highest number that did.
+    pub(super) through: u64,
+}
+
+impl ByLink {
+    /// Our writes from `first` to `last` have been handed to `conn`.
+    fn sent(&mut self, now: Instant, conn: Option<ConnId>, first: u64, last: u64) {
+        let follows = self.conn == conn && first <= self.row.1 + 1 && self.row.0 <= first;
+        self.row = if follows { (self.row.0, self.row.1.max(last)) } else { (first, last) };
+        (self.conn, self.at, self.through) = (conn, now, self.through.max(last));
+    }
+
+    /// Whether the link is the one that carries a record settling these numbers, which `is_large`
+    /// for a datagram or not.
+    pub(super) fn carries(
+        &self,
+        now: Instant,
+        link: Option<ConnId>,
+        seqs: &[u64],
+        is_large: bool,
+    ) -> bool {
+        let (first, last) = (seqs.first().copied(), seqs.last().copied());
+        let in_row = first >= Some(self.row.0) && last <= Some(self.row.1);
+        link.is_some()
+            && link == self.conn
+            && now.since(self.at) < LINK_PATIENCE
+            && (in_row || is_large && last <= Some(self.through))
+    }
+}
 
 /// One of them.
 #[derive(Debug)]
@@ -43,8 +93,8 @@ pub(super) struct Peer {
     pub(super) acked: u64,
     /// Our writes sent to it at least once.
     pub(super) sent: u64,
-    /// The highest of our writes that went to it over its link.
-    pub(super) link_sent: u64,
+    /// What went to it over its link last.
+    pub(super) by_link: ByLink,
     /// After this number our writes are still to follow on the link, whose window was full.
     pub(super) backlog: Option<u64>,
     /// Our link to it.
@@ -52,9 +102,8 @@ pub(super) struct Peer {
     /// When to send again what it has not acknowledged.
     pub(super) resend_at: Option<Instant>,
     pub(super) tries: u32,
-    /// A write whose round trip is being timed, and since when.
-    timed: Option<(u64, Instant)>,
-    round_trip: Option<Duration>,
+    timed: Option<Timed>,
+    round_trip: RoundTrip,
     /// Digests in a row that agree on all writes and differ in the hash.
     pub(super) diverged: u32,
     /// When its folded origins were last told ours.
@@ -70,13 +119,13 @@ impl Peer {
             heads: BTreeMap::new(),
             acked: 0,
             sent: 0,
-            link_sent: 0,
+            by_link: ByLink::default(),
             backlog: None,
             link: None,
             resend_at: None,
             tries: 0,
             timed: None,
-            round_trip: None,
+            round_trip: RoundTrip::default(),
             diverged: 0,
             folded_told: None,
             folded_held: None,
@@ -88,13 +137,30 @@ impl Peer {
         self.tries >= STALLED_TRIES
     }
 
+    /// How long it may take to answer at its first try.
+    pub(super) fn answer_wait(&self) -> Duration {
+        let far = |rtt| RTO_MIN.max(rtt * 5 / 4 + RTO_MIN / 3);
+        self.round_trip.estimate().map_or(RTO_MIN, far).min(RTO_MAX)
+    }
+
     /// How long to wait for an acknowledgement now.
     pub(super) fn rto(&self) -> Duration {
         // The sample holds the receiver's delay; grows by half with each try, so that heavy loss
         // of small datagrams is beaten in tens of milliseconds.
-        let base = self.round_trip.map_or(RTO_MIN, |rtt| RTO_MIN.max(rtt * 5 / 4 + RTO_MIN / 3));
-        let grown = (0..self.tries.min(16)).fold(base, |rto, _| rto * 3 / 2);
+        let grown = (0..self.tries.min(16)).fold(self.answer_wait(), |rto, _| rto * 3 / 2);
         grown.min(RTO_MAX)
+    }
+
+    /// Our writes from `first` to `last` have gone out over its link.
+    pub(super) fn sent_by_link(&mut self, now: Instant, first: u64, last: u64) {
+        self.by_link.sent(now, self.link, first, last);
+    }
+
+    /// What it has not acknowledged goes out again: whose acknowledgement comes is not known.
+    pub(super) fn sent_again(&mut self) {
+        if let Some(timed) = &mut self.timed {
+            timed.again = true;
+        }
     }
 
     /// Our writes up to `seq` have gone out to it.
@@ -104,7 +170,7 @@ impl Peer {
         }
         self.sent = seq;
         if self.timed.is_none() {
-            self.timed = Some((seq, now));
+            self.timed = Some(Timed { seq, since: now, again: false });
         }
         if self.resend_at.is_none() && self.acked < seq {
             self.resend_at = Some(now + self.rto());
@@ -116,13 +182,13 @@ impl Peer {
         if through <= self.acked {
             return false;
         }
-        if let Some((seq, since)) = self.timed.filter(|(seq, _)| through >= *seq) {
-            if self.tries == 0 && seq <= through {
-                let sample = now.since(since);
-                self.round_trip =
-                    Some(self.round_trip.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
+        if let Some(timed) = self.timed.take_if(|timed| through >= timed.seq) {
+            let sample = now.since(timed.since);
+            if timed.again {
+                self.round_trip.took_at_most(sample);
+            } else {
+                self.round_trip.took(sample);
             }
-            self.timed = None;
         }
         self.acked = through;
         self.sent = self.sent.max(through);

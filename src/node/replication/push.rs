@@ -7,7 +7,7 @@
 
 use super::Replication;
 use super::backlog;
-use super::batch::{Envelope, Settled, logged, pack, settle, single};
+use super::batch::{Envelope, Settled, is_large, logged, pack, settle, single};
 use super::links::Links;
 use super::message::{Ack, KvMessage, Push, Ranges, Want};
 use super::peers::Peers;
@@ -70,36 +70,33 @@ impl Replication {
 
     pub(super) fn flush_due(&mut self, now: Now) {
         if self.pusher.flush_at.is_some_and(|at| at <= now.instant) {
-            self.flush(now, false);
+            self.flush(now, self.holders.is_waiting());
         }
     }
 
-    /// Sends every write not sent yet.
+    /// Sends writes not sent yet, so many a turn.
     pub(super) fn flush(&mut self, now: Now, urgent: bool) {
         self.pusher.flush_at = None;
         if self.peers.n_reachable() == 0 {
             self.pusher.pushed = self.store.last_seq();
             return;
         }
-        let mut flushed = false;
-        loop {
-            let writes = match self.store.own_log(self.pusher.pushed, FLUSH_WRITES) {
-                OwnLog::Keys(writes) if writes.is_empty() => break,
-                OwnLog::Keys(writes) => writes,
+        let writes = loop {
+            match self.store.own_log(self.pusher.pushed, FLUSH_WRITES) {
+                OwnLog::Keys(writes) if writes.is_empty() => return,
+                OwnLog::Keys(writes) => break writes,
                 OwnLog::Forgotten { first } => {
                     // Overtaken by the log's bound: peers see the gap and pull.
                     self.pusher.pushed = first.saturating_sub(1).max(self.pusher.pushed + 1);
-                    continue;
                 }
-            };
-            self.pusher.pushed = writes.last().map_or(self.pusher.pushed, |(seq, _)| *seq);
-            let settled = settle(&self.store, writes);
-            self.first_send(now, settled, urgent);
-            flushed = true;
-        }
-        if flushed {
-            self.pusher.next_flush = now.instant + COALESCE;
-        }
+            }
+        };
+        // Writers faster than this must not keep the node from everything else: the rest follows.
+        self.pusher.flush_at = (writes.len() >= FLUSH_WRITES).then_some(now.instant);
+        self.pusher.pushed = writes.last().map_or(self.pusher.pushed, |(seq, _)| *seq);
+        let settled = settle(&self.store, writes);
+        self.first_send(now, settled, urgent);
+        self.pusher.next_flush = now.instant + COALESCE;
     }
 
     fn first_send(&mut self, now: Now, settled: Vec<Settled>, urgent: bool) {
@@ -165,11 +162,11 @@ impl Replication {
             peer.backlog = None;
         }
         let link_busy = peer.link.is_some_and(|conn| self.links.in_flight_len(conn) > 0);
-        if peer.backlog.is_some() || link_busy && peer.link_sent > acked {
+        if peer.backlog.is_some() || link_busy && peer.by_link.through > acked {
             return;
         }
-        self.counters.resends_total += 1;
         if peer.is_stalled() || sent - acked > RESEND_WRITES {
+            self.counters.resends_total += 1;
             self.beacon(origin);
             return;
         }
@@ -177,7 +174,15 @@ impl Replication {
             self.beacon(origin);
             return;
         };
-        let settled = settle(&self.store, writes);
+        let (link, by_link, room) = (peer.link, peer.by_link, self.room);
+        let mut settled = settle(&self.store, writes);
+        settled
+            .retain(|item| !by_link.carries(now.instant, link, &item.seqs, is_large(item, room)));
+        if settled.is_empty() {
+            return;
+        }
+        peer.sent_again();
+        self.counters.resends_total += 1;
         let envelope = Envelope { of: self.me, from: self.me, urgent: self.holders.is_waiting() };
         self.send_settled(now, origin, envelope, settled, RESEND_DATAGRAMS);
     }
@@ -255,7 +260,7 @@ impl Replication {
         let Some(peer) = self.peers.get(asker) else { return };
         let link_busy = peer.link.is_some_and(|conn| self.links.in_flight_len(conn) > 0);
         let follows = self.is_direct() && peer.backlog.is_some();
-        let link_sent = if follows { u64::MAX } else { peer.link_sent };
+        let link_sent = if follows { u64::MAX } else { peer.by_link.through };
         // What is under way on the link, or next on it, arrives without being sent twice.
         let ranges: Ranges = want
             .ranges

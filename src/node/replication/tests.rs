@@ -3,6 +3,7 @@
 
 mod cluster;
 mod damage;
+mod far;
 mod stranded;
 
 use self::cluster::{Cluster, MILLIS, addr};

@@ -23,7 +23,8 @@ pub(super) struct Member {
     pub(super) up: bool,
 }
 
-/// A cluster in virtual time: datagrams take a millisecond or two and get lost, links do not lose.
+/// A cluster in virtual time: datagrams take a millisecond or two, or longer, and get lost; links do
+/// not lose.
 pub(super) struct Cluster {
     pub(super) members: Vec<Member>,
     pub(super) now: Now,
@@ -31,6 +32,8 @@ pub(super) struct Cluster {
     pub(super) next_event: u64,
     pub(super) rng: Rng,
     pub(super) loss: f64,
+    /// One way of a datagram, up to a millisecond less than it takes.
+    pub(super) delay: Duration,
     /// Pairs that cannot talk.
     pub(super) cut: Vec<(usize, usize)>,
     /// Connection as its dialler and its acceptor number it.
@@ -57,6 +60,7 @@ impl Cluster {
             next_event: 0,
             rng: Rng::from_seed(7),
             loss,
+            delay: MILLIS,
             cut: Vec::new(),
             conns: BTreeMap::new(),
             next_accepted: 1,
@@ -138,7 +142,7 @@ impl Cluster {
                     if self.is_cut(from, to) || self.rng.chance(self.loss) {
                         continue;
                     }
-                    let delay = MILLIS + self.rng.duration_below(MILLIS);
+                    let delay = self.delay + self.rng.duration_below(MILLIS);
                     for payload in payloads.clone() {
                         self.at(delay, Event::Datagram { to, from, payload });
                     }
@@ -175,13 +179,13 @@ impl Cluster {
         self.frame_len = self.frame_len.max(payload.len());
         let len = payload.len();
         self.at(MILLIS, Event::Written { to: from, conn, len });
-        self.at(MILLIS * 2, Event::Frame { to, conn: theirs, from, payload });
+        self.at(self.delay + MILLIS, Event::Frame { to, conn: theirs, from, payload });
     }
 
     pub(super) fn close(&mut self, from: usize, conn: ConnId) {
         if let Some((to, theirs)) = self.conns.remove(&(from, conn)) {
             self.conns.remove(&(to, theirs));
-            self.at(MILLIS * 2, Event::Closed { to, conn: theirs });
+            self.at(self.delay + MILLIS, Event::Closed { to, conn: theirs });
         }
     }
 
