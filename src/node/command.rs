@@ -19,6 +19,21 @@ pub enum Concern {
     Count(u32),
 }
 
+/// What discovery saw at one look at all of its sources.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Look {
+    /// Every address that a name, a record or a list gave, our own left out.
+    pub named: Vec<SocketAddr>,
+    /// Whether our own address was among them.
+    pub names_me: bool,
+    /// Whether every source is a list of addresses given by hand: no DNS was asked.
+    pub only_literal: bool,
+    /// A sentence for each source that failed: `SRV _gossip._tcp.kv.: no answer in time`.
+    pub failed: Vec<String>,
+    /// Whether every source gave an answer; "there is no such record" is one.
+    pub answered: bool,
+}
+
 /// A request into the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -37,6 +52,8 @@ pub enum Command {
     },
     /// Addresses worth a push-pull; those of alive members and our own are skipped.
     Join(Vec<SocketAddr>),
+    /// What discovery saw: evidence for founding a cluster. The addresses named are joined, too.
+    Look(Look),
     /// Flush queued writes, tell the others that we leave; answered when done or at the deadline.
     Leave {
         /// When to answer whatever has happened.

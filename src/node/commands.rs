@@ -46,6 +46,12 @@ impl Node {
                 }
                 self.answer(ticket, Reply::Done);
             }
+            Command::Look(look) => {
+                if self.leaving.is_none() {
+                    self.swim.join(now.instant, &look.named);
+                }
+                self.answer(ticket, Reply::Done);
+            }
             Command::Leave { deadline } => self.leave(now, ticket, deadline),
             Command::Keys(change) => self.change_keys(now, ticket, change),
         }
