@@ -12,7 +12,7 @@ use super::command::{Command, Reply};
 use crate::swim::io::Event;
 use crate::time::Instant;
 use crate::wire::packet::Security;
-use crate::wire::stream::Frame;
+use crate::wire::stream::{Frame, Mismatch};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,6 +51,14 @@ pub enum Input {
         conn: ConnId,
         /// The payload length of that [`Frame::Kv`], 0 for other frames.
         len: usize,
+    },
+    /// The other end of a connection that we dialled does not want us: instead of an answer came
+    /// something that we cannot read, or nothing. [`Input::Closed`] follows.
+    Refused {
+        /// On which one.
+        conn: ConnId,
+        /// What does not go together.
+        mismatch: Mismatch,
     },
     /// A connection has ended, whoever ended it. Nothing more comes from it.
     Closed {

@@ -93,6 +93,7 @@ impl Node {
             Input::Datagram { from, bytes } => self.datagram(now, from, bytes),
             Input::Frame { conn, from, frame } => self.frame(now, conn, from, frame),
             Input::Sent { conn, len } => self.replication.link_written(conn, len),
+            Input::Refused { conn, mismatch } => self.refused(now, conn, mismatch),
             Input::Closed { conn, error } => self.closed(now, conn, error),
             Input::Written => self.replication.written(now),
             Input::Command { ticket, command } => self.command(now, ticket, command),

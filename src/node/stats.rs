@@ -13,6 +13,7 @@ impl Node {
     pub(super) fn samples(&self) -> Vec<Sample> {
         let mut samples = self.member_samples();
         samples.extend(self.swim_samples());
+        samples.extend(self.refused_samples());
         samples.extend(self.ignored_samples());
         samples.extend(self.store_samples());
         samples.extend(self.replication.samples());
@@ -93,6 +94,18 @@ impl Node {
             sample("push_pulls_out_total", "Push-pulls begun here.", x.push_pulls_out_total),
             sample("push_pulls_in_total", "Push-pulls answered.", x.push_pulls_in_total),
         ]
+    }
+
+    fn refused_samples(&self) -> impl Iterator<Item = Sample> {
+        let refused = &self.swim.stats().refused;
+        [("key", refused.key), ("label", refused.label), ("silence", refused.silence)]
+            .map(|(reason, value)| Sample {
+                name: "push_pulls_refused_total",
+                help: "Streams begun here that the other end refused, by reason.",
+                labels: vec![("reason", reason.into())],
+                value: value as f64,
+            })
+            .into_iter()
     }
 
     fn ignored_samples(&self) -> Vec<Sample> {

@@ -5,10 +5,10 @@ use super::io::{ConnId, Output};
 use super::meta;
 use super::replication::message::is_ours;
 use crate::mutation::mutated;
-use crate::swim::io::{ExchangeId, Output as SwimOutput};
+use crate::swim::io::{ExchangeId, Output as SwimOutput, Refusal};
 use crate::time::Now;
 use crate::wire::message::PushPull;
-use crate::wire::stream::Frame;
+use crate::wire::stream::{Frame, Mismatch};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -69,9 +69,12 @@ impl Node {
                 self.user_state(now, from, &push_pull.user_state);
             }
             Frame::Ack(ack) => self.swim.stream_ack(now.instant, id, &ack),
-            Frame::Error(text) => {
-                self.swim.exchange_failed(now.instant, id, &format!("the peer says: {text}"));
-            }
+            Frame::Error(text) => match Mismatch::told(&text) {
+                Some(mismatch) => self.swim.exchange_refused(now.instant, id, refusal(mismatch)),
+                None => {
+                    self.swim.exchange_failed(now.instant, id, &format!("the peer says: {text}"));
+                }
+            },
             Frame::User(_) | Frame::Ping(_) | Frame::Kv(_) => {
                 self.swim.exchange_failed(now.instant, id, "the peer answered something else");
             }
@@ -116,6 +119,13 @@ impl Node {
         }
     }
 
+    /// The other end of a connection that we dialled does not want us.
+    pub(super) fn refused(&mut self, now: Now, conn: ConnId, mismatch: Mismatch) {
+        if let Some(id) = self.exchanges.dialled.remove(&conn) {
+            self.swim.exchange_refused(now.instant, id, refusal(mismatch));
+        }
+    }
+
     /// A connection has ended.
     pub(super) fn closed(&mut self, now: Now, conn: ConnId, error: Option<String>) {
         if let Some(id) = self.exchanges.dialled.remove(&conn) {
@@ -124,5 +134,13 @@ impl Node {
         } else {
             self.replication.link_closed(now, conn);
         }
+    }
+}
+
+fn refusal(mismatch: Mismatch) -> Refusal {
+    match mismatch {
+        Mismatch::Key => Refusal::Key,
+        Mismatch::Label => Refusal::Label,
+        Mismatch::Silence => Refusal::Silence,
     }
 }

@@ -224,6 +224,9 @@ impl<M: Machine> Engine<M> {
                     }
                 }
                 Report::Sent { conn, len } => self.machine.handle(now, Input::Sent { conn, len }),
+                Report::Refused { conn, mismatch } => {
+                    self.machine.handle(now, Input::Refused { conn, mismatch });
+                }
                 Report::Closed { conn, error } => {
                     let error = self.forget(conn).or(error);
                     self.machine.handle(now, Input::Closed { conn, error });

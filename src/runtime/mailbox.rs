@@ -16,7 +16,7 @@ use crate::limits::{MAILBOX_MAX, REPORTS_MAX};
 use crate::node::command::{Busy, Command, Health, NotReady, ReplyTo};
 use crate::node::io::ConnId;
 use crate::time::Instant;
-use crate::wire::stream::Frame;
+use crate::wire::stream::{Frame, Mismatch};
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -232,6 +232,8 @@ pub(super) enum Report {
     },
     /// A frame has been written.
     Sent { conn: ConnId, len: usize },
+    /// The other end of a connection that we dialled does not want us; its end follows.
+    Refused { conn: ConnId, mismatch: Mismatch },
     /// The connection has ended; nothing more comes from it.
     Closed { conn: ConnId, error: Option<String> },
 }

@@ -16,10 +16,10 @@ use crate::node::replication::message::is_push;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use crate::wire::packet::{self, Security};
-use crate::wire::stream::{self, Frame, FrameReader, Role};
+use crate::wire::stream::{self, Frame, Role};
 use bytes::Bytes;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -467,8 +467,8 @@ impl Cluster {
             Some(to) => {
                 let accepted = ConnId(self.hosts[to].next_accepted);
                 self.hosts[to].next_accepted += 2;
-                self.hosts[index].ends.insert(conn, end((to, accepted), Role::Dialer));
-                self.hosts[to].ends.insert(accepted, end((index, conn), Role::Acceptor));
+                self.hosts[index].ends.insert(conn, End::new((to, accepted), Role::Dialer));
+                self.hosts[to].ends.insert(accepted, End::new((index, conn), Role::Acceptor));
                 self.send_frame(index, conn, frame);
                 if !link {
                     self.push(deadline, Event::Deadline { host: index, conn });
@@ -559,8 +559,14 @@ impl Cluster {
                 Ok(Some(frame)) => self.input(index, Input::Frame { conn, from, frame }),
                 Ok(None) => return,
                 Err(error) => {
-                    if let Some(text) = error.reply() {
-                        self.send_frame(index, conn, &Frame::Error(text));
+                    if end.dialled {
+                        if let Some(mismatch) = error.mismatch() {
+                            self.input(index, Input::Refused { conn, mismatch });
+                        }
+                    } else if let Some(answer) =
+                        stream::encode_refusal(&security, &error, self.nonce())
+                    {
+                        self.post(index, peer, Some(answer.to_vec()), 0);
                     }
                     self.close(index, conn, Some(error.to_string()));
                     return;
@@ -582,16 +588,5 @@ impl Cluster {
             let at = self.now + Duration::from_millis(1);
             self.push(at, Event::Closed { host: peer.0, conn: peer.1, why });
         }
-    }
-}
-
-fn end(peer: (usize, ConnId), role: Role) -> End {
-    End {
-        peer,
-        reader: FrameReader::new(role),
-        dialled: role == Role::Dialer,
-        sent_any: false,
-        inbox: VecDeque::new(),
-        stalled_since: None,
     }
 }

@@ -87,7 +87,8 @@ impl Foreign {
                 }
             }
             Input::Timeout => self.swim.timeout(now.instant),
-            Input::Sent { .. } | Input::Written | Input::Command { .. } => {}
+            Input::Sent { .. } | Input::Refused { .. } | Input::Written | Input::Command { .. } => {
+            }
         }
         while let Some(output) = self.swim.poll() {
             self.output(output);

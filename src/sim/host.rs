@@ -8,7 +8,7 @@ use crate::node::io::{ConnId, Input, Output};
 use crate::swim::Swim;
 use crate::time::{Instant, Now, WallMillis};
 use crate::wire::packet::Security;
-use crate::wire::stream::FrameReader;
+use crate::wire::stream::{FrameReader, Role};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -81,6 +81,20 @@ pub(super) struct End {
     /// the payload that the sender is told about.
     pub(super) inbox: VecDeque<(Instant, Option<Vec<u8>>, usize)>,
     pub(super) stalled_since: Option<Instant>,
+}
+
+impl End {
+    /// The end of a fresh connection.
+    pub(super) fn new(peer: (usize, ConnId), role: Role) -> End {
+        End {
+            peer,
+            reader: FrameReader::new(role),
+            dialled: role == Role::Dialer,
+            sent_any: false,
+            inbox: VecDeque::new(),
+            stalled_since: None,
+        }
+    }
 }
 
 /// One host.

@@ -14,7 +14,7 @@
 //! refute. That, and the states going both ways, is how a partition heals.
 
 use super::broadcast::BroadcastQueue;
-use super::io::{Event, ExchangeId, Output};
+use super::io::{Event, ExchangeId, JoinError, Output, Refusal};
 use super::machine::{Swim, canonical};
 use super::member::{MemberState, diallable};
 use super::scale;
@@ -103,7 +103,7 @@ impl Swim {
                 None
             };
             match refusal {
-                Some(why) => self.join_done(peer, Err(why.to_owned())),
+                Some(why) => self.join_done(peer, Err(JoinError::NoAnswer(why.to_owned()))),
                 None => self.exchanges.waiting.push_back(peer),
             }
         }
@@ -122,7 +122,7 @@ impl Swim {
         }
     }
 
-    fn join_done(&mut self, peer: SocketAddr, result: Result<(), String>) {
+    fn join_done(&mut self, peer: SocketAddr, result: Result<(), JoinError>) {
         self.event(Event::JoinDone { peer, result });
     }
 
@@ -267,7 +267,8 @@ impl Swim {
         if (adopted || unmoved) && !repeated {
             self.begin_push_pull(now, purpose, peer, member, true);
         } else if purpose == Purpose::Join {
-            self.join_done(peer, merged);
+            let refused = |why| JoinError::Refused(Refusal::Version(why));
+            self.join_done(peer, merged.map_err(refused));
         }
         self.join_waiting(now);
         self.settle(now);
@@ -275,12 +276,27 @@ impl Swim {
 
     /// A push-pull or a stream ping that came to nothing.
     pub fn exchange_failed(&mut self, now: Instant, id: ExchangeId, why: &str) {
+        self.exchange_ended(now, id, JoinError::NoAnswer(why.to_owned()));
+    }
+
+    /// A push-pull or a stream ping that the other end refused.
+    pub fn exchange_refused(&mut self, now: Instant, id: ExchangeId, refusal: Refusal) {
+        match refusal {
+            Refusal::Key => self.stats.refused.key += 1,
+            Refusal::Label => self.stats.refused.label += 1,
+            Refusal::Silence => self.stats.refused.silence += 1,
+            Refusal::Version(_) | Refusal::NameTaken(_) | Refusal::NameClaimed { .. } => {}
+        }
+        self.exchange_ended(now, id, JoinError::Refused(refusal));
+    }
+
+    fn exchange_ended(&mut self, now: Instant, id: ExchangeId, why: JoinError) {
         let Some(exchange) = self.end_exchange(id) else { return };
         if exchange.purpose != Purpose::StreamPing {
             self.stats.push_pulls_failed += 1;
         }
         if exchange.purpose == Purpose::Join {
-            self.join_done(exchange.peer, Err(why.to_owned()));
+            self.join_done(exchange.peer, Err(why));
         }
         self.join_waiting(now);
         self.settle(now);

@@ -27,7 +27,8 @@ pub struct Packet {
 pub enum Output {
     /// Send one datagram.
     Packet(Packet),
-    /// Run a push-pull over a stream; end it with `push_pull_done` or `exchange_failed`.
+    /// Run a push-pull over a stream; end it with `push_pull_done`, `exchange_refused` or
+    /// `exchange_failed`.
     PushPull {
         /// Pairs request and end.
         id: ExchangeId,
@@ -55,6 +56,51 @@ pub enum Output {
     },
     /// Something the layers above want to know.
     Event(Event),
+}
+
+/// Why a join came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// Nobody answered, or nothing that says more; the text says what happened.
+    #[error("{0}")]
+    NoAnswer(String),
+    /// Somebody is there and does not want us, or we it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The address leads to ourselves.
+    #[error("it is this node itself")]
+    Ourselves,
+}
+
+/// Why two nodes that reach each other do not become members of one cluster. As a sentence whose
+/// subject is the other one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Its gossip key is another one, or only one of us encrypts.
+    #[error("its gossip key is another, or only one of the two nodes has one")]
+    Key,
+    /// Its label is another one, or only one of us has one.
+    #[error("its label is another, or only one of the two nodes has one")]
+    Label,
+    /// It accepts connections and closes them without a word.
+    #[error(
+        "it closes connections without an answer: its gossip key or label is another, most likely"
+    )]
+    Silence,
+    /// It speaks other protocol versions; the text says which.
+    #[error("it speaks other protocol versions: {0}")]
+    Version(String),
+    /// Another live node has our name.
+    #[error("our name is taken by {0}")]
+    NameTaken(SocketAddr),
+    /// It claims the name of another live member.
+    #[error("it claims the name {name}, which {holder} has")]
+    NameClaimed {
+        /// The contested name.
+        name: NodeName,
+        /// The member that has it.
+        holder: SocketAddr,
+    },
 }
 
 /// Something that happened to a member.
@@ -95,12 +141,12 @@ pub enum Event {
         /// Which versions, and what they would have to be.
         why: String,
     },
-    /// A join by push-pull with this address ended; the text says why it failed.
+    /// A join by push-pull with this address ended.
     JoinDone {
         /// The address dialled.
         peer: SocketAddr,
         /// `Ok`, or why not.
-        result: Result<(), String>,
+        result: Result<(), JoinError>,
     },
     /// Our leave has been told to the others as often as the retransmit limit asks.
     LeaveDone,

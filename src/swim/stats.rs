@@ -47,6 +47,9 @@ pub struct Stats {
     pub push_pulls_answered: u64,
     /// Push-pulls we began that failed.
     pub push_pulls_failed: u64,
+    /// Push-pulls and stream pings we began that the other end refused, by reason. They count as
+    /// failed, too.
+    pub refused: RefusedBy,
     /// Push-pulls whose content was not merged because of its protocol versions.
     pub merges_refused: u64,
     /// Addresses to join that were dropped because too many were waiting.
@@ -57,6 +60,17 @@ pub struct Stats {
     pub refusals: Refusals,
     /// Messages without effect, by reason.
     pub ignored: Ignored,
+}
+
+/// Why others did not take our streams.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RefusedBy {
+    /// Another gossip key, or only one end has one.
+    pub key: u64,
+    /// Another label, or only one end has one.
+    pub label: u64,
+    /// Closed without a word.
+    pub silence: u64,
 }
 
 /// Announced members we did not take.

@@ -195,9 +195,10 @@ fn labels_that_lie() {
         assert_eq!(opened, Err(PacketError::BrokenLabel));
     }
     check_refused(&[0xf4, 0], StreamError::BrokenLabel, false);
-    check_refused(&[0xf4, 1, b'x'], StreamError::LabelMismatch, false);
+    check_refused(&[0xf4, 1, b'x'], StreamError::LabelMismatch, true);
     let labelled = Security { label: Bytes::from_static(b"here"), ..Security::default() };
     assert_eq!(accept(&labelled, &[0]), Err(StreamError::LabelMismatch));
+    assert_eq!(accept(&labelled, b"GET /"), Err(StreamError::UnexpectedType(b'G')));
     // A second header is not a message.
     let twice = b"\xf4\x04here\xf4\x04here";
     assert_eq!(accept(&labelled, twice), Err(StreamError::UnexpectedType(0xf4)));

@@ -287,7 +287,10 @@ impl Cluster {
                 format!("conflict {name}: known {known}, claimed {claimed}")
             }
             Event::MergeRefused { peer, why } => format!("merge refused {peer}: {why}"),
-            Event::JoinDone { peer, result } => format!("join done {peer}: {result:?}"),
+            Event::JoinDone { peer, result } => {
+                let result = result.as_ref().map_err(ToString::to_string);
+                format!("join done {peer}: {result:?}")
+            }
             Event::LeaveDone => "leave done".to_owned(),
         };
         let name = self.label(from);

@@ -8,7 +8,8 @@ use crate::limits::STREAM_OUTBOX_MAX;
 use crate::node::io::ConnId;
 use crate::runtime::mailbox::Report;
 use crate::time::Instant;
-use crate::wire::stream::{Frame, Role, StreamError};
+use crate::wire::stream::{Frame, Mismatch, Role, StreamError};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -93,10 +94,8 @@ async fn refuse(line: Line, error: StreamError) {
     if context.refusals.allows(context.clock.instant()) {
         tracing::warn!(peer = %line.peer, %error, "a gossip connection was refused");
     }
-    let Some(text) = error.reply() else { return };
-    let answer = [Frame::Error(text)];
     let until = context.timer_in(context.limits.exchange);
-    if let Ok(Ok(())) = timeout_at(until, line.send(&answer)).await {
+    if let Ok(Ok(true)) = timeout_at(until, line.send_refusal(&error)).await {
         line.close().await;
     }
 }
@@ -123,13 +122,20 @@ pub(super) async fn dialled(context: Arc<Context>, dial: Dial) {
 /// Connects and sends the first frame, by the deadline.
 async fn connect(context: &Arc<Context>, dial: &Dial) -> Result<Line, String> {
     let connecting = async {
-        let stream = TcpStream::connect(dial.peer).await?;
+        let stream = TcpStream::connect(dial.peer).await.map_err(|error| (error, false))?;
         let line = Line::new(context.clone(), stream, dial.conn, dial.peer);
-        line.send_request(&dial.frame).await?;
-        Ok::<_, std::io::Error>(line)
+        line.send_request(&dial.frame).await.map_err(|error| (error, true))?;
+        Ok::<_, (io::Error, bool)>(line)
     };
     let line = match timeout_at(context.clock.timer(dial.deadline), connecting).await {
-        Ok(outcome) => outcome.map_err(|error| error.to_string())?,
+        Ok(Ok(line)) => line,
+        Ok(Err((error, accepted))) => {
+            if accepted {
+                let refused = Report::Refused { conn: dial.conn, mismatch: Mismatch::Silence };
+                context.reporter.tell(refused).await;
+            }
+            return Err(error.to_string());
+        }
         Err(_) => return Err(too_slow(context)),
     };
     let len = link::payload_len(&dial.frame);
@@ -156,6 +162,10 @@ async fn converse(line: &Line, mut dial: Dial) -> Option<String> {
         }
         Ok(Some(Err(end))) => {
             line.context.reporter.shared.counters.stream_errors.fetch_add(1, Relaxed);
+            if let Some(mismatch) = end.mismatch() {
+                let refused = Report::Refused { conn: line.conn, mismatch };
+                line.context.reporter.tell(refused).await;
+            }
             Some(end.to_string())
         }
         Ok(None) => None,

@@ -10,7 +10,7 @@ use super::line::Line;
 use crate::limits::STREAM_UNFINISHED_LEN_FREE;
 use crate::node::io::ConnId;
 use crate::runtime::mailbox::Report;
-use crate::wire::stream::{Frame, FrameReader, Role, StreamError};
+use crate::wire::stream::{Frame, FrameReader, Mismatch, Role, StreamError};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,6 +35,21 @@ pub(super) enum End {
     /// Other connections hold all the memory there is for unfinished frames.
     #[error("too many unfinished frames on other connections")]
     NoRoom,
+}
+
+impl End {
+    /// What this end says about the other end when it came instead of the answer to our first
+    /// frame: one that reads it and says nothing does not want us.
+    pub fn mismatch(&self) -> Option<Mismatch> {
+        match self {
+            End::Eof => Some(Mismatch::Silence),
+            End::Broken(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                Some(Mismatch::Silence)
+            }
+            End::Refused(error) => error.mismatch(),
+            End::Torn | End::Broken(_) | End::NoRoom => None,
+        }
+    }
 }
 
 /// A frame, and its place among those the engine has not taken yet.

@@ -5,7 +5,9 @@ use crate::limits::STREAM_TOTAL_LEN_MAX;
 use crate::node::io::ConnId;
 use crate::runtime::entropy;
 use crate::time::Instant;
-use crate::wire::stream::{Frame, FrameReader, encode_reply_pieces, encode_request};
+use crate::wire::stream::{
+    Frame, FrameReader, StreamError, encode_refusal, encode_reply_pieces, encode_request,
+};
 use bytes::{Buf as _, BufMut, Bytes};
 use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, ErrorKind, IoSlice};
@@ -130,6 +132,14 @@ impl Line {
     pub async fn send_request(&self, frame: &Frame) -> io::Result<()> {
         let request = encode_request(&self.context.security(), frame, entropy::nonce());
         self.write(vec![request]).await
+    }
+
+    /// Writes the answer to a first frame that could not be read, when one is due.
+    pub async fn send_refusal(&self, error: &StreamError) -> io::Result<bool> {
+        match encode_refusal(&self.context.security(), error, entropy::nonce()) {
+            Some(answer) => self.write(vec![answer]).await.map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Writes any other frames.

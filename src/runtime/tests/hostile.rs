@@ -2,15 +2,15 @@
 
 use super::puppet::{LIMITS, PATIENCE, Setup, Shell, with_stats};
 use crate::limits::STREAMS_INBOUND_MAX;
-use crate::node::io::{Input, Output};
+use crate::node::io::{ConnId, Input, Output};
 use crate::runtime::tcp::Limits;
 use crate::wire::keyring::{Key, Keyring};
 use crate::wire::message::{Ack, Ping};
 use crate::wire::packet::Security;
-use crate::wire::stream::{Frame, FrameReader, Role, encode_request};
+use crate::wire::stream::{Frame, FrameReader, Mismatch, Role, encode_request};
 use bytes::Bytes;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 /// A shell that acks every frame.
@@ -91,18 +91,91 @@ fn provoke(shell: &Shell, bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn strangers_are_closed_in_silence() {
     let shell = acking(Setup { security: keyed(), ..Setup::default() });
-    let other = Security { label: Bytes::from_static(b"there"), ..keyed() };
-    let unlabelled = Security { label: Bytes::new(), ..keyed() };
-    for bytes in [
-        &b"GET / HTTP/1.1\r\n\r\n"[..],
-        &[0xff; 1000],
-        &[0xf4, 0],
-        &encode_request(&other, &ping(), [0; 12]),
-        &encode_request(&unlabelled, &ping(), [0; 12]),
-    ] {
+    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 1000], &[0xf4, 0]] {
         assert_eq!(provoke(&shell, bytes), b"", "{bytes:?}");
     }
-    assert_eq!(shell.counter("stream_errors_total"), 5.0);
+    assert_eq!(shell.counter("stream_errors_total"), 3.0);
+}
+
+#[test]
+fn peers_with_another_label_are_told_so_and_not_which() {
+    let shell = acking(Setup { security: keyed(), ..Setup::default() });
+    let other = Security { label: Bytes::from_static(b"there"), ..keyed() };
+    let unlabelled = Security { label: Bytes::new(), ..keyed() };
+    for security in [other, unlabelled] {
+        let request = encode_request(&security, &ping(), [0; 12]);
+        let told = provoke(&shell, &[&request[..], &[0; 1 << 20]].concat());
+        let Frame::Error(text) = answer(&security, &told) else { panic!("an error") };
+        assert_eq!(text, "label of another cluster");
+        assert!(told.len() < 64, "{told:?}");
+    }
+    assert_eq!(shell.counter("stream_errors_total"), 2.0);
+}
+
+/// What a shell is told of a stream that it opens to another one with other security.
+#[test]
+fn the_dialling_side_hears_why_it_is_not_wanted() {
+    let plain = Security::default();
+    let unlabelled = Security { label: Bytes::new(), ..keyed() };
+    let labelled = Security { label: Bytes::from_static(b"there"), ..Security::default() };
+    for (dialler, acceptor, expected) in [
+        (&plain, &unlabelled, Mismatch::Key),
+        (&unlabelled, &plain, Mismatch::Key),
+        (&plain, &labelled, Mismatch::Label),
+        (&labelled, &plain, Mismatch::Label),
+        (&unlabelled, &keyed(), Mismatch::Label),
+        (&keyed(), &labelled, Mismatch::Label),
+    ] {
+        let accepting = acking(Setup { security: acceptor.clone(), ..Setup::default() });
+        let dialling = Setup { security: dialler.clone(), ..Setup::default() }.start();
+        dialling.say([Output::Dial {
+            conn: ConnId(2),
+            peer: accepting.addr,
+            frame: ping(),
+            deadline: dialling.after(PATIENCE),
+            link: false,
+        }]);
+        let told = dialling.expect("why", |input| match input {
+            Input::Refused { conn: ConnId(2), mismatch } => Some(Some(mismatch)),
+            // Said under a key that both have, or in clear: the node reads it.
+            Input::Frame { frame: Frame::Error(text), .. } => Some(Mismatch::told(&text)),
+            _ => None,
+        });
+        assert_eq!(told, Some(expected), "{dialler:?} at {acceptor:?}");
+    }
+}
+
+#[test]
+fn one_who_accepts_and_closes_is_a_refusal_and_one_who_is_not_there_is_none() {
+    let dial = |peer: SocketAddr| {
+        let shell = Shell::start();
+        let conn = ConnId(2);
+        let deadline = shell.after(PATIENCE);
+        shell.say([Output::Dial { conn, peer, frame: ping(), deadline, link: false }]);
+        shell
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let peer = listener.local_addr().expect("its address");
+    for unread in [false, true] {
+        let shell = dial(peer);
+        let (mut stream, _) = listener.accept().expect("a dial");
+        stream.read_exact(&mut [0; 1]).expect("a request");
+        if !unread {
+            stream.set_read_timeout(Some(Duration::from_millis(1))).expect("a timeout");
+            while stream.read(&mut [0; 100]).is_ok_and(|len| len > 0) {}
+        }
+        drop(stream);
+        shell.expect("a refusal", |input| {
+            matches!(input, Input::Refused { mismatch: Mismatch::Silence, .. }).then_some(())
+        });
+    }
+    drop(listener);
+    let shell = dial(peer);
+    shell.expect("the end", |input| match input {
+        Input::Refused { .. } => panic!("nobody refuses"),
+        Input::Closed { error, .. } => error,
+        _ => None,
+    });
 }
 
 #[test]

@@ -16,10 +16,12 @@
 mod body;
 mod payload;
 mod reader;
+mod refusal;
 
 pub(super) use body::Body;
 pub use payload::Payload;
 pub use reader::{FrameReader, ROOM_LEN_MAX, Role};
+pub use refusal::{Mismatch, encode_refusal};
 
 use super::codec::type_byte;
 use super::error::DecodeError;
@@ -116,19 +118,19 @@ pub enum StreamError {
 
 impl StreamError {
     /// The text of the error frame the acceptor answers with before it closes, or `None` when it
-    /// closes silently. As memberlist does: what the layers hide is worth an answer, a stranger
-    /// with the wrong label or a nonsensical message is not.
+    /// closes silently: what the layers hide is worth an answer, as in memberlist, and so is
+    /// another label, which memberlist passes over in silence. A nonsensical message is not.
     #[must_use]
     pub fn reply(&self) -> Option<String> {
         match self {
             StreamError::NotEncrypted
             | StreamError::NoKeys
             | StreamError::Decrypt(_)
+            | StreamError::LabelMismatch
             | StreamError::FrameTooLong { .. }
             | StreamError::EmptyFrame
             | StreamError::Decompress(_) => Some(self.to_string()),
             StreamError::BrokenLabel
-            | StreamError::LabelMismatch
             | StreamError::UnexpectedType(_)
             | StreamError::Decode { .. }
             | StreamError::OutOfBounds { .. }

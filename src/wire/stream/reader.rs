@@ -198,7 +198,12 @@ impl FrameReader {
             label::Header::Incomplete => return Ok(None),
         };
         if found != security.label && !mutated!(AnyLabel) {
-            return Err(StreamError::LabelMismatch);
+            // What no member sends gets no answer.
+            let kind = self.buffer.get(end).copied().filter(|_| end == 0);
+            return Err(match kind {
+                Some(kind) if !begins_frame(kind) => StreamError::UnexpectedType(kind),
+                _ => StreamError::LabelMismatch,
+            });
         }
         self.buffer.advance(end);
         Ok(Some(State::Type))
@@ -215,7 +220,9 @@ impl FrameReader {
             };
             return Ok(Some(State::Encrypted { header, len }));
         }
-        if security.requires_encryption() {
+        // That the label is another can only be said in clear.
+        let says_why = self.role == Role::Dialer && kind == type_byte::ERR;
+        if security.requires_encryption() && !says_why {
             return Err(StreamError::NotEncrypted);
         }
         if kind == type_byte::KV {
@@ -275,6 +282,12 @@ impl FrameReader {
         let error = DecodeError::Truncated { missing: 1 };
         frame.ok_or(StreamError::Decode { kind, error })
     }
+}
+
+/// Whether a dialler's frame can begin with this byte.
+fn begins_frame(kind: u8) -> bool {
+    matches!(kind, type_byte::ENCRYPT | type_byte::COMPRESS | type_byte::KV)
+        || Role::Acceptor.takes(kind)
 }
 
 fn decompress(body: &[u8]) -> Result<Vec<u8>, StreamError> {
