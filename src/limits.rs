@@ -92,6 +92,8 @@ pub const BROADCASTS_MAX: usize = 8_192;
 pub const RELAYS_MAX: usize = 1_024;
 /// Joins by push-pull under way at once.
 pub const JOINS_MAX: usize = 16;
+/// Addresses one look of discovery tells of; of more, a random choice, another at every look.
+pub const LOOK_ADDRESSES_MAX: usize = 256;
 /// Addresses waiting for their turn to be joined; more are refused and counted.
 pub const JOINS_WAITING_MAX: usize = 256;
 /// Incarnations in the reserve at the top of their range are reached only in steps of at most

@@ -10,9 +10,11 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts,
 };
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError as WireError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -33,12 +35,60 @@ pub enum DnsError {
     /// The name exists, but not with a record of this type.
     #[error("no {0} record")]
     NoRecord(&'static str),
+    /// There are SRV records, and none of their targets has an address.
+    #[error("its {0} targets have no address")]
+    NoAddress(usize),
     /// No server answered in time.
     #[error("no answer from the DNS server in time")]
     Timeout,
     /// No server is known, or the known one cannot be asked.
     #[error("{0}")]
     Failed(String),
+}
+
+impl DnsError {
+    /// Whether DNS has answered, if only that there is nothing: not so when it could not be asked,
+    /// was silent, or failed.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        matches!(self, DnsError::NoName | DnsError::NoRecord(_) | DnsError::NoAddress(_))
+    }
+}
+
+/// What a source of addresses gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// All that it gave.
+    pub addresses: BTreeSet<SocketAddr>,
+    /// Why there is none, when DNS itself says so.
+    pub nothing: Option<DnsError>,
+    /// Why it gave no answer, or not all of one.
+    pub failure: Option<DnsError>,
+}
+
+impl Answer {
+    /// What is worth a line in the log: how many addresses, or why there are none.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub fn to_log(&self) -> Result<usize, DnsError> {
+        match self.failure.as_ref().or(self.nothing.as_ref()) {
+            Some(error) if self.addresses.is_empty() => Err(error.clone()),
+            _ => Ok(self.addresses.len()),
+        }
+    }
+}
+
+impl<A: IntoIterator<Item = SocketAddr>> From<Result<A, DnsError>> for Answer {
+    fn from(result: Result<A, DnsError>) -> Answer {
+        match result {
+            Ok(addresses) => {
+                Answer { addresses: addresses.into_iter().collect(), ..Answer::default() }
+            }
+            Err(error) if error.is_answer() => Answer { nothing: Some(error), ..Answer::default() },
+            Err(error) => Answer { failure: Some(error), ..Answer::default() },
+        }
+    }
 }
 
 /// One SRV record, reduced to what is dialled.
@@ -151,8 +201,14 @@ fn adjust(options: &mut ResolverOpts) {
 /// Hickory's errors in words that stay the same from one look to the next.
 fn explain(error: &NetError, record: &'static str) -> DnsError {
     match error {
-        _ if error.is_nx_domain() => DnsError::NoName,
-        _ if error.is_no_records_found() => DnsError::NoRecord(record),
+        NetError::Dns(WireError::NoRecordsFound(none)) => match none.response_code {
+            ResponseCode::NXDomain => DnsError::NoName,
+            ResponseCode::NoError => DnsError::NoRecord(record),
+            code => DnsError::Failed(format!("the DNS server says {code}")),
+        },
+        NetError::Dns(WireError::ResponseCode(code)) => {
+            DnsError::Failed(format!("the DNS server says {code}"))
+        }
         NetError::Timeout => DnsError::Timeout,
         NetError::NoConnections => DnsError::Failed("no DNS server answers".into()),
         other => DnsError::Failed(other.to_string()),

@@ -1,10 +1,14 @@
-//! Discovery: a loop that only ever says "try these addresses".
+//! Discovery: a loop that only ever says "try these addresses", and what it knows them from.
 //!
 //! ```text
-//!   --join names ----+
-//!                    +--> addresses, own one left out --> offer(..) --> wait, then again, for ever
-//!   --discover-srv --+
+//!   --join names ----+    addresses, own one left out --> Early, of each but the last to answer
+//!                    +-->
+//!   --discover-srv --+    all of them, who failed ------> Look, then wait, then again, for ever
 //! ```
+//!
+//! A look ends when every source has answered or has had its time. Its end is told even when it
+//! found nobody: that DNS says "nobody", that it fails, and that it has not answered yet are three
+//! different things to a node that wonders whether it is the first.
 //!
 //! Names are resolved afresh at every look, `/etc/hosts` and `/etc/resolv.conf` are read afresh
 //! too, and nothing is cached here: what a look finds is what DNS says now. The loop never gives
@@ -22,15 +26,12 @@ mod standing;
 
 pub use seeds::Seed;
 pub use srv::SrvName;
-pub use standing::run;
+pub use standing::{Found, Look, run};
 
 use std::net::SocketAddr;
 
 /// The port of gossip where none is given.
 pub const GOSSIP_PORT: u16 = 7947;
-
-/// Most addresses one look offers; of more, a random choice, another one at every look.
-pub const ADDRESSES_MAX: usize = 256;
 
 /// Where to look.
 #[derive(Debug, Clone, Default)]

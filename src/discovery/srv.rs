@@ -4,7 +4,7 @@
 //! records along. So an answer that looks full is asked for again until nothing new comes, and
 //! every target is resolved by itself, A and AAAA.
 
-use super::dns::{Dns, DnsError, Target};
+use super::dns::{Answer, Dns, DnsError, Target};
 use super::seeds::is_dns_name;
 use hickory_resolver::proto::rr::Name;
 use std::collections::BTreeSet;
@@ -48,36 +48,37 @@ impl fmt::Display for SrvName {
     }
 }
 
-/// One look at the record: every address of every target. Targets without an address are passed
-/// over as long as one has some.
-///
-/// # Errors
-/// Why there is no address at all.
-pub async fn look(dns: &Dns, name: &SrvName) -> Result<BTreeSet<SocketAddr>, DnsError> {
+/// One look at the record: every address of every target. A target that DNS does not know is passed
+/// over; one that could not be resolved makes the answer one that is not whole.
+pub async fn look(dns: &Dns, name: &SrvName) -> Answer {
+    let targets = match targets(dns, name).await {
+        Ok(targets) => targets,
+        Err(error) => return Err::<[SocketAddr; 0], _>(error).into(),
+    };
+    let n_targets = targets.len();
     let mut resolving = JoinSet::new();
-    for target in targets(dns, name).await? {
+    for target in targets {
         let dns = dns.clone();
         resolving.spawn(async move {
             let addresses = dns.resolve(target.name).await?;
-            Ok(addresses.into_iter().map(move |ip| SocketAddr::new(ip, target.port)))
+            let at = move |ip| SocketAddr::new(ip, target.port);
+            Ok::<_, DnsError>(addresses.into_iter().map(at))
         });
     }
-    let mut found = BTreeSet::new();
-    let mut missing = None;
+    let mut answer = Answer::default();
     while let Some(resolved) = resolving.join_next().await {
         match resolved {
-            Ok(Ok(addresses)) => found.extend(addresses),
-            Ok(Err(error)) => missing = Some(error),
+            Ok(Ok(addresses)) => answer.addresses.extend(addresses),
+            Ok(Err(error)) if error.is_answer() => {}
+            Ok(Err(error)) => answer.failure = Some(error),
             // A task of ours neither panics nor is cancelled while its set lives.
-            Err(error) => missing = Some(DnsError::Failed(error.to_string())),
+            Err(error) => answer.failure = Some(DnsError::Failed(error.to_string())),
         }
     }
-    match missing {
-        Some(error) if found.is_empty() => {
-            Err(DnsError::Failed(format!("its targets have no address: {error}")))
-        }
-        _ => Ok(found),
+    if answer.addresses.is_empty() && answer.failure.is_none() {
+        answer.nothing = Some(DnsError::NoAddress(n_targets));
     }
+    answer
 }
 
 /// The targets of as many answers as it takes. A later question that fails ends the look with

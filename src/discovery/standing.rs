@@ -1,70 +1,119 @@
-//! The loop that never gives up: look, offer, wait.
+//! The loop that never gives up: look, tell, wait.
 
 use super::backoff::Pace;
-use super::dns::{Dns, DnsError};
-use super::{ADDRESSES_MAX, Config, srv};
+use super::dns::{Answer, Dns, DnsError};
+use super::{Config, srv};
+use crate::limits::LOOK_ADDRESSES_MAX;
 use crate::rng::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use tokio::task::JoinSet;
 
-/// Looks at everything `config` names, for ever, and passes what each source gives to `offer`;
-/// members already alive are for the node to skip. `alone` sets the pace. Ends only when there is
-/// nowhere to look. Failures are logged when they begin and when they end, not at every look.
+/// What the loop tells the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Addresses of one source while others are still asked; at most [`LOOK_ADDRESSES_MAX`].
+    Early(Vec<SocketAddr>),
+    /// A look has ended.
+    Look(Look),
+}
+
+/// What one look at every source came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Look {
+    /// What the sources gave, each address once and in order, our own left out; at most
+    /// [`LOOK_ADDRESSES_MAX`], of more a random choice.
+    pub named: Vec<SocketAddr>,
+    /// Whether our own address was among them.
+    pub names_me: bool,
+    /// Whether every source is an address given by hand: no DNS was asked.
+    pub only_literal: bool,
+    /// One sentence for each source that gave no answer, or not all of one.
+    pub failed: Vec<String>,
+}
+
+/// Looks at everything `config` names, for ever, and passes on what comes of it; members already
+/// alive are for the node to skip. `alone` sets the pace. Ends only when there is nowhere to look.
+/// Failures are logged when they begin and when they end, not at every look.
 pub async fn run(
     config: Config,
-    offer: impl Fn(Vec<SocketAddr>) + Send,
+    tell: impl Fn(Found) + Send,
     alone: impl Fn() -> bool + Send,
     mut rng: Rng,
 ) {
     let mut pace = Pace::default();
     let mut log = ChangeLog::default();
     while !config.is_empty() {
-        let mut sources = questions(&config, &mut log);
-        while let Some(answer) = sources.join_next().await {
-            // A task of ours neither panics nor is cancelled while its set lives.
-            let Ok((source, result)) = answer else { continue };
-            log.note(source, result.as_ref().map(BTreeSet::len).map_err(Clone::clone));
-            let addresses = choose(&config, result.unwrap_or_default(), &mut rng);
-            if !addresses.is_empty() {
-                offer(addresses);
-            }
-        }
+        let look = look(&config, &mut log, &tell, &mut rng).await;
+        tell(Found::Look(look));
         tokio::time::sleep(pace.pause(alone(), &mut rng)).await;
     }
 }
 
-/// What a source is called, and what it says.
-type Answer = (String, Result<BTreeSet<SocketAddr>, DnsError>);
+/// Asks every source once. Of each but the last to answer, the addresses are told at once.
+async fn look(
+    config: &Config,
+    log: &mut ChangeLog,
+    tell: &(impl Fn(Found) + Send),
+    rng: &mut Rng,
+) -> Look {
+    let only_literal = config.srv.is_none() && config.seeds.iter().all(|s| s.literal().is_some());
+    let mut look = Look { only_literal, ..Look::default() };
+    let mut all = BTreeSet::new();
+    let mut sources = questions(config, log, &mut look.failed);
+    while let Some(answer) = sources.join_next().await {
+        // A task of ours neither panics nor is cancelled while its set lives.
+        let Ok((source, answer)) = answer else { continue };
+        look.failed.extend(answer.failure.iter().map(|error| format!("{source}: {error}")));
+        log.note(source, answer.to_log());
+        let own = config.own.is_some_and(|own| answer.addresses.contains(&own));
+        look.names_me |= own;
+        if !sources.is_empty() {
+            let early = choose(config, answer.addresses.clone(), rng);
+            if !early.is_empty() {
+                tell(Found::Early(early));
+            }
+        }
+        all.extend(answer.addresses);
+    }
+    look.failed.sort();
+    look.named = choose(config, all, rng);
+    look.named.sort();
+    look
+}
 
-/// Asks every source at once; a slow one delays no other.
-fn questions(config: &Config, log: &mut ChangeLog) -> JoinSet<Answer> {
+/// Asks every source at once; a slow one delays no other. Each says what it is called.
+fn questions(
+    config: &Config,
+    log: &mut ChangeLog,
+    failed: &mut Vec<String>,
+) -> JoinSet<(String, Answer)> {
     let mut questions = JoinSet::new();
     let literal: BTreeSet<SocketAddr> =
         config.seeds.iter().filter_map(super::Seed::literal).collect();
     if !literal.is_empty() {
-        questions.spawn(async move { ("the addresses given".to_owned(), Ok(literal)) });
+        let answer = Answer { addresses: literal, ..Answer::default() };
+        questions.spawn(async move { ("the addresses given".to_owned(), answer) });
     }
     let dns = match Dns::new(config.dns) {
         Ok(dns) => dns,
         Err(error) => {
-            log.note("the DNS configuration".to_owned(), Err(error));
+            let source = "the DNS configuration";
+            failed.push(format!("{source}: {error}"));
+            log.note(source.to_owned(), Err(error));
             return questions;
         }
     };
     for seed in &config.seeds {
         if seed.literal().is_none() {
             let (seed, dns) = (seed.clone(), dns.clone());
-            questions.spawn(async move {
-                let found = seed.resolve(&dns).await.map(BTreeSet::from_iter);
-                (seed.to_string(), found)
-            });
+            questions.spawn(async move { (seed.to_string(), seed.resolve(&dns).await.into()) });
         }
     }
     if let Some(name) = config.srv.clone() {
         questions.spawn(async move {
-            let found = srv::look(&dns, &name).await;
-            (format!("SRV {name}"), found)
+            let answer = srv::look(&dns, &name).await;
+            (format!("SRV {name}"), answer)
         });
     }
     questions
@@ -77,7 +126,7 @@ fn choose(config: &Config, mut found: BTreeSet<SocketAddr>, rng: &mut Rng) -> Ve
     }
     let mut addresses = Vec::from_iter(found);
     rng.shuffle(&mut addresses);
-    addresses.truncate(ADDRESSES_MAX);
+    addresses.truncate(LOOK_ADDRESSES_MAX);
     addresses
 }
 
@@ -104,6 +153,82 @@ impl ChangeLog {
 mod tests {
     use super::*;
 
+    /// A DNS server that gives every question this response code, or no answer at all.
+    async fn server(code: Option<u8>) -> SocketAddr {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let addr = socket.local_addr().expect("its address");
+        tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
+                let Some(code) = code else { continue };
+                // The question comes back as the answer, without further records.
+                (buffer[2], buffer[3]) = (buffer[2] | 0x80, code);
+                (buffer[10], buffer[11]) = (0, 0);
+                let end = 12 + question_len(&buffer[12..len]);
+                let _ = socket.send_to(&buffer[..end], from).await;
+            }
+        });
+        addr
+    }
+
+    /// Bytes of the question at the front: a name, its type and its class.
+    fn question_len(bytes: &[u8]) -> usize {
+        bytes.iter().position(|byte| *byte == 0).map_or(bytes.len(), |end| end + 5)
+    }
+
+    fn config(dns: SocketAddr, seeds: &[&str]) -> Config {
+        Config {
+            srv: "_gossip._tcp.kv.internal".parse().ok(),
+            seeds: seeds.iter().map(|seed| seed.parse().expect("a seed")).collect(),
+            dns: Some(dns),
+            own: "127.0.0.1:1".parse().ok(),
+        }
+    }
+
+    /// One look, and the addresses told before its end.
+    async fn looked(config: &Config) -> (Look, Vec<SocketAddr>) {
+        let early = std::sync::Mutex::new(Vec::new());
+        let tell = |found| match found {
+            Found::Early(addresses) => early.lock().expect("one thread").extend(addresses),
+            Found::Look(_) => panic!("told by the loop only"),
+        };
+        let mut rng = Rng::from_seed(1);
+        let look = look(config, &mut ChangeLog::default(), &tell, &mut rng).await;
+        (look, early.into_inner().expect("one thread"))
+    }
+
+    #[tokio::test]
+    async fn what_dns_says_is_an_answer_and_what_it_does_not_say_is_a_failure() {
+        let (no_name, no_record) = (Some(3), Some(0));
+        for code in [no_name, no_record] {
+            let (look, early) = looked(&config(server(code).await, &[])).await;
+            assert_eq!((look, early), (Look::default(), vec![]), "{code:?}");
+        }
+        for (code, why) in [
+            (Some(2), "the DNS server says Server Failure"),
+            (Some(5), "the DNS server says Query Refused"),
+            (None, "no answer from the DNS server in time"),
+        ] {
+            let (look, _) = looked(&config(server(code).await, &[])).await;
+            let expected = Look {
+                failed: vec![format!("SRV _gossip._tcp.kv.internal.: {why}")],
+                ..Look::default()
+            };
+            assert_eq!(look, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn addresses_are_told_while_another_source_is_still_asked() {
+        let seeds = ["127.0.0.1:2", "127.0.0.1:1", "127.0.0.1:2", "localhost.:3"];
+        let (look, early) = looked(&config(server(None).await, &seeds)).await;
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        assert!(early.contains(&address(2)), "{early:?}");
+        assert!(look.named.contains(&address(2)) && !look.named.contains(&address(1)));
+        assert!(look.names_me);
+        assert_eq!(look.failed.len(), 1, "{:?}", look.failed);
+    }
+
     #[test]
     fn our_own_address_is_never_offered_and_the_rest_is_bounded() {
         let own: SocketAddr = "127.0.0.1:1".parse().unwrap();
@@ -111,7 +236,7 @@ mod tests {
         let found: BTreeSet<SocketAddr> =
             (1..=400).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
         let chosen = choose(&config, found, &mut Rng::from_seed(1));
-        assert_eq!(chosen.len(), ADDRESSES_MAX);
+        assert_eq!(chosen.len(), LOOK_ADDRESSES_MAX);
         assert!(!chosen.contains(&own));
     }
 }

@@ -12,7 +12,7 @@ use super::threads::{self, Fault, Lifeline};
 use super::udp::Udp;
 use crate::discovery;
 use crate::kv::Store;
-use crate::node::command::{Bridge, Command};
+use crate::node::command::{Bridge, Command, Look};
 use crate::rng::Rng;
 use std::io;
 use std::net::SocketAddr;
@@ -117,13 +117,28 @@ impl Drop for Agent {
     }
 }
 
-/// Offers the node what discovery finds, for ever.
+/// Tells the node what discovery finds, for ever.
 async fn discover(config: discovery::Config, post: Post, _lifeline: Lifeline) {
     let shared = post.shared.clone();
-    let offer = move |addresses| {
+    let tell = move |found| {
         // Refused is counted, and the next look comes soon.
-        let _ = post.send(Command::Join(addresses), Box::new(|_| {}));
+        let _ = post.send(command(found), Box::new(|_| {}));
     };
     let rng = Rng::from_seed(entropy::nonzero_u64());
-    discovery::run(config, offer, move || shared.is_alone(), rng).await;
+    discovery::run(config, tell, move || shared.is_alone(), rng).await;
+}
+
+fn command(found: discovery::Found) -> Command {
+    match found {
+        discovery::Found::Early(addresses) => Command::Join(addresses),
+        discovery::Found::Look(discovery::Look { named, names_me, only_literal, failed }) => {
+            Command::Look(Look {
+                named,
+                names_me,
+                only_literal,
+                answered: failed.is_empty(),
+                failed,
+            })
+        }
+    }
 }

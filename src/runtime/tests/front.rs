@@ -3,7 +3,7 @@
 use super::puppet::{PATIENCE, Setup, Shell, with_stats};
 use crate::discovery;
 use crate::limits::TICKETS_MAX;
-use crate::node::command::{Busy, Command, Health, NotReady, Reply};
+use crate::node::command::{Busy, Command, Health, Look, NotReady, Reply};
 use crate::node::io::{Input, Output};
 use crate::time::Instant;
 use std::sync::Arc;
@@ -194,7 +194,7 @@ fn shutdown_ends_all_threads_at_once() {
 }
 
 #[test]
-fn what_discovery_finds_becomes_a_join() {
+fn what_discovery_finds_is_told_at_the_end_of_each_look() {
     let discovery = discovery::Config {
         seeds: vec!["127.0.0.1:9".parse().unwrap(), "127.0.0.1:10".parse().unwrap()],
         own: "127.0.0.1:10".parse().ok(),
@@ -202,11 +202,14 @@ fn what_discovery_finds_becomes_a_join() {
     };
     let shell = Setup { discovery, ..Setup::default() }.start();
     for _ in 0..2 {
-        let addresses = shell.expect("join", |input| match input {
-            Input::Command { command: Command::Join(addresses), .. } => Some(addresses),
+        let look = shell.expect("a look", |input| match input {
+            Input::Command { command: Command::Look(look), .. } => Some(look),
             _ => None,
         });
-        assert_eq!(addresses, ["127.0.0.1:9".parse().unwrap()]);
+        let named = vec!["127.0.0.1:9".parse().unwrap()];
+        let expected =
+            Look { named, names_me: true, only_literal: true, failed: vec![], answered: true };
+        assert_eq!(look, expected);
     }
     shell.set_deadline(Instant::ZERO);
 }
