@@ -49,6 +49,10 @@ mod on {
         AckPastGap,
         /// Folding: origins are never folded.
         NeverFold,
+        /// Folding: a member that was folded while it was cut off stays so.
+        StayFolded,
+        /// Pull: the marks of forgotten deletes do not go with the copy.
+        LoseMarks,
         /// Sweep: deletes held past a lost write stay where they are.
         LeaveStranded,
         /// Datagrams: filled past their budget.
@@ -72,7 +76,7 @@ mod on {
     }
 
     /// All of them, by name.
-    pub const MUTATIONS: [(&str, Mutation); 22] = [
+    pub const MUTATIONS: [(&str, Mutation); 24] = [
         ("tombstone-compare", Mutation::TombstoneCompare),
         ("tie-break", Mutation::TieBreak),
         ("write-floor", Mutation::WriteFloor),
@@ -85,6 +89,8 @@ mod on {
         ("never-ask", Mutation::NeverAsk),
         ("ack-past-gap", Mutation::AckPastGap),
         ("never-fold", Mutation::NeverFold),
+        ("stay-folded", Mutation::StayFolded),
+        ("lose-marks", Mutation::LoseMarks),
         ("leave-stranded", Mutation::LeaveStranded),
         ("over-budget", Mutation::OverBudget),
         ("tell-foreign", Mutation::TellForeign),

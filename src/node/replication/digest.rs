@@ -198,8 +198,13 @@ impl Replication {
     /// we ask it for, and what we hold whole we fold too.
     pub(super) fn folded(&mut self, now: Now, folded: &Folded) {
         let from = OriginId(folded.from);
-        for &(of, last, _) in &folded.list {
+        for &(of, last, forgotten) in &folded.list {
             let of = OriginId(of);
+            if of == self.me {
+                // It has folded us while we were cut off: it holds so much of ours.
+                self.acknowledged(now, from, last);
+                continue;
+            }
             if self.known.covers_through(of, last) {
                 if !self.known.is_folded(of)
                     && self.peers.get(of).is_none()
@@ -210,6 +215,7 @@ impl Replication {
             } else {
                 self.note_claim(now, of, last, from, self.claim_delay(true));
             }
+            self.known.take_mark(of, forgotten);
         }
         let theirs = Claims::new(&Vec::new(), &folded.list);
         if let Some(peer) = self.peers.get_mut(from)

@@ -137,6 +137,15 @@ impl Known {
         }
     }
 
+    /// Takes back into the vector whoever of `members` is folded: a member that was cut off while
+    /// others folded its origin is not gone.
+    pub(super) fn unfold_members(&mut self, members: impl Iterator<Item = OriginId>) {
+        if self.folded.is_empty() || mutated!(StayFolded) {
+            return;
+        }
+        members.for_each(|origin| self.unfold(origin));
+    }
+
     /// Takes an origin out of digests. What is held of it past a gap stays known here, be it all
     /// that is held: then its last number is 0.
     pub(super) fn fold(&mut self, origin: OriginId) {
@@ -269,15 +278,34 @@ impl Known {
 
     /// Notes that `tombstone` is about to be forgotten.
     pub(super) fn forget(&mut self, tombstone: &Record) {
-        let dot = tombstone.dot();
         self.forgotten_time = self.forgotten_time.max(tombstone.stamp().time);
-        match self.folded.get_mut(&dot.origin) {
-            Some(folded) => folded.forgotten = folded.forgotten.max(dot.seq),
+        self.mark(tombstone.dot());
+    }
+
+    fn mark(&mut self, Dot { origin, seq }: Dot) {
+        match self.folded.get_mut(&origin) {
+            Some(folded) => folded.forgotten = folded.forgotten.max(seq),
             None => {
-                let highest = self.forgotten.entry(dot.origin).or_default();
-                *highest = dot.seq.max(*highest);
+                let highest = self.forgotten.entry(origin).or_default();
+                *highest = seq.max(*highest);
             }
         }
+    }
+
+    /// Takes over that a peer has forgotten the delete `forgotten` of `origin`, 0 for none. Of one
+    /// that is not covered here, only that it is past all that is: who lacks that delete has yet to
+    /// learn so itself.
+    pub(super) fn take_mark(&mut self, origin: OriginId, forgotten: u64) {
+        let seq = forgotten.min(self.contiguous(origin));
+        if seq > 0 && origin != self.me && !mutated!(LoseMarks) {
+            self.mark(Dot { origin, seq });
+        }
+    }
+
+    /// The highest number of `origin` of which a tombstone has been forgotten, 0 for none.
+    pub(super) fn forgotten_of(&self, origin: OriginId) -> u64 {
+        let folded = self.folded.get(&origin).map(|folded| folded.forgotten);
+        folded.or_else(|| self.forgotten.get(&origin).copied()).unwrap_or(0)
     }
 
     pub(super) fn forgotten_time(&self) -> HlcTime {

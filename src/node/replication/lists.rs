@@ -6,7 +6,7 @@
 //!
 //! | list | elements at most | bytes of memory for a byte of it |
 //! |---|---|---|
-//! | heads, folded | `ORIGINS_MAX`, and the sender itself | 6 |
+//! | heads, folded, marks | `ORIGINS_MAX`, and the sender itself | 8 |
 //! | ranges | `RANGES_MAX` | 6 |
 //! | shards, their leaf hashes | `STORE_SHARDS` | 10 |
 //! | leaves | `COMPARED_LEAVES_MAX` | 8 |
@@ -84,6 +84,37 @@ where
     T: Deserialize<'de>,
 {
     List { room: &Cell::new(MAX), element: PhantomData::<T> }.deserialize(from)
+}
+
+/// The same where there may be no list.
+pub(super) fn if_any<'de, D, T, const MAX: usize>(from: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    from.deserialize_option(Optional::<T, MAX>(PhantomData))
+}
+
+struct Optional<T, const MAX: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Optional<T, MAX> {
+    type Value = Option<Vec<T>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "nothing, or a list of at most {MAX} elements")
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        at_most::<_, T, MAX>(from).map(Some)
+    }
 }
 
 /// The leaves of a comparison; their items are counted all together.
@@ -191,6 +222,7 @@ mod tests {
         check(5, ORIGINS_MAX + 1, triple, b"\x92\x07", b"");
         check(6, ORIGINS_MAX + 1, pair, b"\x94\x07", b"\x90\xc2");
         check(7, ORIGINS_MAX + 1, triple, b"\x94\x90", b"\x07\xc2");
+        check(7, ORIGINS_MAX + 1, b"\x01", b"\x95\x90\x90\x07\xc2", b"");
         check(10, STORE_SHARDS, b"\x92\x03\xc4\0", b"\x92", b"\xc2");
         check(11, COMPARED_LEAVES_MAX, b"\x93\x01\x01\x90", b"\x92", b"\xc2");
         check(11, COMPARED_ITEMS_MAX, item, b"\x92\x91\x93\x01\x01", b"\xc2");

@@ -9,7 +9,7 @@
 //! in the store's own packed form ([`Record`]) and delimit themselves. `c8 02` tells ours from
 //! other programs' messages and carries the format's version.
 
-use super::lists::{at_most, compared};
+use super::lists::{at_most, compared, if_any};
 use crate::kv::{OriginId, Record, RecordError};
 use crate::limits::{
     COMPARED_ITEMS_MAX, KEYS_MAX, KV_HEAD_LEN_MAX, LINK_CHUNK_LEN, ORIGINS_MAX, RANGES_MAX,
@@ -135,6 +135,14 @@ pub struct PullEnd {
     pub forgotten: u64,
     /// The asker lacked deletes that are forgotten: it has to compare everything.
     pub reset: bool,
+    /// For each of the heads the highest number of a tombstone that has been forgotten, 0 for none;
+    /// none of it when nothing has. Format 3.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "if_any::<_, _, HEADS_MAX>"
+    )]
+    pub marks: Option<Vec<u64>>,
 }
 
 /// "Not now."

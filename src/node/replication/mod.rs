@@ -27,6 +27,7 @@ mod holders;
 mod known;
 mod links;
 mod lists;
+mod marks;
 pub mod message;
 mod peers;
 mod pull;
@@ -179,6 +180,7 @@ impl Replication {
             self.pulls.lost(gone.info.origin);
             self.buckets.lost(gone.info.origin);
         }
+        self.known.unfold_members(self.peers.iter().map(|peer| peer.info.origin));
         if before == 0 && self.peers.n_reachable() > 0 {
             self.digests.soon(now.instant);
         }

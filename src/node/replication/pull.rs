@@ -159,6 +159,7 @@ impl Replication {
                 }
             }
         }
+        self.take_marks(now, asked.from, end);
         if let Some(peer) = self.peers.get_mut(asked.from) {
             peer.holds(&end.heads);
         }
@@ -264,12 +265,14 @@ impl Replication {
         if !served.waiting.is_empty() || served.next_shard < STORE_SHARDS {
             return true;
         }
-        let end = PullEnd {
+        let mut end = PullEnd {
             heads: std::mem::take(&mut served.heads),
             folded: std::mem::take(&mut served.folded),
             forgotten: self.known.forgotten_time().0,
             reset: !served.fresh && self.known.is_behind(&served.asker),
+            marks: None,
         };
+        self.add_marks(&mut end);
         self.links.send(served.conn, KvMessage::PullEnd(end).encode());
         false
     }

@@ -4,6 +4,8 @@
 mod cluster;
 mod damage;
 mod far;
+mod folded;
+mod returned;
 mod stranded;
 
 use self::cluster::{Cluster, MILLIS, addr};

@@ -10,7 +10,7 @@ use gossipykv::node::replication::message::{
 
 /// Memory for a byte of a head: a key of one byte, two on the wire, is 17 in a list that doubles.
 /// Records, 33 bytes at least, need less.
-const HEAD_RATIO: usize = 20;
+const HEAD_RATIO: usize = 26;
 /// Bytes that a repeated piece makes at most: enough for more elements than most lists may have.
 const REPEATED_LEN_MAX: usize = 32 << 10;
 
@@ -47,12 +47,13 @@ fn decoded(data: &[u8], heap: &dyn Heap) {
 pub fn replication_seeds() -> Vec<Vec<u8>> {
     let item = Item { key: Name::new(b"k"), time: 300, origin: 7, seq: 70_000, check: 1 << 20 };
     let (heads, folded) = (vec![(7, 300), (1 << 40, 2)], vec![(9, 8, 7)]);
+    let marks = Some(vec![70_000, 0]);
     let digest =
         Digest { from: 7, heads: heads.clone(), root: 1, folded: 0, reply: true, whole: true };
     let push = Push { of: 7, settles: vec![(6, 7)], from: 7, urgent: true };
     let verdicts = Verdicts { need: vec![Name::new(b"foo")], drop: vec![item.clone()], more: true };
     let pull_end =
-        PullEnd { heads: heads.clone(), folded: folded.clone(), forgotten: 5, reset: false };
+        PullEnd { heads: heads.clone(), folded: folded.clone(), forgotten: 5, reset: false, marks };
     let reply = KeyReply {
         id: 1,
         from: 7,
@@ -82,10 +83,11 @@ pub fn replication_seeds() -> Vec<Vec<u8>> {
 
 /// A message for each list, up to its end; elements as small as they can be.
 fn long_lists() -> impl Iterator<Item = Vec<u8>> {
-    let lists: [(u8, &[u8], &[u8]); 9] = [
+    let lists: [(u8, &[u8], &[u8]); 10] = [
         (4, b"\x93\x07\x07", b"\x92\x01\x01"),
         (3, b"\x96\x07", b"\x92\x01\x01"),
         (5, b"\x92\x07", b"\x93\x01\x01\x01"),
+        (7, b"\x95\x90\x90\x07\xc2", b"\x01"),
         (10, b"\x92", b"\x92\x03\xc4\x00"),
         (11, b"\x92", b"\x93\x01\x01\x90"),
         (11, b"\x92\x91\x93\x01\x01", b"\x95\xc4\x01k\x01\x01\x01\x01"),

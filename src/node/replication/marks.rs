@@ -1,0 +1,44 @@
+//! What tells a member that slept past a forgotten delete: per origin the highest number of a
+//! tombstone that has been forgotten.
+//!
+//! ```text
+//! who forgets:   mark = 50 of origin A          asker: heads {A: 40}  --> "reset"
+//! who copies from it:  PullEnd{heads {A: 60}, marks [50]}  --> mark = 50, too
+//! ```
+//!
+//! By the law a node covers what it has copied, also deletes of which nothing came because they had
+//! been forgotten. So the marks go with each copy, and with each list of folded origins: whoever
+//! pulls from a node that never saw those deletes is told all the same.
+
+use super::Replication;
+use super::message::PullEnd;
+use crate::kv::OriginId;
+use crate::time::Now;
+
+impl Replication {
+    /// Server: writes the marks of now into the end of a copy. Deletes may have been forgotten since
+    /// the copy began, and origins folded.
+    pub(super) fn add_marks(&self, end: &mut PullEnd) {
+        let of = |origin: u64| self.known.forgotten_of(OriginId(origin));
+        let marks: Vec<u64> = end.heads.iter().map(|(origin, _)| of(*origin)).collect();
+        end.marks = marks.iter().any(|mark| *mark > 0).then_some(marks);
+        for (origin, _, forgotten) in &mut end.folded {
+            *forgotten = of(*origin);
+        }
+    }
+
+    /// Asker: takes over the marks, once the heads are claimed. A server that has folded this very
+    /// node, because it was cut off, holds all of its writes to there.
+    pub(super) fn take_marks(&mut self, now: Now, server: OriginId, end: &PullEnd) {
+        let marks = end.marks.iter().flatten().copied();
+        for ((origin, _), mark) in end.heads.iter().zip(marks) {
+            self.known.take_mark(OriginId(*origin), mark);
+        }
+        for &(origin, last, forgotten) in &end.folded {
+            if OriginId(origin) == self.me {
+                self.acknowledged(now, server, last);
+            }
+            self.known.take_mark(OriginId(origin), forgotten);
+        }
+    }
+}
