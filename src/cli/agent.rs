@@ -43,6 +43,7 @@ impl AgentArgs {
         let mut http = serving::http_config(config.http);
         http.token = config.token.clone();
         http.value_len_max = config.value_len_max;
+        http.serves_while_starting = config.serves_while_starting;
         let watch = Watch::begin()?;
         let node = Serving::start(gossip(config, identity), http, FLAGS)?;
         watch.serve(vec![node], Ending { drain_delay, leave_timeout })

@@ -288,6 +288,8 @@ impl Client {
 
 #[derive(serde::Deserialize)]
 struct ErrorBody {
+    /// `/health` calls it a reason: it is none of its own errors.
+    #[serde(alias = "why")]
     error: String,
 }
 

@@ -1,4 +1,4 @@
-//! `health`: whether a node is alive, for a container without shell and curl.
+//! `health`: whether a node is alive or ready, for a container without shell and curl.
 
 use super::client::{Client, DEFAULT_SERVER, ServerUrl, timeout};
 use super::failure::Failure;
@@ -11,12 +11,15 @@ use std::time::Duration;
 const EXAMPLES: &str = "\
 Examples:
   gossipykv health                               exit status 0: live, 1: not
+  gossipykv health --ready                       exit status 0: ready, 1: not, and why
   HEALTHCHECK CMD [\"/gossipykv\", \"health\"]       in a Dockerfile
 
-Live means that HTTP answers and gossip makes progress (GET /live). A node that is alone or still
-copies is live; whether it is ready, GET /health tells a load balancer.";
+Live means that HTTP answers and gossip makes progress (GET /live): restart a node that is not.
+Ready means that it holds all that the cluster held when it came (GET /health): send no clients to
+a node that is not, and stop none of the others for it. A node that is alone or still copies is
+live and not ready, and so is one that leaves.";
 
-/// Exits with 0 when a node is live, with 1 when it is not.
+/// Exits with 0 when a node is live (with --ready: when it is ready), with 1 when it is not.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct HealthArgs {
@@ -24,6 +27,10 @@ pub(super) struct HealthArgs {
     /// http://127.0.0.1:8080]
     #[arg(long, value_name = "URL", env = "GOSSIPYKV_SERVER", hide_env_values = true)]
     server: Option<ServerUrl>,
+
+    /// Ask whether it is ready, not only live
+    #[arg(long)]
+    ready: bool,
 
     /// How long the answer may take
     #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = timeout)]
@@ -37,8 +44,9 @@ impl HealthArgs {
             None => own_server()?,
         };
         let client = Client::new(server, None, self.timeout)?;
-        client.accept(client.get("/live")?)?;
-        output::print(|out| Ok(writeln!(out, "live")?))
+        let (path, word) = if self.ready { ("/health", "ready") } else { ("/live", "live") };
+        client.accept(client.get(path)?)?;
+        output::print(|out| Ok(writeln!(out, "{word}")?))
     }
 }
 

@@ -10,7 +10,7 @@
 use super::failure::Failure;
 use super::version;
 use crate::http::{self, Server};
-use crate::node::command::{Bridge, Command, MemberStatus, Reply};
+use crate::node::command::{Bridge, Command, Health, MemberStatus, Reply};
 use crate::runtime::clock::Clock;
 use crate::runtime::signal::Signals;
 use crate::runtime::{self, Agent};
@@ -179,12 +179,13 @@ fn ask(bridge: &dyn Bridge, command: Command, timeout: Duration) -> Asked {
     }
 }
 
-/// Waits until every node sees all of them alive, or the time is over.
+/// Waits until every node sees all of them alive and is ready, or the time is over.
 pub(super) fn meet(nodes: &[Serving], timeout: Duration) {
     for node in nodes {
         let bridge = node.agent.bridge();
         let deadline = bridge.now().instant + timeout;
-        while !sees(&*bridge, nodes.len()) && bridge.now().instant < deadline {
+        let is_settled = || bridge.health() == Health::Ok && sees(&*bridge, nodes.len());
+        while !is_settled() && bridge.now().instant < deadline {
             std::thread::sleep(ASK_EVERY);
         }
     }

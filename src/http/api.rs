@@ -32,6 +32,8 @@ pub struct Api {
     pub version: Version,
     /// Longest value taken, in bytes.
     pub value_len_max: usize,
+    /// Whether reads are answered from a store that is not complete yet.
+    pub serves_while_starting: bool,
     /// Answers the node still owes.
     pub waiting: Arc<Waiting>,
     /// Answers given, by route.
@@ -226,6 +228,20 @@ impl Api {
             Err(render) => render(None, desk.out),
         }
         Done::Parked
+    }
+
+    /// Refuses what only a store that holds all can answer: reads, and writes on a condition. To be
+    /// asked before the store is. A plain write is merged with what comes, and needs no leave.
+    ///
+    /// # Errors
+    /// 503 with the reason.
+    pub fn check_complete(&self) -> Result<(), Failure> {
+        if self.serves_while_starting || self.bridge.is_complete() {
+            return Ok(());
+        }
+        let why = self.why(self.state());
+        let message = format_args!("this node is not ready and may lack what others hold: {why}");
+        Err(Failure::busy(message))
     }
 
     /// Refuses a client that is neither local nor has the token.

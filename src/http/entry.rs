@@ -24,6 +24,7 @@ pub fn get(api: &Api, desk: Desk<'_>, segment: &str) -> Result<Done, Failure> {
     let [raw] = route::query(desk.query, ["raw"])?;
     let is_raw = raw.map_or(Ok(false), |raw| raw.switch("raw"))?;
     let precondition = Precondition::of(desk.ask)?;
+    api.check_complete()?;
     let entry = api.bridge.store().entry(key.as_bytes());
     if !precondition.is_empty() {
         match (precondition.check(entry.as_ref()), &entry) {
@@ -132,7 +133,12 @@ impl<'a> Write<'a> {
     }
 
     /// Takes a seat if there is to be a wait: afterwards it would be too late to refuse.
-    fn seat(&self, api: &Api) -> Result<Option<Seated>, Failure> {
+    ///
+    /// A condition is about what the cluster holds: a node that lacks it must not judge.
+    fn begin(&self, api: &Api) -> Result<Option<Seated>, Failure> {
+        if !self.precondition.is_empty() {
+            api.check_complete()?;
+        }
         let Some(wait) = self.wait else { return Ok(None) };
         let seat = api.waiting.seat().ok_or_else(too_many_wait)?;
         Ok(Some((seat, wait)))
@@ -152,7 +158,7 @@ impl<'a> Write<'a> {
                 format_args!("the value has {len} bytes, at most {max} (--max-value-bytes)");
             return Err(Failure::new(413, message));
         }
-        let seated = self.seat(api)?;
+        let seated = self.begin(api)?;
         let _writing = api.door.enter()?;
         let store = api.bridge.store();
         let written = if self.precondition.is_empty() {
@@ -170,7 +176,7 @@ impl<'a> Write<'a> {
         desk: &Desk<'_>,
         key: &str,
     ) -> Result<(Written, Option<Seated>), Failure> {
-        let seated = self.seat(api)?;
+        let seated = self.begin(api)?;
         let _writing = api.door.enter()?;
         let is_met = |entry: Option<&Record>| self.is_met(entry);
         let written = api.bridge.store().delete_if(desk.now, key.as_bytes(), is_met);

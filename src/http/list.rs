@@ -17,6 +17,7 @@ pub fn answer(api: &Api, desk: Desk<'_>) -> Result<Done, Failure> {
     let limit = limit.map_or(Ok(LIST_ITEMS_MAX), |limit| items(limit.text()))?;
     let only_keys = keys.map_or(Ok(false), |keys| keys.switch("keys"))?;
     let after = Some(after.as_bytes()).filter(|after| !after.is_empty());
+    api.check_complete()?;
     let page = api.bridge.store().list(prefix.as_bytes(), after, limit);
     write(desk.body, &page, only_keys);
     Ok(desk.json(200, None))

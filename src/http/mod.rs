@@ -79,6 +79,8 @@ pub struct Config {
     /// Largest value taken, in bytes, at most
     /// [`VALUE_LEN_HARD_MAX`](crate::limits::VALUE_LEN_HARD_MAX).
     pub value_len_max: usize,
+    /// Whether reads and conditional writes are answered before the node is ready, instead of 503.
+    pub serves_while_starting: bool,
     /// Most client connections.
     pub connections_max: usize,
     /// How long clients may take.
@@ -106,6 +108,7 @@ impl Config {
             listen,
             token: None,
             value_len_max: VALUE_LEN_DEFAULT_MAX,
+            serves_while_starting: false,
             connections_max: HTTP_CONNECTIONS_MAX,
             timing: Timing::default(),
             version,
@@ -147,6 +150,7 @@ pub fn start(config: Config, bridge: Arc<dyn Bridge>) -> Result<Server, StartErr
         door: Arc::clone(&door),
         version: config.version,
         value_len_max: config.value_len_max,
+        serves_while_starting: config.serves_while_starting,
         waiting: Arc::clone(&waiting),
         requests: Arc::default(),
         counters: Arc::clone(&counters),

@@ -143,7 +143,7 @@ impl Node {
         Node { process, gossip, http }
     }
 
-    /// A cluster of these, each of which sees all alive.
+    /// A cluster of these, each of which is ready and sees all alive.
     #[track_caller]
     pub fn cluster<const N: usize>(flags: &[&str], variables: &[(&str, &str)]) -> [Node; N] {
         let mut seed = None;
@@ -159,8 +159,15 @@ impl Node {
             until("all are alive", || {
                 (0..N).all(|index| node.sees(&format!("n{index}"), "alive")).then_some(())
             });
+            node.await_ready();
         }
         nodes
+    }
+
+    /// Waits until it answers reads.
+    #[track_caller]
+    pub fn await_ready(&self) {
+        until("it is ready", || (self.get("/health")?.0 == 200).then_some(()));
     }
 
     /// Its URL.

@@ -117,9 +117,14 @@ fn it_serves_before_it_finds_anybody_and_logs_to_standard_error_only() {
     assert_eq!(node.run(&["health"]).success(), "live\n");
     let version = node.run(&["kv", "put", "k", "v"]);
     assert!(version.success().trim_end().parse::<gossipykv::kv::Stamp>().is_ok());
-    assert_eq!(node.run(&["kv", "get", "k"]).success(), "v");
+    let refused = node.run(&["kv", "get", "k"]);
+    assert!(refused.error(1).contains("503 Service Unavailable: this node is not ready"));
     let (status, health) = node.get("/health").expect("an answer");
     assert_eq!((status, health.contains("starting")), (503, true), "{health}");
+    let health: serde_json::Value = serde_json::from_str(&health).expect("JSON");
+    let why = health["why"].as_str().expect("a reason");
+    assert!(node.run(&["health", "--ready"]).error(1).ends_with(why), "{why}");
+    assert!(node.process.log().contains("this node is not ready"), "{}", node.process.log());
     let built = node.get("/version").expect("an answer").1;
     let line = run(&["version"]);
     let built: serde_json::Value = serde_json::from_str(&built).expect("JSON");
@@ -132,6 +137,29 @@ fn it_serves_before_it_finds_anybody_and_logs_to_standard_error_only() {
     assert_eq!((ended.code, ended.text()), (Some(0), ""), "{ended:?}");
     assert!(took < SLACK, "{took:?}");
     assert!(ended.err.lines().all(|line| line.starts_with('{')), "{ended:?}");
+}
+
+#[test]
+fn a_condition_is_not_judged_by_a_node_that_has_not_got_the_store() {
+    let [a, b] = Node::cluster::<2>(&[], &[]);
+    assert_eq!(a.run(&["kv", "put", "lock", "held-by-a"]).code, Some(0));
+    let put = |node: &Node| {
+        let client = gossipykv::discovery::fetch::client(vec![node.http], crate::agents::PATIENCE);
+        let put = client.put(format!("{}/kv/lock/mine", node.url())).header("If-None-Match", "*");
+        put.send_empty().expect("an answer").status().as_u16()
+    };
+    // It looks for the others at an address where they are only later.
+    let [stranger, guest] = ["--serve-while-starting=false", "--serve-while-starting"]
+        .map(|flag| Node::start("c", &["--join", "127.0.0.1:1", flag], &[]));
+    assert_eq!((put(&stranger), put(&guest)), (503, 200));
+    assert_eq!(guest.run(&["kv", "get", "lock"]).success(), "mine");
+    let joined = Node::start("d", &["--join", &a.gossip.to_string()], &[]);
+    let judged = until("it has got the store", || Some(put(&joined)).filter(|&put| put != 503));
+    assert_eq!(judged, 412);
+    for node in [&a, &b, &joined] {
+        assert_eq!(node.run(&["kv", "get", "lock"]).success(), "held-by-a");
+        assert_eq!(node.run(&["health", "--ready"]).success(), "ready\n");
+    }
 }
 
 #[test]

@@ -144,6 +144,11 @@ fn health_asks_whether_the_node_is_live() {
     assert_eq!(asked.line, "GET /live");
     let (ended, _) = against(&["health"], 503, b"{\"status\":\"stuck\"}");
     assert!(ended.error(1).contains("503 Service Unavailable"), "{ended:?}");
+    let (ended, asked) = against(&["health", "--ready"], 200, b"{\"status\":\"ok\"}");
+    assert_eq!((ended.success(), &*asked.line), ("ready\n", "GET /health"));
+    let body = b"{\"status\":\"starting\",\"why\":\"nobody is there\"}";
+    let (ended, _) = against(&["health", "--ready"], 503, body);
+    assert!(ended.error(1).ends_with("503 Service Unavailable: nobody is there"), "{ended:?}");
 }
 
 #[test]

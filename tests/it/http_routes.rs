@@ -3,7 +3,7 @@
 use super::http_rig::{Rig, TestBridge, config};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gossipykv::http::Token;
+use gossipykv::http::{Config, Token};
 use gossipykv::node::command::{Busy, Health};
 use serde_json::json;
 use std::sync::atomic::Ordering;
@@ -284,6 +284,69 @@ fn probes_tell_the_state() {
     let answer = rig.ask("GET", "/health");
     let expected = json!({ "status": "stalled", "why": "it does not turn" });
     assert_eq!((answer.status, answer.json()), (503, expected));
+}
+
+/// Everything that reads the store; whether the request is taken all the same.
+#[track_caller]
+fn reads_are(rig: &Rig, status: [u16; 4]) {
+    let [get, put_if, delete_if, delete_unless] = status;
+    for target in ["/kv/a", "/kv/a?raw", "/kv/", "/kv", "/kv/?prefix=a&limit=1", "/kv/?keys"] {
+        let answer = rig.ask("GET", target).is(get);
+        if get == 503 {
+            assert!(answer.text().contains("it is a \\\"test\\\""), "{}", answer.text());
+            assert_eq!(answer.header("Retry-After"), Some("1"));
+            assert_eq!(answer.header("ETag"), None, "{target}");
+        }
+        assert_eq!(rig.ask("HEAD", target).status, get);
+    }
+    let unless = "If-None-Match: *\r\n";
+    let only = "If-Match: \"0000000000000001-0000000000000002\"\r\n";
+    rig.send("GET", "/kv/a", only, b"").is(if get == 503 { 503 } else { 412 });
+    rig.send("PUT", "/kv/a", unless, b"mine").is(put_if);
+    rig.send("PUT", "/kv/a/mine", unless, b"").is(put_if);
+    rig.send("PUT", "/kv/a?w=all", only, b"mine").is(put_if);
+    rig.send("DELETE", "/kv/a", only, b"").is(delete_if);
+    rig.send("DELETE", "/kv/none", unless, b"").is(delete_unless);
+}
+
+#[test]
+fn a_node_that_is_not_complete_neither_reads_nor_judges() {
+    let rig = Rig::new();
+    let version = rig.send("PUT", "/kv/a", "", b"v").is(200).version();
+    *rig.bridge.health.lock().unwrap() = Health::Starting;
+    reads_are(&rig, [503; 4]);
+    assert_eq!(rig.bridge.n_written.load(Ordering::Relaxed), 1, "nothing has changed");
+    // What is wrong with a request is told at any time.
+    rig.ask("GET", "/kv/%FF").is(400);
+    rig.ask("GET", "/kv/?limit=0").is(400);
+    rig.send("PUT", "/kv/a", "If-Match: x\r\n", b"v").is(400);
+    // Plain writes merge with what comes.
+    rig.send("PUT", "/kv/b", "", b"v").is(200);
+    rig.send("PUT", "/kv/c/v", "", b"").is(200);
+    rig.ask("DELETE", "/kv/d").is(200);
+    for target in ["/", "/live", "/members", "/metrics", "/version"] {
+        rig.ask("GET", target).is(200);
+    }
+    rig.ask("GET", "/keys");
+    // A node that leaves holds what it held; one that never had all does not get it by leaving.
+    for health in [Health::Ok, Health::Leaving] {
+        *rig.bridge.health.lock().unwrap() = health;
+        assert_eq!(rig.ask("GET", "/kv/a").is(200).version(), version);
+        rig.ask("GET", "/kv/").is(200);
+    }
+    *rig.bridge.health.lock().unwrap() = Health::Starting;
+    rig.server.turn_away();
+    let answer = rig.ask("GET", "/kv/a").is(503);
+    assert!(answer.text().contains("leaving the cluster"), "{}", answer.text());
+}
+
+#[test]
+fn who_wants_may_have_it_serve_while_it_starts() {
+    let rig = Rig::with(Config { serves_while_starting: true, ..config() });
+    rig.send("PUT", "/kv/a", "", b"v").is(200);
+    *rig.bridge.health.lock().unwrap() = Health::Starting;
+    reads_are(&rig, [200, 412, 412, 200]);
+    assert_eq!(rig.ask("GET", "/health").status, 503);
 }
 
 #[test]
