@@ -1,8 +1,8 @@
 //! Nodes at work, from their start to their end: one for `agent`, some for `dev`.
 //!
 //! ```text
-//!   start --> serve --signal--> turn away, leave, drain, stop --> exit 0
-//!               |                     |
+//!   start --> serve --signal--> turn away, leave, drain, stop --> exit 0, or 1 when writes could
+//!               |                     |                             not be handed over
 //!               |                     +-- second signal --> exit 128 + its number, at once
 //!               +-- a part has died ----------------------> exit 1, with its last word
 //! ```
@@ -131,31 +131,56 @@ impl Serving {
         Ok(Serving { agent, server })
     }
 
-    /// Turns load balancers away, tells the others, finishes the requests in flight, stops. Blocks.
-    fn end(self, ending: Ending) {
+    /// Turns load balancers away, hands over, tells the others, finishes the requests in flight,
+    /// stops. Blocks. What could not be handed over is told to `left` as soon as it is known.
+    fn end(self, ending: Ending, left: &mpsc::Sender<Left>) {
         let bridge = self.agent.bridge();
         self.server.turn_away();
         std::thread::sleep(ending.drain_delay);
         let started = bridge.now().instant;
         // What is written up to here reaches the others before they are told.
         self.server.refuse_writes();
-        leave(&*bridge, ending.leave_timeout);
+        // Whoever waits has gone only when the process ends at once.
+        let _ = left.send(leave(&*bridge, ending.leave_timeout));
         let spent = bridge.now().instant.since(started);
         self.server.drain((ending.leave_timeout + DRAIN_TIMEOUT).saturating_sub(spent));
         self.agent.shutdown();
     }
 }
 
-/// Leaves the cluster: readiness turns, queued writes go out, the others are told. Returns when
-/// that is done or the time is over.
-fn leave(bridge: &dyn Bridge, timeout: Duration) {
+/// Writes that a node could not hand over; `None` when it did not say.
+type Left = Option<u64>;
+
+/// Leaves the cluster: readiness turns, what others lack is handed over, they are told. Returns
+/// when that is done or the time is over.
+fn leave(bridge: &dyn Bridge, timeout: Duration) -> Left {
     let deadline = bridge.now().instant + timeout;
-    while ask(bridge, Command::Leave { deadline }, timeout + ANSWER_TIMEOUT) == Asked::Busy {
-        if bridge.now().instant >= deadline {
-            return;
+    loop {
+        match ask(bridge, Command::Leave { deadline }, timeout + ANSWER_TIMEOUT) {
+            Asked::Answered(Reply::Left { unsent }) => return Some(unsent),
+            Asked::Busy if bridge.now().instant < deadline => std::thread::sleep(ASK_EVERY),
+            Asked::Answered(_) | Asked::Silent | Asked::Busy => return None,
         }
-        std::thread::sleep(ASK_EVERY);
     }
+}
+
+/// What the end of some nodes comes to.
+fn handed_over(left: impl Iterator<Item = Left>) -> Result<(), Failure> {
+    let (mut unsent, mut n_silent) = (0_u64, 0_u32);
+    for left in left {
+        unsent = unsent.saturating_add(left.unwrap_or(0));
+        n_silent += u32::from(left.is_none());
+    }
+    let why = match (unsent, n_silent) {
+        (0, 0) => return Ok(()),
+        (0, _) => "the node did not say whether its writes were handed over".to_owned(),
+        (unsent, _) => format!(
+            "{unsent} writes could not be handed over before the end of --leave-timeout: no other \
+             member holds them"
+        ),
+    };
+    tracing::error!(unsent, "{why}");
+    Err(Failure::failed(why))
 }
 
 /// What became of a command.
@@ -252,9 +277,13 @@ async fn serve(signals: &mut Signals, nodes: Vec<Serving>, ending: Ending) -> Re
     }
     let since_first = Clock::start();
     let mut ends = JoinSet::new();
+    let n_nodes = nodes.len();
+    let (tell, told) = mpsc::channel();
     for node in nodes {
-        ends.spawn_blocking(move || node.end(ending));
+        let tell = tell.clone();
+        ends.spawn_blocking(move || node.end(ending, &tell));
     }
+    drop(tell);
     let limit = ending.drain_delay + ending.leave_timeout + END_TIMEOUT;
     let ended = tokio::time::timeout(limit, ends.join_all());
     tokio::select! {
@@ -263,7 +292,8 @@ async fn serve(signals: &mut Signals, nodes: Vec<Serving>, ending: Ending) -> Re
             if ended.is_err() {
                 tracing::warn!("not everything ended in time; it is cut off");
             }
-            Ok(())
+            let silent = std::iter::repeat(None);
+            handed_over(told.try_iter().chain(silent).take(n_nodes))
         }
         signal = second(signals, since_first) => Err(Failure::Signal(signal)),
         failure = first(&mut failures) => Err(failure),

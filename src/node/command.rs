@@ -54,7 +54,8 @@ pub enum Command {
     Join(Vec<SocketAddr>),
     /// What discovery saw: evidence for founding a cluster. The addresses named are joined, too.
     Look(Look),
-    /// Flush queued writes, tell the others that we leave; answered when done or at the deadline.
+    /// Hand over what the others lack, tell them that we leave; answered with `Left` when done or
+    /// at the deadline.
     Leave {
         /// When to answer whatever has happened.
         deadline: Instant,
@@ -145,8 +146,13 @@ pub enum Reply {
         /// Members the concern asked for.
         wanted: u32,
     },
-    /// To `Join` and `Leave`.
+    /// To `Join`.
     Done,
+    /// To `Leave`.
+    Left {
+        /// Writes that could not be handed over: no member that stays holds them.
+        unsent: u64,
+    },
     /// To `Keys`: per member, its name and the result or the fingerprints it holds, primary first.
     Keys(Vec<(String, Result<Vec<String>, String>)>),
     /// The command was refused; the text says why.

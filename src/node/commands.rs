@@ -2,23 +2,25 @@
 
 use super::Node;
 use super::command::{Command, MemberStatus, MemberView, Reply};
-use super::io::{Output, Ticket};
+use super::io::{Note, Output, Ticket};
 use super::meta;
 use super::replication::Waiting;
 use crate::swim::{Member, MemberState};
 use crate::time::{Instant, Now};
 use std::time::Duration;
 
-/// How long writes may take to reach the others before a leaving node says so.
-const FLUSH_LIMIT: Duration = Duration::from_millis(400);
+/// How much of its time a leave keeps for telling the others: five rounds of gossip, at most a
+/// quarter of it all. What is before that may go to handing over.
+const TELL_LIMIT: Duration = Duration::from_secs(1);
 
-/// A leave under way: first our writes go out, then the word that we leave.
+/// A leave under way: first what the others lack goes out, then the word that we leave.
 #[derive(Debug)]
 pub(super) struct Leaving {
     ticket: Option<Ticket>,
-    /// When to tell the others although some have not acknowledged all writes.
+    /// When to tell the others although they do not hold everything.
     flush_until: Instant,
-    told: bool,
+    /// Once the others are being told: the writes that could not be handed over.
+    unsent: Option<u64>,
     /// When the next of these is due.
     pub(super) deadline: Instant,
     give_up_at: Instant,
@@ -89,26 +91,36 @@ impl Node {
             self.answer(ticket, Reply::Refused("the node is leaving already".into()));
             return;
         }
-        let flush_until = (now.instant + FLUSH_LIMIT).min(deadline);
+        let time = deadline.since(now.instant);
+        let flush_until = now.instant + (time - TELL_LIMIT.min(time / 4));
         self.leaving = Some(Leaving {
             ticket: Some(ticket),
             flush_until,
-            told: false,
+            unsent: None,
             deadline: flush_until,
             give_up_at: deadline,
         });
         self.replication.drain(now);
     }
 
-    /// Moves a leave on when its writes are held elsewhere or have had their time.
+    /// Moves a leave on when everything is held elsewhere or has had its time.
     pub(super) fn leave_due(&mut self, now: Now) {
         let Some(leaving) = &mut self.leaving else { return };
-        if !leaving.told && (self.replication.is_drained() || leaving.flush_until <= now.instant) {
-            leaving.told = true;
+        if leaving.unsent.is_none()
+            && (self.replication.is_drained() || leaving.flush_until <= now.instant)
+        {
+            leaving.unsent = Some(self.replication.unsent());
             leaving.deadline = leaving.give_up_at;
+            let keys = self.store.stats().n_live;
+            if self.replication.n_peers() == 0 && keys > 0 {
+                self.out.push_back(Output::Note(Note::NoHeir { keys }));
+            }
             self.swim.leave(now.instant);
         }
-        if leaving.told && leaving.give_up_at <= now.instant {
+        if let Some(leaving) = &self.leaving
+            && leaving.unsent.is_some()
+            && leaving.give_up_at <= now.instant
+        {
             self.left(now);
         }
     }
@@ -118,8 +130,12 @@ impl Node {
         if let Some(leaving) = &mut self.leaving {
             leaving.deadline = Instant::NEVER;
             leaving.give_up_at = Instant::NEVER;
+            // Acknowledgements may have come meanwhile; heirs that have left since have handed over.
+            let before = leaving.unsent.unwrap_or_else(|| self.replication.unsent());
+            let heard = self.replication.n_peers() > 0;
+            let unsent = if heard { before.min(self.replication.unsent()) } else { before };
             if let Some(ticket) = leaving.ticket.take() {
-                self.answer(ticket, Reply::Done);
+                self.answer(ticket, Reply::Left { unsent });
             }
         }
     }

@@ -162,6 +162,11 @@ pub enum Note {
         /// How many.
         records: usize,
     },
+    /// This node leaves and no other member is there to hand its store over to.
+    NoHeir {
+        /// Keys that end with it.
+        keys: u64,
+    },
     /// This node had slept past forgotten deletes: it hides behind not-ready while it is reset.
     Reset,
     /// Gossip that could not be read, by reason; at most one note a second.

@@ -96,6 +96,10 @@ impl Log {
                 records,
                 "records were damaged in memory; dropped, and fetched from peers: check the machine"
             ),
+            Note::NoHeir { keys } => tracing::warn!(
+                keys,
+                "no other member is there to hand the store over to; it ends with this node"
+            ),
             Note::Reset => tracing::warn!(
                 "this node has been away for longer than deletes are remembered; copying afresh"
             ),

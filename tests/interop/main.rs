@@ -6,7 +6,8 @@
 //! - [`rotation`]: a live cluster changes its key under load, of ours and mixed.
 //! - [`serf`]: Serf agents with default settings among ours.
 //! - [`netns`]: a mixed cluster under packet loss, in network namespaces.
-//! - [`discovery`], [`lifecycle`], [`deletes`], [`transcript`]: agents of ours, nothing else.
+//! - [`discovery`], [`lifecycle`], [`leaving`], [`deletes`], [`transcript`]: agents of ours,
+//!   nothing else.
 //!
 //! What is not installed is said once and its tests are skipped; with `CI=true` they fail. Variants
 //! that take minutes run with `GOSSIPYKV_LONG=1`. `GOSSIPYKV_GO_PEER=PATH` has Go members run that
@@ -19,6 +20,7 @@ mod encryption;
 mod failure;
 #[expect(dead_code, unused_imports, reason = "tests/chaos shares it, and needs some more")]
 mod harness;
+mod leaving;
 mod lifecycle;
 mod members;
 mod messages;

@@ -79,7 +79,7 @@ impl Member {
 
     fn leave(self) {
         let deadline = self.bridge.now().instant + Duration::from_secs(5);
-        assert_eq!(self.ask(Command::Leave { deadline }), Reply::Done);
+        assert_eq!(self.ask(Command::Leave { deadline }), Reply::Left { unsent: 0 });
         assert_eq!(self.bridge.health(), Health::Leaving);
         self.agent.shutdown();
     }

@@ -53,7 +53,7 @@ impl Replication {
     }
 
     /// What we hold now. Encoded, it is also the user state of a push-pull between our kind.
-    fn digest(&self, reply: bool) -> Digest {
+    pub(super) fn digest(&self, reply: bool) -> Digest {
         Digest {
             from: self.me.0,
             heads: self.known.heads(self.store.last_seq()),

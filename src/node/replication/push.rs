@@ -281,26 +281,4 @@ impl Replication {
         let envelope = Envelope { of, from: self.me, urgent };
         self.send_settled(now, asker, envelope, settled, FLUSH_DATAGRAMS);
     }
-
-    /// Flushes without waiting and asks for prompt acknowledgements.
-    pub fn drain(&mut self, now: Now) {
-        self.flush(now, true);
-        let last = self.store.last_seq();
-        let behind: Vec<OriginId> = self
-            .peers
-            .reachable()
-            .filter(|peer| peer.acked < last)
-            .map(|peer| peer.info.origin)
-            .collect();
-        for origin in behind {
-            self.beacon(origin);
-        }
-    }
-
-    /// Whether every peer that answers holds all our writes.
-    #[must_use]
-    pub fn is_drained(&self) -> bool {
-        let last = self.store.last_seq();
-        self.peers.reachable().all(|peer| peer.acked >= last || peer.is_stalled())
-    }
 }

@@ -5,6 +5,7 @@ mod cluster;
 mod damage;
 mod far;
 mod folded;
+mod handover;
 mod returned;
 mod stranded;
 

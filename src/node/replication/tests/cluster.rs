@@ -23,8 +23,8 @@ pub(super) struct Member {
     pub(super) up: bool,
 }
 
-/// A cluster in virtual time: datagrams take a millisecond or two, or longer, and get lost; links do
-/// not lose.
+/// A cluster in virtual time: datagrams take a millisecond or two, or longer, and get lost; links
+/// lose nothing.
 pub(super) struct Cluster {
     pub(super) members: Vec<Member>,
     pub(super) now: Now,

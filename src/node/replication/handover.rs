@@ -1,0 +1,129 @@
+//! Leaving: what this node holds goes to those who stay.
+//!
+//! ```text
+//! drain --> our own writes: flushed, sent again, followed over links, as at any time
+//!       `-> writes of runs that are over: told in digests, so that whoever lacks them pulls
+//! is drained: somebody who stays holds each of them, and of our own everybody who answers does
+//! ```
+//!
+//! Heirs are the ready peers; where none is ready, all that are reachable. One that has stopped
+//! answering keeps nobody waiting as long as another holds everything.
+
+use super::message::KvMessage;
+use super::peers::Peer;
+use super::{DIRECT_PEERS_MAX, Replication};
+use crate::kv::OriginId;
+use crate::time::{Instant, Now};
+use std::time::Duration;
+
+/// First time between two rounds of asking heirs what they hold; it doubles.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+const ASK_AGAIN_MAX: Duration = Duration::from_millis(400);
+/// Heirs told in one round what we hold of runs that are over.
+const TOLD_AT_ONCE: usize = 4;
+
+/// A handing over under way.
+#[derive(Debug, Default)]
+pub(super) struct Handover {
+    /// When heirs are asked next, and how long the round after that waits.
+    ask: Option<(Instant, Duration)>,
+    /// What we held, when it began, of origins other than ours and no heir has said to hold.
+    others: Vec<(OriginId, u64)>,
+}
+
+impl Handover {
+    pub(super) fn deadline(&self) -> Instant {
+        self.ask.map_or(Instant::NEVER, |(at, _)| at)
+    }
+}
+
+impl Replication {
+    /// Begins to hand over: flushes without waiting and asks for prompt acknowledgements.
+    pub fn drain(&mut self, now: Now) {
+        self.flush(now, true);
+        let heads = self.known.heads(self.store.last_seq());
+        let others = heads.into_iter().map(|(of, through)| (OriginId(of), through));
+        self.handover.others = others.filter(|(of, _)| *of != self.me).collect();
+        self.handover.ask = Some((now.instant, ASK_AGAIN));
+        self.drain_due(now);
+    }
+
+    pub(super) fn drain_due(&mut self, now: Now) {
+        let Some((_, wait)) = self.handover.ask.filter(|(at, _)| *at <= now.instant) else {
+            return;
+        };
+        self.handover.ask = Some((now.instant + wait, (wait * 2).min(ASK_AGAIN_MAX)));
+        let last = self.store.last_seq();
+        // Whom a link feeds says by itself how far it is.
+        let is_fed = |peer: &Peer| {
+            peer.backlog.is_some() || peer.link.is_some_and(|c| self.links.in_flight_len(c) > 0)
+        };
+        let behind = self.heirs().filter(|peer| peer.acked < last && !is_fed(peer));
+        let behind: Vec<OriginId> = behind.map(|peer| peer.info.origin).collect();
+        for origin in behind {
+            self.beacon(origin);
+        }
+        if !self.others_are_held() {
+            let heirs: Vec<OriginId> = self.heirs().map(|peer| peer.info.origin).collect();
+            let drawn = self.peers.draw(heirs.len(), &mut self.rng);
+            let told = drawn.into_iter().filter(|origin| heirs.contains(origin));
+            for origin in told.take(TOLD_AT_ONCE).collect::<Vec<_>>() {
+                let digest = self.digest(true);
+                self.send(now, origin, &KvMessage::Digest(digest));
+            }
+        }
+    }
+
+    /// Those who count as holders.
+    fn heirs(&self) -> impl Iterator<Item = &Peer> {
+        let any_ready = self.peers.reachable().any(Peer::is_ready);
+        self.peers.reachable().filter(move |peer| peer.is_ready() || !any_ready)
+    }
+
+    /// Whether those who stay hold all that is held here; with nobody to look for, at once.
+    pub fn is_drained(&mut self) -> bool {
+        if self.peers.n_reachable() == 0 {
+            return self.unsent() == 0;
+        }
+        let last = self.store.last_seq();
+        let n_holding = self.heirs().filter(|peer| peer.acked >= last).count();
+        let is_held = if self.is_direct() {
+            let mut answering = self.heirs().filter(|peer| !peer.is_stalled());
+            n_holding > 0 && answering.all(|peer| peer.acked >= last)
+        } else {
+            n_holding >= self.heirs().count().min(DIRECT_PEERS_MAX)
+        };
+        is_held && self.others_are_held()
+    }
+
+    fn others_are_held(&mut self) -> bool {
+        let mut others = std::mem::take(&mut self.handover.others);
+        others.retain(|(of, through)| self.n_unheld(*of, *through) > 0);
+        self.handover.others = others;
+        self.handover.others.is_empty()
+    }
+
+    /// How many of `of`'s writes up to `through` no heir has said to hold.
+    fn n_unheld(&self, of: OriginId, through: u64) -> u64 {
+        if self.known.is_folded(of) || self.heirs().any(|heir| heir.info.origin == of) {
+            return 0;
+        }
+        through.saturating_sub(self.heirs().map(|heir| heir.head(of)).max().unwrap_or(0))
+    }
+
+    /// Writes held here that, as far as this node knows, no member holds that stays: its own, and
+    /// with heirs those of runs that are over. 0 with nobody known, dead or alive: a store of one
+    /// node ends with it.
+    #[must_use]
+    pub fn unsent(&self) -> u64 {
+        let last = self.store.last_seq();
+        if self.peers.n_reachable() == 0 {
+            // Dead members may come back: they keep what they held.
+            let acked = self.peers.iter().map(|peer| peer.acked).max();
+            return acked.map_or(0, |acked| last.saturating_sub(acked));
+        }
+        let own = last.saturating_sub(self.heirs().map(|heir| heir.acked).max().unwrap_or(0));
+        let others = self.handover.others.iter();
+        others.fold(own, |sum, (of, through)| sum.saturating_add(self.n_unheld(*of, *through)))
+    }
+}

@@ -1,0 +1,98 @@
+//! Leaving: it is over when others hold what is held here.
+
+use super::cluster::{Cluster, MILLIS};
+use super::*;
+
+fn drain(cluster: &mut Cluster, at: usize) {
+    let now = cluster.now;
+    cluster.members[at].replication.drain(now);
+    cluster.drain(at);
+}
+
+/// Runs until it is drained, for so long at most.
+fn is_drained_within(cluster: &mut Cluster, at: usize, span: Duration) -> bool {
+    let end = cluster.now.instant + span;
+    while cluster.now.instant < end {
+        if cluster.members[at].replication.is_drained() {
+            return true;
+        }
+        cluster.run(MILLIS);
+    }
+    false
+}
+
+#[test]
+fn a_backlog_of_large_values_is_handed_over() {
+    for (n, value_len) in [(2, 1 << 20), (3, 300 << 10), (12, 64 << 10)] {
+        let mut cluster = Cluster::new(n, 0.05);
+        let value = vec![b'v'; value_len];
+        for index in 0..20 {
+            cluster.put(0, &format!("k{index}"), &value);
+        }
+        assert!(!cluster.members[0].replication.is_drained());
+        assert_eq!(cluster.members[0].replication.unsent(), 20);
+        drain(&mut cluster, 0);
+        assert!(is_drained_within(&mut cluster, 0, Duration::from_secs(4)), "{n} members");
+        assert_eq!(cluster.members[0].replication.unsent(), 0);
+        cluster.members[0].up = false;
+        assert!(cluster.run_until(Duration::from_secs(2), Cluster::equal));
+    }
+}
+
+#[test]
+fn one_that_does_not_answer_keeps_nobody_waiting_while_another_takes_all() {
+    let mut cluster = Cluster::new(3, 0.0);
+    cluster.cut = vec![(0, 2)];
+    cluster.put(0, "k", b"v");
+    drain(&mut cluster, 0);
+    assert!(is_drained_within(&mut cluster, 0, Duration::from_secs(2)));
+    assert_eq!(cluster.members[0].replication.unsent(), 0);
+    // With nobody who answers it is not done, and what is left is counted.
+    cluster.cut = vec![(0, 1), (0, 2)];
+    cluster.put(0, "l", b"v");
+    drain(&mut cluster, 0);
+    assert!(!is_drained_within(&mut cluster, 0, Duration::from_secs(5)));
+    assert_eq!(cluster.members[0].replication.unsent(), 1);
+}
+
+#[test]
+fn what_only_the_leaving_node_holds_of_a_run_that_is_over_is_handed_over() {
+    let mut cluster = Cluster::new(3, 0.0);
+    // The third writes what reaches the first alone, and dies.
+    cluster.cut = vec![(1, 2)];
+    cluster.put(2, "last word", b"v");
+    assert!(cluster.run_until(MILLIS * 5, |c| c.value(0, "last word").is_some()));
+    cluster.members[2].up = false;
+    cluster.cut.clear();
+    cluster.meet();
+    drain(&mut cluster, 0);
+    assert_eq!(cluster.value(1, "last word"), None);
+    assert_eq!(cluster.members[0].replication.unsent(), 1);
+    assert!(is_drained_within(&mut cluster, 0, MILLIS * 300));
+    assert_eq!(cluster.members[0].replication.unsent(), 0);
+    assert!(cluster.value(1, "last word").is_some());
+}
+
+#[test]
+fn alone_there_is_nothing_to_wait_for() {
+    let mut cluster = Cluster::new(1, 0.0);
+    cluster.put(0, "k", b"v");
+    drain(&mut cluster, 0);
+    assert!(cluster.members[0].replication.is_drained());
+    assert_eq!(cluster.members[0].replication.unsent(), 0);
+}
+
+#[test]
+fn with_all_others_dead_their_last_acknowledgement_counts() {
+    let mut cluster = Cluster::new(2, 0.0);
+    cluster.put(0, "before", b"v");
+    cluster.must_agree_within(MILLIS * 10);
+    cluster.run(MILLIS * 10);
+    cluster.members[1].up = false;
+    cluster.meet();
+    drain(&mut cluster, 0);
+    assert!(cluster.members[0].replication.is_drained());
+    cluster.put(0, "after", b"v");
+    assert!(!cluster.members[0].replication.is_drained());
+    assert_eq!(cluster.members[0].replication.unsent(), 1);
+}
