@@ -1,10 +1,11 @@
 # From a clone to a cluster on AWS. `make` alone lists the targets.
 #
 # Settings, from the environment or as `make deploy STACK=kv ENVIRONMENT=production`:
-#   STACK, ENVIRONMENT, VPC_ID, PUBLIC_SUBNET_IDS, PRIVATE_SUBNET_IDS   deploy/lib.sh tells of them
-#   ENGINE, ARCH, TAG, REPOSITORY, REGISTRY, RUST_IMAGE                 deploy/image.sh
-#   IMAGE_URI    deploy this image and build none
+#   STACK, ENVIRONMENT, VPC_ID, PUBLIC_SUBNET_IDS, PRIVATE_SUBNET_IDS, SET, TAGS   deploy/lib.sh tells of them
+#   ENGINE, ARCH, TAG, REPOSITORY, REGISTRY, RUST_IMAGE                            deploy/image.sh
+#   IMAGE_URI, REPLACE=1, KEEP=1                                                   deploy/deploy.sh
 #   YES=1        destroy without asking
+# Of a stack that exists, deploy and diff take what is not given from the stack.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -12,8 +13,8 @@ SHELL := /bin/sh
 # Everything here talks to one AWS account or one engine; in parallel nothing would be faster.
 .NOTPARALLEL:
 
-export STACK ENVIRONMENT VPC_ID PUBLIC_SUBNET_IDS PRIVATE_SUBNET_IDS NETWORK_TEMPLATE SERVICE_TEMPLATE
-export ENGINE ARCH TAG REPOSITORY REGISTRY RUST_IMAGE IMAGE IMAGE_URI YES DRIFT POLL_SECONDS
+export STACK ENVIRONMENT VPC_ID PUBLIC_SUBNET_IDS PRIVATE_SUBNET_IDS SET TAGS NETWORK_TEMPLATE SERVICE_TEMPLATE
+export ENGINE ARCH TAG REPOSITORY REGISTRY RUST_IMAGE IMAGE IMAGE_URI YES REPLACE KEEP DRIFT POLL_SECONDS
 
 NEED_CARGO = command -v cargo >/dev/null || { echo "cargo is missing: install Rust, https://rustup.rs" >&2; exit 2; }
 
@@ -31,8 +32,8 @@ test: ## all tests, as CI runs them
 image: ## builds the container image
 	@deploy/image.sh build
 
-push: ## builds the image and pushes it to the account's registry
-	@tag=$$(deploy/image.sh tag) && export TAG=$$tag && deploy/image.sh build && deploy/image.sh push
+push: ## builds the image and pushes it to the account's registry, unless it is there
+	@deploy/image.sh ensure
 
 lint: ## checks templates, rules, scripts and manifests; needs no AWS account
 	@tests/deploy/run lint
@@ -40,12 +41,8 @@ lint: ## checks templates, rules, scripts and manifests; needs no AWS account
 diff: ## shows what deploy would change, property by property; changes nothing
 	@deploy/diff.sh
 
-deploy: ## builds, pushes, and brings the stacks up to date
-	@if [ -z "$$IMAGE_URI" ]; then \
-		tag=$$(deploy/image.sh tag) && export TAG=$$tag && \
-		IMAGE_URI=$$(deploy/image.sh uri) && export IMAGE_URI && \
-		deploy/image.sh build && deploy/image.sh push; \
-	fi && deploy/deploy.sh
+deploy: ## builds and pushes what is not there, and brings the stacks up to date
+	@deploy/deploy.sh
 
 destroy: ## deletes the stacks and all data
 	@deploy/destroy.sh

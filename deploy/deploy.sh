@@ -1,26 +1,28 @@
 #!/bin/sh
-# Brings the network (unless VPC_ID is given) and the service to what the templates and parameters
-# say, and prints the API's URL. CloudFormation undoes what fails.
+# Brings the network (unless a VPC is given) and the service to what the templates and parameters
+# say, and prints the API's URL. What the caller leaves out is as the stack has it (remember.sh).
+# CloudFormation undoes what fails.
 #
-# IMAGE_URI    the image to run; `make deploy` builds and pushes one when it is not given
+# IMAGE_URI    the image to run [one made of these sources: looked up, else built and pushed]
+# REPLACE=1    goes on where something that holds data or has an address is replaced or removed
+# KEEP=1       keeps what a failed first deployment leaves, to look at
 . "$(dirname -- "$0")/lib.sh"
-[ -n "${IMAGE_URI:-}" ] || missing "IMAGE_URI is missing: make deploy builds and pushes an image, or give one"
+. "$(dirname -- "$0")/remember.sh"
+. "$(dirname -- "$0")/change.sh"
+. "$(dirname -- "$0")/watch.sh"
 need_aws
 CLEANUP=drop_change_set
 
 bring_up() {
     say "$1:"
-    if [ "$(stack_status "$1")" = ROLLBACK_COMPLETE ]; then
-        say "  removing what is left of an earlier try"
-        call cloudformation delete-stack --stack-name "$1" || fail "$(reason)"
-        call cloudformation wait stack-delete-complete --stack-name "$1" || fail "$(reason)"
-    fi
+    case $(seen_status "$1") in ROLLBACK_COMPLETE | ROLLBACK_FAILED | CREATE_FAILED) remove_try "$1" ;; esac
     change_set "$@"
     if [ -z "$CHANGE_SET" ]; then
         say "  no changes"
         return
     fi
     show_changes
+    confirm
     known=$(last_event "$STACK_ID")
     started=$(date +%s)
     call cloudformation execute-change-set --change-set-name "$CHANGE_SET" || fail "  not started: $(reason)"
@@ -31,19 +33,44 @@ bring_up() {
     case $CHANGE_TYPE/$STATUS in
     CREATE/CREATE_COMPLETE | UPDATE/UPDATE_COMPLETE)
         say "  ${GREEN}done in $(($(date +%s) - started)) s$PLAIN"
-        ;;
-    *)
-        say "  ${RED}failed, and is $STATUS$PLAIN; first cause:"
-        awk -F '\t' '$3 ~ /_FAILED$/ { print "    " $4 " (" $5 "): " $6; exit }' "$WORK/all"
-        fail "stack $1: deployment failed ($STATUS)"
+        return
         ;;
     esac
+    say "  ${RED}failed, and is $STATUS$PLAIN; first cause:"
+    awk -F '\t' '$3 ~ /_FAILED$/ { print "    " $4 " (" $5 "): " $6; exit }' "$WORK/all"
+    tell_tasks "$STACK_ID"
+    if [ "$CHANGE_TYPE/$STATUS" = CREATE/CREATE_FAILED ]; then
+        if [ -n "${KEEP:-}" ]; then
+            say "  kept as it is; the next make deploy removes it first"
+        else
+            remove_try "$STACK_ID"
+            say "  KEEP=1 make deploy keeps it to be looked at"
+        fi
+        fail "stack $1: first deployment failed"
+    fi
+    fail "stack $1: deployment failed ($STATUS)"
 }
 
-[ -n "${VPC_ID:-}" ] || bring_up "$NETWORK_STACK" "$NETWORK_TEMPLATE" "$(network_parameters)"
+# Termination protection goes with DeletionProtection; what was protected by hand stays so.
+protect() {
+    case $(setting service DeletionProtection)/$WAS_PROTECTED in
+    true/*) switch=--enable-termination-protection ;;
+    false/true) switch=--no-enable-termination-protection ;;
+    *) return 0 ;;
+    esac
+    call cloudformation update-termination-protection "$switch" --stack-name "$1" >/dev/null || fail "stack $1: $(reason)"
+}
+
+recall
+find_owner
+find_image
+[ -z "$OWN_NETWORK" ] || bring_up "$NETWORK_STACK" "$NETWORK_TEMPLATE" "$(parameters network)" "$(tags "$NETWORK_STACK")"
 find_network
-find_count
-bring_up "$STACK" "$SERVICE_TEMPLATE" "$(service_parameters)"
+WAS_PROTECTED=$(stack_parameter "$STACK" DeletionProtection)
+bring_up "$STACK" "$SERVICE_TEMPLATE" "$(service_parameters)" "$(tags "$STACK")"
+[ -z "$OWN_NETWORK" ] || protect "$NETWORK_STACK"
+protect "$STACK"
+read_stack "$STACK"
 say "API: $(stack_output "$STACK" ApiUrl)"
 secret=$(stack_output "$STACK" HttpTokenSecret)
 [ -z "$secret" ] ||

@@ -4,11 +4,22 @@
 #
 # YES=1        does not ask
 . "$(dirname -- "$0")/lib.sh"
+. "$(dirname -- "$0")/remember.sh"
+. "$(dirname -- "$0")/watch.sh"
 need_aws
 
+# Says what protects stack $1. Once the service is deleted the data is gone, so this comes first.
+check_protection() {
+    [ "$(seen "$1" status '' | cut -f 3)" != true ] || echo "stack $1 has termination protection"
+    balancer=$(stack_resource "$1" LoadBalancer)
+    [ -n "$balancer" ] || return 0
+    protected=$(call elbv2 describe-load-balancer-attributes --load-balancer-arn "$balancer" --output text \
+        --query "Attributes[?Key=='deletion_protection.enabled'].Value | [0]") || return 0
+    [ "$protected" != true ] || echo "the load balancer of stack $1 has deletion protection"
+}
+
 take_down() {
-    status=$(stack_status "$1")
-    if [ "$status" = ABSENT ]; then
+    if [ "$(seen_status "$1")" = ABSENT ]; then
         say "$1: is not there"
         return
     fi
@@ -20,15 +31,42 @@ take_down() {
     watch_stack "$known"
     case $STATUS in
     DELETE_COMPLETE | ABSENT) say "  ${GREEN}gone$PLAIN" ;;
-    *) fail "stack $1 is $STATUS: see its events above; DeletionProtection=true keeps the load balancer" ;;
+    *) fail "stack $1 is $STATUS: see its events above, and docs/runbook.md for the way out" ;;
     esac
 }
 
+need_folder
+read_stack "$STACK"
+read_stack "$NETWORK_STACK"
+find_environment
+
+WHOLE=yes
+[ -z "${VPC_ID:-}" ] || WHOLE=
+# Another service in this network needs it still.
+vpc=$(stack_output "$NETWORK_STACK" VpcId)
+if [ -n "$WHOLE" ] && [ -n "$vpc" ]; then
+    others=$(call cloudformation describe-stacks --output text \
+        --query "Stacks[?StackName!='$STACK' && (Parameters || \`[]\`)[?ParameterKey=='VpcId' && ParameterValue=='$vpc']].StackName") ||
+        fail "stacks cannot be listed: $(reason)"
+    if [ -n "$others" ] && [ "$others" != None ]; then
+        say "$NETWORK_STACK stays: it is the network of $others too"
+        WHOLE=
+    fi
+fi
+
+STACKS=$STACK
+[ -z "$WHOLE" ] || STACKS="$STACK $NETWORK_STACK"
+for each in $STACKS; do
+    [ "$(seen_status "$each")" = ABSENT ] || check_protection "$each"
+done >"$WORK/protected"
+if [ -s "$WORK/protected" ]; then
+    cat "$WORK/protected" >&2
+    missing "nothing is deleted: make deploy SET=DeletionProtection=false, then make destroy"
+fi
+
 if [ -z "${YES:-}" ]; then
     [ -t 0 ] || missing "refusing to delete without being asked on a terminal: YES=1 make destroy"
-    printf 'Delete %s and all its data in account %s? Type its name: ' "$STACK" "$ACCOUNT"
-    read -r answer
-    [ "$answer" = "$STACK" ] || missing "not deleted"
+    asked "Delete $STACK and all its data in account $ACCOUNT? Type its name: " "$STACK" || missing "not deleted"
 fi
 take_down "$STACK"
-[ -n "${VPC_ID:-}" ] || take_down "$NETWORK_STACK"
+[ -z "$WHOLE" ] || take_down "$NETWORK_STACK"

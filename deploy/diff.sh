@@ -5,6 +5,8 @@
 # IMAGE_URI    the image to compare with [the one that runs; else a placeholder]
 # DRIFT=1      compare with what is really there, not with what was deployed last
 . "$(dirname -- "$0")/lib.sh"
+. "$(dirname -- "$0")/remember.sh"
+. "$(dirname -- "$0")/change.sh"
 need_aws
 CLEANUP=drop_change_set
 
@@ -21,8 +23,10 @@ difference() {
     CHANGE_SET=
 }
 
-if [ -z "${VPC_ID:-}" ]; then
-    difference "$NETWORK_STACK" "$NETWORK_TEMPLATE" "$(network_parameters)"
+recall
+find_owner
+if [ -n "$OWN_NETWORK" ]; then
+    difference "$NETWORK_STACK" "$NETWORK_TEMPLATE" "$(parameters network)" "$(tags "$NETWORK_STACK")"
     if [ "$CHANGE_TYPE" = CREATE ]; then
         say "$STACK:"
         say "  a new stack, in full: its VPC has to exist before AWS can tell"
@@ -30,13 +34,6 @@ if [ -z "${VPC_ID:-}" ]; then
     fi
 fi
 find_network
-find_count
-if [ -z "${IMAGE_URI:-}" ]; then
-    IMAGE_URI=gossipykv:latest
-    if [ "$(stack_status "$STACK")" != ABSENT ]; then
-        IMAGE_URI=$(call cloudformation describe-stacks --stack-name "$STACK" --output text \
-            --query "Stacks[0].Parameters[?ParameterKey=='ImageUri'].ParameterValue") || fail "$(reason)"
-        [ -n "$IMAGE_URI" ] || IMAGE_URI=gossipykv:latest
-    fi
-fi
-difference "$STACK" "$SERVICE_TEMPLATE" "$(service_parameters)"
+IMAGE_URI=${IMAGE_URI:-$(stack_parameter "$STACK" ImageUri)}
+: "${IMAGE_URI:=gossipykv:latest}"
+difference "$STACK" "$SERVICE_TEMPLATE" "$(service_parameters)" "$(tags "$STACK")"

@@ -3,7 +3,10 @@
 import json
 import os
 import pathlib
+import socket
 import subprocess
+import time
+import urllib.request
 
 import pytest
 import yaml
@@ -133,3 +136,66 @@ def binary(request):
     engine.docker("cp", f"{container}:/gossipykv", path)
     engine.docker("rm", container)
     return path
+
+
+@pytest.fixture(scope="session")
+def moto():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [tool("python"), ROOT / "tests/deploy/moto_on_loopback.py", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/moto-api/", timeout=2).read()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < deadline, "moto did not start"
+                time.sleep(0.1)
+        yield url
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture(scope="session")
+def quick_aws(tmp_path_factory):
+    """The folder of an `aws` that does not load the CLI anew each time."""
+    folder = tmp_path_factory.mktemp("aws")
+    server = subprocess.Popen([tool("python"), ROOT / "tests/deploy/aws_preloaded.py", folder])
+    try:
+        deadline = time.monotonic() + 60
+        while not (folder / "aws").exists() or not os.access(folder / "aws", os.X_OK):
+            assert server.poll() is None and time.monotonic() < deadline, "the CLI did not load"
+            time.sleep(0.05)
+        yield folder
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def aws(moto, quick_aws, tmp_path):
+    """The environment of a make that talks to an empty moto about the stand-in templates."""
+    import making  # it imports this file
+
+    urllib.request.urlopen(
+        urllib.request.Request(f"{moto}/moto-api/reset", method="POST"), timeout=10
+    ).read()
+    return making.environment(moto, quick_aws) | making.stand_ins(tmp_path)
+
+
+@pytest.fixture
+def double(quick_aws):
+    import making  # it imports this file
+    from cloudformation_double import Double
+
+    with Double() as server:
+        server.environment = making.environment(server.url, quick_aws)
+        yield server

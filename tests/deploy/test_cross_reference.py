@@ -250,6 +250,20 @@ def test_every_parameter_file_fits_its_template(service, network):
         assert output in service["Outputs"], output
 
 
+def test_the_scripts_read_the_templates_parameters_and_defaults(service, network):
+    """They do so without YAML's rules, by the shape that the templates have."""
+    script = """
+        . "$(dirname -- "$0")/lib.sh"
+        . "$(dirname -- "$0")/remember.sh"
+        read_template network "$NETWORK_TEMPLATE" && read_template service "$SERVICE_TEMPLATE"
+        cat "$WORK/network.template" "$WORK/service.template"
+    """
+    shown = run("sh", "-c", script, ROOT / "deploy/test.sh", check=True).stdout
+    parameters = {**network["Parameters"], **service["Parameters"]}
+    expected = {name: str(one.get("Default", "")) for name, one in parameters.items()}
+    assert dict(line.split("=", 1) for line in shown.splitlines()) == expected
+
+
 # -- Times --------------------------------------------------------------------------------------
 
 

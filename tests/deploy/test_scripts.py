@@ -1,143 +1,16 @@
 """`make diff`, `make deploy` and `make destroy` through the real aws CLI, against moto on loopback.
 
-moto knows neither Cloud Map nor autoscaling, so the stacks are small stand-ins that take the real
-templates' parameters and have their outputs. What moto does not answer (values of properties,
-failures with a rollback) is played by cloudformation_double.py.
+What moto does not answer (values of properties, failures with a rollback) is played by
+cloudformation_double.py.
 """
 
 import os
 import re
 import shutil
-import socket
-import subprocess
-import time
-import urllib.request
 
 import pytest
-from cloudformation_double import Double
-from conftest import NETWORK, ROOT, SERVICE, TOOLS, run, tool
-
-NETWORK_RESOURCES = """
-Resources:
-  Vpc:
-    Type: AWS::EC2::VPC
-    Properties: { CidrBlock: !Ref VpcCidr }
-  Subnet:
-    Type: AWS::EC2::Subnet
-    Properties: { VpcId: !Ref Vpc, CidrBlock: 10.42.0.0/24 }
-Outputs:
-  VpcId: { Value: !Ref Vpc }
-  PublicSubnetIds: { Value: !Ref Subnet }
-  PrivateSubnetIds: { Value: !Ref Subnet }
-"""
-SERVICE_RESOURCES = """
-Resources:
-  Image:
-    Type: AWS::SSM::Parameter
-    Properties: { Type: String, Name: /image, Value: !Ref ImageUri }
-  Count:
-    Type: AWS::SSM::Parameter
-    Properties: { Type: String, Name: /count, Value: !Ref DesiredCount }
-Outputs:
-  ApiUrl: { Value: http://api.test }
-"""
-
-
-def parameters_of(path):
-    """The text of a template's Parameters section."""
-    return re.search(r"^Parameters:\n(?:[ #].*\n|\n)*", path.read_text(), re.M).group()
-
-
-@pytest.fixture(scope="module")
-def moto():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [tool("python"), ROOT / "tests/deploy/moto_on_loopback.py", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"{url}/moto-api/", timeout=2).read()
-                break
-            except OSError:
-                assert server.poll() is None and time.monotonic() < deadline, "moto did not start"
-                time.sleep(0.1)
-        yield url
-    finally:
-        server.kill()
-        server.wait()
-
-
-def environment(url):
-    return {
-        "PATH": f"{TOOLS / 'venv/bin'}:{os.environ['PATH']}",
-        "HOME": "/nonexistent",
-        "AWS_CONFIG_FILE": "/nonexistent",
-        "AWS_ENDPOINT_URL": url,
-        "AWS_REGION": "eu-west-1",
-        "AWS_DEFAULT_REGION": "eu-west-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "POLL_SECONDS": "0.2",
-        "STACK": "kv",
-        "IMAGE_URI": "registry.test/gossipykv:1",
-    }
-
-
-@pytest.fixture
-def aws(moto, tmp_path):
-    """The environment of a make that talks to an empty moto about the stand-in templates."""
-    urllib.request.urlopen(
-        urllib.request.Request(f"{moto}/moto-api/reset", method="POST"), timeout=10
-    ).read()
-    for name, path, resources in (
-        ("network", NETWORK, NETWORK_RESOURCES),
-        ("service", SERVICE, SERVICE_RESOURCES),
-    ):
-        (tmp_path / f"{name}.yaml").write_text(parameters_of(path) + resources)
-    return {
-        **environment(moto),
-        "NETWORK_TEMPLATE": str(tmp_path / "network.yaml"),
-        "SERVICE_TEMPLATE": str(tmp_path / "service.yaml"),
-    }
-
-
-def make(target, env, **changes):
-    env = {name: value for name, value in {**env, **changes}.items() if value is not None}
-    command = ["env", "-i", *(f"{name}={value}" for name, value in env.items())]
-    return run(*command, "make", "--no-print-directory", "-C", ROOT, target)
-
-
-def stacks(env):
-    shown = run(
-        tool("aws"), "cloudformation", "list-stacks", "--output", "text",
-        "--query", "StackSummaries[?StackStatus!='DELETE_COMPLETE'].[StackName, StackStatus]",
-        env=env, check=True,
-    )  # fmt: skip
-    return dict(line.split("\t") for line in shown.stdout.splitlines())
-
-
-def change_sets(env, stack):
-    shown = run(
-        tool("aws"), "cloudformation", "list-change-sets", "--stack-name", stack,
-        "--output", "text", "--query", "Summaries[].ChangeSetName", env=env, check=True,
-    )  # fmt: skip
-    return shown.stdout.split()
-
-
-def value_of(env, name):
-    shown = run(
-        tool("aws"), "ssm", "get-parameter", "--name", name, "--output", "text",
-        "--query", "Parameter.Value", env=env, check=True,
-    )  # fmt: skip
-    return shown.stdout.strip()
+from conftest import ROOT, run, tool
+from making import change_sets, make, stacks, value_of
 
 
 def test_create_then_nothing_then_change_then_destroy(aws, tmp_path, report):
@@ -219,13 +92,13 @@ def test_every_target_names_the_program_it_misses(aws, tmp_path, report):
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in ("make", "sh", "bash", "dirname", "mkdir", "mktemp", "rm", "sed", "git", "date", "env",
-                 "head", "printf", "grep", "tail", "cut", "awk", "expand", "id"):  # fmt: skip
+                 "head", "printf", "grep", "tail", "cut", "awk", "expand", "id", "find", "sort", "sha256sum"):  # fmt: skip
         (tools / name).symlink_to(shutil.which(name))
     expected = {
         "clean": "cargo is missing: ",
         "test": "cargo is missing: ",
         "image": "no container engine: ",
-        "push": "no container engine: ",
+        "push": "aws is missing: ",
         "lint": "tests/deploy/run: lint: no apt-get here to install ",
         "diff": "aws is missing: ",
         "deploy": "aws is missing: ",
@@ -258,14 +131,8 @@ def test_checks_that_cannot_run_are_left_out_but_not_in_ci(tmp_path, report):
     report("tests/deploy/run without root: one line, left out (77); with CI=true it fails")
 
 
-@pytest.fixture
-def double():
-    with Double() as server:
-        yield server
-
-
 def test_properties_before_and_after(double, tmp_path, report):
-    env = environment(double.url) | {
+    env = double.environment | {
         "VPC_ID": "vpc-1", "PUBLIC_SUBNET_IDS": "subnet-1", "PRIVATE_SUBNET_IDS": "subnet-2",
     }  # fmt: skip
     double.stack_status = "UPDATE_COMPLETE"
@@ -298,7 +165,7 @@ def test_properties_before_and_after(double, tmp_path, report):
 
 
 def test_a_deployment_that_fails_is_undone_and_told(double, report):
-    env = environment(double.url) | {
+    env = double.environment | {
         "VPC_ID": "vpc-1", "PUBLIC_SUBNET_IDS": "subnet-1", "PRIVATE_SUBNET_IDS": "subnet-2",
     }  # fmt: skip
     double.stack_status = "UPDATE_COMPLETE"
@@ -320,7 +187,7 @@ def test_a_deployment_that_fails_is_undone_and_told(double, report):
 
 
 def test_a_template_that_aws_refuses(double, report):
-    env = environment(double.url) | {
+    env = double.environment | {
         "VPC_ID": "vpc-1", "PUBLIC_SUBNET_IDS": "subnet-1", "PRIVATE_SUBNET_IDS": "subnet-2",
     }  # fmt: skip
     double.refusal = "Parameters: [ImageUri] must have values"
@@ -335,7 +202,7 @@ def test_a_template_that_aws_refuses(double, report):
 
 @pytest.mark.parametrize("status", ["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_FAILED"])
 def test_a_stack_that_cannot_be_changed_now(double, status):
-    env = environment(double.url) | {
+    env = double.environment | {
         "VPC_ID": "vpc-1", "PUBLIC_SUBNET_IDS": "subnet-1", "PRIVATE_SUBNET_IDS": "subnet-2",
     }  # fmt: skip
     double.stack_status = status
@@ -343,29 +210,6 @@ def test_a_stack_that_cannot_be_changed_now(double, status):
         shown = make(target, env)
         assert shown.returncode != 0 and f"stack kv is {status}" in shown.stdout, shown.stdout
     assert "CreateChangeSet" not in double.actions
-
-
-def test_push_makes_the_repository(aws, tmp_path, report):
-    """The engine is played; login, repository and names are the real CLI's and moto's."""
-    log = tmp_path / "engine.log"
-    engine = tmp_path / "docker"
-    engine.write_text(f'#!/bin/sh\necho "$@" >>{log}\n[ "$1" != login ] || cat >/dev/null\n')
-    engine.chmod(0o755)
-    for _ in range(2):
-        shown = make("push", aws, ENGINE=str(engine), TAG="v1", IMAGE_URI=None)
-        assert shown.returncode == 0, shown.stdout
-    calls = log.read_text().splitlines()
-    registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
-    assert f"login --username AWS --password-stdin {registry}" in calls
-    assert f"push {registry}/gossipykv:v1" in calls
-    build = next(call for call in calls if call.startswith("build --platform"))
-    assert "linux/arm64" in build and "TARGETARCH=arm64" in build
-    tags = run(
-        tool("aws"), "ecr", "describe-repositories", "--output", "text", "--query",
-        "repositories[].[repositoryName, imageTagMutability]", env=aws, check=True,
-    )  # fmt: skip
-    assert tags.stdout.split() == ["gossipykv", "IMMUTABLE"]
-    report("make push: makes the repository once, logs in, tags by commit")
 
 
 def test_the_plain_builder_is_not_asked_for_another_machine(tmp_path, report):

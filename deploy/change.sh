@@ -1,0 +1,133 @@
+# The way of a change set: made, shown, and where it takes something away, asked about.
+
+# What holds data, or is known to others by its name or address: replaced or removed, it is gone.
+guarded_type() {
+    case $1 in
+    AWS::ServiceDiscovery::* | AWS::ElasticLoadBalancingV2::LoadBalancer | AWS::ElasticLoadBalancingV2::TargetGroup) ;;
+    AWS::ElasticLoadBalancingV2::Listener | AWS::ElasticLoadBalancingV2::ListenerRule | AWS::Route53::RecordSet) ;;
+    AWS::Logs::LogGroup | AWS::SecretsManager::Secret | AWS::ECS::Cluster | AWS::ECS::Service) ;;
+    AWS::EC2::VPC | AWS::EC2::Subnet | AWS::EC2::EIP | AWS::EC2::NatGateway) ;;
+    *) return 1 ;;
+    esac
+}
+
+# Makes a change set for stack $1 from template $2, parameters $3 and tags $4 (JSON). Sets
+# CHANGE_SET (its ARN), STACK_ID and CHANGE_TYPE; CHANGE_SET is empty when nothing would change.
+change_set() {
+    stack=$1 template=$2
+    printf '%s' "$3" >"$WORK/parameters.json"
+    printf '%s' "$4" >"$WORK/tags.json"
+    read_stack "$stack"
+    status=$(seen_status "$stack")
+    case $status in
+    ABSENT | REVIEW_IN_PROGRESS) CHANGE_TYPE=CREATE ;;
+    ROLLBACK_COMPLETE | ROLLBACK_FAILED | CREATE_FAILED | DELETE_FAILED)
+        fail "stack $stack is $status, which only deleting it ends: make destroy" ;;
+    UPDATE_ROLLBACK_FAILED)
+        fail "stack $stack is $status: aws cloudformation continue-update-rollback --stack-name $stack" ;;
+    *_IN_PROGRESS) fail "stack $stack is $status: wait until it is done" ;;
+    *) CHANGE_TYPE=UPDATE ;;
+    esac
+    MADE_STACK=
+    [ "$status" != ABSENT ] || MADE_STACK=$stack
+    set -- --stack-name "$stack" --change-set-type "$CHANGE_TYPE" --change-set-name "make-$(date +%s)-$$" \
+        --template-body "file://$template" --parameters "file://$WORK/parameters.json" \
+        --capabilities CAPABILITY_IAM --tags "file://$WORK/tags.json" \
+        --query '[Id, StackId]' --output text
+    # Why a first deployment failed is asked of its tasks and its log, which deleting would end.
+    [ "$CHANGE_TYPE" = UPDATE ] || set -- "$@" --on-stack-failure DO_NOTHING
+    [ -z "${DRIFT:-}" ] || [ "$CHANGE_TYPE" = CREATE ] || set -- "$@" --deployment-mode REVERT_DRIFT
+    ids=$(call cloudformation create-change-set "$@") || {
+        why=$(reason)
+        drop_review_stack
+        fail "stack $stack: $why"
+    }
+    # shellcheck disable=SC2034  # for the scripts that include this file
+    CHANGE_SET=$(printf '%s' "$ids" | cut -f1) STACK_ID=$(printf '%s' "$ids" | cut -f2)
+    while :; do
+        state=$(call cloudformation describe-change-set --change-set-name "$CHANGE_SET" \
+            --query '[Status, StatusReason]' --output text) || fail "change set of $stack: $(reason)"
+        case $state in
+        CREATE_COMPLETE*) return ;;
+        FAILED*"didn't contain changes"* | FAILED*"No updates are to be performed"*)
+            drop_change_set
+            CHANGE_SET=
+            return
+            ;;
+        FAILED*)
+            drop_change_set
+            fail "stack $stack: $(printf '%s' "$state" | cut -f2-)"
+            ;;
+        esac
+        sleep "$POLL_SECONDS"
+    done
+}
+
+# Deletes the change set, and the empty stack that was made only to hold it.
+drop_change_set() {
+    [ -z "${CHANGE_SET:-}" ] || call cloudformation delete-change-set --change-set-name "$CHANGE_SET" || true
+    drop_review_stack
+}
+drop_review_stack() {
+    [ -n "${MADE_STACK:-}" ] || return 0
+    [ "$(stack_status "$MADE_STACK")" != REVIEW_IN_PROGRESS ] ||
+        call cloudformation delete-stack --stack-name "$MADE_STACK" || true
+    MADE_STACK=
+}
+
+# Prints what the change set would do, property by property, and what it would replace.
+show_changes() {
+    # A line for each resource, `#` before it, and one for each of its properties after it.
+    call cloudformation describe-change-set --change-set-name "$CHANGE_SET" --include-property-values --output text \
+        --query "(Changes || \`[]\`)[].ResourceChange.[
+            [['#', Action, LogicalResourceId, ResourceType, Replacement || '-']],
+            (Details || \`[]\`)[].Target.[Path || Name || Attribute, BeforeValue, AfterValue, RequiresRecreation]][][]" \
+        >"$WORK/changes" || fail "$(reason)"
+    if ! grep -q '^#' "$WORK/changes"; then
+        say "  nothing but outputs or tags"
+    fi
+    replaced=
+    : >"$WORK/guarded"
+    grep '^#' "$WORK/changes" >"$WORK/resources" || true
+    while IFS="$(printf '\t')" read -r _ action id type replacement; do
+        case $action/$replacement in
+        Add/*) mark=+ color=$GREEN note= ;;
+        Remove/*) mark=- color=$RED note= ;;
+        */True) mark='!' color=$RED note=' REPLACED' ;;
+        */Conditional) mark='!' color=$YELLOW note=' may be replaced' ;;
+        *) mark='~' color=$YELLOW note= ;;
+        esac
+        # A task definition is never changed, only followed by another.
+        [ "$type/$replacement" != AWS::ECS::TaskDefinition/True ] || mark='~' color=$YELLOW note=' new revision'
+        say "  $color$mark $action $id ($type)$note$PLAIN"
+        [ "$mark" != '!' ] || replaced="$replaced $id"
+        case $mark in '!' | -) ! guarded_type "$type" || echo "$id ($type)${note:- REMOVED}" >>"$WORK/guarded" ;; esac
+        [ "$action" = Modify ] || continue
+        properties "$id"
+        # Secrets Manager makes another value when it is told to make one differently.
+        [ "$type" != AWS::SecretsManager::Secret ] || ! grep -q GenerateSecretString "$WORK/properties" ||
+            echo "$id ($type) VALUE REPLACED" >>"$WORK/guarded"
+    done <"$WORK/resources"
+    [ -z "$replaced" ] || say "  ${RED}replaced, with what they hold and their addresses:$replaced$PLAIN"
+}
+
+# The properties of resource $1 that change: before, after, and whether they force a replacement.
+properties() {
+    awk -F '\t' -v id="$1" '/^#/ { ours = $3 == id; next } ours' "$WORK/changes" | sort -u >"$WORK/properties"
+    awk -F '\t' 'NF >= 4 {
+        sub(/^\/Properties\//, "", $1)
+        if ($2 == "None") $2 = "(absent)"
+        if ($3 == "None") $3 = "(absent)"
+        printf "      %s: %s -> %s%s\n", $1, $2, $3, ($4 == "Always" ? "  [forces replacement]" : "")
+    }' "$WORK/properties"
+}
+
+# Stops where the change set takes away what `guarded_type` names, unless that is wanted.
+confirm() {
+    [ -s "$WORK/guarded" ] || return 0
+    say "  ${RED}this takes away what holds data or what others know by its address:$PLAIN"
+    sed 's/^/    /' "$WORK/guarded"
+    [ -z "${REPLACE:-}" ] || return 0
+    ! asked '  Type yes to go on: ' yes || return 0
+    missing "not deployed: REPLACE=1 make deploy goes on all the same"
+}
