@@ -128,6 +128,8 @@ pub const LIST_SCAN_MAX: usize = 512;
 
 /// Longest head of a replication message, its records excluded, in bytes.
 pub const KV_HEAD_LEN_MAX: usize = 2 << 20;
+/// How deep the values in such a head nest; those known here go five deep.
+pub const KV_HEAD_DEPTH_MAX: usize = 16;
 /// Bytes of bulk on their way on one replication link; a peer that does not read costs this much.
 pub const LINK_WINDOW: usize = 4 << 20;
 /// Bytes handed to a link and not written, at which its other end is taken for an abuser.

@@ -71,6 +71,10 @@ mod on {
         NeverBury,
         /// Packets: another cluster's label is accepted.
         AnyLabel,
+        /// Formats: every message goes out as it was made, whatever its receiver reads.
+        NewestToAll,
+        /// Formats: a member that shares none with us counts as a peer.
+        CountIncompatible,
         /// Readiness: the first copy never counts as complete.
         NeverReady,
     }
@@ -100,6 +104,8 @@ mod on {
         ("never-refute", Mutation::NeverRefute),
         ("never-bury", Mutation::NeverBury),
         ("any-label", Mutation::AnyLabel),
+        ("newest-to-all", Mutation::NewestToAll),
+        ("count-incompatible", Mutation::CountIncompatible),
         ("never-ready", Mutation::NeverReady),
     ];
 

@@ -17,6 +17,8 @@ struct Row<'a> {
     state: &'static str,
     incarnation: u32,
     kv: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    formats: Option<&'a str>,
     me: bool,
 }
 
@@ -35,6 +37,7 @@ fn table(members: &[MemberView]) -> Vec<u8> {
         state: member.state.as_str(),
         incarnation: member.incarnation,
         kv: member.kv,
+        formats: member.formats.as_deref(),
         me: member.me,
     });
     // Plain data always has a JSON form.

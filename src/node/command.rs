@@ -126,8 +126,10 @@ pub struct MemberView {
     pub state: MemberStatus,
     /// Its incarnation.
     pub incarnation: u32,
-    /// Whether it speaks our replication.
+    /// Whether it speaks our replication, in a format that this node speaks, too.
     pub kv: bool,
+    /// The replication formats it speaks, as `2-3` or `3`; `None` when it is not of our kind.
+    pub formats: Option<String>,
     /// Whether it is this node.
     pub me: bool,
 }

@@ -71,6 +71,8 @@ impl Node {
     }
 
     fn view(&self, member: &Member) -> MemberView {
+        let ours = meta::origin(&member.meta).is_some();
+        let formats = ours.then(|| meta::formats(&member.meta));
         MemberView {
             name: member.name.to_string(),
             address: member.socket_addr,
@@ -81,7 +83,8 @@ impl Node {
                 MemberState::Left => MemberStatus::Left,
             },
             incarnation: member.incarnation,
-            kv: meta::origin(&member.meta).is_some(),
+            kv: formats.is_some_and(|theirs| self.config.formats.common(theirs).is_some()),
+            formats: formats.map(|formats| formats.to_string()),
             me: member.name == self.config.name,
         }
     }

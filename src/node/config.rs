@@ -1,5 +1,6 @@
 //! What a node is told at the start.
 
+use super::formats::Formats;
 use crate::swim::config::Config as SwimConfig;
 use crate::wire::message::NodeName;
 use crate::wire::packet::Security;
@@ -25,6 +26,10 @@ pub struct Config {
     pub expects_peers: bool,
     /// Whether it is to found a new cluster whatever discovery says.
     pub bootstrap: bool,
+    /// The replication formats it speaks: [`Formats::SPOKEN`], unless another version of the
+    /// program is to be played. One with `2-2` is to the others what the version before the first
+    /// range was: it tells none, drops what is newer, and never gets it.
+    pub formats: Formats,
     /// Seed of all randomness of membership and replication; nothing secret follows from it.
     pub rng_seed: u64,
 }

@@ -9,6 +9,7 @@
 //! a replication link carries [`Frame::Kv`] frames until it falls idle.
 
 use super::command::{Command, Reply};
+use super::formats::Formats;
 use crate::swim::io::Event;
 use crate::time::Instant;
 use crate::wire::packet::Security;
@@ -169,6 +170,18 @@ pub enum Note {
     },
     /// This node had slept past forgotten deletes: it hides behind not-ready while it is reset.
     Reset,
+    /// Members of our kind share no replication format with this node: when there is a new one, and
+    /// each minute.
+    Incompatible {
+        /// How many.
+        members: usize,
+        /// The name of one of them.
+        name: String,
+        /// The formats it speaks.
+        theirs: Formats,
+        /// The formats this node speaks.
+        ours: Formats,
+    },
     /// Gossip that could not be read, by reason; at most one note a second.
     Unreadable {
         /// Why.

@@ -3,6 +3,7 @@
 use super::command::{Health, NotReady};
 use super::commands::Leaving;
 use super::config::Config;
+use super::formats::Formats;
 use super::io::{Input, Note, Output};
 use super::keys::KeyChanges;
 use super::meta;
@@ -14,7 +15,7 @@ use crate::mutation::mutated;
 use crate::swim::io::{Event, Output as SwimOutput, Packet};
 use crate::swim::{Identity, Member, MemberState, Swim, VSN};
 use crate::time::{Instant, Now};
-use crate::wire::message::{AddrBytes, Message, PushNodeState};
+use crate::wire::message::{AddrBytes, Message, NodeName, PushNodeState};
 use crate::wire::packet::{self, PART_OVERHEAD, Security};
 use crate::wire::type_byte;
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -57,7 +58,7 @@ impl Node {
             name: config.name.clone(),
             addr: AddrBytes::from_ip(config.advertise.ip()),
             port: config.advertise.port(),
-            meta: meta::encode(store.origin()),
+            meta: meta::encode(store.origin(), config.formats),
             vsn: VSN,
         };
         let swim_seed = config.rng_seed ^ 0x5157_494d;
@@ -66,6 +67,7 @@ impl Node {
             replication::Config {
                 tombstone_grace: config.tombstone_grace,
                 expects_peers: config.expects_peers,
+                formats: config.formats,
                 rng_seed: config.rng_seed,
             },
             Arc::clone(&store),
@@ -202,6 +204,13 @@ impl Node {
         &self.replication
     }
 
+    /// Members of our kind, not dead, that share no replication format with this node, and the
+    /// formats they speak. As far as data goes they are no members.
+    pub fn incompatible(&self) -> impl Iterator<Item = (&NodeName, Formats)> {
+        let there = self.replication.incompatible().filter(|info| info.reachable);
+        there.map(|info| (&info.name, info.formats))
+    }
+
     fn datagram(&mut self, now: Now, from: SocketAddr, bytes: Bytes) {
         let opened = match packet::open(&self.security, bytes) {
             Ok(opened) => opened,
@@ -318,6 +327,7 @@ impl Node {
                     name: member.name.clone(),
                     addr: member.socket_addr,
                     reachable: member.state != MemberState::Dead,
+                    formats: meta::formats(&member.meta),
                 })
             })
             .filter(|info| info.origin != self.store.origin())

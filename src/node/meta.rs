@@ -1,21 +1,28 @@
 //! Our mark in a member's meta: text, so that other programs' tools can show it.
 //!
 //! ```text
-//! gossipykv/1 00112233445566ff        our kind, format version; origin as 16 hex digits
+//! gossipykv/1 00112233445566ff formats=2-3
+//! kind        origin, 16 hex   the replication formats it speaks; 2 alone without the word
 //! ```
 //!
-//! Serf shows the meta of a foreign member as its `role`. Words after these are for later
-//! versions and are passed over.
+//! Serf shows the meta of a foreign member as its `role`. Words after the origin come in any order,
+//! and unknown ones are passed over; the first two words never change.
 
+use super::formats::Formats;
 use crate::kv::OriginId;
 use bytes::Bytes;
 
 const KIND: &str = "gossipykv/1";
+const FORMATS: &str = "formats=";
 
 /// The meta of a node of our kind.
 #[must_use]
-pub fn encode(origin: OriginId) -> Bytes {
-    format!("{KIND} {:016x}", origin.0).into()
+pub fn encode(origin: OriginId, formats: Formats) -> Bytes {
+    let mut text = format!("{KIND} {:016x}", origin.0);
+    if formats != Formats::UNTOLD {
+        text.push_str(&format!(" {FORMATS}{formats}"));
+    }
+    text.into()
 }
 
 /// The origin in a member's meta, or `None` when it is not of our kind.
@@ -30,18 +37,43 @@ pub fn origin(meta: &[u8]) -> Option<OriginId> {
     u64::from_str_radix(hex, 16).ok().filter(|origin| *origin != 0).map(OriginId)
 }
 
+/// The formats that a member of our kind speaks. A range told in words that are not understood here
+/// is [`Formats::STRANGE`]: such a member is known and gets nothing.
+#[must_use]
+pub fn formats(meta: &[u8]) -> Formats {
+    let words = std::str::from_utf8(meta).unwrap_or_default().split(' ').skip(2);
+    match words.filter_map(|word| word.strip_prefix(FORMATS)).next() {
+        None => Formats::UNTOLD,
+        Some(range) => Formats::parse(range).unwrap_or(Formats::STRANGE),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn only_our_own_mark_is_ours() {
-        assert_eq!(origin(&encode(OriginId(0xff))), Some(OriginId(0xff)));
+        let own = encode(OriginId(0xff), Formats::SPOKEN);
+        assert_eq!(origin(&own), Some(OriginId(0xff)));
         assert_eq!(origin(b"gossipykv/1 00000000000000ff zone=a"), Some(OriginId(0xff)));
         for foreign in [&b""[..], b"\xff\x80", b"web", b"gossipykv/1", b"gossipykv/1 ff"] {
             assert_eq!(origin(foreign), None);
         }
         assert_eq!(origin(b"gossipykv/1 0000000000000000"), None);
         assert_eq!(origin(b"gossipykv/2 00000000000000ff"), None);
+    }
+
+    #[test]
+    fn the_formats_are_told_and_two_alone_by_saying_nothing() {
+        let told = |formats| encode(OriginId(0xff), formats);
+        assert_eq!(told(Formats { first: 2, last: 3 }), "gossipykv/1 00000000000000ff formats=2-3");
+        assert_eq!(told(Formats::UNTOLD), "gossipykv/1 00000000000000ff");
+        for range in [Formats::SPOKEN, Formats::UNTOLD, Formats { first: 3, last: 4 }] {
+            assert_eq!(formats(&told(range)), range);
+        }
+        let later = b"gossipykv/1 00000000000000ff zone=a formats=4-9 more";
+        assert_eq!(formats(later), Formats { first: 4, last: 9 });
+        assert_eq!(formats(b"gossipykv/1 00000000000000ff formats=2,4"), Formats::STRANGE);
     }
 }

@@ -7,6 +7,7 @@
 pub mod command;
 mod commands;
 pub mod config;
+pub mod formats;
 pub mod io;
 mod keys;
 mod machine;

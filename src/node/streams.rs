@@ -1,6 +1,7 @@
 //! memberlist's exchanges on connections: one frame, and at most one back.
 
 use super::Node;
+use super::formats::Formats;
 use super::io::{ConnId, Output};
 use super::meta;
 use super::replication::message::is_ours;
@@ -28,14 +29,13 @@ impl Node {
         let (id, peer, deadline, frame) = match output {
             SwimOutput::PushPull { id, peer, member, join, states, deadline } => {
                 // Only our own kind understands our user state; Serf would log an error.
-                let ours = member
+                let formats = member
                     .and_then(|name| self.swim.member(&name))
-                    .is_some_and(|member| meta::origin(&member.meta).is_some());
-                let user_state = if ours || mutated!(TellForeign) {
-                    self.replication.user_state()
-                } else {
-                    Bytes::new()
-                };
+                    .filter(|member| meta::origin(&member.meta).is_some())
+                    .map(|member| meta::formats(&member.meta))
+                    .or(mutated!(TellForeign).then_some(Formats::SPOKEN));
+                let user_state =
+                    formats.map_or_else(Bytes::new, |formats| self.replication.user_state(formats));
                 self.exchanges.push_pulls_out_total += 1;
                 (id, peer, deadline, Frame::PushPull(PushPull { join, nodes: states, user_state }))
             }
@@ -104,8 +104,7 @@ impl Node {
     ) {
         self.exchanges.push_pulls_in_total += 1;
         let PushPull { join, nodes, user_state } = push_pull;
-        let answer_state =
-            if is_ours(&user_state) { self.replication.user_state() } else { Bytes::new() };
+        let answer_state = self.replication.answer_state(&user_state);
         let states = self.swim.push_pull_request(now.instant, from, nodes, join);
         let answer = PushPull { join, nodes: states, user_state: answer_state };
         self.out.push_back(Output::Send { conn, frame: Frame::PushPull(answer) });

@@ -103,6 +103,13 @@ impl Log {
             Note::Reset => tracing::warn!(
                 "this node has been away for longer than deletes are remembered; copying afresh"
             ),
+            Note::Incompatible { members, name, theirs, ours } => tracing::warn!(
+                members,
+                %name,
+                %theirs,
+                %ours,
+                "members speak other replication formats: nothing is replicated with them"
+            ),
             Note::Unreadable { why, from } => {
                 tracing::warn!(%from, ?why, "a gossip datagram could not be read");
             }

@@ -10,6 +10,7 @@ use crate::discovery;
 use crate::kv::{OriginId, Store, StoreConfig};
 use crate::limits::{NODE_NAME_LEN_MAX, STREAM_UNFINISHED_LEN_MAX};
 use crate::node::command::{Health, NotReady};
+use crate::node::formats::Formats;
 use crate::node::io::{Input, Output};
 use crate::node::{self, Node};
 use crate::swim;
@@ -176,6 +177,7 @@ fn of_node(settings: NodeSettings, now: Now, expects_peers: bool) -> node::Confi
         tombstone_grace: settings.tombstone_grace,
         bootstrap: settings.bootstrap,
         expects_peers,
+        formats: Formats::SPOKEN,
         rng_seed: entropy::nonzero_u64(),
     }
 }

@@ -9,6 +9,7 @@ use super::network::DELAY_MAX;
 use super::options::{Fault, Options, Request};
 use super::workload;
 use crate::kv::{OriginId, Stamp, Store, StoreConfig};
+use crate::node::formats::Formats;
 use crate::node::{self, Node};
 use crate::rng::Rng;
 use crate::swim;
@@ -220,6 +221,7 @@ impl Run {
             tombstone_grace: self.options.tombstone_grace,
             expects_peers: true,
             bootstrap: false,
+            formats: Formats::SPOKEN,
             rng_seed: self.rng.next_u64(),
         };
         let node = Node::new(config, Arc::clone(&store), self.cluster.now_at(index));

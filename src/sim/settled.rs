@@ -7,6 +7,7 @@ use super::cluster::Cluster;
 use super::host::{Host, Process};
 use super::options::Options;
 use crate::kv::{OriginId, Store, StoreConfig};
+use crate::node::formats::Formats;
 use crate::node::io::Input;
 use crate::node::{self, Node};
 use crate::rng::Rng;
@@ -95,6 +96,7 @@ fn node(cluster: &Cluster, index: usize, seat: &Seat, rng_seed: u64) -> Node {
         tombstone_grace: Duration::from_secs(24 * 60 * 60),
         expects_peers: seat.joins,
         bootstrap: false,
+        formats: Formats::SPOKEN,
         rng_seed,
     };
     let now = cluster.now_at(index);

@@ -68,7 +68,15 @@ fn plain_node(command: Command, reply_to: ReplyTo) -> Result<(), Busy> {
 
 fn member(name: &str, address: &str, state: MemberStatus, me: bool) -> MemberView {
     let address = address.parse().unwrap();
-    MemberView { name: name.into(), address, state, incarnation: 3, kv: me, me }
+    MemberView {
+        name: name.into(),
+        address,
+        state,
+        incarnation: 3,
+        kv: me,
+        formats: me.then(|| "2-3".into()),
+        me,
+    }
 }
 
 impl Bridge for TestBridge {

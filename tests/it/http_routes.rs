@@ -368,8 +368,12 @@ fn version_members_and_page() {
     let expected = json!({ "version": "1.2.3", "buildhash": "abc123", "builddate": "2025-01-01" });
     assert_eq!(rig.ask("GET", "/version").is(200).json(), expected);
     let row = |name, address, state, kv| {
-        json!({ "name": name, "address": address, "state": state, "incarnation": 3, "kv": kv,
-            "me": kv })
+        let mut row = json!({ "name": name, "address": address, "state": state, "incarnation": 3,
+            "kv": kv, "me": kv });
+        if kv {
+            row["formats"] = json!("2-3");
+        }
+        row
     };
     let rows = [
         row("one", "127.0.0.1:7947", "alive", true),

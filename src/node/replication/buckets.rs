@@ -12,8 +12,9 @@
 //! other side is told to drop that very version.
 
 use super::Replication;
+use super::codec::supplies;
 use super::known::Claims;
-use super::message::{Item, Items, KvMessage, Leaves, Name, Roots, Verdicts, supplies};
+use super::message::{Item, Items, KvMessage, Leaves, Name, Roots, Verdicts};
 use crate::kv::{Dot, OriginId, Record};
 use crate::limits::{
     COMPARED_LEAVES_MAX, COMPARED_NAMES_LEN_MAX, COMPARED_RECORDS_LEN_MAX, STORE_LEAVES_PER_SHARD,

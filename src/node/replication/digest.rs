@@ -6,9 +6,10 @@
 
 use super::Replication;
 use super::known::{Claims, covered_hash};
-use super::message::{Digest, Folded, KvMessage};
+use super::message::{Digest, Folded, KvMessage, MessageError, format_of};
 use crate::kv::OriginId;
 use crate::mutation::mutated;
+use crate::node::formats::Formats;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use bytes::Bytes;
@@ -64,17 +65,30 @@ impl Replication {
         }
     }
 
-    /// The digest as the user state of a push-pull.
+    /// The digest as the user state of a push-pull with a member that speaks `theirs`; nothing when
+    /// no format is shared.
     #[must_use]
-    pub fn user_state(&self) -> Bytes {
-        KvMessage::Digest(self.digest(false)).encode()
+    pub fn user_state(&self, theirs: Formats) -> Bytes {
+        let digest = || KvMessage::Digest(self.digest(false));
+        let common = self.config.formats.common(theirs);
+        let payload = common.and_then(|common| digest().payload_for(common));
+        payload.map(|payload| payload.join()).unwrap_or_default()
+    }
+
+    /// The user state that answers that of a push-pull, in the format it is in: who has asked may
+    /// not be known yet.
+    #[must_use]
+    pub fn answer_state(&self, asked: &Bytes) -> Bytes {
+        let format = format_of(asked);
+        format.map_or_else(Bytes::new, |format| self.user_state(Formats::only(format)))
     }
 
     /// The user state of a peer's push-pull.
     pub fn merge_user_state(&mut self, now: Now, from: std::net::SocketAddr, state: &Bytes) {
-        match KvMessage::decode(state) {
+        match self.read(state).map(|read| read.message) {
             Ok(KvMessage::Digest(digest)) => self.digested(now, &digest),
             Ok(_) => self.unreadable("user state is no digest", from),
+            Err(MessageError::Kind(_)) => {}
             Err(error) => self.unreadable(&error.to_string(), from),
         }
     }
@@ -95,9 +109,8 @@ impl Replication {
     /// Tells a peer how far our own writes go, so that it asks for what it lacks and answers with
     /// what it holds.
     pub(super) fn beacon(&mut self, to: OriginId) {
-        let Some(addr) = self.peers.get(to).map(|peer| peer.info.addr) else { return };
         let payload = self.beacon_payload(self.me, true);
-        self.send_datagram(vec![addr], vec![payload]);
+        self.send_datagram(&[to], vec![payload]);
     }
 
     /// How far we hold the writes of one origin.
@@ -207,7 +220,7 @@ impl Replication {
             }
             if self.known.covers_through(of, last) {
                 if !self.known.is_folded(of)
-                    && self.peers.get(of).is_none()
+                    && !self.peers.is_member(of)
                     && !self.gaps.is_asking(of)
                 {
                     self.known.fold(of);

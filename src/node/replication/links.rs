@@ -8,8 +8,10 @@
 //! The shell tells when a frame has been written; until then its bytes count against the window.
 //! A peer that does not read fills its window and costs no more than that.
 
+use super::codec::fit;
 use crate::kv::OriginId;
 use crate::limits::{LINK_UNREAD_MAX, LINK_WINDOW};
+use crate::node::formats::Formats;
 use crate::node::io::{ConnId, Output};
 use crate::time::Instant;
 use crate::wire::stream::{Frame, Payload};
@@ -25,7 +27,15 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 pub(super) struct Link {
     /// The peer at its other end, once known.
     pub(super) peer: Option<OriginId>,
+    /// The formats that are read at both ends, as far as is known.
+    common: Option<Formats>,
     in_flight_len: usize,
+}
+
+impl Link {
+    fn new(peer: Option<OriginId>, in_flight_len: usize) -> Link {
+        Link { peer, common: None, in_flight_len }
+    }
 }
 
 /// All links.
@@ -50,7 +60,7 @@ impl Links {
     ) {
         self.dialled_total += 1;
         self.sent_len_total += payload.len() as u64;
-        self.links.insert(conn, Link { peer: Some(peer), in_flight_len: payload.len() });
+        self.links.insert(conn, Link::new(Some(peer), payload.len()));
         self.out.push_back(Output::Dial {
             conn,
             peer: addr,
@@ -62,16 +72,27 @@ impl Links {
 
     /// A frame came in on `conn`: it exists.
     pub(super) fn seen(&mut self, conn: ConnId, peer: Option<OriginId>) {
-        let link = self.links.entry(conn).or_insert(Link { peer: None, in_flight_len: 0 });
+        let link = self.links.entry(conn).or_insert_with(|| Link::new(None, 0));
         if peer.is_some() {
             link.peer = peer;
         }
     }
 
-    /// Hands over a frame. A connection whose other end asks and never reads is closed.
+    /// What is read at the other end of `conn`: as its meta tells, once it is known as a peer, and
+    /// until then the format it has written in.
+    pub(super) fn speaks(&mut self, conn: ConnId, common: Option<Formats>, written: u8) {
+        if let Some(link) = self.links.get_mut(&conn) {
+            link.common = common.or(link.common).or(Some(Formats::only(written)));
+        }
+    }
+
+    /// Hands over a frame, in a format that both ends read. A connection whose other end asks and
+    /// never reads is closed.
     pub(super) fn send(&mut self, conn: ConnId, payload: impl Into<Payload>) {
         let Some(link) = self.links.get_mut(&conn) else { return };
         let payload = payload.into();
+        let fitting = link.common.map_or(Some(payload.clone()), |common| fit(&payload, common));
+        let Some(payload) = fitting else { return };
         if link.in_flight_len > LINK_UNREAD_MAX {
             self.overrun_total += 1;
             self.links.remove(&conn);

@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn decode(kind: u8, head: &[&[u8]]) -> Result<KvMessage, MessageError> {
-        KvMessage::decode(&[&[200, 2, kind], &head.concat()[..]].concat())
+        KvMessage::decode(&[&[200, 3, kind], &head.concat()[..]].concat())
     }
 
     /// `max` elements are taken and one more is not, whatever else the head says.

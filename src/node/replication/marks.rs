@@ -16,8 +16,8 @@ use crate::kv::OriginId;
 use crate::time::Now;
 
 impl Replication {
-    /// Server: writes the marks of now into the end of a copy. Deletes may have been forgotten since
-    /// the copy began, and origins folded.
+    /// Server: writes the marks of now into the end of a copy. Deletes may have been forgotten
+    /// since the copy began, and origins folded.
     pub(super) fn add_marks(&self, end: &mut PullEnd) {
         let of = |origin: u64| self.known.forgotten_of(OriginId(origin));
         let marks: Vec<u64> = end.heads.iter().map(|(origin, _)| of(*origin)).collect();

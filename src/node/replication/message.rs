@@ -1,33 +1,30 @@
 //! What members of our kind say to each other about data: the formats.
 //!
 //! ```text
-//! c8 | 02 | kind u8 | MessagePack array | records ...        user message of a datagram, and
-//!                                                            payload of a replication frame
+//! c8 | format u8 | kind u8 | MessagePack array | records ...  user message of a datagram, and
+//!                                                             payload of a replication frame
 //! ```
 //!
 //! The head is an rmp-serde array of the fields in order, every list of it bounded; records follow
-//! in the store's own packed form ([`Record`]) and delimit themselves. `c8 02` tells ours from
-//! other programs' messages and carries the format's version.
+//! in the store's own packed form ([`Record`]) and delimit themselves. `c8` tells ours from other
+//! programs' messages.
+//!
+//! **A new field** goes to the end of a struct here as `Option<T>` with `#[serde(default)]`, and
+//! into the table `heads!` of [`codec`](super::codec) with the format that brings it:
+//! `Digest: 6, state in 3;`. That is all: a message in which it is `None` is written without it, in
+//! the format it had before, and sending takes it away for peers that do not read that format. So
+//! whoever reads the field must do without it. A list in it is bounded, as all are
+//! ([`lists`](super::lists)). Only heads grow: the arrays within them never do.
 
 use super::lists::{at_most, compared, if_any};
-use crate::kv::{OriginId, Record, RecordError};
-use crate::limits::{
-    COMPARED_ITEMS_MAX, KEYS_MAX, KV_HEAD_LEN_MAX, LINK_CHUNK_LEN, ORIGINS_MAX, RANGES_MAX,
-    STORE_SHARDS,
-};
-use crate::wire::stream::{PIECE_LEN_MIN, Payload};
+use crate::kv::{OriginId, Record};
+use crate::limits::{COMPARED_ITEMS_MAX, KEYS_MAX, ORIGINS_MAX, RANGES_MAX, STORE_SHARDS};
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use super::codec::{MessageError, Read, fit, format_of, is_ours, is_push};
 pub use super::lists::Name;
 
-/// First byte of everything here: our replication.
-const MAGIC: u8 = 200;
-/// Second byte: the version of the formats.
-const VERSION: u8 = 2;
-/// Bytes before the head.
-const PREFIX_LEN: usize = 3;
 /// Bytes of an item beside its key: the array, the key's length, three 64-bit numbers, the check.
 const ITEM_FIXED_LEN_MAX: usize = 1 + 3 + 3 * 9 + 5;
 /// Origins in a list: those of a full vector, and the sender itself.
@@ -137,11 +134,7 @@ pub struct PullEnd {
     pub reset: bool,
     /// For each of the heads the highest number of a tombstone that has been forgotten, 0 for none;
     /// none of it when nothing has. Format 3.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "if_any::<_, _, HEADS_MAX>"
-    )]
+    #[serde(default, deserialize_with = "if_any::<_, _, HEADS_MAX>")]
     pub marks: Option<Vec<u64>>,
 }
 
@@ -283,192 +276,6 @@ pub enum KvMessage {
     KeyRequest(KeyRequest),
     /// Kind 15, links only.
     KeyReply(KeyReply),
-}
-
-/// Why a message was dropped, whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum MessageError {
-    /// Another program's message.
-    #[error("not a message of ours")]
-    Foreign,
-    /// A version of the formats that we do not speak.
-    #[error("replication format {0} is not spoken here")]
-    Version(u8),
-    /// A kind that does not exist.
-    #[error("unknown replication message {0}")]
-    Kind(u8),
-    /// A head that is too long, or is not what its kind needs.
-    #[error("malformed head of replication message {0}")]
-    Head(u8),
-    /// A record that cannot be read.
-    #[error("replication message: {0}")]
-    Record(#[from] RecordError),
-    /// Bytes after the end.
-    #[error("replication message {0} has bytes after its end")]
-    Trailing(u8),
-}
-
-/// True for bytes that claim to be ours, whatever their version.
-#[must_use]
-pub fn is_ours(payload: &[u8]) -> bool {
-    payload.first() == Some(&MAGIC)
-}
-
-/// True for bytes that claim to be a [`Push`].
-#[must_use]
-pub fn is_push(payload: &[u8]) -> bool {
-    payload.starts_with(&[MAGIC, VERSION, 1])
-}
-
-/// The prefix and head of a message.
-fn plain(kind: u8, head: &impl Serialize) -> Vec<u8> {
-    let mut out = vec![MAGIC, VERSION, kind];
-    rmp_serde::encode::write(&mut out, head).expect("writing to memory does not fail");
-    out
-}
-
-/// Records of `from` as messages, each of about as many as one frame holds; see
-/// [`Supply::observe`].
-pub(super) fn supplies(
-    from: OriginId,
-    records: impl IntoIterator<Item = Record>,
-    observe: bool,
-) -> Vec<Payload> {
-    let close = |records| KvMessage::Supply(Supply { from: from.0, observe }, records).payload();
-    let (mut closed, mut open, mut open_len) = (Vec::new(), Vec::new(), 0);
-    for record in records {
-        open_len += record.as_bytes().len();
-        open.push(record);
-        if open_len >= LINK_CHUNK_LEN {
-            closed.push(close(std::mem::take(&mut open)));
-            open_len = 0;
-        }
-    }
-    if !open.is_empty() {
-        closed.push(close(open));
-    }
-    closed
-}
-
-impl KvMessage {
-    /// The message as bytes.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        let mut out = self.head();
-        let records = self.records();
-        out.reserve_exact(records.iter().map(|record| record.as_bytes().len()).sum());
-        for record in records {
-            out.extend_from_slice(record.as_bytes());
-        }
-        out.into()
-    }
-
-    /// The same as pieces for a link: large records are shared instead of copied.
-    #[must_use]
-    pub fn payload(&self) -> Payload {
-        let (mut open, mut pieces) = (self.head(), Vec::new());
-        for record in self.records() {
-            if record.as_bytes().len() < PIECE_LEN_MIN {
-                open.extend_from_slice(record.as_bytes());
-                continue;
-            }
-            if !open.is_empty() {
-                pieces.push(std::mem::take(&mut open).into());
-            }
-            pieces.push(record.to_bytes());
-        }
-        if !open.is_empty() {
-            pieces.push(open.into());
-        }
-        pieces.into_iter().collect()
-    }
-
-    fn records(&self) -> &[Record] {
-        match self {
-            KvMessage::Push(_, records)
-            | KvMessage::Verdicts(_, records)
-            | KvMessage::Supply(_, records) => records,
-            _ => &[],
-        }
-    }
-
-    fn head(&self) -> Vec<u8> {
-        match self {
-            KvMessage::Push(head, _) => plain(1, head),
-            KvMessage::Ack(head) => plain(2, head),
-            KvMessage::Digest(head) => plain(3, head),
-            KvMessage::Want(head) => plain(4, head),
-            KvMessage::Folded(head) => plain(5, head),
-            KvMessage::Pull(head) => plain(6, head),
-            KvMessage::PullEnd(head) => plain(7, head),
-            KvMessage::Busy(head) => plain(8, head),
-            KvMessage::Roots(head) => plain(9, head),
-            KvMessage::Leaves(head) => plain(10, head),
-            KvMessage::Items(head) => plain(11, head),
-            KvMessage::Verdicts(head, _) => plain(12, head),
-            KvMessage::Supply(head, _) => plain(13, head),
-            KvMessage::KeyRequest(head) => plain(14, head),
-            KvMessage::KeyReply(head) => plain(15, head),
-        }
-    }
-
-    /// Reads a message.
-    ///
-    /// # Errors
-    /// See [`MessageError`]; nothing of it takes effect then.
-    pub fn decode(payload: &[u8]) -> Result<KvMessage, MessageError> {
-        let kind = match payload {
-            [MAGIC, VERSION, kind, ..] => *kind,
-            [MAGIC, version, ..] => return Err(MessageError::Version(*version)),
-            _ => return Err(MessageError::Foreign),
-        };
-        let mut reader = HeadReader { kind, rest: &payload[PREFIX_LEN..] };
-        let message = match kind {
-            1 => KvMessage::Push(reader.head()?, reader.records()?),
-            2 => KvMessage::Ack(reader.head()?),
-            3 => KvMessage::Digest(reader.head()?),
-            4 => KvMessage::Want(reader.head()?),
-            5 => KvMessage::Folded(reader.head()?),
-            6 => KvMessage::Pull(reader.head()?),
-            7 => KvMessage::PullEnd(reader.head()?),
-            8 => KvMessage::Busy(reader.head()?),
-            9 => KvMessage::Roots(reader.head()?),
-            10 => KvMessage::Leaves(reader.head()?),
-            11 => KvMessage::Items(reader.head()?),
-            12 => KvMessage::Verdicts(reader.head()?, reader.records()?),
-            13 => KvMessage::Supply(reader.head()?, reader.records()?),
-            14 => KvMessage::KeyRequest(reader.head()?),
-            15 => KvMessage::KeyReply(reader.head()?),
-            other => return Err(MessageError::Kind(other)),
-        };
-        if reader.rest.is_empty() { Ok(message) } else { Err(MessageError::Trailing(kind)) }
-    }
-}
-
-struct HeadReader<'a> {
-    kind: u8,
-    rest: &'a [u8],
-}
-
-impl HeadReader<'_> {
-    /// Beside its lists, which are bounded each, a head has a bound of its own.
-    fn head<T: DeserializeOwned>(&mut self) -> Result<T, MessageError> {
-        let mut bounded = &self.rest[..self.rest.len().min(KV_HEAD_LEN_MAX)];
-        let before_len = bounded.len();
-        let head = rmp_serde::from_read(&mut bounded).map_err(|_| MessageError::Head(self.kind))?;
-        self.rest = &self.rest[before_len - bounded.len()..];
-        Ok(head)
-    }
-
-    fn records(&mut self) -> Result<Vec<Record>, MessageError> {
-        let mut records = Vec::new();
-        while !self.rest.is_empty() {
-            let (record, len) = Record::read(self.rest)?;
-            records.push(record);
-            self.rest = &self.rest[len..];
-        }
-        Ok(records)
-    }
 }
 
 impl Item {

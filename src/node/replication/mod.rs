@@ -21,6 +21,7 @@
 mod backlog;
 mod batch;
 mod buckets;
+mod codec;
 mod digest;
 mod gaps;
 mod handover;
@@ -49,13 +50,14 @@ pub use peers::PeerInfo;
 pub use push::COALESCE;
 
 use self::buckets::Buckets;
+use self::codec::fit;
 use self::digest::Digests;
 use self::gaps::Gaps;
 use self::handover::Handover;
 use self::holders::Holders;
 use self::known::Known;
 use self::links::Links;
-use self::message::KvMessage;
+use self::message::{KvMessage, MessageError, Read};
 use self::peers::Peers;
 use self::pull::Pulls;
 use self::push::Pusher;
@@ -65,6 +67,7 @@ use self::stats::Counters;
 use self::stranded::Stranded;
 use self::sweep::Sweep;
 use super::command::{Health, Reply};
+use super::formats::Formats;
 use super::io::{ConnId, Note, Output, Ticket};
 use crate::kv::{Dot, OriginId, Store};
 use crate::limits::LINK_CHUNK_LEN;
@@ -87,6 +90,8 @@ pub struct Config {
     pub tombstone_grace: Duration,
     /// Whether there is anywhere to look for peers: without, a node is ready at once.
     pub expects_peers: bool,
+    /// The formats it speaks.
+    pub formats: Formats,
     /// Seed of all its randomness.
     pub rng_seed: u64,
 }
@@ -142,7 +147,7 @@ impl Replication {
             me,
             rng,
             room: 1000,
-            peers: Peers::default(),
+            peers: Peers::new(config.formats),
             known: Known::new(me),
             pusher: Pusher::default(),
             gaps: Gaps::default(),
@@ -175,7 +180,8 @@ impl Replication {
         ConnId(self.next_conn)
     }
 
-    /// Takes over who the peers are now.
+    /// Takes over who the members of our kind are now. Those with whom no format is shared are no
+    /// peers: they get nothing, and nothing waits for them.
     pub fn members(&mut self, now: Now, infos: Vec<PeerInfo>) {
         let before = self.peers.n_reachable();
         for gone in self.peers.update(infos) {
@@ -196,23 +202,42 @@ impl Replication {
     /// A datagram's user message that is ours.
     pub fn datagram(&mut self, now: Now, from: SocketAddr, payload: &Bytes) {
         self.counters.datagram_len_in += payload.len() as u64;
-        match KvMessage::decode(payload) {
-            Ok(KvMessage::Push(push, records)) => self.pushed(now, payload, push, &records, false),
-            Ok(KvMessage::Ack(ack)) => self.acked(now, &ack),
-            Ok(KvMessage::Digest(digest)) => self.digested(now, &digest),
-            Ok(KvMessage::Want(want)) => self.wanted(now, &want),
-            Ok(KvMessage::Folded(folded)) => self.folded(now, &folded),
-            Ok(_) => self.unreadable("message belongs on a link", from),
+        match self.read(payload) {
+            Ok(read) => match read.message {
+                KvMessage::Push(push, records) => self.pushed(now, payload, push, &records, false),
+                KvMessage::Ack(ack) => self.acked(now, &ack),
+                KvMessage::Digest(digest) => self.digested(now, &digest),
+                KvMessage::Want(want) => self.wanted(now, &want),
+                KvMessage::Folded(folded) => self.folded(now, &folded),
+                _ => self.unreadable("message belongs on a link", from),
+            },
+            Err(MessageError::Kind(_)) => {}
             Err(error) => self.unreadable(&error.to_string(), from),
         }
+    }
+
+    /// Reads a message, and counts what of it is from a later version.
+    fn read(&mut self, payload: &[u8]) -> Result<Read, MessageError> {
+        let read = KvMessage::read(payload, self.config.formats);
+        match &read {
+            Ok(read) => self.counters.fields_passed_over_total += read.n_passed_over as u64,
+            Err(MessageError::Kind(_)) => self.counters.kinds_passed_over_total += 1,
+            Err(_) => {}
+        }
+        read
     }
 
     /// A frame of a link.
     pub fn frame(&mut self, now: Now, conn: ConnId, from: SocketAddr, payload: &Bytes) {
         self.counters.link_len_in += payload.len() as u64;
         self.links.seen(conn, None);
-        match KvMessage::decode(payload) {
-            Ok(message) => self.link_message(now, conn, payload, message),
+        match self.read(payload) {
+            Ok(Read { message, format, .. }) => {
+                let peer = message.sender().and_then(|sender| self.peers.get(sender));
+                self.links.speaks(conn, peer.map(|peer| peer.common), format);
+                self.link_message(now, conn, payload, message);
+            }
+            Err(MessageError::Kind(_)) => {}
             Err(error) => {
                 self.unreadable(&error.to_string(), from);
                 self.links.close(conn);
@@ -264,17 +289,18 @@ impl Replication {
         self.first_copy(now);
     }
 
-    /// Sends a frame to a peer over our link to it, dialling when there is none. False when the
-    /// window is full and the frame was not taken.
+    /// Sends a frame to a peer over our link to it, in a format that both read, dialling when there
+    /// is none. False when the window is full and the frame was not taken.
     pub(super) fn link_send(
         &mut self,
         now: Now,
         origin: OriginId,
         payload: impl Into<Payload>,
     ) -> bool {
-        let payload = payload.into();
         let Some(peer) = self.peers.get(origin) else { return false };
-        let addr = peer.info.addr;
+        // What it cannot read at all is nothing that it waits for.
+        let Some(payload) = fit(&payload.into(), peer.common) else { return true };
+        let (addr, common) = (peer.info.addr, peer.common);
         match peer.link.filter(|conn| self.links.is_open(*conn)) {
             // One long record may pass the window's end: who waits for room waits for a chunk's.
             Some(conn) if self.links.has_room(conn, payload.len().min(LINK_CHUNK_LEN)) => {
@@ -285,6 +311,7 @@ impl Replication {
             None => {
                 let conn = self.next_conn();
                 self.links.dial(now.instant, conn, origin, addr, payload);
+                self.links.speaks(conn, Some(common), common.last);
                 if let Some(peer) = self.peers.get_mut(origin) {
                     peer.link = Some(conn);
                 }
@@ -308,20 +335,34 @@ impl Replication {
         let payload = message.encode();
         if payload.len() > self.room {
             self.link_send(now, origin, payload);
-        } else if let Some(peer) = self.peers.get(origin) {
-            let to = vec![peer.info.addr];
-            self.send_datagram(to, vec![payload]);
+        } else {
+            self.send_datagram(&[origin], vec![payload]);
         }
     }
 
-    fn send_datagram(&mut self, to: Vec<SocketAddr>, payloads: Vec<Bytes>) {
-        if to.is_empty() {
-            return;
+    /// Sends user messages in one datagram to each of these peers, in a format that both read.
+    fn send_datagram(&mut self, to: &[OriginId], payloads: Vec<Bytes>) {
+        let mut groups: Vec<(Formats, Vec<SocketAddr>)> = Vec::with_capacity(1);
+        for peer in to.iter().filter_map(|origin| self.peers.get(*origin)) {
+            match groups.iter_mut().find(|(common, _)| *common == peer.common) {
+                Some((_, addrs)) => addrs.push(peer.info.addr),
+                None => groups.push((peer.common, vec![peer.info.addr])),
+            }
         }
-        let len: usize = payloads.iter().map(Bytes::len).sum();
-        self.counters.datagram_len_out += (len * to.len()) as u64;
-        self.counters.datagrams_out += to.len() as u64;
-        self.out.push_back(Out::Datagram { to, payloads });
+        for (common, to) in groups {
+            let payloads: Vec<Bytes> = payloads
+                .iter()
+                .filter_map(|payload| fit(&Payload::from(payload.clone()), common))
+                .map(|payload| payload.join())
+                .collect();
+            if payloads.is_empty() {
+                continue;
+            }
+            let len: usize = payloads.iter().map(Bytes::len).sum();
+            self.counters.datagram_len_out += (len * to.len()) as u64;
+            self.counters.datagrams_out += to.len() as u64;
+            self.out.push_back(Out::Datagram { to, payloads });
+        }
     }
 
     /// Whether writes go straight to every peer.
@@ -437,6 +478,11 @@ impl Replication {
     #[must_use]
     pub fn resurrections_refused_total(&self) -> u64 {
         self.counters.resurrections_refused_total
+    }
+
+    /// Members of our kind that share no format with this node, by origin; dead ones too.
+    pub fn incompatible(&self) -> impl Iterator<Item = &PeerInfo> {
+        self.peers.incompatible()
     }
 
     /// Peers that answer.

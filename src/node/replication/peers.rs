@@ -6,6 +6,8 @@ use super::message::Heads;
 use super::rtt::RoundTrip;
 use crate::kv::OriginId;
 use crate::limits::ORIGINS_MAX;
+use crate::mutation::mutated;
+use crate::node::formats::Formats;
 use crate::node::io::ConnId;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -25,6 +27,8 @@ pub struct PeerInfo {
     pub addr: SocketAddr,
     /// Alive or suspect, as opposed to dead.
     pub reachable: bool,
+    /// The formats it speaks.
+    pub formats: Formats,
 }
 
 /// First wait for an acknowledgement, before a round trip has been measured.
@@ -87,6 +91,8 @@ impl ByLink {
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) info: PeerInfo,
+    /// The formats that it and this node speak.
+    pub(super) common: Formats,
     /// What it said to hold.
     pub(super) heads: BTreeMap<OriginId, u64>,
     /// Our writes it holds without a gap.
@@ -113,9 +119,10 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    fn new(info: PeerInfo) -> Peer {
+    fn new(info: PeerInfo, common: Formats) -> Peer {
         Peer {
             info,
+            common,
             heads: BTreeMap::new(),
             acked: 0,
             sent: 0,
@@ -234,19 +241,43 @@ impl Peer {
 }
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Peers {
+    /// What this node speaks.
+    formats: Formats,
     by_origin: BTreeMap<OriginId, Peer>,
+    /// Members of our kind that are no peers, as they share no format with this node.
+    incompatible: BTreeMap<OriginId, PeerInfo>,
+    /// Whether there is one of them of whom nobody has been told.
+    pub(super) is_incompatible_news: bool,
     /// Those that are reachable, in order: drawing from many must not visit each.
     reachable: Vec<OriginId>,
     arrivals_total: u64,
 }
 
 impl Peers {
+    pub(super) fn new(formats: Formats) -> Peers {
+        Peers {
+            formats,
+            by_origin: BTreeMap::new(),
+            incompatible: BTreeMap::new(),
+            is_incompatible_news: false,
+            reachable: Vec::new(),
+            arrivals_total: 0,
+        }
+    }
+
     /// Takes over the table of members; the peers that are gone.
     pub(super) fn update(&mut self, infos: Vec<PeerInfo>) -> Vec<Peer> {
         let mut old = std::mem::take(&mut self.by_origin);
+        let incompatible = std::mem::take(&mut self.incompatible);
         for info in infos {
+            let counted = mutated!(CountIncompatible).then_some(self.formats);
+            let Some(common) = self.formats.common(info.formats).or(counted) else {
+                self.is_incompatible_news |= !incompatible.contains_key(&info.origin);
+                self.incompatible.insert(info.origin, info);
+                continue;
+            };
             let before = old.remove(&info.origin);
             let was_reachable = before.as_ref().is_some_and(|peer| peer.info.reachable);
             self.arrivals_total += u64::from(info.reachable && !was_reachable);
@@ -254,9 +285,9 @@ impl Peers {
                 Some(peer) => {
                     // Back from the dead, it pulls.
                     let backlog = peer.backlog.filter(|_| info.reachable);
-                    Peer { info, backlog, ..peer }
+                    Peer { info, common, backlog, ..peer }
                 }
-                None => Peer::new(info),
+                None => Peer::new(info, common),
             };
             self.by_origin.insert(peer.info.origin, peer);
         }
@@ -278,6 +309,16 @@ impl Peers {
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
         self.by_origin.values_mut()
+    }
+
+    /// Those of our kind with whom this node shares no format.
+    pub(super) fn incompatible(&self) -> impl Iterator<Item = &PeerInfo> {
+        self.incompatible.values()
+    }
+
+    /// Whether the run `origin` is a member's, peer or not.
+    pub(super) fn is_member(&self, origin: OriginId) -> bool {
+        self.by_origin.contains_key(&origin) || self.incompatible.contains_key(&origin)
     }
 
     pub(super) fn n_reachable(&self) -> usize {

@@ -154,7 +154,7 @@ impl Replication {
             let of = OriginId(of);
             if of != self.me {
                 self.known.claim(of, last);
-                if self.peers.get(of).is_none() {
+                if !self.peers.is_member(of) {
                     self.known.fold(of);
                 }
             }

@@ -116,12 +116,8 @@ impl Replication {
             self.send_chunks(now, &targets, envelope, settled);
         } else {
             let batches = pack(envelope, settled, self.room);
-            let to: Vec<_> = targets
-                .iter()
-                .filter_map(|origin| self.peers.get(*origin).map(|peer| peer.info.addr))
-                .collect();
             for payload in batches.payloads {
-                self.send_datagram(to.clone(), vec![payload]);
+                self.send_datagram(&targets, vec![payload]);
             }
             self.send_chunks(now, &targets, envelope, batches.large);
         }
@@ -196,11 +192,10 @@ impl Replication {
         settled: Vec<Settled>,
         datagrams_max: usize,
     ) {
-        let Some(addr) = self.peers.get(origin).map(|peer| peer.info.addr) else { return };
         let batches = pack(envelope, settled, self.room);
         for (index, payload) in batches.payloads.into_iter().enumerate() {
             if index < datagrams_max {
-                self.send_datagram(vec![addr], vec![payload]);
+                self.send_datagram(&[origin], vec![payload]);
             } else {
                 self.link_send(now, origin, payload);
             }

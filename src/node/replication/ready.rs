@@ -98,7 +98,15 @@ impl Replication {
 
     pub(super) fn ready_due(&mut self, now: Now) {
         match self.ready.0 {
-            State::Alone { until } if until <= now.instant => self.ready.0 = State::Ready,
+            State::Alone { until } if until <= now.instant => {
+                // Who has met only those that speak other formats is no first of a cluster.
+                let met_others = self.peers.incompatible().next().is_some();
+                self.ready.0 = if met_others {
+                    State::Alone { until: now.instant + RETRY }
+                } else {
+                    State::Ready
+                };
+            }
             State::Copying { retry_at } if retry_at <= now.instant => self.first_copy(now),
             State::Resetting { retry_at } if retry_at <= now.instant => {
                 self.ready.0 = State::Resetting { retry_at: now.instant + RETRY };

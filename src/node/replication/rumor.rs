@@ -17,7 +17,6 @@ use crate::time::{Instant, Now};
 use crate::wire::packet::PART_OVERHEAD;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Peers told at once, and at each tick.
@@ -120,9 +119,9 @@ impl Replication {
     }
 
     fn tell_few(&mut self, payload: &Bytes) {
-        let to = self.draw_addrs(FANOUT);
+        let to = self.peers.draw(FANOUT, &mut self.rng);
         self.rumors.sends_total += to.len() as u64;
-        self.send_datagram(to, vec![payload.clone()]);
+        self.send_datagram(&to, vec![payload.clone()]);
     }
 
     fn bear(&mut self, now: Now, payload: Bytes, offers: Option<OriginId>, told: usize) {
@@ -130,16 +129,11 @@ impl Replication {
         self.rumors.push(now.instant, Rumor { payload, sends_left, offers });
     }
 
-    fn draw_addrs(&mut self, n: usize) -> Vec<SocketAddr> {
-        let origins = self.peers.draw(n, &mut self.rng);
-        origins.iter().filter_map(|origin| self.peers.get(*origin)).map(|p| p.info.addr).collect()
-    }
-
     pub(super) fn rumors_due(&mut self, now: Now) {
         if self.rumors.next_tick.is_none_or(|at| at > now.instant) {
             return;
         }
-        let to = self.draw_addrs(FANOUT);
+        let to = self.peers.draw(FANOUT, &mut self.rng);
         let mut datagrams: Vec<Vec<Bytes>> = Vec::new();
         let mut open_len = usize::MAX;
         let mut kept = VecDeque::new();
@@ -168,7 +162,7 @@ impl Replication {
         self.rumors.rumors = kept;
         self.rumors.next_tick = (!self.rumors.rumors.is_empty()).then(|| now.instant + TICK);
         for payloads in datagrams {
-            self.send_datagram(to.clone(), payloads);
+            self.send_datagram(&to, payloads);
         }
     }
 }

@@ -13,6 +13,8 @@ pub(super) struct Counters {
     pub(super) datagrams_out: u64,
     pub(super) link_len_in: u64,
     pub(super) unreadable_total: u64,
+    pub(super) fields_passed_over_total: u64,
+    pub(super) kinds_passed_over_total: u64,
     pub(super) newer_total: u64,
     pub(super) stale_total: u64,
     pub(super) duplicate_total: u64,
@@ -59,6 +61,7 @@ impl Replication {
                 value: value as f64,
             });
         }
+        samples.extend(self.format_samples());
         samples.extend([
             sample("replication_datagrams_total", "Replication datagrams sent.", c.datagrams_out),
             sample(
@@ -101,6 +104,25 @@ impl Replication {
             sample("rumor_sends_total", "Transmissions of rumors.", self.rumors.sends_total),
         ]);
         samples
+    }
+
+    fn format_samples(&self) -> Vec<Sample> {
+        let c = &self.counters;
+        let passed_over = |what: &'static str, value: u64| Sample {
+            name: "replication_passed_over_total",
+            help: "Kinds and fields of replication messages from a later version, passed over.",
+            labels: vec![("what", what.into())],
+            value: value as f64,
+        };
+        vec![
+            passed_over("field", c.fields_passed_over_total),
+            passed_over("kind", c.kinds_passed_over_total),
+            sample(
+                "peers_incompatible",
+                "Members of our kind that share no replication format with this node.",
+                self.peers.incompatible().count() as u64,
+            ),
+        ]
     }
 
     fn repair_samples(&self) -> Vec<Sample> {

@@ -7,7 +7,7 @@
 //! Then every node holds the latest delete of each key, and the end of one holder loses nothing.
 
 use super::Replication;
-use super::message::supplies;
+use super::codec::supplies;
 use super::rumor::FANOUT;
 use crate::kv::OriginId;
 use crate::limits::STORE_SHARDS;

@@ -1,7 +1,7 @@
 //! Letting go: tombstones that everybody holds and whose grace is over, and origins that everybody
 //! holds whole and that are gone.
 
-use super::Replication;
+use super::{Note, Replication};
 use crate::kv::OriginId;
 use crate::limits::STORE_SHARDS;
 use crate::mutation::mutated;
@@ -12,6 +12,8 @@ use std::time::Duration;
 const STEP: Duration = Duration::from_secs(1);
 /// Shards swept in one step: all of them in sixteen.
 const STEP_SHARDS: usize = 16;
+/// Time after which members that speak other formats are told of again.
+const INCOMPATIBLE_AGAIN: Duration = Duration::from_secs(60);
 /// Origins looked at in one step.
 const STEP_ORIGINS: usize = 64;
 
@@ -23,6 +25,8 @@ pub(super) struct Sweep {
     /// The next shard looked through for damage.
     pub(super) scrubbed: usize,
     after_origin: OriginId,
+    /// When members that speak other formats are told of again.
+    next_incompatible: Instant,
     pub(super) forgotten_total: u64,
     pub(super) folded_total: u64,
     pub(super) damaged_total: u64,
@@ -35,6 +39,7 @@ impl Sweep {
             shard: 0,
             scrubbed: 0,
             after_origin: OriginId(0),
+            next_incompatible: now,
             forgotten_total: 0,
             folded_total: 0,
             damaged_total: 0,
@@ -52,6 +57,7 @@ impl Replication {
             return;
         }
         self.sweep.next = now.instant + STEP;
+        self.tell_incompatible(now);
         self.scrub_next(now);
         self.stranded_due(now);
         self.tell_stranded(now, self.sweep.shard, STEP_SHARDS);
@@ -60,6 +66,23 @@ impl Replication {
             self.sweep.shard = (self.sweep.shard + 1) % STORE_SHARDS;
         }
         self.fold_origins();
+    }
+
+    fn tell_incompatible(&mut self, now: Now) {
+        let mut there = self.peers.incompatible().filter(|info| info.reachable);
+        let Some(first) = there.next() else { return };
+        if !self.peers.is_incompatible_news && now.instant < self.sweep.next_incompatible {
+            return;
+        }
+        let note = Note::Incompatible {
+            members: 1 + there.count(),
+            name: first.name.to_string(),
+            theirs: first.formats,
+            ours: self.config.formats,
+        };
+        self.peers.is_incompatible_news = false;
+        self.sweep.next_incompatible = now.instant + INCOMPATIBLE_AGAIN;
+        self.note(note);
     }
 
     /// A tombstone goes when its grace is over and every known member holds it, dead ones too; none
@@ -109,7 +132,7 @@ impl Replication {
         for origin in origins {
             let last = self.known.contiguous(origin);
             let foldable = origin != self.me
-                && self.peers.get(origin).is_none()
+                && !self.peers.is_member(origin)
                 && (last == self.known.highest(origin) || !self.gaps.is_asking(origin))
                 && self.peers.reachable().all(|peer| peer.head(origin) == last);
             if foldable {

@@ -5,6 +5,7 @@ mod cluster;
 mod damage;
 mod far;
 mod folded;
+mod formats;
 mod handover;
 mod returned;
 mod stranded;
@@ -19,10 +20,19 @@ use crate::wire::message::NodeName;
 /// A node that has met one peer, and its store.
 pub(super) fn with_peer(peer: OriginId, grace: Duration, now: Now) -> (Replication, Arc<Store>) {
     let store = Arc::new(Store::new(StoreConfig { origin: OriginId(1), store_len_max: 0 }));
-    let config = Config { tombstone_grace: grace, expects_peers: false, rng_seed: 1 };
+    let config = Config {
+        tombstone_grace: grace,
+        expects_peers: false,
+        formats: Formats::SPOKEN,
+        rng_seed: 1,
+    };
     let mut node = Replication::new(config, Arc::clone(&store), now);
     let name = NodeName::from("peer");
-    node.members(now, vec![PeerInfo { origin: peer, name, addr: addr(2), reachable: true }]);
+    let formats = Formats::SPOKEN;
+    node.members(
+        now,
+        vec![PeerInfo { origin: peer, name, addr: addr(2), reachable: true, formats }],
+    );
     (node, store)
 }
 
@@ -260,7 +270,7 @@ fn a_thousand_restarts_leave_digests_flat() {
     for member in &cluster.members[..2] {
         assert!(member.replication.known.n_origins() <= 2);
         assert_eq!(member.replication.known.n_folded(), 40);
-        assert!(member.replication.user_state().len() < 100);
+        assert!(member.replication.user_state(Formats::SPOKEN).len() < 100);
     }
     // A joiner of today gets all of it, and writes of the folded stay covered.
     cluster.add(Duration::from_secs(3600));

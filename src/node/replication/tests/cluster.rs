@@ -34,6 +34,8 @@ pub(super) struct Cluster {
     pub(super) loss: f64,
     /// One way of a datagram, up to a millisecond less than it takes.
     pub(super) delay: Duration,
+    /// What members speak that are added from now on.
+    pub(super) formats: Formats,
     /// Pairs that cannot talk.
     pub(super) cut: Vec<(usize, usize)>,
     /// Connection as its dialler and its acceptor number it.
@@ -44,6 +46,8 @@ pub(super) struct Cluster {
     pub(super) frame_len: usize,
     pub(super) datagram_len: u64,
     pub(super) datagrams: u64,
+    /// Per member, how often it has told of members that speak other formats.
+    pub(super) notes: Vec<usize>,
 }
 
 pub(super) fn addr(index: usize) -> SocketAddr {
@@ -61,6 +65,7 @@ impl Cluster {
             rng: Rng::from_seed(7),
             loss,
             delay: MILLIS,
+            formats: Formats::SPOKEN,
             cut: Vec::new(),
             conns: BTreeMap::new(),
             next_accepted: 1,
@@ -68,6 +73,7 @@ impl Cluster {
             frame_len: 0,
             datagram_len: 0,
             datagrams: 0,
+            notes: Vec::new(),
         };
         for _ in 0..n {
             cluster.add(Duration::from_secs(3600));
@@ -81,10 +87,16 @@ impl Cluster {
         let index = self.members.len() as u64;
         let origin = OriginId(1000 + index);
         let store = Arc::new(Store::new(StoreConfig { origin, store_len_max: 0 }));
-        let config = Config { tombstone_grace: grace, expects_peers: true, rng_seed: 99 + index };
+        let config = Config {
+            tombstone_grace: grace,
+            expects_peers: true,
+            formats: self.formats,
+            rng_seed: 99 + index,
+        };
         let mut replication = Replication::new(config, Arc::clone(&store), self.now);
         replication.set_room(1300);
         self.members.push(Member { replication, store, up: true });
+        self.notes.push(0);
     }
 
     /// What the others are told of a member.
@@ -94,6 +106,7 @@ impl Cluster {
             name: NodeName::from(format!("n{index}").as_str()),
             addr: addr(index),
             reachable,
+            formats: self.members[index].replication.config.formats,
         }
     }
 
@@ -162,6 +175,7 @@ impl Cluster {
             }
             Out::Output(Output::Send { conn, frame }) => self.frame(from, conn, frame),
             Out::Output(Output::Close { conn }) => self.close(from, conn),
+            Out::Output(Output::Note(Note::Incompatible { .. })) => self.notes[from] += 1,
             Out::Output(_) | Out::Keys(..) => {}
         }
     }
