@@ -236,6 +236,7 @@ fn replication(criterion: &mut Criterion<ProcessorTime>) {
         folded: u64::MAX,
         reply: true,
         whole: true,
+        stage: Some(2),
     };
     let hashes = Bytes::from(vec![7; 2048]);
     let items: Vec<Item> = records(15).iter().map(Item::of).collect();

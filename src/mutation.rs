@@ -35,6 +35,12 @@ mod on {
         FarAhead,
         /// Clock: it follows the wall clock back.
         ClockBack,
+        /// Readiness: a first copy is taken from, and served by, a node that is not ready.
+        CopyFromAnybody,
+        /// Readiness: a founder never joins a cluster that was founded apart.
+        NeverYield,
+        /// Founding: on silence, whatever discovery saw.
+        FoundOnSilence,
         /// Sweep: a tombstone is forgotten when its grace is over, whoever lacks it.
         ForgetEarly,
         /// Receiving: a copy from before a forgotten delete is taken.
@@ -80,7 +86,7 @@ mod on {
     }
 
     /// All of them, by name.
-    pub const MUTATIONS: [(&str, Mutation); 24] = [
+    pub const MUTATIONS: [(&str, Mutation); 27] = [
         ("tombstone-compare", Mutation::TombstoneCompare),
         ("tie-break", Mutation::TieBreak),
         ("write-floor", Mutation::WriteFloor),
@@ -107,6 +113,9 @@ mod on {
         ("newest-to-all", Mutation::NewestToAll),
         ("count-incompatible", Mutation::CountIncompatible),
         ("never-ready", Mutation::NeverReady),
+        ("copy-from-anybody", Mutation::CopyFromAnybody),
+        ("never-yield", Mutation::NeverYield),
+        ("found-on-silence", Mutation::FoundOnSilence),
     ];
 
     thread_local! {

@@ -32,6 +32,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(200);
 /// Signals so soon after the first are the same wish: `timeout` and some supervisors signal the
 /// process and then its group.
 const ECHO: Duration = Duration::from_millis(50);
+/// How long a node on loopback that looks for nobody waits before it opens HTTP.
+const CALLS_TIMEOUT: Duration = Duration::from_millis(250);
 /// How often we ask again.
 const ASK_EVERY: Duration = Duration::from_millis(10);
 
@@ -115,12 +117,16 @@ impl Serving {
     ) -> Result<Serving, Failure> {
         // A node that cannot serve must not show up in the cluster only to die in it.
         try_listening(flags.http, http.listen, TcpListener::bind)?;
+        let calls_soon = gossip.discovery.is_empty() && gossip.node.advertise.ip().is_loopback();
         let agent = runtime::start(gossip).map_err(|error| match error {
             runtime::StartError::Bind(error) => {
                 Failure::failed(format!("{}: {error}", flags.gossip))
             }
             error => Failure::failed(error.to_string()),
         })?;
+        if calls_soon {
+            hear_calls(&*agent.bridge());
+        }
         let server = http::start(http, agent.bridge()).map_err(|error| match error {
             error @ http::StartError::Listen(..) => {
                 Failure::failed(format!("{}: {error}", flags.http))
@@ -145,6 +151,15 @@ impl Serving {
         let spent = bridge.now().instant.since(started);
         self.server.drain((ending.leave_timeout + DRAIN_TIMEOUT).saturating_sub(spent));
         self.agent.shutdown();
+    }
+}
+
+/// Gives members on this machine that know the node from before the moment they take to call it.
+/// A node that looks for nobody founds a cluster after it, and so serves from its first answer on.
+fn hear_calls(bridge: &dyn Bridge) {
+    let deadline = bridge.now().instant + CALLS_TIMEOUT;
+    while bridge.health() == Health::Starting && bridge.now().instant < deadline {
+        std::thread::sleep(ASK_EVERY);
     }
 }
 

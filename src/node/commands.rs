@@ -51,6 +51,7 @@ impl Node {
             Command::Look(look) => {
                 if self.leaving.is_none() {
                     self.swim.join(now.instant, &look.named);
+                    self.founding.looked(now.instant, look);
                 }
                 self.answer(ticket, Reply::Done);
             }

@@ -153,6 +153,16 @@ pub enum Note {
         /// Keys and tombstones received.
         records: u64,
     },
+    /// This node has founded a cluster: the text says on what evidence.
+    Founded {
+        /// A sentence.
+        why: String,
+    },
+    /// This node had founded a cluster apart, and joins the one of this member.
+    Merging {
+        /// Its name.
+        with: String,
+    },
     /// The safety net found and repaired a divergence, which should not happen.
     Divergence {
         /// Buckets that differed.

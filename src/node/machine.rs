@@ -4,6 +4,7 @@ use super::command::{Health, NotReady};
 use super::commands::Leaving;
 use super::config::Config;
 use super::formats::Formats;
+use super::founding::Founding;
 use super::io::{Input, Note, Output};
 use super::keys::KeyChanges;
 use super::meta;
@@ -44,6 +45,7 @@ pub struct Node {
     pub(super) swim: Swim,
     pub(super) replication: Replication,
     pub(super) exchanges: Exchanges,
+    pub(super) founding: Founding,
     pub(super) leaving: Option<Leaving>,
     pub(super) keys: KeyChanges,
     pub(super) dropped: Dropped,
@@ -80,6 +82,7 @@ impl Node {
             swim,
             replication,
             exchanges: Exchanges::default(),
+            founding: Founding::new(now.instant),
             leaving: None,
             keys: KeyChanges::default(),
             dropped: Dropped::default(),
@@ -108,6 +111,7 @@ impl Node {
         if self.replication.deadline() <= now.instant {
             self.replication.timeout(now);
         }
+        self.founding_due(now);
         self.leave_due(now);
         self.keys_due(now);
         self.move_outputs(now);
@@ -139,6 +143,7 @@ impl Node {
             self.replication.deadline(),
             self.leaving.as_ref().map_or(Instant::NEVER, |leaving| leaving.deadline),
             self.keys.deadline(),
+            self.founding_deadline(),
         ]
         .into_iter()
         .min()
@@ -168,22 +173,24 @@ impl Node {
     pub fn not_ready(&self) -> Option<NotReady> {
         match self.health() {
             Health::Ok => None,
-            Health::Starting if self.alone() => Some(NotReady::Alone),
-            Health::Starting => Some(NotReady::Copying),
             Health::Leaving => Some(NotReady::Leaving),
             Health::Stalled => Some(NotReady::Stalled),
+            Health::Starting if self.replication.is_new() => Some(self.founding.wait().kind),
+            Health::Starting if self.replication.is_resetting() => Some(NotReady::Comparing),
+            Health::Starting => Some(NotReady::Copying),
         }
     }
 
     /// The same as a sentence that an operator can act on.
     #[must_use]
     pub fn why(&self) -> Option<String> {
-        let why = match self.not_ready()? {
-            NotReady::Alone => "no peer has been found yet",
-            NotReady::Leaving => "this node is leaving the cluster: ask another one",
-            _ => "the store of a peer is being copied",
-        };
-        Some(why.to_owned())
+        match self.not_ready()? {
+            NotReady::Leaving => {
+                Some("this node is leaving the cluster: ask another one".to_owned())
+            }
+            _ if self.replication.is_new() => Some(self.founding.wait().why.clone()),
+            _ => self.replication.not_ready_why(),
+        }
     }
 
     /// Whether no other member is alive as far as we know.
@@ -288,8 +295,12 @@ impl Node {
                     event,
                     Event::Refuted(_) | Event::Conflict { .. } | Event::JoinDone { .. }
                 );
-                if matches!(event, Event::LeaveDone) {
-                    self.left(now);
+                match &event {
+                    Event::LeaveDone => self.left(now),
+                    Event::JoinDone { peer, result } => {
+                        self.founding.joined(now.instant, *peer, result);
+                    }
+                    _ => {}
                 }
                 self.out.push_back(Output::Event(event));
                 changes

@@ -8,6 +8,7 @@ pub mod command;
 mod commands;
 pub mod config;
 pub mod formats;
+mod founding;
 pub mod io;
 mod keys;
 mod machine;

@@ -89,6 +89,11 @@ impl Log {
                 "a write is stamped far ahead of this clock; kept, but check the clocks"
             ),
             Note::CopyDone { records } => tracing::info!(records, "copied the store of a peer"),
+            Note::Founded { why } => tracing::info!(%why, "founds a cluster"),
+            Note::Merging { with } => tracing::warn!(
+                member = ?with,
+                "two clusters were founded apart: joins the one of this member, not ready meanwhile"
+            ),
             Note::Divergence { buckets } => {
                 tracing::warn!(buckets, "stores had diverged unnoticed; repaired");
             }

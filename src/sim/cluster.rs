@@ -10,7 +10,7 @@ use super::network::{DELAY_MAX, Network};
 use super::options::Options;
 use super::story::{part_told, told};
 use super::trace::Trace;
-use crate::node::command::{Command, Concern, Reply};
+use crate::node::command::{Command, Concern, Look, Reply};
 use crate::node::io::{ConnId, Input, Note, Output, Ticket};
 use crate::node::replication::message::is_push;
 use crate::rng::Rng;
@@ -213,16 +213,16 @@ impl Cluster {
         self.drain(index);
     }
 
-    /// Tries these addresses from a host, as discovery would.
-    pub fn join(&mut self, index: usize, addresses: Vec<SocketAddr>) {
+    /// Tells a host what discovery sees.
+    pub fn look(&mut self, index: usize, look: Look) {
         let now = self.now_at(index);
         match &mut self.hosts[index].process {
             Some(Process::Ours(_)) => {
-                let ticket = self.command(index, Command::Join(addresses));
+                let ticket = self.command(index, Command::Look(look));
                 self.replies.remove(&ticket);
             }
             Some(Process::Foreign(foreign)) => {
-                foreign.join(now, &addresses);
+                foreign.join(now, &look.named);
                 self.input(index, Input::Timeout);
             }
             None => {}

@@ -9,6 +9,7 @@ use super::network::DELAY_MAX;
 use super::options::{Fault, Options, Request};
 use super::workload;
 use crate::kv::{OriginId, Stamp, Store, StoreConfig};
+use crate::node::command::Look;
 use crate::node::formats::Formats;
 use crate::node::{self, Node};
 use crate::rng::Rng;
@@ -334,7 +335,8 @@ impl Run {
         self.forgetting.check()
     }
 
-    /// What DNS names: everybody's address, dead ones too, at most eight a look.
+    /// What DNS names: everybody's address, dead ones too, at most eight a look. Another cluster's
+    /// members find ours, but ours never find them there.
     fn discover(&mut self, index: usize) {
         let pause = Duration::from_secs(2) + self.rng.duration_below(Duration::from_secs(8));
         self.after(pause, Step::Discover(index));
@@ -343,14 +345,20 @@ impl Run {
         }
         if self.dns_silent {
             self.cluster.network.felt.unresolved += 1;
+            let failed = vec!["DNS is silent".to_owned()];
+            self.cluster.look(index, Look { failed, ..Look::default() });
             return;
         }
-        let mut addresses: Vec<SocketAddr> =
-            self.cluster.hosts.iter().map(|host| host.addr).collect();
-        addresses.remove(index);
-        self.rng.shuffle(&mut addresses);
-        addresses.truncate(8);
-        self.cluster.join(index, addresses);
+        let hosts = self.cluster.hosts.iter().enumerate();
+        let is_told = |host: &Host| !host.is_stranger || self.cluster.hosts[index].is_stranger;
+        let mut named: Vec<SocketAddr> = hosts
+            .filter(|(at, host)| *at != index && is_told(host))
+            .map(|(_, host)| host.addr)
+            .collect();
+        self.rng.shuffle(&mut named);
+        named.truncate(8);
+        let look = Look { named, names_me: true, answered: true, ..Look::default() };
+        self.cluster.look(index, look);
     }
 
     fn chaos(&mut self) -> Result<(), Violation> {

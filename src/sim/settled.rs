@@ -95,7 +95,7 @@ fn node(cluster: &Cluster, index: usize, seat: &Seat, rng_seed: u64) -> Node {
         security: Security::default(),
         tombstone_grace: Duration::from_secs(24 * 60 * 60),
         expects_peers: seat.joins,
-        bootstrap: false,
+        bootstrap: !seat.joins,
         formats: Formats::SPOKEN,
         rng_seed,
     };

@@ -43,6 +43,7 @@ fn the_page_shows_messages() {
         folded: 0,
         reply: true,
         whole: true,
+        stage: None,
     }));
     check(&KvMessage::Want(Want { from: 0xee, of: 0xff, ranges: vec![(6, 6), (9, 12)] }));
     let bar =

@@ -281,7 +281,7 @@ impl Replication {
         if done.n_unexplained > 0 {
             self.note(Note::Divergence { buckets: done.n_leaves });
         }
-        self.compared();
+        self.compared(now);
     }
 }
 
@@ -350,6 +350,7 @@ mod tests {
                     folded: 0,
                     reply: false,
                     whole: true,
+                    stage: None,
                 },
             );
         }

@@ -72,10 +72,10 @@ macro_rules! heads {
 heads! {
     Push: 4;
     Ack: 3;
-    Digest: 6;
+    Digest: 6, stage in 3;
     Want: 3;
     Folded: 2;
-    Pull: 4;
+    Pull: 4, to in 3, first in 3;
     PullEnd: 4, marks in 3;
     Busy: 1;
     Roots: 2;

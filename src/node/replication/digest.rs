@@ -62,6 +62,7 @@ impl Replication {
             folded: self.known.folded_hash(),
             reply,
             whole: true,
+            stage: Some(self.ready.stage().code()),
         }
     }
 
@@ -126,6 +127,7 @@ impl Replication {
             folded: 0,
             reply,
             whole: false,
+            stage: None,
         }
     }
 
@@ -152,7 +154,7 @@ impl Replication {
             self.answer_digest(now, digest);
         }
         if digest.whole {
-            self.first_copy(now);
+            self.stage_told(now, from, digest.stage);
             self.compare(now, digest);
         }
     }

@@ -258,8 +258,15 @@ mod tests {
     #[test]
     fn what_senders_fill_their_messages_with_is_taken() {
         let heads = (0..=ORIGINS_MAX as u64).map(|n| (u64::MAX - n, u64::MAX)).collect();
-        let digest =
-            Digest { from: u64::MAX, heads, root: u64::MAX, folded: 1, reply: true, whole: true };
+        let digest = Digest {
+            from: u64::MAX,
+            heads,
+            root: u64::MAX,
+            folded: 1,
+            reply: true,
+            whole: true,
+            stage: Some(2),
+        };
         let leaves = vec![(u16::MAX, vec![7; 2048].into()); STORE_SHARDS];
         for message in
             [KvMessage::Digest(digest), KvMessage::Leaves(Leaves { shards: leaves, more: true })]

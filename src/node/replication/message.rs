@@ -80,6 +80,9 @@ pub struct Digest {
     pub reply: bool,
     /// Whether these heads are all it has, or only those worth telling now.
     pub whole: bool,
+    /// How far the sender has come, see [`Stage::code`](super::Stage::code). Format 3.
+    #[serde(default)]
+    pub stage: Option<u8>,
 }
 
 /// "Send me these."
@@ -115,8 +118,14 @@ pub struct Pull {
     /// What it has folded.
     #[serde(deserialize_with = "at_most::<_, _, HEADS_MAX>")]
     pub folded: FoldedList,
-    /// It has nothing to lose: a first copy.
+    /// It has nothing to lose: it holds no live record.
     pub fresh: bool,
+    /// Whom it asks. Anybody else at that address refuses. Format 3.
+    #[serde(default)]
+    pub to: Option<u64>,
+    /// Whether the asker is ready when this is complete: only a ready node serves that. Format 3.
+    #[serde(default)]
+    pub first: Option<bool>,
 }
 
 /// The end of the answer to a pull; nothing before it may be claimed.

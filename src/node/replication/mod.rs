@@ -48,6 +48,7 @@ mod tests;
 pub use holders::Waiting;
 pub use peers::PeerInfo;
 pub use push::COALESCE;
+pub use ready::Stage;
 
 use self::buckets::Buckets;
 use self::codec::fit;
@@ -73,6 +74,7 @@ use crate::kv::{Dot, OriginId, Store};
 use crate::limits::LINK_CHUNK_LEN;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
+use crate::wire::message::NodeName;
 use crate::wire::stream::Payload;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -105,6 +107,23 @@ pub(super) enum Out {
     Output(Output),
     /// A message about keys, for the composition itself.
     Keys(ConnId, KvMessage),
+}
+
+/// A peer, as far as it matters for founding a cluster.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told<'a> {
+    pub(super) origin: OriginId,
+    pub(super) name: &'a NodeName,
+    pub(super) addr: SocketAddr,
+    /// How far it has come, when it has told.
+    pub(super) stage: Option<Stage>,
+}
+
+impl Told<'_> {
+    fn of(peer: &peers::Peer) -> Told<'_> {
+        let info = &peer.info;
+        Told { origin: info.origin, name: &info.name, addr: info.addr, stage: peer.stage() }
+    }
 }
 
 /// Replication as a state machine.
@@ -142,7 +161,6 @@ impl Replication {
         let me = store.origin();
         let mut rng = Rng::from_seed(config.rng_seed);
         let digests = Digests::new(now.instant, &mut rng);
-        let ready = Readiness::new(config.expects_peers, now.instant);
         Replication {
             me,
             rng,
@@ -160,7 +178,7 @@ impl Replication {
             handover: Handover::default(),
             sweep: Sweep::new(now.instant),
             stranded: Stranded::default(),
-            ready,
+            ready: Readiness::new(),
             counters: Counters::default(),
             next_conn: 2,
             out: VecDeque::new(),
@@ -441,6 +459,16 @@ impl Replication {
     #[must_use]
     pub fn covers(&self, dot: Dot) -> bool {
         self.known.covers(dot)
+    }
+
+    /// The peers that answer.
+    pub(super) fn reachable(&self) -> impl Iterator<Item = Told<'_>> {
+        self.peers.reachable().map(Told::of)
+    }
+
+    /// The peers that do not.
+    pub(super) fn absent(&self) -> impl Iterator<Item = Told<'_>> {
+        self.peers.iter().filter(|peer| !peer.info.reachable).map(Told::of)
     }
 
     /// Whether the run `origin` is among the peers, dead ones too.

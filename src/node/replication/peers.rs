@@ -3,6 +3,7 @@
 //! A peer is one run of one process, named by its origin; a restarted member is another peer.
 
 use super::message::Heads;
+use super::ready::Stage;
 use super::rtt::RoundTrip;
 use crate::kv::OriginId;
 use crate::limits::ORIGINS_MAX;
@@ -37,6 +38,8 @@ pub(super) const RTO_MIN: Duration = Duration::from_millis(12);
 pub(super) const RTO_MAX: Duration = Duration::from_secs(1);
 /// How long what went over a link is left to it, without a word about it.
 const LINK_PATIENCE: Duration = Duration::from_secs(2);
+/// The format that first tells a node's stage.
+const STAGE_FORMAT: u8 = 3;
 /// Retransmissions without an answer after which a peer gets only a beacon now and then.
 const STALLED_TRIES: u32 = 9;
 
@@ -116,6 +119,12 @@ pub(super) struct Peer {
     pub(super) folded_told: Option<Instant>,
     /// The hash of our folded origins when it last said to hold all of them.
     pub(super) folded_held: Option<u64>,
+    /// How far it has come, as it told last.
+    pub(super) stage: Option<Stage>,
+    /// Whether a whole digest of it has been heard.
+    pub(super) is_met: bool,
+    /// Whether it was ready when first met, with writes that this founder lacked.
+    pub(super) is_foreign: bool,
 }
 
 impl Peer {
@@ -136,12 +145,24 @@ impl Peer {
             diverged: 0,
             folded_told: None,
             folded_held: None,
+            stage: None,
+            is_met: false,
+            is_foreign: false,
         }
     }
 
-    /// Whether it holds what a ready node holds, as far as it has said.
+    /// How far it has come, when that is known. Who speaks only a format without stages counts as
+    /// ready when it has said to hold anything: all that a build from before stages can tell.
+    pub(super) fn stage(&self) -> Option<Stage> {
+        if self.stage.is_none() && self.is_met && !self.info.formats.contains(STAGE_FORMAT) {
+            return Some(if self.heads.is_empty() { Stage::New } else { Stage::Copied });
+        }
+        self.stage
+    }
+
+    /// Whether it serves first copies.
     pub(super) fn is_ready(&self) -> bool {
-        true
+        self.stage().is_some_and(Stage::is_ready)
     }
 
     /// Not answering: it gets no first transmissions, so that it costs nothing.

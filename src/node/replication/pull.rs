@@ -42,6 +42,8 @@ struct Asked {
     conn: Option<ConnId>,
     last_heard: Instant,
     n_records: u64,
+    /// Whether this node is ready when it is complete.
+    first: bool,
 }
 
 /// A pull we serve.
@@ -50,6 +52,7 @@ struct Served {
     conn: ConnId,
     asker: Claims,
     fresh: bool,
+    first: bool,
     heads: Heads,
     folded: FoldedList,
     next_shard: usize,
@@ -111,18 +114,23 @@ impl Replication {
         if self.pulls.asked.is_some() || now.instant < self.pulls.not_before {
             return;
         }
+        let first = self.ready.wants_copy()
+            && self.peers.get(peer).is_some_and(super::peers::Peer::is_ready);
         let pull = Pull {
             from: self.me.0,
             heads: self.known.heads(self.store.last_seq()),
             folded: self.known.folded_list(),
             fresh: self.store.stats().n_live == 0,
+            to: Some(peer.0),
+            first: Some(first),
         };
         if !self.link_send(now, peer, KvMessage::Pull(pull).encode()) {
             return;
         }
         let conn = self.peers.get(peer).and_then(|peer| peer.link);
         self.pulls.started_total += 1;
-        self.pulls.asked = Some(Asked { from: peer, conn, last_heard: now.instant, n_records: 0 });
+        self.pulls.asked =
+            Some(Asked { from: peer, conn, last_heard: now.instant, n_records: 0, first });
     }
 
     /// Records of a pull or of a comparison, or deletes past a lost write.
@@ -168,7 +176,9 @@ impl Replication {
             self.start_buckets(now, asked.from, None);
         }
         self.known.forget_through(HlcTime(end.forgotten));
-        self.copied(asked.n_records);
+        if asked.first {
+            self.copied(now, asked.n_records);
+        }
         // What we hold that the server lacks, it learns from this.
         self.digests.soon(now.instant);
     }
@@ -196,7 +206,15 @@ impl Replication {
     pub(super) fn pull_asked(&mut self, now: Now, conn: ConnId, pull: &Pull) {
         self.links.seen(conn, Some(OriginId(pull.from)));
         self.pulls.served.retain(|served| served.conn != conn);
-        if self.pulls.served.len() >= PULLS_SERVED_MAX || self.is_mending(now) {
+        if pull.to.is_some_and(|to| to != self.me.0) {
+            // Somebody else was here before; membership has not told everybody yet.
+            self.pulls.refused_total += 1;
+            self.links.close(conn);
+            return;
+        }
+        let first = pull.first == Some(true);
+        let unable = first && !self.ready.stage().is_ready() && !mutated!(CopyFromAnybody);
+        if unable || self.pulls.served.len() >= PULLS_SERVED_MAX || self.is_mending(now) {
             self.pulls.refused_total += 1;
             let busy = Busy { retry_ms: BUSY_RETRY_MS };
             self.links.send(conn, KvMessage::Busy(busy).encode());
@@ -211,6 +229,7 @@ impl Replication {
             conn,
             asker: Claims::new(&pull.heads, &pull.folded),
             fresh: pull.fresh,
+            first,
             heads: self.known.heads(self.store.last_seq()),
             folded: self.known.folded_list(),
             next_shard: 0,
@@ -218,6 +237,22 @@ impl Replication {
             not_before: now.instant,
         });
         self.serve(now);
+    }
+
+    /// Ends the first copies that this node serves: it is not ready any more.
+    pub(super) fn refuse_first_copies(&mut self) {
+        for served in self.pulls.served.extract_if(.., |served| served.first) {
+            self.pulls.refused_total += 1;
+            let busy = Busy { retry_ms: BUSY_RETRY_MS };
+            self.links.send(served.conn, KvMessage::Busy(busy).encode());
+        }
+    }
+
+    /// Whom this node copies from, and how many records have come.
+    pub(super) fn copying_from(&self) -> Option<(String, u64)> {
+        let asked = self.pulls.asked.as_ref().filter(|asked| asked.first)?;
+        let name = self.peers.get(asked.from)?.info.name.to_string();
+        Some((name, asked.n_records))
     }
 
     /// One step of each pull served: at most one shard scanned and one chunk sent.

@@ -1,121 +1,316 @@
 //! Readiness: whether this node's answers are worth a load balancer's trust.
 //!
+//! The promise: **a ready node holds every write that some ready node held when its copy began, or
+//! it belongs to the first cluster.**
+//!
 //! ```text
-//! Alone --a peer--> Copying --copy complete--> Ready <--compared-- Resetting
-//!   `---- long enough alone, or nobody to look for ----^  `-- slept past forgotten deletes --^
+//! New --a ready peer--> Copying --copy complete--> Ready <--compared-- Resetting
+//!   `------- found(): the composition has evidence ---^ |  |             ^
+//!                Copying <-- founded apart, meets data -'  `-- slept past forgotten deletes
 //! ```
+//!
+//! Only a ready peer serves a first copy, so nodes that start together never copy from each other.
+//! Whether a node may found a cluster is decided by the composition (`node/founding.rs`), which
+//! knows what discovery saw. Of two clusters founded apart the founder with the higher origin
+//! copies first; the other one follows when that copy is complete.
 
 use super::Replication;
+use super::message::KvMessage;
+use crate::kv::OriginId;
 use crate::mutation::mutated;
 use crate::node::command::Health;
 use crate::node::io::Note;
 use crate::time::{Instant, Now};
 use std::time::Duration;
 
-/// A node that finds nobody for this long is the first of its cluster.
-const FIRST_AFTER: Duration = Duration::from_secs(8);
 /// Least time between two tries for a first copy.
 const RETRY: Duration = Duration::from_millis(200);
+/// How long a node that has been ready waits for a ready peer before it trusts its own store again.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Most peers told at once that this node's stage has changed; the others hear it by digests.
+const TOLD_MAX: usize = 64;
+
+/// How far a node has come, as its digests tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It has never been ready: it holds at most what clients have written to it.
+    New,
+    /// Ready, as a founder that has never copied from anybody.
+    Founded,
+    /// Ready, with a complete copy of a ready node's store.
+    Copied,
+    /// It holds data, and says at present that it is not ready.
+    Hidden,
+}
+
+impl Stage {
+    /// The stage as a digest carries it.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Stage::New => 0,
+            Stage::Founded => 1,
+            Stage::Copied => 2,
+            Stage::Hidden => 3,
+        }
+    }
+
+    /// What a digest's code stands for. One from a later version counts as hidden, which is never
+    /// copied from.
+    #[must_use]
+    pub fn of(code: u8) -> Stage {
+        match code {
+            0 => Stage::New,
+            1 => Stage::Founded,
+            2 => Stage::Copied,
+            _ => Stage::Hidden,
+        }
+    }
+
+    /// Whether a first copy may be taken from a node of this stage.
+    #[must_use]
+    pub fn is_ready(self) -> bool {
+        matches!(self, Stage::Founded | Stage::Copied)
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Alone { until: Instant },
-    Copying { retry_at: Instant },
+    New,
+    Copying { retry_at: Instant, since: Instant },
     Resetting { retry_at: Instant },
     Ready,
 }
 
 /// Where this node stands.
 #[derive(Debug)]
-pub(super) struct Readiness(State);
+pub(super) struct Readiness {
+    state: State,
+    has_founded: bool,
+    has_copied: bool,
+}
 
 impl Readiness {
-    pub(super) fn new(expects_peers: bool, now: Instant) -> Readiness {
-        Readiness(if expects_peers {
-            State::Alone { until: now + FIRST_AFTER }
-        } else {
-            State::Ready
-        })
+    pub(super) fn new() -> Readiness {
+        Readiness { state: State::New, has_founded: false, has_copied: false }
     }
 
     pub(super) fn health(&self) -> Health {
-        if self.0 == State::Ready { Health::Ok } else { Health::Starting }
+        if self.state == State::Ready { Health::Ok } else { Health::Starting }
+    }
+
+    /// Whether a pull from a ready peer would be a first copy.
+    pub(super) fn wants_copy(&self) -> bool {
+        matches!(self.state, State::New | State::Copying { .. })
+    }
+
+    fn has_been_ready(&self) -> bool {
+        self.has_founded || self.has_copied
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        match self.state {
+            State::Ready if self.has_copied => Stage::Copied,
+            State::Ready => Stage::Founded,
+            _ if self.has_been_ready() => Stage::Hidden,
+            State::Resetting { .. } => Stage::Hidden,
+            State::New | State::Copying { .. } => Stage::New,
+        }
     }
 
     pub(super) fn deadline(&self) -> Instant {
-        match self.0 {
-            State::Alone { until } => until,
-            State::Copying { retry_at } | State::Resetting { retry_at } => retry_at,
-            State::Ready => Instant::NEVER,
+        match self.state {
+            State::Copying { retry_at, .. } | State::Resetting { retry_at } => retry_at,
+            State::New | State::Ready => Instant::NEVER,
         }
     }
 }
 
 impl Replication {
-    /// Begins the first copy when there is a peer and none is under way.
-    pub(super) fn first_copy(&mut self, now: Now) {
-        match self.ready.0 {
-            State::Alone { .. } | State::Copying { .. } if self.peers.n_reachable() > 0 => {
-                self.ready.0 = State::Copying { retry_at: now.instant + RETRY };
-                if !self.pulls.is_active()
-                    && let Some(peer) = self.peers.draw(1, &mut self.rng).pop()
-                {
-                    self.start_pull(now, peer);
-                }
-            }
-            State::Copying { .. } => {
-                self.ready.0 = State::Alone { until: now.instant + FIRST_AFTER };
-            }
-            _ => {}
+    /// How far this node has come.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.ready.stage()
+    }
+
+    /// Whether this node has never been ready, and no first copy is under way.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.ready.state == State::New
+    }
+
+    /// Whether this node has slept past forgotten deletes and compares its store with a peer's.
+    #[must_use]
+    pub fn is_resetting(&self) -> bool {
+        matches!(self.ready.state, State::Resetting { .. })
+    }
+
+    /// Founds a cluster: a new node becomes ready with what it holds. Nothing for any other.
+    pub fn found(&mut self, now: Now) {
+        if self.ready.state == State::New && !mutated!(NeverReady) {
+            self.ready.has_founded = true;
+            self.become_ready(now);
         }
     }
 
-    /// A pull from a peer is complete.
-    pub(super) fn copied(&mut self, records: u64) {
-        if matches!(self.ready.0, State::Alone { .. } | State::Copying { .. })
-            && !mutated!(NeverReady)
-        {
-            self.ready.0 = State::Ready;
+    /// Why this node is not ready, as far as replication can tell; `None` when it is, and while it
+    /// waits for a reason to found.
+    #[must_use]
+    pub fn not_ready_why(&self) -> Option<String> {
+        match self.ready.state {
+            State::Copying { .. } => Some(match self.copying_from() {
+                Some((name, n)) => format!("copies the store of {name}: {n} records so far"),
+                None => "waits for a ready member to copy the store from".to_owned(),
+            }),
+            State::Resetting { .. } => Some(
+                "was away for longer than deletes are remembered: compares its store with a \
+                 ready member"
+                    .to_owned(),
+            ),
+            State::New | State::Ready => None,
+        }
+    }
+
+    /// Begins the first copy when there is a ready peer and no pull is under way.
+    pub(super) fn first_copy(&mut self, now: Now) {
+        let since = match self.ready.state {
+            State::New => now.instant,
+            State::Copying { since, .. } => since,
+            State::Resetting { .. } | State::Ready => return,
+        };
+        let Some(peer) = self.draw_server() else {
+            self.nobody_to_copy(now, since);
+            return;
+        };
+        self.ready.state = State::Copying { retry_at: now.instant + RETRY, since: now.instant };
+        self.start_pull(now, peer);
+    }
+
+    /// A reachable peer that serves first copies; of a foreign cluster, when this node is to join
+    /// one.
+    fn draw_server(&mut self) -> Option<OriginId> {
+        let ready = |peer: &&super::peers::Peer| peer.is_ready() || mutated!(CopyFromAnybody);
+        let foreign = self.ready.has_been_ready();
+        let servers: Vec<OriginId> = self
+            .peers
+            .reachable()
+            .filter(ready)
+            .filter(|peer| peer.is_foreign || !foreign)
+            .map(|peer| peer.info.origin)
+            .collect();
+        (!servers.is_empty()).then(|| servers[self.rng.below(servers.len())])
+    }
+
+    /// No peer serves a first copy. Who has been ready before trusts its own store again after a
+    /// while; who has not waits for evidence to found.
+    fn nobody_to_copy(&mut self, now: Now, since: Instant) {
+        if !matches!(self.ready.state, State::Copying { .. }) {
+            return;
+        }
+        if !self.ready.has_been_ready() {
+            self.ready.state = State::New;
+        } else if now.instant.since(since) >= PATIENCE {
+            self.become_ready(now);
+        } else {
+            self.ready.state = State::Copying { retry_at: now.instant + RETRY, since };
+        }
+    }
+
+    /// A first copy from a ready peer is complete.
+    pub(super) fn copied(&mut self, now: Now, records: u64) {
+        if self.ready.wants_copy() && !mutated!(NeverReady) {
+            self.ready.has_copied = true;
+            for peer in self.peers.iter_mut() {
+                peer.is_foreign = false;
+            }
             self.note(Note::CopyDone { records });
+            self.become_ready(now);
         }
     }
 
     /// A peer says that we lack deletes that are forgotten: hide until all is compared.
     pub(super) fn hide(&mut self, now: Now) {
-        if !matches!(self.ready.0, State::Resetting { .. }) {
+        if !matches!(self.ready.state, State::Resetting { .. }) {
             self.counters.resets_total += 1;
             self.note(Note::Reset);
         }
-        self.ready.0 = State::Resetting { retry_at: now.instant + RETRY };
+        self.ready.state = State::Resetting { retry_at: now.instant + RETRY };
+        self.stage_changed(now);
     }
 
     /// Everything has been compared with a peer.
-    pub(super) fn compared(&mut self) {
-        if matches!(self.ready.0, State::Resetting { .. }) {
-            self.ready.0 = State::Ready;
+    pub(super) fn compared(&mut self, now: Now) {
+        if matches!(self.ready.state, State::Resetting { .. }) {
+            self.ready.has_copied = true;
+            self.become_ready(now);
         }
     }
 
     pub(super) fn ready_due(&mut self, now: Now) {
-        match self.ready.0 {
-            State::Alone { until } if until <= now.instant => {
-                // Who has met only those that speak other formats is no first of a cluster.
-                let met_others = self.peers.incompatible().next().is_some();
-                self.ready.0 = if met_others {
-                    State::Alone { until: now.instant + RETRY }
-                } else {
-                    State::Ready
-                };
-            }
-            State::Copying { retry_at } if retry_at <= now.instant => self.first_copy(now),
+        match self.ready.state {
+            State::Copying { retry_at, .. } if retry_at <= now.instant => self.first_copy(now),
             State::Resetting { retry_at } if retry_at <= now.instant => {
-                self.ready.0 = State::Resetting { retry_at: now.instant + RETRY };
+                self.ready.state = State::Resetting { retry_at: now.instant + RETRY };
                 match self.peers.draw(1, &mut self.rng).pop() {
                     Some(peer) => self.start_buckets(now, peer, None),
-                    None => self.ready.0 = State::Ready,
+                    None => self.become_ready(now),
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A whole digest of `from` tells its stage: who is new may copy from it, and a founder that
+    /// meets a cluster with data joins that one.
+    pub(super) fn stage_told(&mut self, now: Now, from: OriginId, stage: Option<u8>) {
+        let founder = self.ready.state == State::Ready && !self.ready.has_copied;
+        let me = self.me;
+        let Some(peer) = self.peers.get_mut(from) else { return };
+        let first = !peer.is_met;
+        peer.is_met = true;
+        peer.stage = stage.map(Stage::of).or(peer.stage);
+        let is_ready = peer.is_ready();
+        if first && founder && is_ready {
+            let heads: Vec<(OriginId, u64)> =
+                peer.heads.iter().map(|(origin, through)| (*origin, *through)).collect();
+            let lacks = |(origin, through): &(OriginId, u64)| {
+                *origin != me && !self.known.covers_through(*origin, *through)
+            };
+            let is_foreign = heads.iter().any(lacks);
+            if let Some(peer) = self.peers.get_mut(from) {
+                peer.is_foreign = is_foreign;
+            }
+        }
+        if founder && is_ready {
+            self.yield_to(now, from);
+        }
+        self.first_copy(now);
+    }
+
+    /// Joins the cluster of a foreign peer, unless that peer is the one to join ours.
+    fn yield_to(&mut self, now: Now, from: OriginId) {
+        let Some(peer) = self.peers.get(from) else { return };
+        let first = peer.stage() != Some(Stage::Founded) || from < self.me;
+        if peer.is_foreign && first && !mutated!(NeverYield) {
+            self.note(Note::Merging { with: peer.info.name.to_string() });
+            self.ready.state = State::Copying { retry_at: now.instant, since: now.instant };
+            self.stage_changed(now);
+        }
+    }
+
+    fn become_ready(&mut self, now: Now) {
+        self.ready.state = State::Ready;
+        self.stage_changed(now);
+    }
+
+    /// Tells peers at once, so that nobody waits for us, or copies from us, in vain.
+    fn stage_changed(&mut self, now: Now) {
+        if !self.ready.stage().is_ready() {
+            self.refuse_first_copies();
+        }
+        for peer in self.peers.draw(TOLD_MAX, &mut self.rng) {
+            let digest = self.digest(false);
+            self.send(now, peer, &KvMessage::Digest(digest));
         }
     }
 }

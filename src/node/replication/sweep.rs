@@ -176,7 +176,15 @@ mod tests {
             node.pushed(at(10), &Bytes::new(), push, &[delete(seq)], false);
         }
         let heads = vec![(GONE.0, 1)];
-        let digest = Digest { from: PEER.0, heads, root: 0, folded: 0, reply: false, whole: true };
+        let digest = Digest {
+            from: PEER.0,
+            heads,
+            root: 0,
+            folded: 0,
+            reply: false,
+            whole: true,
+            stage: None,
+        };
         node.digested(at(20), &digest);
         for step in 1..400 {
             node.timeout(at(step * 100));

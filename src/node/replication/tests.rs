@@ -29,6 +29,7 @@ pub(super) fn with_peer(peer: OriginId, grace: Duration, now: Now) -> (Replicati
     let mut node = Replication::new(config, Arc::clone(&store), now);
     let name = NodeName::from("peer");
     let formats = Formats::SPOKEN;
+    node.found(now);
     node.members(
         now,
         vec![PeerInfo { origin: peer, name, addr: addr(2), reachable: true, formats }],
@@ -240,8 +241,15 @@ fn claims_of_a_stranger_fill_no_memory() {
     let from = cluster.members[1].store.origin().0;
     for round in 0..3 {
         let heads = (0..60_000).map(|n| ((round + 1) << 32 | n, 7)).collect();
-        let digest =
-            message::Digest { from, heads, root: 0, folded: 0, reply: false, whole: false };
+        let digest = message::Digest {
+            from,
+            heads,
+            root: 0,
+            folded: 0,
+            reply: false,
+            whole: false,
+            stage: None,
+        };
         let payload = KvMessage::Digest(digest).encode();
         cluster.members[0].replication.datagram(cluster.now, addr(1), &payload);
     }

@@ -48,8 +48,15 @@ pub fn replication_seeds() -> Vec<Vec<u8>> {
     let item = Item { key: Name::new(b"k"), time: 300, origin: 7, seq: 70_000, check: 1 << 20 };
     let (heads, folded) = (vec![(7, 300), (1 << 40, 2)], vec![(9, 8, 7)]);
     let marks = Some(vec![70_000, 0]);
-    let digest =
-        Digest { from: 7, heads: heads.clone(), root: 1, folded: 0, reply: true, whole: true };
+    let digest = Digest {
+        from: 7,
+        heads: heads.clone(),
+        root: 1,
+        folded: 0,
+        reply: true,
+        whole: true,
+        stage: Some(1),
+    };
     let push = Push { of: 7, settles: vec![(6, 7)], from: 7, urgent: true };
     let verdicts = Verdicts { need: vec![Name::new(b"foo")], drop: vec![item.clone()], more: true };
     let pull_end =
@@ -66,7 +73,14 @@ pub fn replication_seeds() -> Vec<Vec<u8>> {
         KvMessage::Digest(digest),
         KvMessage::Want(Want { from: 7, of: 9, ranges: vec![(1, 5), (9, 9)] }),
         KvMessage::Folded(Folded { from: 7, list: folded.clone() }),
-        KvMessage::Pull(Pull { from: 7, heads, folded, fresh: true }),
+        KvMessage::Pull(Pull {
+            from: 7,
+            heads,
+            folded,
+            fresh: true,
+            to: Some(9),
+            first: Some(true),
+        }),
         KvMessage::PullEnd(pull_end),
         KvMessage::Busy(Busy { retry_ms: 1500 }),
         KvMessage::Roots(Roots { from: 7, roots: vec![3; 64].into() }),

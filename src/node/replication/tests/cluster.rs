@@ -116,8 +116,13 @@ impl Cluster {
         self.members[index].replication.members(self.now, infos);
     }
 
-    /// Everybody learns who is up and not cut off.
+    /// Everybody learns who is up and not cut off. The first one founds the cluster, if nobody has.
     pub(super) fn meet(&mut self) {
+        if self.members.iter().all(|member| member.replication.stage() == Stage::New)
+            && let Some(first) = self.members.first_mut()
+        {
+            first.replication.found(self.now);
+        }
         for index in 0..self.members.len() {
             let infos = (0..self.members.len())
                 .filter(|other| *other != index)
