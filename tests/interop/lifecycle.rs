@@ -98,14 +98,15 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn a_lone_agent_serves_and_stops() {
+fn a_lone_agent_takes_writes_and_stops() {
     use crate::harness::{Agent, AgentOptions, Range};
     let range = Range::claim();
     let nobody = range.gossip(99);
     let options = AgentOptions { seeds: vec![nobody], ..AgentOptions::default() };
     let mut agent = Agent::start(&range, 1, options);
     agent.put("alone", "yes");
-    agent.has("alone", Some("yes")).expect("it answers for itself");
+    let read = agent.request("GET", "/kv/alone").expect("an answer");
+    assert_eq!(read.status, 503, "it cannot know what the node that it looks for holds");
     agent.leave();
     let (status, _) = agent.process_mut().wait_exit(EXIT_MAX);
     assert_eq!(status.code(), Some(0));

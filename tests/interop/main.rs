@@ -8,17 +8,19 @@
 //! - [`netns`]: a mixed cluster under packet loss, in network namespaces.
 //! - [`discovery`], [`lifecycle`], [`leaving`], [`deletes`], [`transcript`]: agents of ours,
 //!   nothing else.
+//! - [`age`]: agents whose clocks go forward by years.
 //!
 //! What is not installed is said once and its tests are skipped; with `CI=true` they fail. Variants
 //! that take minutes run with `GOSSIPYKV_LONG=1`. `GOSSIPYKV_GO_PEER=PATH` has Go members run that
 //! program: `tests/interop/peer` built on another memberlist than Debian's.
 
+mod age;
 mod control;
 mod deletes;
 mod discovery;
 mod encryption;
 mod failure;
-#[expect(dead_code, unused_imports, reason = "tests/chaos shares it, and needs some more")]
+#[expect(dead_code, reason = "tests/chaos shares it, and needs some more")]
 mod harness;
 mod leaving;
 mod lifecycle;
