@@ -7,6 +7,7 @@ use super::logging;
 use super::reader::variable;
 use super::serving::{self, Ending, Flags, Serving, Watch};
 use crate::discovery;
+use crate::node::formats::Formats;
 use crate::runtime::{self, NodeSettings};
 use crate::swim::config::Config as SwimConfig;
 use crate::wire::packet::Security;
@@ -82,7 +83,18 @@ fn gossip(config: AgentConfig, identity: Identity) -> runtime::Config {
         security,
         tombstone_grace: config.tombstone_grace,
         bootstrap: config.bootstrap,
+        formats: formats(),
         store_len_max: config.store_len_max,
     };
     runtime::Config { bind: config.bind, node, discovery }
+}
+
+/// What this program speaks; where the next version is played, what it is told to.
+fn formats() -> Formats {
+    #[cfg(feature = "next-format")]
+    if let Some(range) = std::env::var_os("GOSSIPYKV_PLAYED_FORMATS") {
+        let range = range.to_str().and_then(Formats::parse);
+        return range.expect("GOSSIPYKV_PLAYED_FORMATS is a range of formats, as 2-3");
+    }
+    Formats::SPOKEN
 }

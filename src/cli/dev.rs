@@ -8,6 +8,7 @@ use super::reader::Reader;
 use super::serving::{self, Ending, Flags, Serving, Watch};
 use super::table::Table;
 use crate::discovery::{self, Seed};
+use crate::node::formats::Formats;
 use crate::runtime::{self, NodeSettings};
 use crate::swim::config::Config as SwimConfig;
 use crate::wire::packet::Security;
@@ -154,6 +155,7 @@ impl Plan {
             security: Security::default(),
             tombstone_grace: TOMBSTONE_GRACE,
             bootstrap: false,
+            formats: Formats::SPOKEN,
             store_len_max: 0,
         };
         let discovery = discovery::Config { seeds, ..discovery::Config::default() };

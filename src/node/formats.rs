@@ -20,9 +20,13 @@ pub struct Formats {
 
 impl Formats {
     /// What this program speaks: the format before the current one, and the current one.
-    pub const SPOKEN: Formats = Formats { first: 2, last: 3 };
+    pub const SPOKEN: Formats = if cfg!(feature = "next-format") {
+        Formats { first: 3, last: 4 }
+    } else {
+        Formats { first: 2, last: 3 }
+    };
     /// What this source can say, spoken or not.
-    pub const KNOWN: Formats = Formats { first: OLDEST, last: 3 };
+    pub const KNOWN: Formats = Formats { first: OLDEST, last: Formats::SPOKEN.last };
     /// What a member speaks that tells no range.
     pub const UNTOLD: Formats = Formats { first: OLDEST, last: OLDEST };
     /// What a member speaks that tells its range in words unknown here: nothing we know of.

@@ -61,6 +61,8 @@ pub struct NodeSettings {
     pub tombstone_grace: Duration,
     /// Whether it is to found a new cluster whatever discovery says.
     pub bootstrap: bool,
+    /// The replication formats it speaks.
+    pub formats: Formats,
     /// Bytes of records past which a local write is refused; 0 for no limit.
     pub store_len_max: u64,
 }
@@ -177,7 +179,7 @@ fn of_node(settings: NodeSettings, now: Now, expects_peers: bool) -> node::Confi
         tombstone_grace: settings.tombstone_grace,
         bootstrap: settings.bootstrap,
         expects_peers,
-        formats: Formats::SPOKEN,
+        formats: settings.formats,
         rng_seed: entropy::nonzero_u64(),
     }
 }
@@ -211,6 +213,7 @@ mod tests {
             security: Security::default(),
             tombstone_grace: Duration::from_secs(1),
             bootstrap: false,
+            formats: Formats::SPOKEN,
             store_len_max: 0,
         }
     }

@@ -2,6 +2,7 @@
 
 use gossipykv::discovery;
 use gossipykv::node::command::{Bridge, Command, Health, MemberStatus, MemberView, Reply};
+use gossipykv::node::formats::Formats;
 use gossipykv::runtime::{Agent, Config, NodeSettings, start};
 use gossipykv::swim;
 use gossipykv::wire::keyring::{Key, Keyring};
@@ -33,6 +34,7 @@ impl Member {
                 security: security.clone(),
                 tombstone_grace: Duration::from_secs(3600),
                 bootstrap: false,
+                formats: Formats::SPOKEN,
                 store_len_max: 0,
             },
             discovery: discovery::Config {

@@ -9,6 +9,8 @@ use super::message::{
     Ack, Busy, Digest, Folded, Items, KeyReply, KeyRequest, KvMessage, Leaves, Pull, PullEnd, Push,
     Roots, Supply, Verdicts, Want,
 };
+#[cfg(feature = "next-format")]
+use super::played::Played;
 use crate::kv::{OriginId, Record, RecordError};
 use crate::limits::{KV_HEAD_DEPTH_MAX, KV_HEAD_LEN_MAX, LINK_CHUNK_LEN};
 use crate::mutation::mutated;
@@ -24,6 +26,8 @@ use std::marker::PhantomData;
 
 /// First byte of everything here: our replication.
 const MAGIC: u8 = 200;
+/// The last kind that format 2 has.
+const LAST_OF_OLDEST: u8 = 15;
 /// Bytes before the head: the first, the format, the kind.
 const PREFIX_LEN: usize = 3;
 /// The header of a MessagePack array of up to 15 elements, without their number.
@@ -49,20 +53,22 @@ trait Head: Serialize + DeserializeOwned + Clone {
 /// Each head, how many fields it has in format 2, and each field added since: a line each, which is
 /// all that a new field takes beside its own in the struct.
 macro_rules! heads {
-    ($($head:ident: $n:literal $(, $field:ident in $format:literal)*;)*) => {$(
+    ($($head:ident: $n:literal $(, $(#[$if:meta])? $field:ident in $format:literal)*;)*) => {$(
         impl Head for $head {
             const FIELDS: usize = $n;
-            const ADDED: &'static [u8] = &[$($format),*];
+            const ADDED: &'static [u8] = &[$($(#[$if])? $format),*];
 
             fn n_told(&self) -> usize {
-                let told: &[bool] = &[$(self.$field.is_some()),*];
+                let told: &[bool] = &[$($(#[$if])? self.$field.is_some()),*];
                 told.iter().rposition(|told| *told).map_or(0, |last| last + 1)
             }
 
             fn strip(&mut self, format: u8) {
                 let _ = format;
-                $(if $format > format {
-                    self.$field = None;
+                $($(#[$if])? {
+                    if $format > format {
+                        self.$field = None;
+                    }
                 })*
             }
         }
@@ -71,11 +77,11 @@ macro_rules! heads {
 
 heads! {
     Push: 4;
-    Ack: 3;
+    Ack: 3, #[cfg(feature = "next-format")] played in 4;
     Digest: 6, stage in 3;
     Want: 3;
     Folded: 2;
-    Pull: 4, to in 3, first in 3;
+    Pull: 4, to in 3, first in 3, #[cfg(feature = "next-format")] played in 4;
     PullEnd: 4, marks in 3;
     Busy: 1;
     Roots: 2;
@@ -85,6 +91,11 @@ heads! {
     Supply: 2;
     KeyRequest: 3;
     KeyReply: 4;
+}
+
+#[cfg(feature = "next-format")]
+heads! {
+    Played: 2;
 }
 
 /// A head without its type.
@@ -263,7 +274,9 @@ impl KvMessage {
     /// The lowest format that can say it.
     #[must_use]
     pub fn needs(&self) -> u8 {
-        self.head().1.needs()
+        let (kind, head) = self.head();
+        let brought_by = if kind > LAST_OF_OLDEST { OLDEST + 1 } else { OLDEST };
+        head.needs().max(brought_by)
     }
 
     fn records(&self) -> &[Record] {
@@ -310,6 +323,8 @@ impl KvMessage {
             KvMessage::Supply(head, _) => (13, head),
             KvMessage::KeyRequest(head) => (14, head),
             KvMessage::KeyReply(head) => (15, head),
+            #[cfg(feature = "next-format")]
+            KvMessage::Played(head) => (16, head),
         }
     }
 
@@ -330,6 +345,8 @@ impl KvMessage {
             KvMessage::Supply(head, _) => head,
             KvMessage::KeyRequest(head) => head,
             KvMessage::KeyReply(head) => head,
+            #[cfg(feature = "next-format")]
+            KvMessage::Played(head) => head,
         }
     }
 
@@ -372,6 +389,9 @@ impl KvMessage {
             13 => KvMessage::Supply(reader.head()?, reader.records()?),
             14 => KvMessage::KeyRequest(reader.head()?),
             15 => KvMessage::KeyReply(reader.head()?),
+            // Who plays an earlier version does not know it.
+            #[cfg(feature = "next-format")]
+            16 if formats.last >= Formats::SPOKEN.last => KvMessage::Played(reader.head()?),
             other => return Err(MessageError::Kind(other)),
         };
         if !reader.rest.is_empty() {

@@ -104,6 +104,8 @@ impl Replication {
             self.digests.sent_total += 1;
             let digest = self.digest(true);
             self.send(now, peer, &KvMessage::Digest(digest));
+            #[cfg(feature = "next-format")]
+            self.play(now, peer);
         }
     }
 

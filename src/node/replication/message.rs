@@ -62,6 +62,10 @@ pub struct Ack {
     pub of: u64,
     /// Up to which.
     pub through: u64,
+    /// Nothing: the field that format 4 adds where it is played.
+    #[cfg(feature = "next-format")]
+    #[serde(default)]
+    pub played: Option<u64>,
 }
 
 /// A summary of what a node holds.
@@ -126,6 +130,10 @@ pub struct Pull {
     /// Whether the asker is ready when this is complete: only a ready node serves that. Format 3.
     #[serde(default)]
     pub first: Option<bool>,
+    /// Nothing: the field that format 4 adds where it is played.
+    #[cfg(feature = "next-format")]
+    #[serde(default)]
+    pub played: Option<u64>,
 }
 
 /// The end of the answer to a pull; nothing before it may be claimed.
@@ -285,6 +293,9 @@ pub enum KvMessage {
     KeyRequest(KeyRequest),
     /// Kind 15, links only.
     KeyReply(KeyReply),
+    /// Kind 16, which whoever speaks format 3 passes over.
+    #[cfg(feature = "next-format")]
+    Played(super::played::Played),
 }
 
 impl Item {

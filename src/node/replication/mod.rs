@@ -32,6 +32,8 @@ mod lists;
 mod marks;
 pub mod message;
 mod peers;
+#[cfg(feature = "next-format")]
+pub mod played;
 mod pull;
 mod push;
 mod ready;
@@ -227,6 +229,8 @@ impl Replication {
                 KvMessage::Digest(digest) => self.digested(now, &digest),
                 KvMessage::Want(want) => self.wanted(now, &want),
                 KvMessage::Folded(folded) => self.folded(now, &folded),
+                #[cfg(feature = "next-format")]
+                KvMessage::Played(_) => self.counters.played_total += 1,
                 _ => self.unreadable("message belongs on a link", from),
             },
             Err(MessageError::Kind(_)) => {}
@@ -279,6 +283,8 @@ impl Replication {
             KvMessage::Leaves(leaves) => self.leaves(now, conn, &leaves),
             KvMessage::Items(items) => self.items(now, conn, &items),
             KvMessage::Verdicts(verdicts, records) => self.verdicts(now, conn, &verdicts, &records),
+            #[cfg(feature = "next-format")]
+            KvMessage::Played(_) => self.counters.played_total += 1,
             message @ (KvMessage::KeyRequest(_) | KvMessage::KeyReply(_)) => {
                 self.out.push_back(Out::Keys(conn, message));
             }

@@ -154,7 +154,7 @@ impl Peer {
     /// How far it has come, when that is known. Who speaks only a format without stages counts as
     /// ready when it has said to hold anything: all that a build from before stages can tell.
     pub(super) fn stage(&self) -> Option<Stage> {
-        if self.stage.is_none() && self.is_met && !self.info.formats.contains(STAGE_FORMAT) {
+        if self.stage.is_none() && self.is_met && self.common.last < STAGE_FORMAT {
             return Some(if self.heads.is_empty() { Stage::New } else { Stage::Copied });
         }
         self.stage

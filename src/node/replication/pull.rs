@@ -123,6 +123,8 @@ impl Replication {
             fresh: self.store.stats().n_live == 0,
             to: Some(peer.0),
             first: Some(first),
+            #[cfg(feature = "next-format")]
+            played: self.played_field(),
         };
         if !self.link_send(now, peer, KvMessage::Pull(pull).encode()) {
             return;
@@ -205,6 +207,10 @@ impl Replication {
 
     pub(super) fn pull_asked(&mut self, now: Now, conn: ConnId, pull: &Pull) {
         self.links.seen(conn, Some(OriginId(pull.from)));
+        #[cfg(feature = "next-format")]
+        {
+            self.counters.played_total += u64::from(pull.played.is_some());
+        }
         self.pulls.served.retain(|served| served.conn != conn);
         if pull.to.is_some_and(|to| to != self.me.0) {
             // Somebody else was here before; membership has not told everybody yet.

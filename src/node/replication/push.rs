@@ -207,6 +207,10 @@ impl Replication {
 
     /// A peer holds more of our writes.
     pub(super) fn acked(&mut self, now: Now, ack: &Ack) {
+        #[cfg(feature = "next-format")]
+        {
+            self.counters.played_total += u64::from(ack.played.is_some());
+        }
         if OriginId(ack.of) != self.me {
             return;
         }
@@ -244,7 +248,13 @@ impl Replication {
             } else {
                 self.known.contiguous(of)
             };
-            let ack = Ack { from: self.me.0, of: of.0, through };
+            let ack = Ack {
+                from: self.me.0,
+                of: of.0,
+                through,
+                #[cfg(feature = "next-format")]
+                played: self.played_field(),
+            };
             self.send(now, of, &KvMessage::Ack(ack));
         }
     }

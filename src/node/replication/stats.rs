@@ -15,6 +15,8 @@ pub(super) struct Counters {
     pub(super) unreadable_total: u64,
     pub(super) fields_passed_over_total: u64,
     pub(super) kinds_passed_over_total: u64,
+    #[cfg(feature = "next-format")]
+    pub(super) played_total: u64,
     pub(super) newer_total: u64,
     pub(super) stale_total: u64,
     pub(super) duplicate_total: u64,
@@ -117,6 +119,8 @@ impl Replication {
         vec![
             passed_over("field", c.fields_passed_over_total),
             passed_over("kind", c.kinds_passed_over_total),
+            #[cfg(feature = "next-format")]
+            sample("replication_played_total", "What the next version adds, read.", c.played_total),
             sample(
                 "peers_incompatible",
                 "Members of our kind that share no replication format with this node.",

@@ -35,6 +35,8 @@ pub struct AgentOptions {
     pub flags: Vec<String>,
     /// More of its environment.
     pub env: Vec<(String, OsString)>,
+    /// Another program than [`BINARY`].
+    pub program: Option<String>,
 }
 
 /// A running agent.
@@ -66,7 +68,8 @@ impl Agent {
         http: SocketAddr,
         options: AgentOptions,
     ) -> Agent {
-        let mut command = Process::command(&BINARY, options.namespace.as_deref());
+        let program = options.program.as_deref().unwrap_or(&BINARY);
+        let mut command = Process::command(program, options.namespace.as_deref());
         command.args(["agent", "--name", name, "--bind", &gossip.to_string()]);
         command.args(["--http", &http.to_string(), "--log-format", "json"]);
         for seed in &options.seeds {

@@ -1,0 +1,40 @@
+//! What a version would bring whose format is one ahead: played by the feature `next-format`, to
+//! see that nodes can be rolled to such a version and back.
+//!
+//! It brings a field that must not reach who does not read format 4, and a kind that may: whoever
+//! speaks format 3 passes it over.
+
+use super::Replication;
+use super::message::KvMessage;
+use crate::kv::OriginId;
+use crate::node::formats::Formats;
+use crate::time::Now;
+use serde::{Deserialize, Serialize};
+
+/// "I play the next version."
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Played {
+    /// Who does.
+    pub from: u64,
+    /// The highest format it speaks.
+    pub format: u8,
+}
+
+impl Replication {
+    fn is_ahead(&self) -> bool {
+        self.config.formats.last >= Formats::SPOKEN.last
+    }
+
+    /// What the added fields say.
+    pub(super) fn played_field(&self) -> Option<u64> {
+        self.is_ahead().then_some(4)
+    }
+
+    /// Tells a peer that the next version is played.
+    pub(super) fn play(&mut self, now: Now, to: OriginId) {
+        if self.is_ahead() {
+            let format = self.config.formats.last;
+            self.send(now, to, &KvMessage::Played(Played { from: self.me.0, format }));
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Versions side by side: real processes that speak other ranges of replication formats, rolled
+//! from one version to the next and back while clients write.
+//!
+//! ```text
+//! old    speaks 2            the version before ranges
+//! now    speaks 2 and 3      this one
+//! next   speaks 3 and 4      the feature `next-format`: a field that only format 4 has, a kind
+//!                            that format 3 does not know
+//! ```
+//!
+//! All three are played by one program, built with that feature. `GOSSIPYKV_OLD=PATH` and
+//! `GOSSIPYKV_NOW=PATH` put other programs in the place of the first two.
+
+#[expect(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "the interop tests use all of it, this one what it needs"
+)]
+#[path = "../interop/harness/mod.rs"]
+mod harness;
+mod roll;
+mod stuck;
+
+use harness::{Agent, AgentOptions, Range, eventually, setting};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// On a machine busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A version of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Old,
+    Now,
+    Next,
+}
+
+impl Version {
+    fn start(self, range: &Range, host: u8, seeds: Vec<SocketAddr>) -> Agent {
+        let (variable, formats) = match self {
+            Version::Old => ("GOSSIPYKV_OLD", "2"),
+            Version::Now => ("GOSSIPYKV_NOW", "2-3"),
+            Version::Next => ("GOSSIPYKV_NEXT", "3-4"),
+        };
+        let program = setting(variable).filter(|path| !path.is_empty());
+        let env = vec![("GOSSIPYKV_PLAYED_FORMATS".to_owned(), formats.into())];
+        Agent::start(range, host, AgentOptions { seeds, env, program, ..AgentOptions::default() })
+    }
+}
+
+fn is_ready(agent: &Agent) -> Result<(), String> {
+    let answer = agent.request("GET", "/health")?;
+    let text = String::from_utf8_lossy(&answer.body);
+    if answer.status == 200 { Ok(()) } else { Err(format!("{} {text}", answer.status)) }
+}
+
+#[track_caller]
+fn await_ready(agent: &Agent) {
+    eventually("it is ready", PATIENCE, || is_ready(agent));
+}
+
+/// Agents of one version on the first hosts, all ready, and each knows of all.
+fn cluster(version: Version, range: &Range, n: u8) -> Vec<Agent> {
+    let seeds = |host| if host == 1 { vec![] } else { vec![range.gossip(1)] };
+    let agents: Vec<Agent> = (1..=n).map(|host| version.start(range, host, seeds(host))).collect();
+    for agent in &agents {
+        await_ready(agent);
+        eventually("all are members", PATIENCE, || {
+            let members = agent.json("/members")?;
+            let n_known = members["members"].as_array().map_or(0, Vec::len);
+            if n_known == usize::from(n) { Ok(()) } else { Err(members.to_string()) }
+        });
+    }
+    agents
+}
