@@ -94,6 +94,8 @@ pub const RELAYS_MAX: usize = 1_024;
 pub const JOINS_MAX: usize = 16;
 /// Addresses one look of discovery tells of; of more, a random choice, another at every look.
 pub const LOOK_ADDRESSES_MAX: usize = 256;
+/// Members on this machine called at the same time because they may have been restarted.
+pub const CALLS_MAX: usize = 16;
 /// Addresses waiting for their turn to be joined; more are refused and counted.
 pub const JOINS_WAITING_MAX: usize = 256;
 /// Incarnations in the reserve at the top of their range are reached only in steps of at most

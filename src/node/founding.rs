@@ -40,6 +40,8 @@ const NOBODY_LOOKS: u32 = 2;
 const TURN: Duration = Duration::from_secs(1);
 /// How long a named member that was seen with data, and has died since, keeps others from founding.
 const HOLDER_LIMIT: Duration = Duration::from_secs(60);
+/// Least time between two joins through somebody who called.
+const CALLED_AGAIN: Duration = Duration::from_millis(200);
 /// Time between two judgements while nothing happens.
 const CHECK: Duration = Duration::from_millis(50);
 /// Addresses named in a sentence.
@@ -68,6 +70,8 @@ pub(super) struct Founding {
     /// Since when there has been evidence without a break.
     may_since: Option<Instant>,
     next: Instant,
+    /// When whoever calls is joined again.
+    next_call: Instant,
     /// Why not, at the last judgement.
     wait: Wait,
 }
@@ -82,6 +86,7 @@ impl Founding {
             absent: BTreeMap::new(),
             may_since: None,
             next: now,
+            next_call: now,
             wait: Wait::new(NotReady::Discovery, "begins to look for members"),
         }
     }
@@ -145,6 +150,16 @@ impl Node {
     pub(super) fn founding_deadline(&self) -> Instant {
         let judges = self.replication.is_new() && self.leaving.is_none();
         if judges { self.founding.next } else { Instant::NEVER }
+    }
+
+    /// A datagram of this cluster came from `from`. Whoever sends one to a node that knows nobody
+    /// knows it from before: it is joined.
+    pub(super) fn founding_called(&mut self, now: Now, from: SocketAddr) {
+        let knows = self.leaving.is_some() || !self.alone() || from == self.config.advertise;
+        if !knows && self.founding.next_call <= now.instant {
+            self.founding.next_call = now.instant + CALLED_AGAIN;
+            self.swim.join(now.instant, &[from]);
+        }
     }
 
     /// Founds a cluster when there is evidence for it.
@@ -335,3 +350,6 @@ fn failed(look: &Look) -> String {
     }
     look.failed.join("; ")
 }
+
+#[cfg(test)]
+mod tests;

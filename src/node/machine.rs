@@ -227,6 +227,7 @@ impl Node {
                 return;
             }
         };
+        self.founding_called(now, from);
         self.dropped.parts_total += opened.dropped.len() as u64;
         if let Some(error) = opened.dropped.first() {
             self.unreadable(now, from, error.to_string());

@@ -131,7 +131,11 @@ impl Node {
             let why = error.as_deref().unwrap_or("the peer closed without an answer");
             self.swim.exchange_failed(now.instant, id, why);
         } else {
+            let peer = self.replication.link_peer(conn);
             self.replication.link_closed(now, conn);
+            if let Some(peer) = peer {
+                self.swim.call(now.instant, peer);
+            }
         }
     }
 }

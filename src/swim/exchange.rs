@@ -32,7 +32,7 @@ const END_SLACK: Duration = Duration::from_secs(1);
 
 /// Why a stream was dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
+pub(super) enum Purpose {
     Join,
     Sync,
     Redial,
@@ -73,7 +73,7 @@ impl Exchanges {
     }
 
     /// Whether a push-pull with this address is under way or waiting.
-    fn dials(&self, peer: SocketAddr) -> bool {
+    pub(super) fn dials(&self, peer: SocketAddr) -> bool {
         self.waiting.contains(&peer)
             || self
                 .pending
@@ -177,7 +177,7 @@ impl Swim {
         }
     }
 
-    fn begin_push_pull(
+    pub(super) fn begin_push_pull(
         &mut self,
         now: Instant,
         purpose: Purpose,
@@ -249,6 +249,7 @@ impl Swim {
         if purpose == Purpose::StreamPing {
             return;
         }
+        self.calls.answered(peer);
         let adopted = self.adopt_from_states(&remote);
         if asked {
             self.begin_push_pull(now, purpose, peer, member, true);

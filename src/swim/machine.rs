@@ -6,6 +6,7 @@
 
 use super::awareness::Awareness;
 use super::broadcast::BroadcastQueue;
+use super::calls::Calls;
 use super::config::Config;
 use super::exchange::Exchanges;
 use super::io::{Event, Output, Packet};
@@ -52,6 +53,7 @@ pub struct Swim {
     /// Pings run for others, by our own number of them.
     pub(super) relays: BTreeMap<u32, Relay>,
     pub(super) exchanges: Exchanges,
+    pub(super) calls: Calls,
     pub(super) leaving: Leaving,
     pub(super) contest: Option<Contest>,
     /// The instant from which the gossip rounds are counted.
@@ -92,6 +94,7 @@ impl Swim {
             probe: None,
             relays: BTreeMap::new(),
             exchanges: Exchanges::default(),
+            calls: Calls::default(),
             leaving: Leaving::No,
             contest: None,
             gossip_phase: now,
@@ -151,6 +154,7 @@ impl Swim {
             Timer::Gossip => self.gossip_tick(now),
             Timer::PushPull => self.push_pull_tick(now),
             Timer::Redial => self.redial_tick(now),
+            Timer::Call => self.call_tick(now),
             Timer::Contest => self.contest_again(now),
         }
     }

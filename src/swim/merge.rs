@@ -151,6 +151,7 @@ impl Swim {
         self.timers.set(Timer::Suspicion(node.clone()), suspicion.deadline());
         self.suspicions.insert(node.clone(), suspicion);
         self.stats.suspicions += 1;
+        self.call_member(now, &node);
         self.event(Event::Suspected(node, from));
     }
 
@@ -189,6 +190,7 @@ impl Swim {
             (MemberState::Left, Event::Left(name.clone()))
         } else {
             self.stats.deaths += 1;
+            self.call_member(now, &name);
             (MemberState::Dead, Event::Failed(name.clone()))
         };
         self.members.accuse(&name, dead.incarnation, state, now); // D8

@@ -26,6 +26,8 @@ pub(super) enum Timer {
     PushPull,
     /// Try to reach a dead member.
     Redial,
+    /// Call members on this machine that may have been restarted.
+    Call,
     /// Ask again for our name, which a peer held for another address.
     Contest,
 }

@@ -111,6 +111,11 @@ impl Links {
             .is_some_and(|link| link.in_flight_len == 0 || link.in_flight_len + len <= LINK_WINDOW)
     }
 
+    /// The peer at the other end of a link, once known.
+    pub(super) fn peer(&self, conn: ConnId) -> Option<OriginId> {
+        self.links.get(&conn).and_then(|link| link.peer)
+    }
+
     /// Bytes handed over and not yet written.
     pub(super) fn in_flight_len(&self, conn: ConnId) -> usize {
         self.links.get(&conn).map_or(0, |link| link.in_flight_len)

@@ -296,6 +296,11 @@ impl Replication {
         self.links.written(conn, len);
     }
 
+    /// Where the peer gossips whose link this is, once known.
+    pub(super) fn link_peer(&self, conn: ConnId) -> Option<SocketAddr> {
+        Some(self.peers.get(self.links.peer(conn)?)?.info.addr)
+    }
+
     /// A connection has ended.
     pub fn link_closed(&mut self, now: Now, conn: ConnId) {
         if let Some(origin) = self.links.closed(conn).and_then(|link| link.peer)

@@ -7,6 +7,7 @@ mod far;
 mod folded;
 mod formats;
 mod handover;
+mod ready;
 mod returned;
 mod stranded;
 

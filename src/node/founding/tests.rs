@@ -1,0 +1,200 @@
+//! What discovery saw, and what a node makes of it.
+
+use super::*;
+use crate::kv::{Store, StoreConfig};
+use crate::node::command::{Command, Health};
+use crate::node::formats::Formats;
+use crate::node::io::{Input, Ticket};
+use crate::node::{Config, Node};
+use crate::swim;
+use crate::time::WallMillis;
+use crate::wire::message::NodeName;
+use crate::wire::packet::Security;
+use std::sync::Arc;
+
+fn at(millis: u64) -> Now {
+    Now { instant: Instant::from_millis(millis), wall: WallMillis(1_800_000_000_000 + millis) }
+}
+
+fn addr(last: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, last], 7947))
+}
+
+fn node(advertise: SocketAddr, expects_peers: bool, bootstrap: bool) -> Node {
+    let store = Arc::new(Store::new(StoreConfig { origin: OriginId(1), store_len_max: 0 }));
+    let config = Config {
+        name: NodeName::from("a"),
+        advertise,
+        incarnation: 1,
+        swim: swim::Config::lan(),
+        security: Security::default(),
+        tombstone_grace: Duration::from_secs(3600),
+        expects_peers,
+        bootstrap,
+        formats: Formats::SPOKEN,
+        rng_seed: 1,
+    };
+    Node::new(config, store, at(1))
+}
+
+/// A node that looks for others at 10.0.0.1.
+fn seeking() -> Node {
+    node(addr(1), true, false)
+}
+
+fn look(node: &mut Node, millis: u64, look: Look) {
+    let command = Command::Look(look);
+    node.handle(at(millis), Input::Command { ticket: Ticket(millis), command });
+    pass(node, millis);
+}
+
+/// Time passes until then.
+fn pass(node: &mut Node, millis: u64) {
+    node.handle(at(millis), Input::Timeout);
+    while !matches!(node.poll(at(millis)), Output::Timeout(_)) {}
+}
+
+fn named(last: &[u8]) -> Look {
+    let named = last.iter().map(|last| addr(*last)).collect();
+    Look { named, names_me: true, answered: true, ..Look::default() }
+}
+
+/// What became of a try to join.
+fn joined(node: &mut Node, millis: u64, last: u8, result: Result<(), JoinError>) {
+    node.founding.joined(at(millis).instant, addr(last), &result);
+    pass(node, millis);
+}
+
+fn no_answer() -> Result<(), JoinError> {
+    Err(JoinError::NoAnswer("connection refused".to_owned()))
+}
+
+#[track_caller]
+fn waits(node: &Node, kind: NotReady, says: &str) {
+    let why = node.why().unwrap_or_default();
+    assert_eq!((node.health(), node.not_ready()), (Health::Starting, Some(kind)), "{why}");
+    assert!(why.contains(says), "{why}");
+}
+
+#[track_caller]
+fn is_ready(node: &Node) {
+    assert_eq!((node.health(), node.why()), (Health::Ok, None));
+}
+
+#[test]
+fn with_nowhere_to_look_those_that_know_the_node_may_call_first() {
+    let mut far = node(addr(1), false, false);
+    pass(&mut far, 2_900);
+    waits(&far, NotReady::Alone, "nowhere to look");
+    pass(&mut far, 3_100);
+    is_ready(&far);
+
+    let mut near = node(SocketAddr::from(([127, 0, 0, 1], 7947)), false, false);
+    pass(&mut near, 100);
+    waits(&near, NotReady::Alone, "nowhere to look");
+    pass(&mut near, 200);
+    is_ready(&near);
+}
+
+#[test]
+fn silence_is_no_evidence() {
+    let mut node = seeking();
+    pass(&mut node, 3_600_000);
+    waits(&node, NotReady::Discovery, "discovery has not answered yet");
+
+    let failed = vec!["SRV _kv.: SERVFAIL".to_owned()];
+    for look_at in 1..100 {
+        look(&mut node, 3_600_000 + look_at * 1000, Look { failed: failed.clone(), ..named(&[]) });
+        let unanswered = Look { failed: failed.clone(), answered: false, ..named(&[]) };
+        look(&mut node, 3_600_000 + look_at * 1000, unanswered);
+        waits(&node, NotReady::Discovery, "SRV _kv.: SERVFAIL");
+    }
+}
+
+#[test]
+fn a_record_that_names_nobody_else_takes_two_looks_and_eight_seconds() {
+    let mut node = seeking();
+    look(&mut node, 100, named(&[]));
+    look(&mut node, 7_900, named(&[]));
+    waits(&node, NotReady::Alone, "names nobody else yet");
+    pass(&mut node, 8_100);
+    is_ready(&node);
+
+    let mut node = seeking();
+    look(&mut node, 9_000, named(&[]));
+    waits(&node, NotReady::Alone, "names nobody else yet");
+    look(&mut node, 9_500, named(&[]));
+    is_ready(&node);
+}
+
+#[test]
+fn a_list_that_names_only_this_node_is_a_mistake() {
+    let mut node = seeking();
+    for second in 1..100 {
+        look(&mut node, second * 1000, Look { only_literal: true, ..named(&[]) });
+    }
+    waits(&node, NotReady::Alone, "the only address found is our own, 10.0.0.1:7947");
+}
+
+#[test]
+fn more_than_half_of_all_addresses_named_must_have_joined() {
+    // Itself and two of four others are more than half of five.
+    let mut node = seeking();
+    look(&mut node, 100, named(&[2, 3, 4, 5]));
+    waits(&node, NotReady::Alone, "waits for an answer of 10.0.0.2:7947");
+    joined(&mut node, 200, 2, Ok(()));
+    joined(&mut node, 300, 3, no_answer());
+    joined(&mut node, 400, 4, no_answer());
+    waits(&node, NotReady::Alone, "waits for an answer of 10.0.0.5:7947");
+    joined(&mut node, 500, 5, no_answer());
+    waits(&node, NotReady::Alone, "only 2 of 5 addresses named");
+    assert!(node.why().is_some_and(|why| why.contains("10.0.0.3:7947: connection refused")));
+    joined(&mut node, 600, 5, Ok(()));
+    is_ready(&node);
+
+    // A half is not more than half: the other one could think the same.
+    let mut node = seeking();
+    look(&mut node, 100, named(&[2, 3, 4]));
+    for (last, result) in [(2, Ok(())), (3, no_answer()), (4, no_answer())] {
+        joined(&mut node, 200, last, result);
+    }
+    pass(&mut node, 8_000);
+    waits(&node, NotReady::Alone, "only 2 of 4 addresses named");
+}
+
+#[test]
+fn one_that_refuses_keeps_a_node_from_founding() {
+    for (refusal, kind, says) in [
+        (Refusal::Key, NotReady::Refused, "10.0.0.4:7947 refuses this node: its gossip key"),
+        (Refusal::Label, NotReady::Refused, "its label is another"),
+        (Refusal::Silence, NotReady::Refused, "without an answer"),
+        (Refusal::NameTaken(addr(9)), NotReady::Name, "our name is taken by 10.0.0.9:7947"),
+    ] {
+        let mut node = seeking();
+        look(&mut node, 100, named(&[2, 3, 4]));
+        joined(&mut node, 200, 2, Ok(()));
+        joined(&mut node, 200, 4, Err(refusal.into()));
+        joined(&mut node, 200, 3, Ok(()));
+        pass(&mut node, 8_000);
+        waits(&node, kind, says);
+        // Once it is named no more, it does not count.
+        look(&mut node, 8_100, named(&[2, 3]));
+        is_ready(&node);
+    }
+}
+
+#[test]
+fn an_address_that_leads_to_this_node_is_nobody_elses() {
+    let mut node = seeking();
+    look(&mut node, 100, named(&[2, 3]));
+    joined(&mut node, 200, 2, Err(JoinError::Ourselves));
+    joined(&mut node, 200, 3, Ok(()));
+    is_ready(&node);
+}
+
+#[test]
+fn told_to_it_founds_whatever_discovery_says() {
+    let mut node = node(addr(1), true, true);
+    pass(&mut node, 100);
+    is_ready(&node);
+}

@@ -1,0 +1,146 @@
+//! Readiness: who copies from whom, and what counts as a copy.
+
+use super::*;
+
+fn stage(cluster: &Cluster, index: usize) -> Stage {
+    cluster.members[index].replication.stage()
+}
+
+fn is_ready(cluster: &Cluster, index: usize) -> bool {
+    cluster.members[index].replication.health() == Health::Ok
+}
+
+fn n_keys(cluster: &Cluster, index: usize) -> u64 {
+    cluster.members[index].store.stats().n_live
+}
+
+/// One node that is ready and holds this many keys.
+fn one_with(n: usize) -> Cluster {
+    let mut cluster = Cluster::new(1, 0.0);
+    for index in 0..n {
+        cluster.put(0, &format!("k{index}"), &[b'v'; 100]);
+    }
+    cluster
+}
+
+#[test]
+fn those_that_start_together_copy_from_the_one_that_is_ready_only() {
+    for seed in 0..20 {
+        let mut cluster = one_with(3000);
+        cluster.rng = Rng::from_seed(seed);
+        for _ in 0..5 {
+            cluster.add(Duration::from_secs(3600));
+        }
+        cluster.meet();
+        for _ in 0..3000 {
+            cluster.run(MILLIS);
+            for joiner in 1..6 {
+                let complete = n_keys(&cluster, joiner) == 3000;
+                assert!(!is_ready(&cluster, joiner) || complete, "seed {seed}: ready without all");
+            }
+            if (1..6).all(|joiner| is_ready(&cluster, joiner)) {
+                break;
+            }
+        }
+        assert!((1..6).all(|joiner| stage(&cluster, joiner) == Stage::Copied), "seed {seed}");
+    }
+}
+
+#[test]
+fn new_nodes_among_themselves_never_become_ready_without_a_founder() {
+    let mut cluster = Cluster::new(0, 0.0);
+    for _ in 0..3 {
+        cluster.add(Duration::from_secs(3600));
+    }
+    for index in 0..3 {
+        let others: Vec<usize> = (0..3).filter(|other| *other != index).collect();
+        cluster.tell(index, &others);
+        cluster.drain(index);
+    }
+    cluster.put(1, "k", b"taken while starting");
+    cluster.run(Duration::from_secs(60));
+    assert!((0..3).all(|index| stage(&cluster, index) == Stage::New));
+    assert!(cluster.equal(), "plain writes merge all the same");
+    let now = cluster.now;
+    cluster.members[2].replication.found(now);
+    cluster.drain(2);
+    assert!(cluster.run_until(Duration::from_secs(2), |c| (0..3).all(|index| is_ready(c, index))));
+    assert_eq!(cluster.value(0, "k").as_deref(), Some(&b"taken while starting"[..]));
+}
+
+#[test]
+fn a_copy_that_breaks_off_is_none() {
+    let mut cluster = one_with(20_000);
+    for _ in 0..2 {
+        cluster.add(Duration::from_secs(3600));
+    }
+    cluster.meet();
+    assert!(cluster.run_until(Duration::from_secs(5), |c| n_keys(c, 1) > 1000));
+    assert!(!is_ready(&cluster, 1) && !is_ready(&cluster, 2));
+    // The only one that has all is gone: the two hold parts, and take neither for the whole.
+    cluster.members[0].up = false;
+    cluster.meet();
+    cluster.run(Duration::from_secs(60));
+    assert!(!is_ready(&cluster, 1) && !is_ready(&cluster, 2));
+}
+
+#[test]
+fn of_two_clusters_founded_apart_one_founder_joins_the_other_then_the_other_way() {
+    let mut cluster = one_with(2000);
+    cluster.add(Duration::from_secs(3600));
+    let now = cluster.now;
+    cluster.members[1].replication.found(now);
+    for index in 0..2000 {
+        cluster.put(1, &format!("other{index}"), b"v");
+    }
+    assert!(is_ready(&cluster, 0) && is_ready(&cluster, 1));
+    cluster.meet();
+    let both = |c: &Cluster| stage(c, 0) == Stage::Copied && stage(c, 1) == Stage::Copied;
+    let mut hidden = [false; 2];
+    for _ in 0..5000 {
+        cluster.run(MILLIS);
+        hidden = [0, 1].map(|index| hidden[index] || !is_ready(&cluster, index));
+        assert!(is_ready(&cluster, 0) || is_ready(&cluster, 1), "one of them serves at any time");
+        if both(&cluster) {
+            break;
+        }
+    }
+    assert!(both(&cluster) && cluster.equal());
+    assert_eq!(hidden, [true; 2], "each was not ready while it lacked what the other had");
+}
+
+#[test]
+fn whoever_answers_at_an_address_must_be_the_run_that_was_meant() {
+    let mut cluster = one_with(100);
+    cluster.add(Duration::from_secs(3600));
+    // The newcomer is told of a dead run's row with the newcomer's own address.
+    let mut dead = PeerInfo {
+        origin: OriginId(7),
+        name: NodeName::from("dead"),
+        addr: addr(1),
+        reachable: true,
+        formats: Formats::SPOKEN,
+    };
+    let now = cluster.now;
+    let joiner = &mut cluster.members[1].replication;
+    joiner.members(now, vec![dead.clone()]);
+    let heads = vec![(OriginId(7).0, 0)];
+    let digest = message::Digest {
+        from: 7,
+        heads,
+        root: 0,
+        folded: 0,
+        reply: false,
+        whole: true,
+        stage: Some(Stage::Copied.code()),
+    };
+    joiner.digested(now, &digest);
+    cluster.drain(1);
+    cluster.run(Duration::from_secs(10));
+    assert!(!is_ready(&cluster, 1), "it has copied from itself");
+    dead.reachable = false;
+    cluster.members[1].replication.members(now, vec![dead]);
+    cluster.meet();
+    assert!(cluster.run_until(Duration::from_secs(5), |c| is_ready(c, 1)));
+    assert_eq!(n_keys(&cluster, 1), 100);
+}
