@@ -63,15 +63,21 @@ protect() {
 
 recall
 find_owner
+check_settings
 find_image
-[ -z "$OWN_NETWORK" ] || bring_up "$NETWORK_STACK" "$NETWORK_TEMPLATE" "$(parameters network)" "$(tags "$NETWORK_STACK")"
+if [ -n "$OWN_NETWORK" ]; then
+    values=$(network_parameters)
+    bring_up "$NETWORK_STACK" "$NETWORK_TEMPLATE" "$values" "$(tags "$NETWORK_STACK")"
+fi
 find_network
 WAS_PROTECTED=$(stack_parameter "$STACK" DeletionProtection)
-bring_up "$STACK" "$SERVICE_TEMPLATE" "$(service_parameters)" "$(tags "$STACK")"
+values=$(service_parameters)
+bring_up "$STACK" "$SERVICE_TEMPLATE" "$values" "$(tags "$STACK")"
 [ -z "$OWN_NETWORK" ] || protect "$NETWORK_STACK"
 protect "$STACK"
 read_stack "$STACK"
-say "API: $(stack_output "$STACK" ApiUrl)"
+url=$(stack_output "$STACK" ApiUrl)
+say "API: ${url:-"by the name of its certificate, once that is an alias of $(stack_output "$STACK" LoadBalancerHost)"}"
 secret=$(stack_output "$STACK" HttpTokenSecret)
 [ -z "$secret" ] ||
     say "token: aws secretsmanager get-secret-value --secret-id $secret --query SecretString --output text"

@@ -25,8 +25,10 @@ difference() {
 
 recall
 find_owner
+check_settings
 if [ -n "$OWN_NETWORK" ]; then
-    difference "$NETWORK_STACK" "$NETWORK_TEMPLATE" "$(parameters network)" "$(tags "$NETWORK_STACK")"
+    values=$(network_parameters)
+    difference "$NETWORK_STACK" "$NETWORK_TEMPLATE" "$values" "$(tags "$NETWORK_STACK")"
     if [ "$CHANGE_TYPE" = CREATE ]; then
         say "$STACK:"
         say "  a new stack, in full: its VPC has to exist before AWS can tell"
@@ -36,4 +38,5 @@ fi
 find_network
 IMAGE_URI=${IMAGE_URI:-$(stack_parameter "$STACK" ImageUri)}
 : "${IMAGE_URI:=gossipykv:latest}"
-difference "$STACK" "$SERVICE_TEMPLATE" "$(service_parameters)" "$(tags "$STACK")"
+values=$(service_parameters)
+difference "$STACK" "$SERVICE_TEMPLATE" "$values" "$(tags "$STACK")"

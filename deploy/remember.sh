@@ -153,7 +153,47 @@ find_network() {
     VPC_ID=$(stack_output "$NETWORK_STACK" VpcId)
     PRIVATE_SUBNET_IDS=$(stack_output "$NETWORK_STACK" PrivateSubnetIds)
     PUBLIC_SUBNET_IDS=$(stack_output "$NETWORK_STACK" PublicSubnetIds)
-    [ "$(setting service Scheme)" != internal ] || PUBLIC_SUBNET_IDS=$PRIVATE_SUBNET_IDS
+    # A load balancer has no place in subnets without IPv4.
+    case $(setting service Scheme)/$(setting network IpStack) in
+    internal/dualstack) PUBLIC_SUBNET_IDS=$PRIVATE_SUBNET_IDS ;;
+    esac
+}
+
+# Whether parameter $2 of template $1 is said or known, and not only a default.
+is_set() { grep -q "^$2=" "$WORK/$1.settings"; }
+
+# What would fail only after the network and the image are made, or should not succeed.
+check_settings() {
+    if [ "$(setting service Scheme)" = internet-facing ] && [ "$(setting service AllowPlainHttp)" = false ] &&
+        [ -z "$(setting service CertificateArn)$(setting service HostedZoneId)$(setting service ListenerArn)" ]; then
+        missing "the API would be plain HTTP on public addresses, for everybody on the way to read the token and all keys:
+give CertificateArn, or HostedZoneId and DomainName, or Scheme=internal, or to try it AllowPlainHttp=true
+(in $PARAMETERS/service.params, or as SET=AllowPlainHttp=true)"
+    fi
+    [ -z "$OWN_NETWORK" ] || [ "$(setting network IpStack)" = "$(setting service IpStack)" ] ||
+        missing "IpStack is $(setting network IpStack) for the network and $(setting service IpStack) for the service: say the same in both files of $PARAMETERS, or by SET"
+}
+
+# The parameters of the network. Where nobody says how many zones a new one has, the region does.
+network_parameters() {
+    zones=
+    if ! is_set network ZoneCount; then
+        zones=$(call ec2 describe-availability-zones --filters Name=zone-type,Values=availability-zone Name=state,Values=available \
+            --query 'length(AvailabilityZones)' --output text) || zones=
+        [ "$zones" = 2 ] || zones=
+    fi
+    parameters network ${zones:+"ZoneCount=$zones"}
+}
+
+# The load balancer's kind of addresses for a new service in a VPC that is given: the subnets tell.
+find_address_type() {
+    ADDRESS_TYPE=
+    [ -z "$OWN_NETWORK" ] && ! is_set service IpAddressType || return 0
+    # shellcheck disable=SC2046  # a list
+    call ec2 describe-subnets --subnet-ids $(printf '%s' "$PUBLIC_SUBNET_IDS" | tr , ' ') --output text \
+        --query "Subnets[].[length((Ipv6CidrBlockAssociationSet || \`[]\`)[?Ipv6CidrBlockState.State=='associated'])]" \
+        >"$WORK/blocks" || fail "the subnets of the load balancer cannot be read: $(reason)"
+    ! grep -qx 0 "$WORK/blocks" || ADDRESS_TYPE=ipv4
 }
 
 # Sets COUNT to the tasks that autoscaling wants now, so that a deployment does not undo it.
@@ -170,8 +210,10 @@ find_count() {
 # The parameters of the service; IMAGE_URI and the network are known by then.
 service_parameters() {
     find_count
+    find_address_type
     parameters service "VpcId=$VPC_ID" "PublicSubnetIds=$PUBLIC_SUBNET_IDS" \
         "PrivateSubnetIds=$PRIVATE_SUBNET_IDS" "ImageUri=$IMAGE_URI" \
+        ${ADDRESS_TYPE:+"IpAddressType=$ADDRESS_TYPE"} \
         ${REPOSITORY_ARN:+"RepositoryArn=$REPOSITORY_ARN"} ${COUNT:+"DesiredCount=$COUNT"}
 }
 
@@ -183,6 +225,10 @@ find_image() {
     export ENVIRONMENT
     if [ -z "${IMAGE_URI:-}" ]; then
         IMAGE_URI=$(ARCH=$machine "$ROOT/deploy/image.sh" ensure) || exit
+    fi
+    # Tasks without IPv4 fetch images from ECR by its other address.
+    if [ "$(setting service IpStack)" = ipv6 ]; then
+        IMAGE_URI=$(printf '%s' "$IMAGE_URI" | sed 's#^\([0-9]*\)\.dkr\.ecr\.\([a-z0-9-]*\)\.amazonaws\.com/#\1.dkr-ecr.\2.on.aws/#')
     fi
     # Our tags end in the machine that the image is for; a digest is looked up for its tags.
     names=${IMAGE_URI##*/}

@@ -15,6 +15,8 @@ from xml.sax.saxutils import escape
 import yaml
 from conftest import Template
 
+# What AWS tells of every stack, said or not.
+DEFAULTS = {"AllowPlainHttp": "true", "IpAddressType": "dualstack", "ZoneCount": "3"}
 CHANGE_SET = "arn:aws:cloudformation:eu-west-1:123456789012:changeSet/make"
 
 
@@ -54,7 +56,7 @@ class Refusal(Exception):
 class Stack:
     def __init__(self, status="UPDATE_COMPLETE", environment="default", **rest):
         self.status = status
-        self.parameters = rest.get("parameters", {})
+        self.parameters = DEFAULTS | rest.get("parameters", {})
         self.tags = rest.get("tags", {"environment": environment} if environment else {})
         self.outputs = rest.get("outputs", {})
         # Logical id: physical id.
@@ -261,6 +263,11 @@ class Double:
             }
             for place, (status, name, reason) in enumerate(events)
         ]}  # fmt: skip
+
+    # -- EC2 ------------------------------------------------------------------------------------
+
+    def _DescribeAvailabilityZones(self, _):
+        raise Refusal("this user may not ask")
 
     # -- Load balancer --------------------------------------------------------------------------
 

@@ -28,10 +28,10 @@ SERVICE_RESOURCES = """
 Resources:
   Image:
     Type: AWS::SSM::Parameter
-    Properties: { Type: String, Name: /image, Value: !Ref ImageUri }
+    Properties: { Type: String, Name: !Sub "/${AWS::StackName}/image", Value: !Ref ImageUri }
   Count:
     Type: AWS::SSM::Parameter
-    Properties: { Type: String, Name: /count, Value: !Ref DesiredCount }
+    Properties: { Type: String, Name: !Sub "/${AWS::StackName}/count", Value: !Ref DesiredCount }
 Outputs:
   ApiUrl: { Value: http://api.test }
 """
@@ -56,6 +56,7 @@ def environment(url, quick_aws):
         "POLL_SECONDS": "0.2",
         "STACK": "kv",
         "IMAGE_URI": "registry.test/gossipykv:1",
+        "SET": "AllowPlainHttp=true",
     }
 
 

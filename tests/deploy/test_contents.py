@@ -125,7 +125,7 @@ def test_the_same_sources_are_deployed_once(engine, report):
     env, asked = engine
     shown = make("deploy", env)
     assert shown.returncode == 0, shown.stdout
-    image = value_of(env | {"IMAGE_URI": ""}, "/image")
+    image = value_of(env | {"IMAGE_URI": ""}, "/kv/image")
     assert re.fullmatch(rf"{REGISTRY}/gossipykv@sha256:[0-9a-f]{{64}}", image), image
     shown = make("deploy", env)
     assert shown.returncode == 0 and shown.stdout.count("  no changes\n") == 2, shown.stdout

@@ -10,6 +10,7 @@ import re
 
 import yaml
 from conftest import ROOT, run
+from resolve import Resolved
 
 GOSSIP_PORT, HTTP_PORT = 7947, 8080
 # A stopping node ends this long after its leave timeout at the latest.
@@ -27,8 +28,9 @@ def container(service):
     return one
 
 
-def ecs_environment(service):
-    return {entry["Name"]: entry["Value"] for entry in container(service)["Environment"]}
+def ecs_environment(service, **given):
+    (node,) = Resolved(service, **given)["TaskDefinition"]["ContainerDefinitions"]
+    return {entry["Name"]: entry["Value"] for entry in node["Environment"]}
 
 
 def compose():
@@ -88,9 +90,10 @@ def test_the_image_exposes_them():
 def test_the_task_maps_them(service):
     mapped = {(m["ContainerPort"], m["Protocol"]) for m in container(service)["PortMappings"]}
     assert mapped == {(HTTP_PORT, "tcp"), (GOSSIP_PORT, "tcp"), (GOSSIP_PORT, "udp")}
-    environment = ecs_environment(service)
-    assert environment["GOSSIPYKV_HTTP"].endswith(f":{HTTP_PORT}")
-    assert environment["GOSSIPYKV_BIND"].endswith(f":{GOSSIP_PORT}")
+    for stack in ("dualstack", "ipv6"):
+        environment = ecs_environment(service, IpStack=stack)
+        assert environment["GOSSIPYKV_HTTP"].endswith(f":{HTTP_PORT}")
+        assert environment["GOSSIPYKV_BIND"].endswith(f":{GOSSIP_PORT}")
 
 
 def test_load_balancer_and_registry_lead_to_them(service):
@@ -101,12 +104,11 @@ def test_load_balancer_and_registry_lead_to_them(service):
     name = container(service)["Name"]
     assert (balanced["ContainerName"], balanced["ContainerPort"]) == (name, HTTP_PORT)
     assert (registry["ContainerName"], registry["ContainerPort"]) == (name, GOSSIP_PORT)
-    assert resources["TargetGroup"]["Properties"]["Port"] == HTTP_PORT
     assert resources["TargetGroup"]["Properties"]["HealthCheckPath"] == "/health"
 
 
 def test_security_groups_open_them_and_nothing_else(service):
-    resources = service["Resources"]
+    resources = Resolved(service).resources
     tasks = {"Fn::GetAtt": ["TaskSecurityGroup", "GroupId"]}
     balancer = {"Fn::GetAtt": ["LoadBalancerSecurityGroup", "GroupId"]}
     into_tasks = set()
@@ -184,9 +186,8 @@ def test_every_alarm_is_in_the_runbook(service):
 def test_discovery_asks_for_the_record_that_is_kept(service):
     resources = service["Resources"]
     assert resources["GossipDiscovery"]["Properties"]["DnsConfig"]["DnsRecords"][0]["Type"] == "SRV"
-    asked = ecs_environment(service)["GOSSIPYKV_DISCOVER_SRV"]["Fn::Sub"]
-    assert asked == "${GossipDiscovery.Name}.${NamespaceName}"
-    assert resources["Namespace"]["Properties"]["Name"] == {"Ref": "NamespaceName"}
+    asked = ecs_environment(service)["GOSSIPYKV_DISCOVER_SRV"]
+    assert asked == "${GossipDiscovery.Name}." + Resolved(service)["Namespace"]["Name"]
     assert int(resources["Namespace"]["Properties"]["Properties"]["DnsProperties"]["SOA"]["TTL"]) <= 15
 
     asked = compose()["x-node"]["environment"]["GOSSIPYKV_DISCOVER_SRV"]

@@ -26,7 +26,7 @@ def test_create_then_nothing_then_change_then_destroy(aws, tmp_path, report):
     assert re.search(r"\d\d:\d\d:\d\d  CREATE_COMPLETE +", shown.stdout), "progress is shown"
     assert shown.stdout.endswith("API: http://api.test\n")
     assert stacks(aws) == {"kv-network": "CREATE_COMPLETE", "kv": "CREATE_COMPLETE"}
-    assert value_of(aws, "/image") == "registry.test/gossipykv:1"
+    assert value_of(aws, "/kv/image") == "registry.test/gossipykv:1"
     report("make deploy of new stacks: exit 0, prints the URL")
 
     for target in ("diff", "deploy"):
@@ -43,12 +43,12 @@ def test_create_then_nothing_then_change_then_destroy(aws, tmp_path, report):
     assert shown.returncode == 0, shown.stdout
     assert "kv-network:\n  no changes\nkv:\n  ~ Modify Image (AWS::SSM::Parameter)\n" in shown.stdout
     assert change_sets(aws, "kv") == before, "diff leaves nothing behind"
-    assert value_of(aws, "/image") == "registry.test/gossipykv:1"
+    assert value_of(aws, "/kv/image") == "registry.test/gossipykv:1"
     report("make diff of a changed template: exit 0, the resource is named, nothing is changed")
     shown = make("deploy", aws)
     assert shown.returncode == 0, shown.stdout
     assert "UPDATE_COMPLETE" in shown.stdout
-    assert value_of(aws, "/image") == "other"
+    assert value_of(aws, "/kv/image") == "other"
     report("make deploy of a changed template: exit 0, the resource is changed")
 
     shown = make("destroy", aws, IMAGE_URI=None)
@@ -62,16 +62,56 @@ def test_create_then_nothing_then_change_then_destroy(aws, tmp_path, report):
     report("make destroy: exit 0, both stacks gone; again: exit 0")
 
 
-def test_an_existing_vpc_needs_no_network_stack(aws):
-    shown = make("deploy", aws, VPC_ID="vpc-1", PUBLIC_SUBNET_IDS="subnet-1,subnet-2")
+def ec2(env, *command):
+    shown = run(tool("aws"), "ec2", *command, "--output", "text", env=env, check=True)
+    return shown.stdout.strip()
+
+
+def test_an_existing_vpc_needs_no_network_stack(aws, report):
+    """With the addresses that its subnets have: first IPv4 alone, then both kinds."""
+    vpc = ec2(aws, "create-vpc", "--cidr-block", "10.1.0.0/16", "--amazon-provided-ipv6-cidr-block",
+              "--query", "Vpc.VpcId")  # fmt: skip
+    block = ec2(aws, "describe-vpcs", "--vpc-ids", vpc, "--query", "Vpcs[0].Ipv6CidrBlockAssociationSet[0].Ipv6CidrBlock")
+    subnets = [ec2(aws, "create-subnet", "--vpc-id", vpc, "--cidr-block", f"10.1.{n}.0/24", "--query", "Subnet.SubnetId",
+                   *(["--ipv6-cidr-block", block.replace("00::/56", f"0{n}::/64")] if n > 1 else []))
+               for n in range(4)]  # fmt: skip
+    shown = make("deploy", aws, VPC_ID=vpc, PUBLIC_SUBNET_IDS=",".join(subnets[:2]))
     assert shown.returncode != 0 and "PRIVATE_SUBNET_IDS" in shown.stdout
-    shown = make(
-        "deploy", aws, VPC_ID="vpc-1", PUBLIC_SUBNET_IDS="subnet-1,subnet-2",
-        PRIVATE_SUBNET_IDS="subnet-3,subnet-4",
-    )  # fmt: skip
+    for stack, public, kind in (("kv", subnets[:2], "ipv4"), ("kv6", subnets[2:], None)):
+        network = {"VPC_ID": vpc, "PUBLIC_SUBNET_IDS": ",".join(public), "PRIVATE_SUBNET_IDS": ",".join(subnets[:2])}
+        shown = make("deploy", aws, STACK=stack, **network)
+        assert shown.returncode == 0, shown.stdout
+        assert f"{stack}-network" not in stacks(aws)
+        given = run(tool("aws"), "cloudformation", "describe-stacks", "--stack-name", stack, "--output", "text", "--query",
+                    "Stacks[0].Parameters[?ParameterKey=='IpAddressType'].ParameterValue", env=aws, check=True)  # fmt: skip
+        assert given.stdout.strip() == (kind or "dualstack"), stack
+    shown = make("deploy", aws, STACK="none", VPC_ID=vpc, PUBLIC_SUBNET_IDS="subnet-1", PRIVATE_SUBNET_IDS="subnet-2")
+    assert shown.returncode == 1 and "subnet-1" in shown.stdout and "none" not in stacks(aws), shown.stdout
+    report("make deploy in a VPC with IPv4 alone: the load balancer is ipv4; with both: dualstack")
+
+
+def test_a_region_with_two_zones_gets_two(aws, report):
+    env = aws | {"AWS_REGION": "us-west-1", "AWS_DEFAULT_REGION": "us-west-1"}
+    assert ec2(env, "describe-availability-zones", "--query", "length(AvailabilityZones)") == "2"
+    shown = make("deploy", env)
     assert shown.returncode == 0, shown.stdout
-    assert stacks(aws) == {"kv": "CREATE_COMPLETE"}
-    assert make("diff", aws, VPC_ID="vpc-1", PUBLIC_SUBNET_IDS="a", PRIVATE_SUBNET_IDS="b").returncode == 0
+    given = run(tool("aws"), "cloudformation", "describe-stacks", "--stack-name", "kv-network", "--output", "text", "--query",
+                "Stacks[0].Parameters[?ParameterKey=='ZoneCount'].ParameterValue", env=env, check=True)  # fmt: skip
+    assert given.stdout.strip() == "2"
+    report("make deploy in a region with two zones: ZoneCount=2")
+
+
+def test_plain_http_on_public_addresses_must_be_wanted(aws, report):
+    shown = make("deploy", aws, SET=None)
+    assert shown.returncode == 2 and "AllowPlainHttp=true" in shown.stdout, shown.stdout
+    assert stacks(aws) == {}, "neither network nor image is made before"
+    for said in ("Scheme=internal", "CertificateArn=arn:aws:acm:eu-west-1:123456789012:certificate/1",
+                 "HostedZoneId=Z0123456789 DomainName=kv.example.com"):  # fmt: skip
+        shown = make("diff", aws, SET=said)
+        assert shown.returncode == 0, shown.stdout
+    shown = make("deploy", aws, SET="AllowPlainHttp=true IpStack=ipv6")
+    assert shown.returncode == 0, "SET goes to every template that has the parameter"
+    report("make deploy without a certificate: exit 2, unless internal or AllowPlainHttp=true")
 
 
 def test_what_is_missing_is_named(aws, tmp_path, report):
