@@ -81,6 +81,23 @@ def test_scripts():
     assert result.returncode == 0, result.stdout
 
 
+def test_dockerfiles(report):
+    files = [ROOT / "Dockerfile", ROOT / "deploy/compose/dns/Dockerfile"]
+    result = run(tool("hadolint"), "--config", ROOT / ".hadolint.yaml", *files)
+    assert result.returncode == 0, result.stdout
+    report(f"hadolint: {len(files)} files clean")
+
+
+def test_workflows(report):
+    """Among much else: every action is named by its commit, and no job keeps the token it does not need."""
+    result = run(tool("zizmor"), "--offline", "--no-progress", "--color", "never", ROOT / ".github")
+    assert result.returncode == 0 and "No findings to report" in result.stdout, result.stdout
+    workflows = sorted((ROOT / ".github/workflows").glob("*.yml"))
+    uses = [line for path in workflows for line in path.read_text().splitlines() if "uses:" in line]
+    assert uses and all(re.search(r"@[0-9a-f]{40} # v[\d.]+$", line) for line in uses), uses
+    report(f"zizmor: clean; {len(uses)} actions by commit")
+
+
 def test_kubernetes_manifests(report):
     manifests = sorted(set((ROOT / "deploy/kubernetes").glob("*.yaml")))
     kustomization = yaml.safe_load((ROOT / "deploy/kubernetes/kustomization.yaml").read_text())
