@@ -191,7 +191,8 @@ find_address_type() {
     [ -z "$OWN_NETWORK" ] && ! is_set service IpAddressType || return 0
     # shellcheck disable=SC2046  # a list
     call ec2 describe-subnets --subnet-ids $(printf '%s' "$PUBLIC_SUBNET_IDS" | tr , ' ') --output text \
-        --query "Subnets[].[length((Ipv6CidrBlockAssociationSet || \`[]\`)[?Ipv6CidrBlockState.State=='associated'])]" \
+        --query "Subnets[].[length((Ipv6CidrBlockAssociationSet || \`[]\`)[?!(contains(
+            ['disassociating', 'disassociated', 'failing', 'failed'], Ipv6CidrBlockState.State))])]" \
         >"$WORK/blocks" || fail "the subnets of the load balancer cannot be read: $(reason)"
     ! grep -qx 0 "$WORK/blocks" || ADDRESS_TYPE=ipv4
 }

@@ -181,6 +181,12 @@ def test_every_alarm_is_in_the_runbook(service):
     rules = yaml.safe_load(source("deploy/compose/prometheus/alerts.yml"))["groups"][0]["rules"]
     for rule in rules:
         assert f"`{rule['alert']}`" in book, f"the runbook does not tell what {rule['alert']} means"
+        assert rule["labels"]["severity"] in ("critical", "warning")
+        # A page in a repository: whoever hosts it knows the address before that.
+        page, _, anchor = rule["annotations"]["runbook"].partition("#")
+        headings = re.findall(r"^#+ (.*)$", source(page), re.M)
+        assert anchor in {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in headings}
+        assert "cluster" in rule["annotations"]["summary"], "which cluster it is"
 
 
 def test_discovery_asks_for_the_record_that_is_kept(service):
@@ -362,6 +368,9 @@ def test_readiness_is_seen_before_the_grace_is_over(service):
     healthy = target["HealthCheckIntervalSeconds"] * target["HealthyThresholdCount"]
     grace = service["Resources"]["Service"]["Properties"]["HealthCheckGracePeriodSeconds"]
     assert healthy + container(service)["HealthCheck"]["StartPeriod"] < grace
+    # A task is not ready before it has copied the store, and ECS must not kill it for that.
+    largest = max(int(size["StoreBytes"]) for size in service["Mappings"]["Sizes"].values())
+    assert largest / (grace - healthy - container(service)["HealthCheck"]["StartPeriod"]) < 13e6, "bytes a second"
     probe = pod()["containers"][0]["readinessProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] <= pod()["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
 

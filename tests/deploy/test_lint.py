@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import textwrap
 
 import yaml
 from conftest import NETWORK, ROOT, RULES, SERVICE, Template, cfn_guard, cfn_lint, dashboard, run, tool
@@ -134,38 +133,43 @@ def test_systemd_unit(tmp_path, report):
     report(f"systemd-analyze: verified, exposure {exposure} of 10")
 
 
-def test_prometheus_files(tmp_path):
+def test_prometheus_files(tmp_path, report):
     folder = ROOT / "deploy/compose/prometheus"
     result = run("promtool", "check", "config", folder / "prometheus.yml")
-    assert result.returncode == 0 and "9 rules found" in result.stdout, result.stdout
-    # An alert that fires, so that the rules are known to be more than well-formed.
-    (tmp_path / "test.yml").write_text(
-        textwrap.dedent(f"""
-        rule_files: [{folder / "alerts.yml"}]
-        evaluation_interval: 1m
-        tests:
-          - interval: 1m
-            input_series:
-              - {{series: 'gossipykv_members{{state="alive", instance="a"}}', values: '3x10'}}
-              - {{series: 'gossipykv_members{{state="alive", instance="b"}}', values: '2x10'}}
-              - {{series: 'gossipykv_store_bytes{{instance="a"}}', values: '200000000x10'}}
-            alert_rule_test:
-              - eval_time: 10m
-                alertname: MembersDisagree
-                exp_alerts:
-                  - exp_annotations: {{summary: Nodes count different numbers of alive members}}
-              - eval_time: 10m
-                alertname: StoreNearlyFull
-                exp_alerts:
-                  - exp_labels: {{instance: a}}
-                    exp_annotations: {{summary: a will soon refuse writes with 507}}
-              - eval_time: 10m
-                alertname: NodeDown
-                exp_alerts: []
-        """)
-    )
+    rules = yaml.safe_load((folder / "alerts.yml").read_text())["groups"][0]["rules"]
+    assert result.returncode == 0 and f"{len(rules)} rules found" in result.stdout, result.stdout
+    # Alerts that fire, so that the rules are known to be more than well-formed: in `one` the nodes
+    # count differently, `two` is in two halves of the same size, and `three` is well.
+    series = {
+        "gossipykv_members{state='alive', cluster='one', instance='a'}": "3x10",
+        "gossipykv_members{state='alive', cluster='one', instance='b'}": "2x10",
+        "gossipykv_store_bytes{cluster='one', instance='a'}": "200000000x10",
+        **{f"gossipykv_members{{state='alive', cluster='two', instance='{name}'}}": "2x10" for name in "cdef"},
+        **{f"up{{job='gossipykv', cluster='two', instance='{name}'}}": "1x10" for name in "cdef"},
+        **{f"gossipykv_members{{state='alive', cluster='three', instance='{name}'}}": "2x10" for name in "gh"},
+        **{f"up{{job='gossipykv', cluster='three', instance='{name}'}}": "1x10" for name in "gh"},
+    }
+    book = "docs/runbook.md#what-each-alarm-means"
+
+    def fires(name, severity, summary, **labels):
+        wanted = {"exp_labels": {"severity": severity, **labels}, "exp_annotations": {"summary": summary, "runbook": book}}
+        return {"eval_time": "10m", "alertname": name, "exp_alerts": [wanted]}
+
+    tests = [
+        fires("MembersDisagree", "critical", "Nodes of cluster one count different numbers of alive members", cluster="one"),
+        fires("ClusterSplit", "critical",
+              "No node of cluster two sees all that answer: it is in parts of the same size", cluster="two"),
+        fires("StoreNearlyFull", "warning", "a of cluster one will soon refuse writes with 507", cluster="one", instance="a"),
+        {"eval_time": "10m", "alertname": "NodeDown", "exp_alerts": []},
+    ]  # fmt: skip
+    (tmp_path / "test.yml").write_text(yaml.safe_dump({
+        "rule_files": [str(folder / "alerts.yml")], "evaluation_interval": "1m",
+        "tests": [{"interval": "1m", "alert_rule_test": tests,
+                   "input_series": [{"series": name, "values": values} for name, values in series.items()]}],
+    }))  # fmt: skip
     result = run("promtool", "test", "rules", tmp_path / "test.yml")
     assert result.returncode == 0, result.stdout
+    report(f"promtool: {len(rules)} alerts; a split into halves rings, in its own cluster alone")
 
 
 def test_the_dashboard_is_one(tmp_path, report):
@@ -180,7 +184,12 @@ def test_the_dashboard_is_one(tmp_path, report):
     folder = ROOT / "deploy/compose/grafana/provisioning"
     (source,) = yaml.safe_load((folder / "datasources/prometheus.yml").read_text())["datasources"]
     used = {panel["datasource"]["uid"] for panel in panels if panel["type"] != "row"}
-    assert used == {source["uid"]}
+    assert used == {"${datasource}"} and source["isDefault"], "any Grafana's Prometheus will do"
+    raw = (ROOT / "deploy/compose/grafana/dashboards/gossipykv.json").read_text()
+    variables = {one["name"]: one for one in json.loads(raw)["templating"]["list"]}
+    assert variables["datasource"]["query"] == source["type"] and variables["cluster"]["allValue"] == ".*"
+    selectors = re.findall(r"gossipykv_\w+(\{[^}]*\})?", " ".join(expressions))
+    assert all('cluster=~".*"' in one for one in selectors), "every expression is of the chosen clusters"
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     service, port = re.fullmatch(r"http://(\w+):(\d+)", source["url"]).groups()
     assert compose[service]["dns"] == compose["node1"]["dns"], "it asks where the record is"
