@@ -19,6 +19,10 @@ difference() {
     fi
     [ "$CHANGE_TYPE" = UPDATE ] || say "  a new stack"
     show_changes
+    if [ -s "$WORK/guarded" ]; then
+        say "  make deploy asks before it takes away:"
+        sed 's/^/    /' "$WORK/guarded"
+    fi
     drop_change_set
     CHANGE_SET=
 }

@@ -109,7 +109,7 @@ parameters() {
 tags() {
     # shellcheck disable=SC2086  # words of TAGS
     { seen "$1" tag '' | cut -f 2-; printf '%s\n' ${TAGS:-} application=gossipykv "environment=$ENVIRONMENT" | sed 's/=/	/'; } | awk -F '\t' '
-        $1 != "" {
+        $1 != "" && $1 !~ /^aws:/ {
             gsub(/\\/, "\\\\"); gsub(/"/, "\\\"")
             if (!($1 in values)) order[++n] = $1
             values[$1] = $2

@@ -199,6 +199,8 @@ def test_properties_before_and_after(double, tmp_path, report):
         "      ContainerDefinitions/0/Image: kv:1 -> kv:2  [forces replacement]\n"
         "  - Remove CpuHigh (AWS::CloudWatch::Alarm)\n"
         "  replaced, with what they hold and their addresses: Namespace\n"
+        "  make deploy asks before it takes away:\n"
+        "    Namespace (AWS::ServiceDiscovery::PrivateDnsNamespace) REPLACED\n"
     )
     assert double.actions.count("DeleteChangeSet") == 1 and "ExecuteChangeSet" not in double.actions
     report("make diff of changed properties: exit 0, before and after, replacements marked")
