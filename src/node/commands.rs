@@ -134,7 +134,7 @@ impl Node {
         if let Some(leaving) = &mut self.leaving {
             leaving.deadline = Instant::NEVER;
             leaving.give_up_at = Instant::NEVER;
-            // Acknowledgements may have come meanwhile; heirs that have left since have handed over.
+            // Acknowledgements may have come meanwhile; heirs that left since have handed over.
             let before = leaving.unsent.unwrap_or_else(|| self.replication.unsent());
             let heard = self.replication.n_peers() > 0;
             let unsent = if heard { before.min(self.replication.unsent()) } else { before };

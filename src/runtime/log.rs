@@ -101,7 +101,7 @@ impl Log {
                 records,
                 "records were damaged in memory; dropped, and fetched from peers: check the machine"
             ),
-            Note::NoHeir { keys } => tracing::warn!(
+            Note::NoHeir { keys } => tracing::info!(
                 keys,
                 "no other member is there to hand the store over to; it ends with this node"
             ),

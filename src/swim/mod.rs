@@ -18,7 +18,8 @@
 //! Reading order: [`machine`] (the four verbs), [`member`] and `members` (the table), `merge` (what
 //! a rumour does to it), `probe` and `relay` (who answers), `suspicion` and `awareness`
 //! (Lifeguard), `broadcast` and `gossip` (how rumours travel), `exchange` (push-pull),
-//! `lifecycle` (join, leave, refute), `calls` (members restarted on one machine). `docs/membership.md` has the rules with their reasons.
+//! `lifecycle` (join, leave, refute), `calls` (members restarted on one machine).
+//! `docs/membership.md` has the rules with their reasons.
 
 pub mod awareness;
 pub mod broadcast;
