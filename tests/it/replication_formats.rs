@@ -1,8 +1,9 @@
 //! The replication formats, byte by byte, as `docs/replication.md` shows them.
 
 use gossipykv::kv::{HlcTime, OriginId, Record, Stamp};
+use gossipykv::node::formats::Formats;
 use gossipykv::node::replication::message::{
-    Ack, Digest, Item, KvMessage, Name, Push, Verdicts, Want,
+    Ack, Digest, Item, KvMessage, MessageError, Name, Push, Read, Verdicts, Want,
 };
 
 const TIME: HlcTime = HlcTime::from_millis(1_760_000_000_000);
@@ -28,6 +29,46 @@ fn check(message: &KvMessage) {
 fn the_page_shows_a_record() {
     let record = Record::new(STAMP, 7, b"foo", Some((b"bar", Some("text/plain"))));
     check_shown(record.as_bytes());
+}
+
+fn stage(stage: Option<u8>) -> KvMessage {
+    let heads = vec![(0xff, 7)];
+    let (from, root, folded) = (0xee, 0, 0);
+    KvMessage::Digest(Digest { from, heads, root, folded, reply: false, whole: true, stage })
+}
+
+#[test]
+fn a_message_is_written_in_the_lowest_format_that_can_say_it() {
+    check(&stage(Some(2)));
+    assert_eq!([stage(Some(2)), stage(None)].map(|message| message.encode()[1]), [3, 2]);
+}
+
+#[test]
+fn who_reads_a_format_gets_nothing_of_later_ones() {
+    let written = |message: KvMessage, formats| message.payload_for(formats).map(|p| p.join());
+    let (two, three) = (Formats::only(2), Formats::only(3));
+    assert_eq!(written(stage(Some(2)), two), Some(stage(None).encode()));
+    assert_eq!(
+        written(stage(Some(2)), Formats { first: 2, last: 3 }),
+        Some(stage(Some(2)).encode())
+    );
+    // Whoever does not read format 2 any more gets the same fields under another number.
+    let raised = written(stage(None), three).expect("a digest");
+    assert_eq!((raised[1], &raised[2..]), (3, &stage(None).encode()[2..]));
+    assert_eq!(KvMessage::decode(&raised), Ok(stage(None)));
+    assert_eq!(KvMessage::read(&raised, two), Err(MessageError::Format(3, two)));
+}
+
+#[test]
+fn what_a_later_version_adds_is_passed_over() {
+    let acked = KvMessage::Ack(Ack { from: 7, of: 9, through: 1 });
+    let read = KvMessage::read(b"\xc8\x03\x02\x95\x07\x09\x01\xa3new\x91\x80", Formats::KNOWN);
+    assert_eq!(read, Ok(Read { message: acked, format: 3, n_passed_over: 2 }));
+    let kind = KvMessage::decode(b"\xc8\x03\x63 whatever it is");
+    assert_eq!(kind, Err(MessageError::Kind(0x63)));
+    // Format 2 has no room, and who wrote it knew.
+    let old = KvMessage::decode(b"\xc8\x02\x02\x94\x07\x09\x01\xc0");
+    assert_eq!(old, Err(MessageError::Head(2)));
 }
 
 #[test]

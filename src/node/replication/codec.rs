@@ -26,8 +26,6 @@ use std::marker::PhantomData;
 
 /// First byte of everything here: our replication.
 const MAGIC: u8 = 200;
-/// The last kind that format 2 has.
-const LAST_OF_OLDEST: u8 = 15;
 /// Bytes before the head: the first, the format, the kind.
 const PREFIX_LEN: usize = 3;
 /// The header of a MessagePack array of up to 15 elements, without their number.
@@ -96,6 +94,14 @@ heads! {
 #[cfg(feature = "next-format")]
 heads! {
     Played: 2;
+}
+
+/// The format that brought a kind.
+fn brought_by(kind: u8) -> u8 {
+    match kind {
+        ..=15 => 2,
+        _ => 3,
+    }
 }
 
 /// A head without its type.
@@ -275,8 +281,7 @@ impl KvMessage {
     #[must_use]
     pub fn needs(&self) -> u8 {
         let (kind, head) = self.head();
-        let brought_by = if kind > LAST_OF_OLDEST { OLDEST + 1 } else { OLDEST };
-        head.needs().max(brought_by)
+        head.needs().max(brought_by(kind))
     }
 
     fn records(&self) -> &[Record] {

@@ -1,12 +1,15 @@
 //! What members of our kind say about data.
 
 use super::{FIXED, Heap, choice, within};
+use bytes::Bytes;
 use gossipykv::kv::record::check_of;
 use gossipykv::kv::{HlcTime, OriginId, Record, Stamp};
+use gossipykv::node::formats::Formats;
 use gossipykv::node::replication::message::{
     Ack, Busy, Digest, Folded, Item, Items, KeyReply, KeyRequest, KvMessage, Leaves, Name, Pull,
-    PullEnd, Push, Roots, Supply, Verdicts, Want, is_ours,
+    PullEnd, Push, Roots, Supply, Verdicts, Want, fit, is_ours,
 };
+use gossipykv::wire::stream::Payload;
 
 /// Memory for a byte of a head: a key of one byte, two on the wire, is 17 in a list that doubles.
 /// Records, 33 bytes at least, need less.
@@ -35,12 +38,24 @@ fn decoded(data: &[u8], heap: &dyn Heap) {
             assert!(is_ours(data));
             let encoded = message.encode();
             assert_eq!(KvMessage::decode(&encoded).as_ref(), Ok(&message));
+            for formats in [Formats::UNTOLD, Formats::SPOKEN, Formats::only(Formats::SPOKEN.last)] {
+                fitted(data, formats);
+            }
             // No message ends before its last byte: a record is longer than one.
             let cut = KvMessage::decode(&encoded[..encoded.len() - 1]);
             assert!(cut.is_err(), "{cut:?}");
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
+}
+
+/// What goes to a reader of these formats is read by it, and never longer.
+fn fitted(data: &[u8], formats: Formats) {
+    let payload = Payload::from(Bytes::copy_from_slice(data));
+    let Some(fitted) = fit(&payload, formats) else { return };
+    assert!(fitted.len() <= data.len());
+    let read = KvMessage::read(&fitted.join(), formats).expect("it is fitted");
+    assert!(read.message.needs() <= formats.last);
 }
 
 /// One message of each kind, and long lists of small elements.
@@ -92,7 +107,18 @@ pub fn replication_seeds() -> Vec<Vec<u8>> {
         KvMessage::KeyReply(reply),
     ];
     let whole = messages.iter().map(|message| [&[0], &message.encode()[..]].concat());
-    whole.chain(long_lists()).collect()
+    whole.chain(long_lists()).chain(from_later_versions()).collect()
+}
+
+/// A kind that is not known, and heads with fields that are not, plain and nested.
+fn from_later_versions() -> impl Iterator<Item = Vec<u8>> {
+    let bodies: [&[u8]; 4] = [
+        b"\x63\x92\x07\x08",
+        b"\x02\x95\x07\x09\x01\xa3new\x82\x01\xc4\x02ab\x02\xc7\x01\x05x",
+        b"\x08\x93\x07\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\xc0\xcb\0\0\0\0\0\0\0\0",
+        b"\x02\xdd\0\0\x01\0\x07\x09\x01",
+    ];
+    bodies.into_iter().map(|body| [&[0, 200, 3], body].concat())
 }
 
 /// A message for each list, up to its end; elements as small as they can be.
@@ -112,7 +138,7 @@ fn long_lists() -> impl Iterator<Item = Vec<u8>> {
     lists.into_iter().map(|(kind, before, element)| {
         let repeats = 16;
         let n = 1 + 64 * u16::from(repeats);
-        let prefix = [1, element.len() as u8, repeats, 200, 2, kind];
+        let prefix = [1, element.len() as u8, repeats, 200, 3, kind];
         [&prefix, before, &[0xdc], &n.to_be_bytes()[..], element].concat()
     })
 }
