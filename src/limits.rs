@@ -96,6 +96,14 @@ pub const JOINS_MAX: usize = 16;
 pub const LOOK_ADDRESSES_MAX: usize = 256;
 /// Members on this machine called at the same time because they may have been restarted.
 pub const CALLS_MAX: usize = 16;
+/// Names asked about at once, because two addresses claim them; more are dropped and counted, and
+/// the next rumour asks again.
+pub const INQUIRIES_MAX: usize = 64;
+/// Names and addresses not asked about again for a while; past it nobody is asked until one's time
+/// is over.
+pub const INQUIRY_VERDICTS_MAX: usize = 1_024;
+/// Addresses that are no member's own and are known to lead to one.
+pub const ALIASES_MAX: usize = 256;
 /// Addresses waiting for their turn to be joined; more are refused and counted.
 pub const JOINS_WAITING_MAX: usize = 256;
 /// Incarnations in the reserve at the top of their range are reached only in steps of at most

@@ -112,6 +112,9 @@ impl Node {
             self.replication.timeout(now);
         }
         self.founding_due(now);
+        if self.health() == Health::Ok {
+            self.swim.hold_name();
+        }
         self.leave_due(now);
         self.keys_due(now);
         self.move_outputs(now);
@@ -328,7 +331,10 @@ impl Node {
     }
 
     /// The members of our kind, ourselves left out, and those that left of their own will.
+    ///
+    /// One at our own address is a crashed node whose address has become ours: nobody reaches it.
     fn peer_infos(&self) -> Vec<PeerInfo> {
+        let here = self.swim.me().socket_addr;
         self.swim
             .members()
             .filter(|member| member.name != self.config.name)
@@ -338,7 +344,7 @@ impl Node {
                     origin: meta::origin(&member.meta)?,
                     name: member.name.clone(),
                     addr: member.socket_addr,
-                    reachable: member.state != MemberState::Dead,
+                    reachable: member.state != MemberState::Dead && member.socket_addr != here,
                     formats: meta::formats(&member.meta),
                 })
             })

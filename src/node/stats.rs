@@ -68,7 +68,17 @@ impl Node {
             sample("recoveries_total", "Suspicions ended by refutation.", s.recoveries),
             sample("deaths_total", "Members declared dead.", s.deaths),
             sample("refutes_total", "Accusations of this node refuted.", s.refutes),
-            sample("conflicts_total", "Known names announced from another address.", s.conflicts),
+            sample("conflicts_total", "Names found to be claimed by two live nodes.", s.conflicts),
+            sample(
+                "name_inquiries_total",
+                "Names announced from another address, and asked about at both.",
+                s.inquiries,
+            ),
+            sample(
+                "name_inquiries_dropped_total",
+                "Names not asked about: too many at once.",
+                s.inquiries_dropped,
+            ),
             sample("broadcasts_total", "Membership broadcasts queued.", s.broadcasts),
             sample(
                 "broadcasts_dropped_total",

@@ -85,7 +85,7 @@ impl Node {
         match frame {
             Frame::PushPull(push_pull) => self.push_pull_requested(now, conn, from, push_pull),
             Frame::Ping(ping) => {
-                if let Some(ack) = self.swim.stream_ping(&ping) {
+                if let Some(ack) = self.swim.stream_ping(now.instant, &ping) {
                     self.out.push_back(Output::Send { conn, frame: Frame::Ack(ack) });
                 }
             }

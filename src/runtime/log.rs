@@ -5,14 +5,23 @@
 use super::throttle::Throttle;
 use crate::node::command::Health;
 use crate::node::io::Note;
-use crate::swim::io::Event;
+use crate::swim::io::{Event, JoinError};
 use crate::time::Instant;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Writes the lines; failures to join, which come at every look of discovery, only now and then.
+/// Addresses whose last join is remembered; past it all are forgotten, and told anew.
+const JOINS_KEPT_MAX: usize = 512;
+/// How long the same failure to join through an address is not told again.
+const JOIN_PAUSE: Duration = Duration::from_secs(60);
+
+/// Writes the lines; what joins come to, which is known anew at every look of discovery, when it is
+/// another than before, and failures now and then.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    join_failures: Throttle,
+    joins: BTreeMap<SocketAddr, (Result<(), JoinError>, Instant)>,
     /// Readiness as it was written last, and why.
     state: Option<(Health, Option<Arc<str>>)>,
     reasons: Throttle,
@@ -44,7 +53,7 @@ impl Log {
     }
 
     /// A change of membership.
-    pub fn event(&self, event: &Event, now: Instant) {
+    pub fn event(&mut self, event: &Event, now: Instant) {
         match event {
             Event::Joined(name) => tracing::info!(member = ?name, "member joined"),
             Event::Updated(name) => tracing::debug!(member = ?name, "member changed"),
@@ -61,14 +70,7 @@ impl Log {
             Event::Conflict { name, known, claimed } => {
                 tracing::error!(member = ?name, %known, %claimed, "two nodes claim one name");
             }
-            Event::JoinDone { peer, result: Ok(()) } => tracing::info!(%peer, "joined through"),
-            Event::JoinDone { peer, result: Err(why) } => {
-                if self.join_failures.allows(now) {
-                    tracing::warn!(%peer, ?why, "could not join through; goes on trying");
-                } else {
-                    tracing::debug!(%peer, ?why, "could not join through");
-                }
-            }
+            Event::JoinDone { peer, result } => self.join_done(*peer, result, now),
             Event::UdpBlocked(name) => tracing::warn!(
                 member = ?name,
                 "member answers over TCP only: UDP to its port or back seems to be blocked"
@@ -78,6 +80,41 @@ impl Log {
             }
             Event::LeaveDone => tracing::info!("the others know that this node leaves"),
         }
+    }
+
+    fn join_done(&mut self, peer: SocketAddr, result: &Result<(), JoinError>, now: Instant) {
+        let is_news = self.is_join_news(peer, result, now);
+        match result {
+            Ok(()) if is_news => tracing::info!(%peer, "joined through"),
+            Ok(()) => tracing::debug!(%peer, "joined through again"),
+            Err(JoinError::Ourselves) if is_news => {
+                tracing::info!(%peer, "an address to join leads to this node itself");
+            }
+            Err(why) if is_news => {
+                tracing::warn!(%peer, %why, "could not join through; goes on trying");
+            }
+            Err(why) => tracing::debug!(%peer, %why, "could not join through"),
+        }
+    }
+
+    /// Whether to write what a join came to; a yes counts as written.
+    fn is_join_news(
+        &mut self,
+        peer: SocketAddr,
+        result: &Result<(), JoinError>,
+        now: Instant,
+    ) -> bool {
+        if let Some((told, at)) = self.joins.get(&peer)
+            && told == result
+            && (result.is_ok() || now.since(*at) < JOIN_PAUSE)
+        {
+            return false;
+        }
+        if self.joins.len() >= JOINS_KEPT_MAX {
+            self.joins.clear();
+        }
+        self.joins.insert(peer, (result.clone(), now));
+        true
     }
 
     /// Something about replication.

@@ -111,7 +111,7 @@ impl Foreign {
                 self.out.push_back(Output::Send { conn, frame: Frame::PushPull(answer) });
             }
             (None, Frame::Ping(ping)) => {
-                if let Some(ack) = self.swim.stream_ping(&ping) {
+                if let Some(ack) = self.swim.stream_ping(now.instant, &ping) {
                     self.out.push_back(Output::Send { conn, frame: Frame::Ack(ack) });
                 }
             }

@@ -230,7 +230,7 @@ impl Mesh {
                 self.fly(now + LATENCY, Flight::Answered { to: from, id, states });
             }
             Flight::StreamPing { from, id, ping, .. } => {
-                if let Some(ack) = swim.stream_ping(&ping) {
+                if let Some(ack) = swim.stream_ping(now, &ping) {
                     self.fly(now + LATENCY, Flight::Acked { to: from, id, ack });
                 }
             }

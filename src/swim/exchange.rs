@@ -13,10 +13,11 @@
 //! A suspect or dead entry is only hearsay: it becomes a suspicion of ours, so that the accused can
 //! refute. That, and the states going both ways, is how a partition heals.
 
+use super::aliases::Aliases;
 use super::broadcast::BroadcastQueue;
 use super::io::{Event, ExchangeId, JoinError, Output, Refusal};
 use super::machine::{Swim, canonical};
-use super::member::{MemberState, diallable};
+use super::member::{Member, MemberState, diallable};
 use super::scale;
 use super::timers::Timer;
 use super::versions;
@@ -38,6 +39,14 @@ pub(super) enum Purpose {
     Redial,
     Contest,
     StreamPing,
+    /// Which member answers at an address that is no member's.
+    Alias,
+}
+
+impl Purpose {
+    fn is_push_pull(self) -> bool {
+        !matches!(self, Purpose::StreamPing | Purpose::Alias)
+    }
 }
 
 /// One stream under way.
@@ -58,6 +67,7 @@ pub(super) struct Exchanges {
     last_id: u64,
     pending: BTreeMap<ExchangeId, Exchange>,
     waiting: VecDeque<SocketAddr>,
+    aliases: Aliases,
 }
 
 impl Exchanges {
@@ -78,18 +88,19 @@ impl Exchanges {
             || self
                 .pending
                 .values()
-                .any(|exchange| exchange.peer == peer && exchange.purpose != Purpose::StreamPing)
+                .any(|exchange| exchange.peer == peer && exchange.purpose.is_push_pull())
     }
 }
 
 impl Swim {
-    /// Begins a push-pull with each address that is neither an alive member's (or ours) nor being
-    /// dialled already. Each one begun ends in an [`Event::JoinDone`], as does one that cannot
-    /// begin.
+    /// Begins a push-pull with each address that is neither an alive member's (or ours), nor known
+    /// to lead to one, nor being dialled already. Each one begun ends in an [`Event::JoinDone`], as
+    /// does one that cannot begin.
     pub fn join(&mut self, now: Instant, addresses: &[SocketAddr]) {
         for &address in addresses {
             let peer = canonical(address);
-            if self.is_alive_at(peer) || self.exchanges.dials(peer) {
+            let under_way = self.exchanges.dials(peer) || self.names.is_waiting(peer);
+            if under_way || self.is_alive_at(peer) || self.is_alias(now, peer) {
                 continue;
             }
             let refusal = if self.is_leaving() {
@@ -109,6 +120,11 @@ impl Swim {
         }
         self.join_waiting(now);
         self.settle(now);
+    }
+
+    /// Joins through an address once it is known that our name is free.
+    pub(super) fn join_again(&mut self, now: Instant, peer: SocketAddr) {
+        self.begin_push_pull(now, Purpose::Join, peer, None, true);
     }
 
     fn join_waiting(&mut self, now: Instant) {
@@ -135,8 +151,9 @@ impl Swim {
         let interval = self.config.push_pull_interval;
         let again = scale::push_pull_interval(interval, self.members.n_known());
         self.timers.set(Timer::PushPull, now + again);
+        let here = self.me().socket_addr;
         let picked = self.members.pick(1, &mut self.rng, |member| {
-            member.name != self.name && member.state == MemberState::Alive
+            member.socket_addr != here && member.state == MemberState::Alive
         });
         let Some((peer, name)) = picked.first().map(|m| (m.socket_addr, m.name.clone())) else {
             return;
@@ -185,14 +202,16 @@ impl Swim {
         member: Option<NodeName>,
         repeated: bool,
     ) {
+        // Who has no right to its name tells nothing either.
+        let untold = self.name_taken().is_some();
         let asked = purpose == Purpose::Join && !repeated && self.members.n_known() == 1;
-        let states = if asked { Vec::new() } else { self.states() };
+        let states = if asked || untold { Vec::new() } else { self.states() };
         let deadline = now + self.config.stream_timeout;
         let exchange = Exchange { purpose, peer, member: member.clone(), repeated, asked };
         let id = self.exchanges.begin(exchange);
         self.timers.set(Timer::Exchange(id), deadline + END_SLACK);
         self.stats.push_pulls += 1;
-        let join = purpose == Purpose::Join && !asked;
+        let join = purpose == Purpose::Join && !asked && !untold;
         self.output(Output::PushPull { id, peer, member, join, states, deadline });
     }
 
@@ -202,8 +221,18 @@ impl Swim {
         ping: Ping,
         deadline: Instant,
     ) -> ExchangeId {
-        let purpose = Purpose::StreamPing;
-        let exchange = Exchange { purpose, peer, member: None, repeated: false, asked: false };
+        self.begin_ping(Purpose::StreamPing, peer, None, ping, deadline)
+    }
+
+    fn begin_ping(
+        &mut self,
+        purpose: Purpose,
+        peer: SocketAddr,
+        member: Option<NodeName>,
+        ping: Ping,
+        deadline: Instant,
+    ) -> ExchangeId {
+        let exchange = Exchange { purpose, peer, member, repeated: false, asked: false };
         let id = self.exchanges.begin(exchange);
         self.timers.set(Timer::Exchange(id), deadline + END_SLACK);
         self.output(Output::StreamPing { id, peer, ping, deadline });
@@ -227,8 +256,10 @@ impl Swim {
     ) -> Vec<PushNodeState> {
         self.stats.push_pulls_answered += 1;
         self.adopt_from_states(&remote);
-        let ours = self.states();
-        let _ = self.merge_states(now, canonical(from), remote);
+        let ours = if self.name_taken().is_some() { Vec::new() } else { self.states() };
+        if self.name_is_ours(now, &remote) {
+            let _ = self.merge_states(now, canonical(from), remote);
+        }
         self.settle(now);
         ours
     }
@@ -246,20 +277,30 @@ impl Swim {
     pub fn push_pull_done(&mut self, now: Instant, id: ExchangeId, remote: Vec<PushNodeState>) {
         let Some(exchange) = self.end_exchange(id) else { return };
         let Exchange { purpose, peer, member, repeated, asked } = exchange;
-        if purpose == Purpose::StreamPing {
+        if !purpose.is_push_pull() {
             return;
         }
         self.calls.answered(peer);
         let adopted = self.adopt_from_states(&remote);
-        if asked {
+        let ours = self.name_is_ours(now, &remote);
+        if asked && (ours || self.name_taken().is_none()) {
+            // Told at once where our name seems to be another's: the peer asks, too.
             self.begin_push_pull(now, purpose, peer, member, true);
             self.settle(now);
             return;
         }
-        let contested = self.names_us_elsewhere(&remote);
-        let merged = self.merge_states(now, peer, remote);
-        if contested {
-            self.contested(now, peer);
+        if !ours {
+            if purpose == Purpose::Join {
+                self.join_later(peer);
+            }
+            self.join_waiting(now);
+            self.settle(now);
+            return;
+        }
+        let contested = self.names_us_elsewhere(&remote).filter(|_| !self.is_conflict_told(now));
+        let joined = self.merge_join(now, peer, remote);
+        if let Some(incarnation) = contested {
+            self.contested(now, peer, incarnation);
         }
         // Both sides of a healed partition refute what the other sent. One more exchange brings
         // the refutations across, where gossip no longer would.
@@ -268,8 +309,7 @@ impl Swim {
         if (adopted || unmoved) && !repeated {
             self.begin_push_pull(now, purpose, peer, member, true);
         } else if purpose == Purpose::Join {
-            let refused = |why| JoinError::Refused(Refusal::Version(why));
-            self.join_done(peer, merged.map_err(refused));
+            self.join_done(peer, joined);
         }
         self.join_waiting(now);
         self.settle(now);
@@ -293,7 +333,7 @@ impl Swim {
 
     fn exchange_ended(&mut self, now: Instant, id: ExchangeId, why: JoinError) {
         let Some(exchange) = self.end_exchange(id) else { return };
-        if exchange.purpose != Purpose::StreamPing {
+        if exchange.purpose.is_push_pull() {
             self.stats.push_pulls_failed += 1;
         }
         if exchange.purpose == Purpose::Join {
@@ -305,8 +345,13 @@ impl Swim {
 
     /// The answer to a ping over a stream. It counts when the probe's time is over without an ack.
     pub fn stream_ack(&mut self, now: Instant, id: ExchangeId, ack: &Ack) {
-        if self.end_exchange(id).is_none() {
-            return;
+        let Some(exchange) = self.end_exchange(id) else { return };
+        if let (Purpose::Alias, Some(name)) = (exchange.purpose, exchange.member) {
+            self.exchanges.aliases.insert(now, exchange.peer, name);
+            return self.settle(now);
+        }
+        if self.name_answered(now, ack.seq_no, Some(id)) {
+            return self.settle(now);
         }
         match &mut self.probe {
             Some(probe) if probe.stream == Some(id) && probe.seq_no == ack.seq_no => {
@@ -317,8 +362,59 @@ impl Swim {
         self.settle(now);
     }
 
+    /// Everyone we know, ourselves first: so our own kind can tell who has answered.
     fn states(&self) -> Vec<PushNodeState> {
-        self.members.iter_known().map(super::Member::to_push_state).collect()
+        let me = std::iter::once(self.me());
+        let others = self.members.iter_known().filter(|member| member.name != self.name);
+        me.chain(others).map(Member::to_push_state).collect()
+    }
+
+    /// Merges what a peer answered, and says whether that was joining it: when a member that it
+    /// names is one of ours now.
+    fn merge_join(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        remote: Vec<PushNodeState>,
+    ) -> Result<(), JoinError> {
+        let present = remote.iter().filter(|state| matches!(state.state, 0 | 1));
+        let named: Vec<NodeName> = present.map(|state| state.name.clone()).collect();
+        let contested = self.contested_in(&remote);
+        let first = remote.first().map(|state| state.name.clone());
+        self.merge_states(now, peer, remote).map_err(Refusal::Version)?;
+        let contested = contested.filter(|(name, _)| named == [name.clone()]);
+        match (&named[..], contested, first) {
+            ([], _, _) => Err(JoinError::NoAnswer("it tells of no live member".to_owned())),
+            ([only], _, _) if *only == self.name => Err(JoinError::Ourselves),
+            (_, Some((name, holder)), _) => Err(Refusal::NameClaimed { name, holder }.into()),
+            (_, None, Some(first)) => {
+                self.learn_alias(now, peer, first);
+                Ok(())
+            }
+            (_, None, None) => Ok(()),
+        }
+    }
+
+    /// An address that is no member's own led to somebody: asks whether it was the member that
+    /// tells of itself first. A balancer's or a translated address is not joined anew at each look.
+    fn learn_alias(&mut self, now: Instant, peer: SocketAddr, name: NodeName) {
+        if self.members.at(peer).next().is_none() {
+            let seq_no = self.rng.next_u64() as u32;
+            let ping = Ping { seq_no, node: name.clone(), ..Ping::default() };
+            let deadline = now + self.config.stream_timeout;
+            self.begin_ping(Purpose::Alias, peer, Some(name), ping, deadline);
+        }
+    }
+
+    fn is_alias(&self, now: Instant, peer: SocketAddr) -> bool {
+        self.leads_to(now, peer).is_some_and(|member| member.state == MemberState::Alive)
+    }
+
+    /// The member, or we ourselves, that was found behind an address which is nobody's own, by a
+    /// join within the last minute.
+    #[must_use]
+    pub fn leads_to(&self, now: Instant, peer: SocketAddr) -> Option<&Member> {
+        self.member(self.exchanges.aliases.get(now, canonical(peer))?)
     }
 
     fn merge_states(
@@ -351,11 +447,13 @@ impl Swim {
         }
     }
 
-    fn names_us_elsewhere(&self, remote: &[PushNodeState]) -> bool {
+    /// The incarnation under which these states hold our name for another address.
+    fn names_us_elsewhere(&self, remote: &[PushNodeState]) -> Option<u32> {
         let me = self.me();
-        remote.iter().filter(|state| state.name == self.name).any(|state| {
+        let state = remote.iter().filter(|state| state.name == self.name).find(|state| {
             let addr = state.addr.clone().unwrap_or_default();
             diallable(&addr, state.port).is_some_and(|addr| addr != me.socket_addr)
-        })
+        });
+        state.map(|state| state.incarnation)
     }
 }

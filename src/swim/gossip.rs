@@ -33,10 +33,11 @@ impl Swim {
             return;
         }
         let dead_for_max = self.config.gossip_to_the_dead;
+        let here = self.me().socket_addr;
         let receivers: Vec<_> = self
             .members
             .pick(self.config.gossip_fanout, &mut self.rng, |member| {
-                member.name != self.name
+                member.socket_addr != here
                     && match member.state {
                         MemberState::Alive | MemberState::Suspect => true,
                         MemberState::Dead => now.since(member.state_change) <= dead_for_max,

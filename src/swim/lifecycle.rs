@@ -165,7 +165,11 @@ impl Swim {
 
     /// `peer` holds our name for another address. Our alive messages are refused while that one
     /// counts as alive, so we ask again and again for a while; once it is dead we are taken.
-    pub(super) fn contested(&mut self, now: Instant, peer: SocketAddr) {
+    pub(super) fn contested(&mut self, now: Instant, peer: SocketAddr, incarnation: u32) {
+        if !self.name_stands() && incarnation >= self.me().incarnation {
+            // Our clock went back while we were away: nobody would believe that we are newer.
+            self.refute(incarnation);
+        }
         let until = now + self.config.contest_time;
         let contest = self.contest.get_or_insert(Contest { until, peer });
         contest.peer = peer;

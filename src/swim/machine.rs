@@ -13,6 +13,7 @@ use super::io::{Event, Output, Packet};
 use super::lifecycle::{Contest, Identity, Leaving};
 use super::member::{Member, MemberState};
 use super::members::Members;
+use super::names::Names;
 use super::probe::Probe;
 use super::relay::Relay;
 use super::stats::Stats;
@@ -30,6 +31,9 @@ use std::time::Duration;
 
 /// Waking later than this (or a probe interval) is being stopped, not being busy.
 const LATE_MIN: Duration = Duration::from_secs(1);
+
+/// Probe intervals of not running after which somebody may have taken our place.
+const LAPSE_INTERVALS: u32 = 5;
 
 /// Rounds of firing in one [`Swim::timeout`]; two are enough while time is finite.
 const TIMEOUT_ROUNDS_MAX: usize = 4;
@@ -56,6 +60,7 @@ pub struct Swim {
     pub(super) calls: Calls,
     pub(super) leaving: Leaving,
     pub(super) contest: Option<Contest>,
+    pub(super) names: Names,
     /// The instant from which the gossip rounds are counted.
     pub(super) gossip_phase: Instant,
     /// Bytes for the parts of a packet, [`PART_OVERHEAD`] each included.
@@ -97,6 +102,7 @@ impl Swim {
             calls: Calls::default(),
             leaving: Leaving::No,
             contest: None,
+            names: Names::default(),
             gossip_phase: now,
             budget_len: DATAGRAM_LEN_MAX,
             stats: Stats::default(),
@@ -110,7 +116,7 @@ impl Swim {
     pub fn message(&mut self, now: Instant, from: SocketAddr, message: Message) {
         let from = canonical(from);
         match message {
-            Message::Ping(ping) => self.ping(from, &ping),
+            Message::Ping(ping) => self.ping(now, from, &ping),
             Message::IndirectPing(request) => self.indirect_ping(now, from, &request),
             Message::Ack(ack) => self.ack(now, ack.seq_no),
             Message::Nack(nack) => self.nack(nack.seq_no),
@@ -156,6 +162,7 @@ impl Swim {
             Timer::Redial => self.redial_tick(now),
             Timer::Call => self.call_tick(now),
             Timer::Contest => self.contest_again(now),
+            Timer::Inquiry(name) => self.inquiry_due(now, &name),
         }
     }
 
@@ -269,6 +276,10 @@ impl Swim {
         self.stats.late_wakes += 1;
         self.awareness.adjust(1);
         self.abandon_probe();
+        self.ask_anew(now);
+        if late >= self.config.probe_interval * LAPSE_INTERVALS {
+            self.name_lapses();
+        }
         let names: Vec<NodeName> = self.suspicions.keys().cloned().collect();
         for name in names {
             if let Some(suspicion) = self.suspicions.get_mut(&name) {

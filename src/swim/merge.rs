@@ -23,7 +23,9 @@ enum Verdict {
     Stale,
     /// No member can have come so far.
     Implausible,
-    /// The name is another's.
+    /// What we told of ourselves has come back.
+    Echo,
+    /// The name is another's, as far as we know.
     Conflict,
     /// Someone knows better than we who we are.
     Refute,
@@ -50,8 +52,12 @@ impl Swim {
         };
         match verdict {
             Verdict::Stale => self.stats.ignored.stale += 1,
+            Verdict::Echo => {
+                self.stats.ignored.stale += 1;
+                self.name_acknowledged();
+            }
             Verdict::Implausible => self.stats.ignored.implausible += 1,
-            Verdict::Conflict => self.conflict(&announcement),
+            Verdict::Conflict => self.claimed_elsewhere(now, &announcement),
             Verdict::Refute => self.refute(announcement.incarnation),
             Verdict::Follow => {
                 if !announcement.vsn.is_some_and(|presumed| self.adopt_from_alive(presumed)) {
@@ -62,18 +68,7 @@ impl Swim {
         }
     }
 
-    fn conflict(&mut self, announcement: &Announcement) {
-        let Some(known) = self.members.known(&announcement.name) else { return };
-        let event = Event::Conflict {
-            name: known.name.clone(),
-            known: known.socket_addr,
-            claimed: announcement.socket_addr,
-        };
-        self.stats.conflicts += 1;
-        self.event(event);
-    }
-
-    fn accept(&mut self, now: Instant, announcement: &Announcement) {
+    pub(super) fn accept(&mut self, now: Instant, announcement: &Announcement) {
         let name = &announcement.name;
         if self.members.known(name).is_none() {
             let assumed = self.me().vsn;
@@ -88,7 +83,8 @@ impl Swim {
         }
         self.drop_suspicion(name); // A9
         let Some(before) = self.members.known(name) else { return };
-        let (old_state, meta_differs) = (before.state, before.meta != announcement.meta);
+        let (old_state, old_addr) = (before.state, before.socket_addr);
+        let differs = before.meta != announcement.meta || old_addr != announcement.socket_addr;
         if mutated!(RaiseOthers) {
             let raised = announcement.incarnation.saturating_add(1);
             self.members.accept(&Announcement { incarnation: raised, ..announcement.clone() }, now);
@@ -111,7 +107,7 @@ impl Swim {
             }
             MemberState::Alive => {}
         }
-        if meta_differs {
+        if differs {
             self.event(Event::Updated(name.clone()));
         }
     }
@@ -194,6 +190,9 @@ impl Swim {
             (MemberState::Dead, Event::Failed(name.clone()))
         };
         self.members.accuse(&name, dead.incarnation, state, now); // D8
+        if self.members.n_in(MemberState::Alive) == 1 && state == MemberState::Dead {
+            self.name_lapses();
+        }
         self.event(event);
     }
 
@@ -264,7 +263,7 @@ fn judge_alive_me(me: &Member, announced: &Announcement) -> Verdict {
     // come back for ever.
     let as_now = announced.incarnation == me.incarnation && announced.meta == me.meta;
     if as_now && announced.vsn.is_none_or(|vsn| vsn == me.vsn) {
-        Verdict::Stale // A10
+        Verdict::Echo // A10
     } else if as_now && announced.vsn.is_some_and(|vsn| is_presumed(me.vsn, vsn)) {
         Verdict::Follow
     } else if !plausible(me.incarnation, announced.incarnation) {

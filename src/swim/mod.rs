@@ -18,9 +18,10 @@
 //! Reading order: [`machine`] (the four verbs), [`member`] and `members` (the table), `merge` (what
 //! a rumour does to it), `probe` and `relay` (who answers), `suspicion` and `awareness`
 //! (Lifeguard), `broadcast` and `gossip` (how rumours travel), `exchange` (push-pull),
-//! `lifecycle` (join, leave, refute), `calls` (members restarted on one machine).
-//! `docs/membership.md` has the rules with their reasons.
+//! `names` (two addresses, one name), `lifecycle` (join, leave, refute), `calls` (members restarted
+//! on one machine). `docs/membership.md` has the rules with their reasons.
 
+mod aliases;
 pub mod awareness;
 pub mod broadcast;
 mod calls;
@@ -33,6 +34,7 @@ pub mod machine;
 pub mod member;
 mod members;
 mod merge;
+mod names;
 mod probe;
 mod relay;
 pub mod scale;

@@ -65,6 +65,11 @@ impl Swim {
 
     fn begin_probe(&mut self, now: Instant, target: &NodeName) {
         let Some(target) = self.members.known(target).cloned() else { return };
+        if target.socket_addr == self.me().socket_addr {
+            // We are there, so it is not: a crashed node's address that has become ours.
+            let Member { incarnation, name: node, .. } = target;
+            return self.suspect(now, Suspect { incarnation, node, from: self.name.clone() });
+        }
         let seq_no = self.next_seq_no();
         let verdict_at = now + self.awareness.stretch(self.config.probe_interval);
         self.stats.probes += 1;
@@ -186,7 +191,10 @@ impl Swim {
     /// An ack arrived: for the probe under way, for a relay, or too late.
     pub(super) fn ack(&mut self, now: Instant, seq_no: u32) {
         let Some(probe) = self.probe.take_if(|probe| probe.seq_no == seq_no) else {
-            return self.relay_answered(seq_no);
+            if !self.name_answered(now, seq_no, None) {
+                self.relay_answered(seq_no);
+            }
+            return;
         };
         if probe.indirect {
             self.stats.probe_acks_relayed += 1;

@@ -34,11 +34,12 @@ pub(super) struct Relay {
 }
 
 impl Swim {
-    pub(super) fn ping(&mut self, from: SocketAddr, ping: &Ping) {
+    pub(super) fn ping(&mut self, now: Instant, from: SocketAddr, ping: &Ping) {
         if !ping.node.is_empty() && ping.node != self.name {
             self.stats.ignored.foreign_ping += 1;
             return;
         }
+        self.name_pinged(now, Some(from), ping);
         self.stats.pings_answered += 1;
         let to = self.answer_addr(from, &ping.source_addr, ping.source_port);
         self.send(to, &Message::Ack(Ack { seq_no: ping.seq_no, payload: None }));
@@ -46,11 +47,12 @@ impl Swim {
 
     /// The answer to a ping over a stream; `None` when it is for another node, and the stream is
     /// to be closed in silence.
-    pub fn stream_ping(&mut self, ping: &Ping) -> Option<Ack> {
+    pub fn stream_ping(&mut self, now: Instant, ping: &Ping) -> Option<Ack> {
         if !ping.node.is_empty() && ping.node != self.name {
             self.stats.ignored.foreign_ping += 1;
             return None;
         }
+        self.name_pinged(now, None, ping);
         self.stats.pings_answered += 1;
         Some(Ack { seq_no: ping.seq_no, payload: None })
     }

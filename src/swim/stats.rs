@@ -33,8 +33,12 @@ pub struct Stats {
     pub deaths: u64,
     /// Times we refuted an accusation.
     pub refutes: u64,
-    /// Alive messages for a known name from another address.
+    /// Names found to be claimed by two live nodes.
     pub conflicts: u64,
+    /// Names asked about at two addresses that claim them.
+    pub inquiries: u64,
+    /// Names that could not be asked about: too many at once.
+    pub inquiries_dropped: u64,
     /// Rumours queued.
     pub broadcasts: u64,
     /// Rumours dropped because the queue was full.

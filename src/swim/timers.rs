@@ -14,6 +14,8 @@ pub(super) enum Timer {
     ProbeVerdict,
     /// A ping for another was not answered in time; by the ping's number.
     Relay(u32),
+    /// Ask on whose a name is, or judge.
+    Inquiry(NodeName),
     /// A suspicion ends: declare dead.
     Suspicion(NodeName),
     /// The shell never told an exchange's end.

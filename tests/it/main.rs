@@ -18,6 +18,7 @@ mod http_limits;
 mod http_node;
 mod http_rig;
 mod http_routes;
+mod joining;
 mod kv_properties;
 mod kv_threads;
 mod metrics_shown;

@@ -16,7 +16,7 @@
 //!
 //! Nodes are at 10.0.0.1, 10.0.0.2 .. port 7946 in the order of their making, with every activity
 //! off but answering (`quiet`), unless a profile is named. Nobody needs to be at an address that is
-//! spoken to.
+//! spoken to; NODE and WHOM are a name of one letter, or an address.
 
 use crate::swim_cluster::{Cluster, Trace};
 use crate::swim_words::{self as words, Words};
@@ -125,7 +125,7 @@ impl Stage {
             _ => {}
         }
         let name = words.next();
-        let addr = self.cluster.addr(name);
+        let addr = self.place(name);
         match verb {
             "hear" => {
                 assert_eq!(words.next(), "from");

@@ -223,7 +223,7 @@ impl Cluster {
                     Request::PushPull { join, states, .. } => {
                         Some(Reply::PushPull(swim.push_pull_request(now, dialler, states, join)))
                     }
-                    Request::Ping { ping, .. } => swim.stream_ping(&ping).map(Reply::Ack),
+                    Request::Ping { ping, .. } => swim.stream_ping(now, &ping).map(Reply::Ack),
                 });
                 (LATENCY, reply.unwrap_or(Reply::Failed("closed")))
             }

@@ -206,7 +206,7 @@ impl Watched {
             Act::Done(id, states) => swim.push_pull_done(now, ExchangeId(id), states),
             Act::Failed(id) => swim.exchange_failed(now, ExchangeId(id), "no reason"),
             Act::StreamPing(ping) => {
-                let answer = swim.stream_ping(&ping);
+                let answer = swim.stream_ping(now, &ping);
                 let ours = ping.node.is_empty() || ping.node == NodeName::from("me");
                 assert_eq!(answer.map(|ack| ack.seq_no), ours.then_some(ping.seq_no));
             }
