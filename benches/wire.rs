@@ -254,7 +254,7 @@ fn replication(criterion: &mut Criterion<ProcessorTime>) {
             "want of 5 ranges",
             KvMessage::Want(Want { from: 1 << 60, of: 2 << 60, ranges: vec![(70_000, 70_009); 5] }),
         ),
-        ("roots", KvMessage::Roots(Roots { from: 1 << 60, roots: hashes.clone() })),
+        ("roots", KvMessage::Roots(Roots { from: 1 << 60, roots: hashes.clone(), first: None })),
         (
             "leaves of 10 shards",
             KvMessage::Leaves(Leaves { shards: vec![(1, hashes); 10], more: false }),

@@ -59,6 +59,10 @@ mod on {
         StayFolded,
         /// Pull: the marks of forgotten deletes do not go with the copy.
         LoseMarks,
+        /// Reset: it ends before all shards have been compared.
+        ResetEarly,
+        /// Comparing: a tombstone that a peer has forgotten sooner is dropped.
+        DropTombstones,
         /// Sweep: deletes held past a lost write stay where they are.
         LeaveStranded,
         /// Datagrams: filled past their budget.
@@ -86,7 +90,7 @@ mod on {
     }
 
     /// All of them, by name.
-    pub const MUTATIONS: [(&str, Mutation); 27] = [
+    pub const MUTATIONS: [(&str, Mutation); 31] = [
         ("tombstone-compare", Mutation::TombstoneCompare),
         ("tie-break", Mutation::TieBreak),
         ("write-floor", Mutation::WriteFloor),
@@ -101,6 +105,8 @@ mod on {
         ("never-fold", Mutation::NeverFold),
         ("stay-folded", Mutation::StayFolded),
         ("lose-marks", Mutation::LoseMarks),
+        ("reset-early", Mutation::ResetEarly),
+        ("drop-tombstones", Mutation::DropTombstones),
         ("leave-stranded", Mutation::LeaveStranded),
         ("over-budget", Mutation::OverBudget),
         ("tell-foreign", Mutation::TellForeign),

@@ -42,13 +42,16 @@ impl Store {
         }
     }
 
-    /// As [`scan_shard`](Store::scan_shard), for the records of one leaf.
-    pub fn scan_leaf(&self, shard: usize, leaf: usize, mut look: impl FnMut(&Record)) {
-        self.scan_shard(shard, |record| {
-            if hash::bucket(record.key()).1 == leaf {
-                look(record);
-            }
-        });
+    /// As [`scan_shard`](Store::scan_shard), with the leaf of each record.
+    pub fn scan_leaves(&self, shard: usize, mut look: impl FnMut(usize, &Record)) {
+        self.scan_shard(shard, |record| look(hash::bucket(record.key()).1, record));
+    }
+
+    /// Records in a shard, tombstones too, and how many of them are tombstones.
+    #[must_use]
+    pub fn shard_len(&self, shard: usize) -> (usize, usize) {
+        let slot = self.slots().get(shard);
+        slot.map_or((0, 0), |slot| slot.read(|shard| (shard.len(), shard.n_tombstones())))
     }
 }
 
@@ -93,12 +96,14 @@ mod tests {
             store.scan_shard(shard, |record| keys.push(record.key().to_vec()));
             assert!(keys.is_sorted());
             in_shards.extend(keys);
-            for leaf in 0..STORE_LEAVES_PER_SHARD {
-                store.scan_leaf(shard, leaf, |record| {
-                    assert_eq!(Store::bucket(record.key()), (shard, leaf));
-                    in_leaves.push(record.key().to_vec());
-                });
-            }
+            let before = in_leaves.len();
+            let mut n_tombstones = 0;
+            store.scan_leaves(shard, |leaf, record| {
+                assert_eq!(Store::bucket(record.key()), (shard, leaf));
+                n_tombstones += usize::from(record.is_tombstone());
+                in_leaves.push(record.key().to_vec());
+            });
+            assert_eq!(store.shard_len(shard), (in_leaves.len() - before, n_tombstones));
         }
         in_shards.sort();
         in_leaves.sort();
@@ -111,6 +116,6 @@ mod tests {
         let store = store();
         assert!(store.leaves(STORE_SHARDS).is_empty());
         store.scan_shard(STORE_SHARDS, |record| panic!("{record:?}"));
-        store.scan_leaf(0, STORE_LEAVES_PER_SHARD, |record| panic!("{record:?}"));
+        assert_eq!(store.shard_len(STORE_SHARDS), (0, 0));
     }
 }

@@ -143,7 +143,8 @@ impl Log {
                 "no other member is there to hand the store over to; it ends with this node"
             ),
             Note::Reset => tracing::warn!(
-                "this node has been away for longer than deletes are remembered; copying afresh"
+                "this node may lack deletes that the others have forgotten; it is not ready until its \
+                 whole store has been compared with a ready member's"
             ),
             Note::Incompatible { members, name, theirs, ours } => tracing::warn!(
                 members,

@@ -9,42 +9,47 @@
 //! ```
 //!
 //! A record that one side covers and lacks, older than what it has forgotten, was deleted: the
-//! other side is told to drop that very version.
+//! other side is told to drop that very version. A tombstone is not dropped on the word of a peer
+//! who has forgotten it sooner, and takes no part in what counts as a divergence.
+//!
+//! A comparison like this ends when the hashes agree, or after so many rounds; one that must see
+//! everything, whatever is written meanwhile, is a [walk](super::walk).
 
 use super::Replication;
 use super::codec::supplies;
 use super::known::Claims;
-use super::message::{Item, Items, KvMessage, Leaves, Name, Roots, Verdicts};
+use super::leaves::{Newer, Picked, judge_shard};
+use super::message::{Busy, Item, Items, KvMessage, Leaves, Name, Roots, Verdicts};
 use crate::kv::{Dot, OriginId, Record};
-use crate::limits::{
-    COMPARED_LEAVES_MAX, COMPARED_NAMES_LEN_MAX, COMPARED_RECORDS_LEN_MAX, STORE_LEAVES_PER_SHARD,
-    STORE_SHARDS,
-};
+use crate::limits::{STORE_LEAVES_PER_SHARD, STORE_SHARDS};
+use crate::mutation::mutated;
 use crate::node::io::{ConnId, Note};
 use crate::time::{Instant, Now};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Shards whose leaves are told in one round.
-const SHARDS_MAX: usize = 16;
+/// Shards whose leaves are told in one round, and whose records are compared in one message.
+pub(super) const SHARDS_MAX: usize = 16;
 /// Rounds of one comparison.
 const ROUNDS_MAX: u32 = 2_048;
 /// Copies from before a delete named in one message.
 const REFUSED_MAX: usize = 2_048;
 /// Silence after which a comparison is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// What a node that hides asks for.
+const BUSY_RETRY_MS: u32 = 200;
 
 #[derive(Debug)]
-struct Comparison {
-    peer: OriginId,
+pub(super) struct Comparison {
+    pub(super) peer: OriginId,
     conn: Option<ConnId>,
     last_heard: Instant,
     rounds: u32,
     n_leaves: usize,
     /// Records that differed although both had said to hold their writes.
     n_unexplained: usize,
-    /// What both held when their hashes differed; `None` in a reset, where nothing found is a
+    /// What both held when their hashes differed; `None` in a walk, where nothing found is a
     /// surprise. Later writes arrive while the comparison runs, on one side first.
     agreed: Option<Claims>,
 }
@@ -71,19 +76,68 @@ impl Buckets {
         self.asked.take_if(|asked| asked.conn == Some(conn));
     }
 
+    /// A frame came in on `conn`.
+    pub(super) fn heard(&mut self, now: Instant, conn: ConnId) {
+        if let Some(asked) = self.of(conn) {
+            asked.last_heard = now;
+        }
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    pub(super) fn is_asked(&self, conn: ConnId) -> bool {
+        self.asked.as_ref().is_some_and(|asked| asked.conn == Some(conn))
+    }
+
+    /// Whom we compare with.
+    pub(super) fn peer(&self) -> Option<OriginId> {
+        self.asked.as_ref().map(|asked| asked.peer)
+    }
+
+    /// The next question has gone out on this connection.
+    pub(super) fn goes_on(&mut self, now: Instant, conn: Option<ConnId>) {
+        if let Some(asked) = &mut self.asked {
+            (asked.last_heard, asked.conn) = (now, conn);
+        }
+    }
+
+    /// Whether the answers on `conn` are to a walk.
+    pub(super) fn is_walk(&self, conn: ConnId) -> bool {
+        let asked = self.asked.as_ref().filter(|asked| asked.conn == Some(conn));
+        asked.is_some_and(|asked| asked.agreed.is_none())
+    }
+
+    /// The comparison is over, or cannot go on.
+    pub(super) fn end(&mut self) {
+        self.asked = None;
+    }
+
     fn of(&mut self, conn: ConnId) -> Option<&mut Comparison> {
         self.asked.as_mut().filter(|asked| asked.conn == Some(conn))
     }
 }
 
 impl Replication {
-    /// Begins a comparison with `peer`, who has told the same heads as ours, or as part of a reset;
-    /// nothing when one is under way.
-    pub(super) fn start_buckets(&mut self, now: Now, peer: OriginId, agreed: Option<Claims>) {
+    /// Begins a comparison with `peer`, who has told the same heads as ours; nothing when one is
+    /// under way.
+    pub(super) fn start_buckets(&mut self, now: Now, peer: OriginId, agreed: Claims) {
+        self.start_comparison(now, peer, Some(agreed), None);
+    }
+
+    /// Asks `peer` for the leaves of the shards that differ, or of those from `first` on.
+    pub(super) fn start_comparison(
+        &mut self,
+        now: Now,
+        peer: OriginId,
+        agreed: Option<Claims>,
+        first: Option<u16>,
+    ) {
         if self.buckets.asked.is_some() {
             return;
         }
-        let Some(conn) = self.ask_roots(now, peer) else { return };
+        let Some(conn) = self.ask_roots(now, peer, first) else { return };
         self.buckets.comparisons_total += 1;
         self.buckets.asked = Some(Comparison {
             peer,
@@ -97,31 +151,64 @@ impl Replication {
     }
 
     /// `None` when the link takes nothing now.
-    fn ask_roots(&mut self, now: Now, peer: OriginId) -> Option<Option<ConnId>> {
-        let roots = Roots { from: self.me.0, roots: hashes_to_bytes(&self.store.shard_roots()) };
+    pub(super) fn ask_roots(
+        &mut self,
+        now: Now,
+        peer: OriginId,
+        first: Option<u16>,
+    ) -> Option<Option<ConnId>> {
+        let roots = hashes_to_bytes(&self.store.shard_roots());
+        let roots = Roots { from: self.me.0, roots, first };
         let sent = self.link_send(now, peer, KvMessage::Roots(roots).encode());
         sent.then(|| self.peers.get(peer).and_then(|peer| peer.link))
     }
 
+    /// Gives up a comparison that has fallen silent, and its link: an answer that still came on it
+    /// would be taken for one to the next question.
     pub(super) fn buckets_due(&mut self, now: Now) {
-        self.buckets.asked.take_if(|asked| now.instant.since(asked.last_heard) >= SILENCE_MAX);
+        let silent = |asked: &mut Comparison| now.instant.since(asked.last_heard) >= SILENCE_MAX;
+        if let Some(asked) = self.buckets.asked.take_if(silent)
+            && let Some(conn) = asked.conn
+        {
+            self.links.close(conn);
+            if let Some(peer) = self.peers.get_mut(asked.peer) {
+                peer.link = None;
+            }
+        }
     }
 
-    /// Server: which shards differ.
+    /// Whether a comparison that somebody asks for is refused: who hides knows less than anybody.
+    fn refuse_comparison(&mut self, conn: ConnId) -> bool {
+        let refused = self.is_resetting();
+        if refused {
+            let busy = Busy { retry_ms: BUSY_RETRY_MS };
+            self.links.send(conn, KvMessage::Busy(busy).encode());
+        }
+        refused
+    }
+
+    /// Server: which shards differ, or what the shards hold that were asked for.
     pub(super) fn roots(&mut self, now: Now, conn: ConnId, roots: &Roots) {
         self.links.seen(conn, Some(OriginId(roots.from)));
         if let Some(peer) = self.peers.get_mut(OriginId(roots.from)) {
             peer.heard(now.instant);
         }
+        if self.refuse_comparison(conn) {
+            return;
+        }
         let Some(theirs) = bytes_to_hashes(&roots.roots, STORE_SHARDS) else { return };
         let ours = self.store.shard_roots();
-        let differ: Vec<usize> = (0..STORE_SHARDS).filter(|at| ours[*at] != theirs[*at]).collect();
-        let told = &differ[..differ.len().min(SHARDS_MAX)];
+        let is_asked = |at: &usize| match roots.first {
+            Some(first) => *at >= usize::from(first),
+            None => ours[*at] != theirs[*at],
+        };
+        let asked: Vec<usize> = (0..STORE_SHARDS).filter(is_asked).collect();
+        let told = &asked[..asked.len().min(SHARDS_MAX)];
         let shards = told
             .iter()
             .map(|shard| (*shard as u16, hashes_to_bytes(&self.store.leaves(*shard))))
             .collect();
-        let leaves = Leaves { shards, more: differ.len() > told.len() };
+        let leaves = Leaves { shards, more: asked.len() > told.len() };
         self.links.send(conn, KvMessage::Leaves(leaves).encode());
     }
 
@@ -129,95 +216,58 @@ impl Replication {
     pub(super) fn leaves(&mut self, now: Now, conn: ConnId, leaves: &Leaves) {
         let Some(asked) = self.buckets.of(conn) else { return };
         asked.last_heard = now.instant;
-        let (mut told, mut told_len, mut more) = (Vec::new(), 0, leaves.more);
-        for (shard, hashes) in &leaves.shards {
+        let mut told = BTreeMap::new();
+        for (shard, hashes) in leaves.shards.iter().take(SHARDS_MAX) {
             let shard = usize::from(*shard);
-            let theirs = bytes_to_hashes(hashes, STORE_LEAVES_PER_SHARD);
-            let (true, Some(theirs)) = (shard < STORE_SHARDS, theirs) else { return };
+            let hashes = bytes_to_hashes(hashes, STORE_LEAVES_PER_SHARD);
+            let (true, Some(hashes)) = (shard < STORE_SHARDS, hashes) else { return };
+            told.insert(shard, hashes);
+        }
+        if self.buckets.is_walk(conn) {
+            self.walk_told(now, conn, told);
+            return;
+        }
+        let (mut picked, mut more) = (Picked::default(), leaves.more);
+        for (shard, theirs) in told {
             let ours = self.store.leaves(shard);
-            for leaf in (0..STORE_LEAVES_PER_SHARD).filter(|at| ours[*at] != theirs[*at]) {
-                if told.len() >= COMPARED_LEAVES_MAX || told_len >= COMPARED_NAMES_LEN_MAX {
-                    more = true;
-                    break;
-                }
-                let (items, len) = self.leaf_items(shard, leaf);
-                told_len += len;
-                told.push((shard as u16, leaf as u16, items));
+            if ours != theirs {
+                let end = picked.add(&self.store, shard, 0, |leaf, _| ours[leaf] != theirs[leaf]);
+                more |= end < STORE_LEAVES_PER_SHARD;
             }
         }
-        if told.is_empty() {
+        if picked.leaves.is_empty() {
             self.round_done(now, conn, more);
             return;
         }
         if let Some(asked) = self.buckets.of(conn) {
-            asked.n_leaves += told.len();
+            asked.n_leaves += picked.leaves.len();
         }
-        self.links.send(conn, KvMessage::Items(Items { leaves: told, more }).encode());
+        self.send_items(conn, picked, more);
     }
 
-    /// What is in a leaf, and the bytes of that. Of one fuller than any can be by chance, a part:
-    /// the other side gives what it has of the rest.
-    fn leaf_items(&self, shard: usize, leaf: usize) -> (Vec<Item>, usize) {
-        let (mut items, mut len) = (Vec::new(), 0);
-        self.store.scan_leaf(shard, leaf, |record| {
-            if len < COMPARED_NAMES_LEN_MAX {
-                let item = Item::of(record);
-                len += item.len_max();
-                items.push(item);
-            }
-        });
-        (items, len)
+    pub(super) fn send_items(&mut self, conn: ConnId, picked: Picked, more: bool) {
+        let items = Items { leaves: picked.leaves, more };
+        self.links.send(conn, KvMessage::Items(items).encode());
     }
 
-    /// Server: what we lack, what they lack, what was deleted.
-    pub(super) fn items(&mut self, now: Now, conn: ConnId, items: &Items) {
-        let mut verdicts = Verdicts { need: Vec::new(), drop: Vec::new(), more: items.more };
-        let mut newer = Newer::default();
+    /// Server: what we lack, what they lack, what was deleted. Of shards past a number nothing is
+    /// said but that there are more.
+    pub(super) fn items(&mut self, conn: ConnId, items: &Items) {
+        if self.refuse_comparison(conn) {
+            return;
+        }
+        let mut shards: BTreeMap<usize, Vec<(usize, &[Item])>> = BTreeMap::new();
         for (shard, leaf, theirs) in &items.leaves {
-            let (shard, leaf) = (usize::from(*shard), usize::from(*leaf));
-            if shard >= STORE_SHARDS || leaf >= STORE_LEAVES_PER_SHARD {
-                continue;
-            }
-            if newer.is_full() {
-                verdicts.more = true;
-                break;
-            }
-            self.judge_leaf(shard, leaf, theirs, &mut verdicts, &mut newer);
+            shards.entry(usize::from(*shard)).or_default().push((usize::from(*leaf), theirs));
+        }
+        let more = items.more || shards.len() > SHARDS_MAX;
+        let mut verdicts = Verdicts { need: Vec::new(), drop: Vec::new(), more };
+        let mut newer = Newer::default();
+        for (shard, leaves) in shards.into_iter().take(SHARDS_MAX) {
+            judge_shard(&self.store, &self.known, shard, &leaves, &mut verdicts, &mut newer);
         }
         self.counters.compared_total += 1;
-        let _ = now;
         self.links.send(conn, KvMessage::Verdicts(verdicts, newer.records).payload());
-    }
-
-    fn judge_leaf(
-        &self,
-        shard: usize,
-        leaf: usize,
-        theirs: &[Item],
-        verdicts: &mut Verdicts,
-        newer: &mut Newer,
-    ) {
-        let mut theirs: BTreeMap<&[u8], &Item> =
-            theirs.iter().map(|item| (&item.key[..], item)).collect();
-        self.store.scan_leaf(shard, leaf, |ours| match theirs.remove(ours.key()) {
-            Some(item) if item.stamp() > ours.stamp() => verdicts.need.push(item.key.clone()),
-            Some(item) if item.stamp() == ours.stamp() => {
-                // One version with two contents: both sides get both, and the same one stays.
-                if item.check != ours.check() && !newer.is_full() {
-                    verdicts.need.push(item.key.clone());
-                    newer.push(ours);
-                }
-            }
-            Some(_) | None if newer.is_full() => verdicts.more = true,
-            Some(_) | None => newer.push(ours),
-        });
-        for item in theirs.into_values() {
-            if self.known.is_deleted(item.dot(), item.stamp().time) {
-                verdicts.drop.push(item.clone());
-            } else {
-                verdicts.need.push(item.key.clone());
-            }
-        }
     }
 
     /// Asker: repairs. Server: drops what the asker knows to be deleted.
@@ -228,12 +278,11 @@ impl Replication {
         verdicts: &Verdicts,
         records: &[Record],
     ) {
-        for item in &verdicts.drop {
-            if self.store.remove_exact(&item.key, item.stamp()) {
-                self.buckets.dropped_total += 1;
-            }
-        }
         let n_unexplained = self.n_unexplained(conn, verdicts, records);
+        let resets = self.buckets.is_walk(conn) && self.is_resetting();
+        for item in &verdicts.drop {
+            self.drop_deleted(now, item, resets);
+        }
         let (_, refused) = self.apply(now, records, true);
         let Some(asked) = self.buckets.of(conn) else { return };
         asked.n_unexplained += n_unexplained;
@@ -242,7 +291,32 @@ impl Replication {
             self.links.send(conn, KvMessage::Verdicts(drop, Vec::new()).encode());
         }
         self.supply(conn, &verdicts.need);
-        self.round_done(now, conn, verdicts.more);
+        if self.buckets.is_walk(conn) {
+            self.walk_judged(now, conn, verdicts.more);
+        } else {
+            self.round_done(now, conn, verdicts.more);
+        }
+    }
+
+    /// Drops what the other side knows to be deleted, in that very version. A tombstone stays until
+    /// everybody holds it, whoever has forgotten it sooner; only in a reset it goes when its grace
+    /// is over: the server has forgotten it, or a later delete of its key.
+    fn drop_deleted(&mut self, now: Now, item: &Item, resets: bool) {
+        let held = self.store.entry(&item.key).filter(|held| held.stamp() == item.stamp());
+        let Some(held) = held else { return };
+        if held.is_tombstone() {
+            let may_go = resets && self.is_grace_over(now, &held);
+            if !may_go && !mutated!(DropTombstones) {
+                return;
+            }
+            self.known.forget(&held);
+        } else {
+            // A late copy of it is refused from now on, as where the delete was forgotten.
+            self.known.forget_through(held.stamp().time);
+        }
+        if self.store.remove_exact(&item.key, item.stamp()) {
+            self.buckets.dropped_total += 1;
+        }
     }
 
     /// Of what differs, the records that equal heads should have made equal. The others are newer
@@ -252,11 +326,15 @@ impl Replication {
         let asked = self.buckets.asked.as_ref().filter(|asked| asked.conn == Some(conn));
         let Some(agreed) = asked.and_then(|asked| asked.agreed.as_ref()) else { return 0 };
         let in_heads = |dot: Dot| agreed.covers(dot);
-        let n_newer = records.iter().filter(|record| in_heads(record.dot())).count();
-        let needed = verdicts.need.iter().filter_map(|key| self.store.entry(key));
-        n_newer
+        let held = |key: &[u8]| self.store.entry(key).filter(|record| !record.is_tombstone());
+        // Of a delete that one side has forgotten sooner nobody sees anything.
+        let shows = |record: &&Record| !record.is_tombstone() || held(record.key()).is_some();
+        let newer = records.iter().filter(shows).filter(|record| in_heads(record.dot()));
+        let needed = verdicts.need.iter().filter_map(|key| held(key));
+        let dropped = verdicts.drop.iter().filter(|item| held(&item.key).is_some());
+        newer.count()
             + needed.filter(|record| in_heads(record.dot())).count()
-            + verdicts.drop.iter().filter(|item| in_heads(item.dot())).count()
+            + dropped.filter(|item| in_heads(item.dot())).count()
     }
 
     fn supply(&mut self, conn: ConnId, need: &[Name]) {
@@ -271,35 +349,16 @@ impl Replication {
         asked.last_heard = now.instant;
         asked.rounds += 1;
         let peer = asked.peer;
-        if more && asked.rounds < ROUNDS_MAX && self.ask_roots(now, peer).is_some() {
+        // A walk has to wait for this one.
+        let goes_on = more && asked.rounds < ROUNDS_MAX && !self.walk.is_wanted();
+        if goes_on && self.ask_roots(now, peer, None).is_some() {
             return;
         }
         let Some(done) = self.buckets.asked.take() else { return };
-        if done.agreed.is_some() && done.n_leaves > 0 {
-            self.buckets.leaves_repaired_total += done.n_leaves as u64;
-        }
+        self.buckets.leaves_repaired_total += done.n_leaves as u64;
         if done.n_unexplained > 0 {
             self.note(Note::Divergence { buckets: done.n_leaves });
         }
-        self.compared(now);
-    }
-}
-
-/// Records that go with verdicts, up to a number of bytes.
-#[derive(Default)]
-struct Newer {
-    records: Vec<Record>,
-    len: usize,
-}
-
-impl Newer {
-    fn is_full(&self) -> bool {
-        self.len >= COMPARED_RECORDS_LEN_MAX
-    }
-
-    fn push(&mut self, record: &Record) {
-        self.len += record.as_bytes().len();
-        self.records.push(record.clone());
     }
 }
 
@@ -328,7 +387,12 @@ mod tests {
 
     fn record(seq: u64) -> Record {
         let time = HlcTime::from_millis(1_000_000 + seq);
-        Record::new(Stamp { time, origin: PEER }, seq, format!("k{seq}").as_bytes(), None)
+        Record::new(
+            Stamp { time, origin: PEER },
+            seq,
+            format!("k{seq}").as_bytes(),
+            Some((b"v", None)),
+        )
     }
 
     fn push(node: &mut Replication, seq: u64) {

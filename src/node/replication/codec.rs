@@ -82,7 +82,7 @@ heads! {
     Pull: 4, to in 3, first in 3, #[cfg(feature = "next-format")] played in 4;
     PullEnd: 4, marks in 3;
     Busy: 1;
-    Roots: 2;
+    Roots: 2, first in 3;
     Leaves: 2;
     Items: 2;
     Verdicts: 3;

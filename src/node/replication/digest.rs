@@ -157,6 +157,7 @@ impl Replication {
         }
         if digest.whole {
             self.stage_told(now, from, digest.stage);
+            self.absence_ends(now, from);
             self.compare(now, digest);
         }
     }
@@ -194,7 +195,7 @@ impl Replication {
         if peer.diverged >= DIVERGED_MAX && !digest.reply {
             peer.diverged = 0;
             let agreed = Claims::new(&heads, &self.known.folded_list());
-            self.start_buckets(now, from, Some(agreed));
+            self.start_buckets(now, from, agreed);
         }
     }
 

@@ -248,11 +248,15 @@ impl Known {
         self.refused_total + self.vector.overflow_total()
     }
 
-    /// Whether `record` is a copy from before a delete that has been forgotten since.
+    /// Whether `record` is a copy from before a delete that has been forgotten since. Its key is
+    /// absent, or an earlier delete is still remembered there, as on a member that was reset.
     pub(super) fn is_resurrected(&self, record: &Record, store: &Store) -> bool {
+        let is_earlier = |held: &Record| {
+            held.is_tombstone() && !record.is_tombstone() && held.stamp() < record.stamp()
+        };
         !mutated!(Resurrect)
             && self.is_deleted(record.dot(), record.stamp().time)
-            && store.entry(record.key()).is_none()
+            && store.entry(record.key()).as_ref().is_none_or(is_earlier)
     }
 
     /// Whether a covered record that is absent here, of this write and time, was deleted.

@@ -169,6 +169,9 @@ pub struct Roots {
     pub from: u64,
     /// One 64-bit hash per shard, big-endian.
     pub roots: Bytes,
+    /// Asks for the leaves of the shards from this one on, whether they differ or not. Format 3.
+    #[serde(default)]
+    pub first: Option<u16>,
 }
 
 /// The leaf hashes of shards that differ.
@@ -316,6 +319,11 @@ impl Item {
     #[must_use]
     pub fn len_max(&self) -> usize {
         ITEM_FIXED_LEN_MAX + self.key.len()
+    }
+
+    /// The same of the name of `record`.
+    pub(super) fn len_max_of(record: &Record) -> usize {
+        ITEM_FIXED_LEN_MAX + record.key().len()
     }
 
     /// The version.

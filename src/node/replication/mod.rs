@@ -10,6 +10,7 @@
 //! gaps     a hole in the vector, or a digest that claims more  --> want (datagram) or pull (link)
 //! digest   every second to a random peer: heads, root hash      --> gaps, acks, buckets
 //! buckets  equal heads and different hashes, which should not be --> compare, repair (link)
+//! walk     slept past forgotten deletes, or damaged              --> all shards compared (link)
 //! sweep    forgets tombstones that all hold, folds origins that all hold
 //! scrub    looks for damaged records, a shard a second           --> dropped, compare (link)
 //! stranded deletes held past a lost write of a folded origin     --> told to all (link)
@@ -18,6 +19,7 @@
 //! It knows peers, not members: [`PeerInfo`] is all that membership tells it. Sans-IO like all of
 //! the core.
 
+mod absence;
 mod backlog;
 mod batch;
 mod buckets;
@@ -27,6 +29,7 @@ mod gaps;
 mod handover;
 mod holders;
 mod known;
+mod leaves;
 mod links;
 mod lists;
 mod marks;
@@ -46,12 +49,14 @@ mod stranded;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 pub use holders::Waiting;
 pub use peers::PeerInfo;
 pub use push::COALESCE;
 pub use ready::Stage;
 
+use self::absence::Absence;
 use self::buckets::Buckets;
 use self::codec::fit;
 use self::digest::Digests;
@@ -69,6 +74,7 @@ use self::rumor::Rumors;
 use self::stats::Counters;
 use self::stranded::Stranded;
 use self::sweep::Sweep;
+use self::walk::Walk;
 use super::command::{Health, Reply};
 use super::formats::Formats;
 use super::io::{ConnId, Note, Output, Ticket};
@@ -146,6 +152,8 @@ pub struct Replication {
     links: Links,
     pulls: Pulls,
     buckets: Buckets,
+    walk: Walk,
+    absence: Absence,
     holders: Holders,
     handover: Handover,
     sweep: Sweep,
@@ -163,6 +171,8 @@ impl Replication {
         let me = store.origin();
         let mut rng = Rng::from_seed(config.rng_seed);
         let digests = Digests::new(now.instant, &mut rng);
+        // Only what has been somewhere else before has anything in its store.
+        let is_filled = config.expects_peers && store.stats().n_live > 0;
         Replication {
             me,
             rng,
@@ -176,6 +186,8 @@ impl Replication {
             links: Links::default(),
             pulls: Pulls::default(),
             buckets: Buckets::default(),
+            walk: Walk::default(),
+            absence: Absence::new(now.instant, is_filled),
             holders: Holders::default(),
             handover: Handover::default(),
             sweep: Sweep::new(now.instant),
@@ -253,6 +265,7 @@ impl Replication {
     pub fn frame(&mut self, now: Now, conn: ConnId, from: SocketAddr, payload: &Bytes) {
         self.counters.link_len_in += payload.len() as u64;
         self.links.seen(conn, None);
+        self.buckets.heard(now.instant, conn);
         match self.read(payload) {
             Ok(Read { message, format, .. }) => {
                 let peer = message.sender().and_then(|sender| self.peers.get(sender));
@@ -277,11 +290,14 @@ impl Replication {
             KvMessage::Folded(folded) => self.folded(now, &folded),
             KvMessage::Pull(pull) => self.pull_asked(now, conn, &pull),
             KvMessage::PullEnd(end) => self.pull_ended(now, conn, &end),
-            KvMessage::Busy(busy) => self.pull_refused(now, conn, &busy),
+            KvMessage::Busy(busy) => {
+                self.pull_refused(now, conn, &busy);
+                self.comparison_refused(now, conn, &busy);
+            }
             KvMessage::Supply(supply, records) => self.supplied(now, conn, &supply, &records),
             KvMessage::Roots(roots) => self.roots(now, conn, &roots),
             KvMessage::Leaves(leaves) => self.leaves(now, conn, &leaves),
-            KvMessage::Items(items) => self.items(now, conn, &items),
+            KvMessage::Items(items) => self.items(conn, &items),
             KvMessage::Verdicts(verdicts, records) => self.verdicts(now, conn, &verdicts, &records),
             #[cfg(feature = "next-format")]
             KvMessage::Played(_) => self.counters.played_total += 1,
@@ -424,6 +440,7 @@ impl Replication {
         self.serve(now);
         self.pull_due(now);
         self.buckets_due(now);
+        self.walk_due(now);
         self.sweep_due(now);
         self.holders_due(now);
         self.drain_due(now);
@@ -440,6 +457,7 @@ impl Replication {
             self.rumors.deadline(),
             self.pulls.deadline(&self.links),
             self.buckets.deadline(),
+            self.walk.deadline(),
             self.sweep.deadline(),
             self.holders.deadline(),
             self.handover.deadline(),

@@ -121,6 +121,8 @@ pub(super) struct Peer {
     pub(super) folded_held: Option<u64>,
     /// How far it has come, as it told last.
     pub(super) stage: Option<Stage>,
+    /// Whether it was new when this node knew it already.
+    pub(super) came_new: bool,
     /// Whether a whole digest of it has been heard.
     pub(super) is_met: bool,
     /// Whether it was ready when first met, with writes that this founder lacked.
@@ -146,6 +148,7 @@ impl Peer {
             folded_told: None,
             folded_held: None,
             stage: None,
+            came_new: false,
             is_met: false,
             is_foreign: false,
         }
@@ -163,6 +166,11 @@ impl Peer {
     /// Whether it serves first copies.
     pub(super) fn is_ready(&self) -> bool {
         self.stage().is_some_and(Stage::is_ready)
+    }
+
+    /// Whether it holds data and has said that it is not ready.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.stage == Some(Stage::Hidden)
     }
 
     /// Not answering: it gets no first transmissions, so that it costs nothing.

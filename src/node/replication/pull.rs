@@ -173,13 +173,16 @@ impl Replication {
         if let Some(peer) = self.peers.get_mut(asked.from) {
             peer.holds(&end.heads);
         }
-        if end.reset {
+        let forgotten = HlcTime(end.forgotten);
+        self.known.forget_through(forgotten);
+        if end.reset || self.has_to_compare(asked.first, forgotten) {
             self.hide(now);
-            self.start_buckets(now, asked.from, None);
-        }
-        self.known.forget_through(HlcTime(end.forgotten));
-        if asked.first {
-            self.copied(now, asked.n_records);
+            self.walk_for_reset(now, true);
+        } else {
+            self.walk_pulled(now, asked.from);
+            if asked.first {
+                self.copied(now, asked.n_records);
+            }
         }
         // What we hold that the server lacks, it learns from this.
         self.digests.soon(now.instant);
@@ -220,7 +223,8 @@ impl Replication {
         }
         let first = pull.first == Some(true);
         let unable = first && !self.ready.stage().is_ready() && !mutated!(CopyFromAnybody);
-        if unable || self.pulls.served.len() >= PULLS_SERVED_MAX || self.is_mending(now) {
+        let unfit = unable || self.is_unfit(now, OriginId(pull.from));
+        if unfit || self.pulls.served.len() >= PULLS_SERVED_MAX {
             self.pulls.refused_total += 1;
             let busy = Busy { retry_ms: BUSY_RETRY_MS };
             self.links.send(conn, KvMessage::Busy(busy).encode());

@@ -78,7 +78,7 @@ impl Stage {
 enum State {
     New,
     Copying { retry_at: Instant, since: Instant },
-    Resetting { retry_at: Instant },
+    Resetting,
     Ready,
 }
 
@@ -113,15 +113,15 @@ impl Readiness {
             State::Ready if self.has_copied => Stage::Copied,
             State::Ready => Stage::Founded,
             _ if self.has_been_ready() => Stage::Hidden,
-            State::Resetting { .. } => Stage::Hidden,
+            State::Resetting => Stage::Hidden,
             State::New | State::Copying { .. } => Stage::New,
         }
     }
 
     pub(super) fn deadline(&self) -> Instant {
         match self.state {
-            State::Copying { retry_at, .. } | State::Resetting { retry_at } => retry_at,
-            State::New | State::Ready => Instant::NEVER,
+            State::Copying { retry_at, .. } => retry_at,
+            State::New | State::Resetting | State::Ready => Instant::NEVER,
         }
     }
 }
@@ -142,7 +142,7 @@ impl Replication {
     /// Whether this node has slept past forgotten deletes and compares its store with a peer's.
     #[must_use]
     pub fn is_resetting(&self) -> bool {
-        matches!(self.ready.state, State::Resetting { .. })
+        matches!(self.ready.state, State::Resetting)
     }
 
     /// Founds a cluster: a new node becomes ready with what it holds. Nothing for any other.
@@ -162,7 +162,7 @@ impl Replication {
                 Some((name, n)) => format!("copies the store of {name}: {n} records so far"),
                 None => "waits for a ready member to copy the store from".to_owned(),
             }),
-            State::Resetting { .. } => Some(
+            State::Resetting => Some(
                 "was away for longer than deletes are remembered: compares its store with a \
                  ready member"
                     .to_owned(),
@@ -176,7 +176,7 @@ impl Replication {
         let since = match self.ready.state {
             State::New => now.instant,
             State::Copying { since, .. } => since,
-            State::Resetting { .. } | State::Ready => return,
+            State::Resetting | State::Ready => return,
         };
         let Some(peer) = self.draw_server() else {
             self.nobody_to_copy(now, since);
@@ -230,33 +230,27 @@ impl Replication {
 
     /// A peer says that we lack deletes that are forgotten: hide until all is compared.
     pub(super) fn hide(&mut self, now: Now) {
-        if !matches!(self.ready.state, State::Resetting { .. }) {
+        if !matches!(self.ready.state, State::Resetting) {
             self.counters.resets_total += 1;
             self.note(Note::Reset);
         }
-        self.ready.state = State::Resetting { retry_at: now.instant + RETRY };
+        self.ready.state = State::Resetting;
         self.stage_changed(now);
     }
 
     /// Everything has been compared with a peer.
     pub(super) fn compared(&mut self, now: Now) {
-        if matches!(self.ready.state, State::Resetting { .. }) {
+        if self.ready.state == State::Resetting {
             self.ready.has_copied = true;
             self.become_ready(now);
         }
     }
 
     pub(super) fn ready_due(&mut self, now: Now) {
-        match self.ready.state {
-            State::Copying { retry_at, .. } if retry_at <= now.instant => self.first_copy(now),
-            State::Resetting { retry_at } if retry_at <= now.instant => {
-                self.ready.state = State::Resetting { retry_at: now.instant + RETRY };
-                match self.peers.draw(1, &mut self.rng).pop() {
-                    Some(peer) => self.start_buckets(now, peer, None),
-                    None => self.become_ready(now),
-                }
-            }
-            _ => {}
+        if let State::Copying { retry_at, .. } = self.ready.state
+            && retry_at <= now.instant
+        {
+            self.first_copy(now);
         }
     }
 
@@ -269,6 +263,7 @@ impl Replication {
         let first = !peer.is_met;
         peer.is_met = true;
         peer.stage = stage.map(Stage::of).or(peer.stage);
+        peer.came_new |= peer.stage == Some(Stage::New);
         let is_ready = peer.is_ready();
         if first && founder && is_ready {
             let heads: Vec<(OriginId, u64)> =

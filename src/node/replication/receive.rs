@@ -4,6 +4,7 @@ use super::message::{Item, Push};
 use super::{Note, Replication};
 use crate::kv::{Merge, OriginId, Record};
 use crate::limits::{DATAGRAM_LEN_MAX, SETTLES_MAX};
+use crate::mutation::mutated;
 use crate::time::Now;
 use bytes::Bytes;
 
@@ -21,6 +22,7 @@ impl Replication {
         if let Some(peer) = self.peers.get_mut(from) {
             peer.heard(now.instant);
         }
+        self.note_pushed(records);
         let (n_newer, _) = self.apply(now, records, true);
         let mut news = n_newer > 0;
         if of != self.me {
@@ -48,9 +50,9 @@ impl Replication {
         }
     }
 
-    /// Merges records; how many were newer than what was here, and those refused as copies from
-    /// before a forgotten delete. `observe` also notes their numbers one by one; a bulk copy is
-    /// claimed at its end instead.
+    /// Merges records; how many were newer than what was here, and which were refused as copies
+    /// from before a forgotten delete, tombstones left out. `observe` also notes their numbers one
+    /// by one; a bulk copy is claimed at its end instead.
     pub(super) fn apply(
         &mut self,
         now: Now,
@@ -61,7 +63,10 @@ impl Replication {
         for record in records {
             if self.known.is_resurrected(record, &self.store) {
                 self.counters.resurrections_refused_total += 1;
-                refused.push(Item::of(record));
+                // Somebody else may remember a delete for longer.
+                if !record.is_tombstone() || mutated!(DropTombstones) {
+                    refused.push(Item::of(record));
+                }
                 continue;
             }
             let dot = record.dot();

@@ -1,12 +1,14 @@
 //! Damage in memory: found, dropped, and fetched from a peer.
 //!
 //! A record dropped is one that the vector says is held. So until a peer turns out to hold the very
-//! same as this node, it [doubts](super::known::Known::doubt): what is absent here counts neither
-//! as deleted nor as a copy to be refused. Whoever copied from here now would take over that it
-//! holds what it lacks, so copies wait for a moment; not for ever, there may be no other node.
+//! same as this node, or all is compared with one, it [doubts](super::known::Known::doubt): what is
+//! absent here counts neither as deleted nor as a copy to be refused. Whoever copied from here now
+//! would take over that it holds what it lacks, so copies are left to other nodes; where there are
+//! none, they wait for a moment, and not for ever.
 
 use super::Replication;
-use super::known::Claims;
+use super::peers::Peer;
+use crate::kv::OriginId;
 use crate::limits::STORE_SHARDS;
 use crate::node::io::Note;
 use crate::time::Now;
@@ -22,7 +24,7 @@ impl Replication {
         self.sweep.scrubbed = (self.sweep.scrubbed + 1) % STORE_SHARDS;
     }
 
-    /// Drops what is damaged in a shard, and begins to compare with a peer.
+    /// Drops what is damaged in a shard, and begins to compare all with a peer.
     pub(super) fn scrub(&mut self, now: Now, shard: usize) {
         let records = self.store.drop_damaged(shard);
         if records == 0 {
@@ -31,15 +33,16 @@ impl Replication {
         self.sweep.damaged_total += records as u64;
         self.known.doubt(now.instant);
         self.note(Note::Damage { records });
-        if let Some(peer) = self.peers.draw(1, &mut self.rng).pop() {
-            let heads = self.known.heads(self.store.last_seq());
-            let agreed = Claims::new(&heads, &self.known.folded_list());
-            self.start_buckets(now, peer, Some(agreed));
-        }
+        self.walk_to_mend(now);
     }
 
-    /// Whether what was damaged is likely to be on its way.
-    pub(super) fn is_mending(&self, now: Now) -> bool {
-        self.known.doubts().is_some_and(|since| now.instant.since(since) < MENDING)
+    /// Whether `asker` should copy from somebody else: this node is reset, or what was damaged has
+    /// not been fetched and there is another peer, or a moment has not passed yet.
+    pub(super) fn is_unfit(&self, now: Now, asker: OriginId) -> bool {
+        let serves = |peer: &Peer| peer.info.origin != asker && peer.is_ready();
+        self.is_resetting()
+            || self.known.doubts().is_some_and(|since| {
+                now.instant.since(since) < MENDING || self.peers.reachable().any(serves)
+            })
     }
 }

@@ -201,7 +201,7 @@ impl Replication {
             ),
             sample(
                 "resets_total",
-                "Times this node had slept past forgotten deletes.",
+                "Times this node hid to compare its store: it may have lacked forgotten deletes.",
                 c.resets_total,
             ),
             sample(

@@ -2,7 +2,7 @@
 //! holds whole and that are gone.
 
 use super::{Note, Replication};
-use crate::kv::OriginId;
+use crate::kv::{OriginId, Record};
 use crate::limits::STORE_SHARDS;
 use crate::mutation::mutated;
 use crate::time::{Instant, Now};
@@ -85,6 +85,17 @@ impl Replication {
         self.note(note);
     }
 
+    fn grace_ms(&self) -> u64 {
+        u64::try_from(self.config.tombstone_grace.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a tombstone has been remembered for long enough by this node's clocks.
+    pub(super) fn is_grace_over(&self, now: Now, tombstone: &Record) -> bool {
+        let time = tombstone.stamp().time;
+        time.millis().saturating_add(self.grace_ms()) <= now.wall.0
+            && time <= self.store.stats().hlc
+    }
+
     /// A tombstone goes when its grace is over and every known member holds it, dead ones too; none
     /// goes on a node that is cut off.
     fn forget_tombstones(&mut self, now: Now, shard: usize) {
@@ -92,7 +103,7 @@ impl Replication {
         if self.config.expects_peers && self.peers.n_reachable() == 0 {
             return;
         }
-        let grace_ms = u64::try_from(self.config.tombstone_grace.as_millis()).unwrap_or(u64::MAX);
+        let grace_ms = self.grace_ms();
         let (peers, known, me) = (&self.peers, &mut self.known, self.me);
         let folded_hash = known.folded_hash();
         let forgotten = self.store.forget_tombstones(shard, |tombstone| {
@@ -152,7 +163,7 @@ mod tests {
     use super::super::message::{Digest, Folded, Push};
     use super::super::tests::with_peer;
     use super::*;
-    use crate::kv::{HlcTime, Record, Stamp};
+    use crate::kv::{HlcTime, Stamp};
     use crate::time::WallMillis;
     use bytes::Bytes;
 

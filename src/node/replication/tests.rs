@@ -2,6 +2,7 @@
 //! given.
 
 mod cluster;
+mod compared;
 mod damage;
 mod far;
 mod folded;

@@ -98,7 +98,7 @@ pub fn replication_seeds() -> Vec<Vec<u8>> {
         }),
         KvMessage::PullEnd(pull_end),
         KvMessage::Busy(Busy { retry_ms: 1500 }),
-        KvMessage::Roots(Roots { from: 7, roots: vec![3; 64].into() }),
+        KvMessage::Roots(Roots { from: 7, roots: vec![3; 64].into(), first: Some(16) }),
         KvMessage::Leaves(Leaves { shards: vec![(3, vec![1; 16].into())], more: false }),
         KvMessage::Items(Items { leaves: vec![(3, 4, vec![item.clone(), item])], more: false }),
         KvMessage::Verdicts(verdicts, records()),

@@ -48,6 +48,8 @@ pub(super) struct Cluster {
     pub(super) datagrams: u64,
     /// Per member, how often it has told of members that speak other formats.
     pub(super) notes: Vec<usize>,
+    /// Notes of a divergence.
+    pub(super) divergences: usize,
 }
 
 pub(super) fn addr(index: usize) -> SocketAddr {
@@ -74,6 +76,7 @@ impl Cluster {
             datagram_len: 0,
             datagrams: 0,
             notes: Vec::new(),
+            divergences: 0,
         };
         for _ in 0..n {
             cluster.add(Duration::from_secs(3600));
@@ -181,6 +184,7 @@ impl Cluster {
             Out::Output(Output::Send { conn, frame }) => self.frame(from, conn, frame),
             Out::Output(Output::Close { conn }) => self.close(from, conn),
             Out::Output(Output::Note(Note::Incompatible { .. })) => self.notes[from] += 1,
+            Out::Output(Output::Note(Note::Divergence { .. })) => self.divergences += 1,
             Out::Output(_) | Out::Keys(..) => {}
         }
     }

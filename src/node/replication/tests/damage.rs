@@ -99,3 +99,26 @@ fn the_last_node_of_all_loses_what_was_damaged_and_is_copied_all_the_same() {
     assert!(cluster.run_until(Duration::from_secs(15), |c| c.equal() && !doubts(c)));
     assert_eq!((cluster.value(1, "k50"), cluster.value(2, "k51").is_some()), (None, true));
 }
+
+#[test]
+fn who_doubts_leaves_copies_to_others() {
+    let mut cluster = filled(2);
+    cluster.members[0].store.damage(b"k40", 1);
+    // What they say to each other is lost, and neither notices.
+    cluster.cut = vec![(0, 1)];
+    assert!(cluster.run_until(PASS, |cluster| damaged(cluster) == 1));
+    cluster.run(Duration::from_secs(12));
+    assert!(doubts(&cluster));
+    cluster.add(Duration::from_secs(3600));
+    cluster.tell(0, &[1, 2]);
+    cluster.tell(2, &[0]);
+    cluster.drain(2);
+    let is_ready = |c: &Cluster| c.members[2].replication.health() == Health::Ok;
+    assert!(!cluster.run_until(Duration::from_secs(15), is_ready));
+    cluster.tell(1, &[0, 2]);
+    cluster.tell(2, &[0, 1]);
+    assert!(cluster.run_until(Duration::from_secs(10), is_ready));
+    assert_eq!(cluster.value(2, "k40").as_deref(), Some(&b"value"[..]));
+    // With it the first one mends itself.
+    assert!(cluster.run_until(Duration::from_secs(10), |c| c.equal() && !doubts(c)));
+}

@@ -2,6 +2,7 @@
 
 use super::cluster::{Cluster, MILLIS};
 use super::*;
+use crate::node::formats::{Formats, OLDEST};
 
 const GRACE: Duration = Duration::from_secs(30);
 const SLEEPER: usize = 2;
@@ -10,15 +11,21 @@ const N_DELETED: usize = 100;
 /// Three members hold a hundred keys. The third goes away, and the other two, who soon do not
 /// remember it either, delete all of them and forget the deletes.
 fn slept() -> Cluster {
+    slept_beside(Formats::SPOKEN)
+}
+
+/// The same where the other two speak these formats.
+fn slept_beside(formats: Formats) -> Cluster {
     let mut cluster = Cluster::new(0, 0.0);
-    for _ in 0..3 {
+    for at in 0..3 {
+        cluster.formats = if at == SLEEPER { Formats::SPOKEN } else { formats };
         cluster.add(GRACE);
     }
     cluster.meet();
     for index in 0..N_DELETED {
         cluster.put(0, &format!("k{index}"), b"v");
     }
-    cluster.must_agree_within(Duration::from_secs(10));
+    all_ready(&mut cluster);
     cluster.cut = vec![(0, SLEEPER), (1, SLEEPER)];
     cluster.meet();
     for index in 0..N_DELETED {
@@ -31,6 +38,11 @@ fn slept() -> Cluster {
     let forgotten = |c: &Cluster| tombstones(c, 0) + tombstones(c, 1) == 0;
     assert!(cluster.run_until(Duration::from_secs(120), forgotten));
     cluster
+}
+
+fn all_ready(cluster: &mut Cluster) {
+    let ready = |c: &Cluster| c.equal() && (0..c.members.len()).all(|at| is_ready(c, at));
+    assert!(cluster.run_until(Duration::from_secs(10), ready));
 }
 
 /// Another one joins, and the two that swept leave: its number.
@@ -69,10 +81,14 @@ fn n_served(cluster: &Cluster, at: usize) -> usize {
     (0..N_DELETED).filter(|index| cluster.value(at, &format!("k{index}")).is_some()).count()
 }
 
-/// Whether the sleeper holds, by its own account, the deletes it slept through.
+/// Whether the sleeper holds this write, by its own account.
+fn claims(cluster: &Cluster, dot: Dot) -> bool {
+    cluster.members[SLEEPER].replication.covers(dot)
+}
+
+/// The same of the deletes it slept through.
 fn claims_deletes(cluster: &Cluster) -> bool {
-    let last = Dot { origin: OriginId(1001), seq: N_DELETED as u64 };
-    cluster.members[SLEEPER].replication.covers(last)
+    claims(cluster, Dot { origin: OriginId(1001), seq: N_DELETED as u64 })
 }
 
 /// Runs until the sleeper serves none of the deleted keys. The milliseconds in which it claimed
@@ -109,4 +125,202 @@ fn it_is_reset_by_one_that_joined_after_they_were_forgotten() {
     assert_eq!(heal(&mut cluster, Duration::from_secs(10), |_, _| {}), 0);
     assert_eq!(cluster.sum(|r| r.counters.resets_total), 1);
     assert_eq!(cluster.value(SLEEPER, "alive").as_deref(), Some(&b"v"[..]));
+}
+
+/// The server takes this many writes each millisecond.
+fn write_much(cluster: &mut Cluster, server: usize, per_ms: u64, ms: u64) {
+    for n in ms * per_ms..(ms + 1) * per_ms {
+        let key = format!("w{}", n % 5000);
+        let now = cluster.now;
+        cluster.members[server].store.put(now, key.as_bytes(), b"v", None).expect("room");
+    }
+    let now = cluster.now;
+    cluster.members[server].replication.written(now);
+    cluster.drain(server);
+}
+
+#[test]
+fn it_is_ready_only_when_all_is_compared_whatever_its_server_takes_in() {
+    for swept in [true, false] {
+        let mut cluster = slept();
+        let server = if swept {
+            cluster.members[1].up = false;
+            0
+        } else {
+            replace_those_who_swept(&mut cluster)
+        };
+        wake(&mut cluster, server);
+        let write = |cluster: &mut Cluster, ms| write_much(cluster, server, 20, ms);
+        assert_eq!(heal(&mut cluster, Duration::from_secs(10), write), 0, "swept {swept}");
+    }
+}
+
+#[test]
+fn it_is_reset_by_one_that_does_not_know_of_walks() {
+    let mut cluster = slept_beside(Formats::only(OLDEST));
+    cluster.members[1].up = false;
+    wake(&mut cluster, 0);
+    let write = |cluster: &mut Cluster, ms| write_much(cluster, 0, 20, ms);
+    assert_eq!(heal(&mut cluster, Duration::from_secs(10), write), 0);
+    assert_eq!(cluster.sum(|r| r.counters.resets_total), 1);
+}
+
+#[test]
+fn a_walk_goes_on_with_another_peer_where_a_link_was_lost() {
+    let mut cluster = slept();
+    cluster.cut.clear();
+    for (at, peers) in [(0, [1, SLEEPER]), (1, [0, SLEEPER]), (SLEEPER, [0, 1])] {
+        cluster.tell(at, &peers);
+        cluster.drain(at);
+    }
+    let walks = |c: &Cluster| c.members[SLEEPER].replication.buckets.is_active();
+    assert!(cluster.run_until(Duration::from_secs(10), walks));
+    cluster.run(MILLIS * 15);
+    assert!(!is_ready(&cluster, SLEEPER));
+    let n_compared = |c: &Cluster, at: usize| c.members[at].replication.counters.compared_total;
+    let first = if n_compared(&cluster, 0) > 0 { 0 } else { 1 };
+    cluster.cut = vec![(first, SLEEPER)];
+    cluster.meet();
+    assert_eq!(heal(&mut cluster, Duration::from_secs(10), |_, _| {}), 0);
+    assert!(n_compared(&cluster, 1 - first) > 0, "the other one has served the rest");
+}
+
+#[test]
+fn who_is_reset_serves_neither_copies_nor_comparisons() {
+    let mut cluster = slept();
+    wake(&mut cluster, 0);
+    let hides = |c: &Cluster| !is_ready(c, SLEEPER);
+    assert!(cluster.run_until(Duration::from_secs(10), hides));
+    let now = cluster.now;
+    let sleeper = &mut cluster.members[SLEEPER].replication;
+    while sleeper.poll().is_some() {}
+    let (served, compared) = (sleeper.pulls.served_total, sleeper.counters.compared_total);
+    let pull = message::Pull {
+        from: 1000,
+        heads: Vec::new(),
+        folded: Vec::new(),
+        fresh: true,
+        to: None,
+        first: None,
+    };
+    let items = message::Items { leaves: vec![(0, 0, Vec::new())], more: false };
+    for (conn, message) in [(901, KvMessage::Pull(pull)), (903, KvMessage::Items(items))] {
+        sleeper.frame(now, ConnId(conn), addr(0), &message.encode());
+        let answer = std::iter::from_fn(|| sleeper.poll()).find_map(|out| match out {
+            Out::Output(Output::Send {
+                frame: crate::wire::stream::Frame::Kv(payload), ..
+            }) => KvMessage::decode(&payload.join()).ok(),
+            _ => None,
+        });
+        assert!(matches!(answer, Some(KvMessage::Busy(_))), "{answer:?}");
+    }
+    assert_eq!((sleeper.pulls.served_total, sleeper.counters.compared_total), (served, compared));
+}
+
+#[test]
+fn who_was_alone_for_half_of_its_grace_compares_although_nothing_was_forgotten() {
+    for (span, resets) in [(GRACE / 2 + Duration::from_secs(2), 1), (GRACE / 4, 0)] {
+        let mut cluster = Cluster::new(0, 0.0);
+        for _ in 0..3 {
+            cluster.add(GRACE);
+        }
+        cluster.meet();
+        cluster.put(0, "k", b"v");
+        all_ready(&mut cluster);
+        cluster.run(Duration::from_secs(3));
+        cluster.cut = vec![(0, SLEEPER), (1, SLEEPER)];
+        cluster.meet();
+        cluster.run(span);
+        cluster.put(0, "meanwhile", b"v");
+        cluster.cut.clear();
+        cluster.meet();
+        let hidden = |c: &Cluster| !is_ready(c, SLEEPER);
+        assert_eq!(cluster.run_until(Duration::from_secs(3), hidden), resets > 0, "{span:?}");
+        let done = |c: &Cluster| c.equal() && is_ready(c, SLEEPER);
+        assert!(cluster.run_until(Duration::from_secs(5), done), "{span:?}");
+        assert_eq!(cluster.sum(|r| r.counters.resets_total), resets, "{span:?}");
+    }
+}
+
+#[test]
+fn of_two_that_were_alone_one_trusts_itself() {
+    let mut cluster = Cluster::new(0, 0.0);
+    for _ in 0..2 {
+        cluster.add(GRACE);
+    }
+    cluster.meet();
+    cluster.put(0, "k", b"v");
+    all_ready(&mut cluster);
+    cluster.cut = vec![(0, 1)];
+    cluster.meet();
+    cluster.run(GRACE);
+    cluster.put(0, "a", b"v");
+    cluster.put(1, "b", b"v");
+    cluster.cut.clear();
+    cluster.meet();
+    let done = |c: &Cluster| c.equal() && is_ready(c, 0) && is_ready(c, 1);
+    cluster.run(Duration::from_secs(2));
+    assert!(cluster.run_until(Duration::from_secs(5), done));
+}
+
+#[test]
+fn an_earlier_delete_goes_with_a_later_one_that_is_forgotten() {
+    let mut cluster = Cluster::new(0, 0.0);
+    for _ in 0..3 {
+        cluster.add(GRACE);
+    }
+    cluster.meet();
+    cluster.put(0, "live", b"v");
+    cluster.delete(0, "again");
+    all_ready(&mut cluster);
+    cluster.cut = vec![(0, SLEEPER), (1, SLEEPER)];
+    cluster.meet();
+    cluster.put(1, "again", b"later");
+    let late = cluster.members[1].store.entry(b"again").expect("written");
+    cluster.delete(1, "again");
+    cluster.run(Duration::from_secs(5));
+    cluster.tell(0, &[1]);
+    cluster.tell(1, &[0]);
+    let tombstones = |c: &Cluster, at: usize| c.members[at].store.stats().n_tombstones;
+    let forgotten = |c: &Cluster| tombstones(c, 0) + tombstones(c, 1) == 0;
+    assert!(cluster.run_until(Duration::from_secs(120), forgotten));
+    assert_eq!(tombstones(&cluster, SLEEPER), 1, "alone it forgets nothing");
+    wake(&mut cluster, 0);
+    let compared = |c: &Cluster| is_ready(c, SLEEPER) && claims(c, late.dot());
+    assert!(cluster.run_until(Duration::from_secs(10), compared));
+    assert_eq!(cluster.members[SLEEPER].store.entry(b"again"), None);
+    // A late copy of what lay between the two deletes is refused.
+    let now = cluster.now;
+    let sleeper = &mut cluster.members[SLEEPER].replication;
+    sleeper.apply(now, std::slice::from_ref(&late), true);
+    assert_eq!(cluster.members[SLEEPER].store.entry(b"again"), None);
+    // Also where the earlier delete is remembered for longer.
+    let stamp =
+        crate::kv::Stamp { time: crate::kv::HlcTime(late.stamp().time.0 - 1), ..late.stamp() };
+    let earlier = crate::kv::Record::new(stamp, 1, b"again", None);
+    let member = &mut cluster.members[SLEEPER];
+    member.store.merge(&earlier, now);
+    member.replication.apply(now, &[late], true);
+    assert_eq!(member.store.entry(b"again"), Some(earlier));
+}
+
+#[test]
+fn a_joiner_that_was_pushed_an_old_copy_compares_before_it_is_ready() {
+    let mut cluster = slept();
+    let old = cluster.members[SLEEPER].store.entry(b"k5").expect("the sleeper has it");
+    cluster.add(GRACE);
+    let joiner = 3;
+    cluster.cut = vec![(0, SLEEPER), (1, SLEEPER), (joiner, SLEEPER)];
+    let push = message::Push { of: 1000, settles: vec![(6, 6)], from: 1000, urgent: false };
+    let now = cluster.now;
+    let replication = &mut cluster.members[joiner].replication;
+    replication.pushed(now, &Bytes::new(), push, &[old], false);
+    assert!(cluster.value(joiner, "k5").is_some());
+    for (at, peers) in [(0, [1, joiner]), (1, [0, joiner]), (joiner, [0, 1])] {
+        cluster.tell(at, &peers);
+        cluster.drain(at);
+    }
+    let ready = |c: &Cluster| is_ready(c, joiner);
+    assert!(cluster.run_until(Duration::from_secs(10), ready));
+    assert_eq!(cluster.value(joiner, "k5"), None);
 }
