@@ -189,6 +189,8 @@ pub const HTTP_CHUNK_LINE_LEN_MAX: usize = 256;
 pub const HTTP_HELD_LEN_MAX: usize = 128 << 20;
 /// Bytes of one body or answer that are not counted into [`HTTP_HELD_LEN_MAX`].
 pub const HTTP_UNCOUNTED_LEN_MAX: usize = 32 << 10;
+/// Bytes of log lines that wait while standard error takes none; those past it are dropped.
+pub const LOG_WAITING_LEN_MAX: usize = 1 << 20;
 /// Requests handed to tiny_http on one upstream connection and not yet answered.
 pub const HTTP_LANE_DEPTH_MAX: usize = 256;
 /// Requests that wait for the node at once (`?w=`, members, metrics, keys).

@@ -12,6 +12,7 @@ use crate::runtime::{self, NodeSettings};
 use crate::swim::config::Config as SwimConfig;
 use crate::wire::packet::Security;
 use clap::{ArgMatches, Args};
+use std::sync::Arc;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,7 +38,7 @@ impl AgentArgs {
     pub(super) fn run(self, matches: &ArgMatches) -> Result<(), Failure> {
         const FLAGS: Flags = Flags { gossip: "--bind", http: "--http" };
         let config = self.flags.check(matches, variable).map_err(Failure::Usage)?;
-        logging::start(config.log);
+        let logging = logging::start(config.log)?;
         serving::settle_in();
         let identity = identity::settle(&config)?;
         let (drain_delay, leave_timeout) = (config.drain_delay, config.leave_timeout);
@@ -45,9 +46,10 @@ impl AgentArgs {
         http.token = config.token.clone();
         http.value_len_max = config.value_len_max;
         http.serves_while_starting = config.serves_while_starting;
+        http.log_lines_dropped = Arc::clone(&logging.dropped);
         let watch = Watch::begin()?;
         let node = Serving::start(gossip(config, identity), http, FLAGS)?;
-        watch.serve(vec![node], Ending { drain_delay, leave_timeout })
+        watch.serve(vec![node], Ending { drain_delay, leave_timeout }, &logging.fault)
     }
 }
 

@@ -9,6 +9,7 @@ use super::serving::{self, Ending, Flags, Serving, Watch};
 use super::table::Table;
 use crate::discovery::{self, Seed};
 use crate::node::formats::Formats;
+use crate::runtime::threads::{self, Fault};
 use crate::runtime::{self, NodeSettings};
 use crate::swim::config::Config as SwimConfig;
 use crate::wire::packet::Security;
@@ -73,15 +74,14 @@ impl DevArgs {
     pub(super) fn run(self, matches: &ArgMatches) -> Result<(), Failure> {
         let plan = self.check(matches).map_err(Failure::Usage)?;
         plan.try_ports()?;
-        logging::start(LogConfig { level: plan.level, format: None });
+        let logging = logging::start(LogConfig { level: plan.level, format: None })?;
         serving::settle_in();
         let watch = Watch::begin()?;
         let nodes = (0..plan.n_nodes).map(|index| plan.start(index));
         let nodes = nodes.collect::<Result<Vec<Serving>, Failure>>()?;
         serving::meet(&nodes, MEET_TIMEOUT);
-        let greeting = plan.greeting();
-        output::print(|out| Ok(write!(out, "{greeting}")?))?;
-        watch.serve(nodes, ENDING)
+        greet(plan.greeting(), &logging.fault)?;
+        watch.serve(nodes, ENDING, &logging.fault)
     }
 
     fn check(self, matches: &ArgMatches) -> Result<Plan, Vec<String>> {
@@ -103,6 +103,20 @@ impl DevArgs {
         }
         reader.end(plan)
     }
+}
+
+/// Prints it, on a thread of its own: whoever reads standard output may stand, and a signal must
+/// end the nodes even then.
+fn greet(greeting: String, fault: &Fault) -> Result<(), Failure> {
+    let body = move || {
+        let printed = output::print(|out| Ok(write!(out, "{greeting}")?));
+        printed.map_err(|failure| match failure {
+            Failure::Failed(why) => why,
+            other => format!("{other:?}"),
+        })
+    };
+    let started = threads::spawn("greeting", fault, body);
+    started.map(drop).map_err(|error| Failure::failed(format!("cannot start a thread: {error}")))
 }
 
 impl Plan {

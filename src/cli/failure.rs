@@ -1,7 +1,7 @@
 //! How a command fails: its lines on standard error and its exit code.
 
+use super::logging;
 use rustix::process::Signal;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 /// Exit code of a failure at work.
@@ -58,7 +58,7 @@ fn signal_code(name: &str) -> u8 {
 
 /// Writes one line to standard error. There is nobody to tell when that fails.
 pub(super) fn complain(line: &str) {
-    let _ = writeln!(io::stderr(), "error: {}", one_line(line));
+    logging::say(&format!("error: {}", one_line(line)));
 }
 
 /// The text with its control characters escaped, whoever wrote it: no line break, no escape code.

@@ -1,6 +1,17 @@
 //! Log lines on standard error: for people on a terminal, JSON for everybody else.
+//!
+//! From [`start`] on nobody but one thread writes there, and no other waits for it: not a log line,
+//! not the message of a panic, not the last word of the process.
 
-use std::io::{self, IsTerminal as _};
+use super::failure::Failure;
+use super::log_writer::LogWriter;
+use crate::runtime::threads::{self, Fault};
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::panic::PanicHookInfo;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
@@ -25,11 +36,75 @@ pub(super) struct LogConfig {
     pub(super) format: Option<LogFormat>,
 }
 
-/// Starts logging, for the rest of the process. Only the first call counts.
-pub(super) fn start(config: LogConfig) {
+/// How long the last lines may take at the end of the process. What waits for a reader that stands
+/// must not keep the process: a supervisor would kill it.
+const FLUSH_LIMIT: Duration = Duration::from_millis(300);
+
+/// What all lines go through, once logging has started.
+static WRITER: OnceLock<Arc<LogWriter>> = OnceLock::new();
+
+/// Logging at work.
+pub(super) struct Logging {
+    /// Lines dropped because standard error took none.
+    pub(super) dropped: Arc<AtomicU64>,
+    /// Told when its thread dies.
+    pub(super) fault: Fault,
+}
+
+/// Starts logging, for the rest of the process.
+///
+/// # Errors
+/// That the system gives no thread.
+pub(super) fn start(config: LogConfig) -> Result<Logging, Failure> {
+    let (writer, fault) = (Arc::clone(WRITER.get_or_init(Arc::default)), Fault::default());
+    let thread = Arc::clone(&writer);
+    let body = move || {
+        thread.run(io::stderr(), |dropped| {
+            tracing::warn!(dropped, "log lines were dropped while standard error took none");
+        });
+        Ok(())
+    };
+    let started = threads::spawn("log", &fault, body);
+    started.map_err(|error| Failure::failed(format!("cannot start the log's thread: {error}")))?;
+    subscribe(config, &writer);
+    std::panic::set_hook(Box::new(tell_of));
+    Ok(Logging { dropped: Arc::clone(writer.dropped()), fault })
+}
+
+/// Writes a line to standard error, behind the lines of the log if there are any.
+pub(super) fn say(line: &str) {
+    match WRITER.get() {
+        Some(writer) => writer.push(format!("{line}\n").as_bytes()),
+        // There is nobody to tell when that fails.
+        None => drop(writeln!(io::stderr(), "{line}")),
+    }
+}
+
+/// Waits for the last lines to be written, but not for ever.
+pub(super) fn flush() {
+    if let Some(writer) = WRITER.get() {
+        writer.flush(FLUSH_LIMIT);
+    }
+}
+
+/// The message of a panic. Without this each thread writes its own, and a thread that cannot does
+/// not even get as far as telling that it has died.
+fn tell_of(panic: &PanicHookInfo<'_>) {
+    let message = panic.to_string().replace('\n', " ");
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("without a name");
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        tracing::error!(thread, %backtrace, "{message}");
+    } else {
+        tracing::error!(thread, "{message}");
+    }
+}
+
+fn subscribe(config: LogConfig, writer: &Arc<LogWriter>) {
     let terminal = io::stderr().is_terminal();
     let by_place = if terminal { LogFormat::Text } else { LogFormat::Json };
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(Arc::clone(writer));
     let lines = match config.format.unwrap_or(by_place) {
         LogFormat::Text => {
             let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());

@@ -20,6 +20,7 @@ mod inspect;
 mod keygen;
 mod keys;
 mod kv;
+mod log_writer;
 mod logging;
 mod members;
 mod output;
@@ -77,10 +78,12 @@ pub fn main() -> ExitCode {
         Ok(matches) => matches,
         Err(error) => return usage::report(&error),
     };
-    match run(&matches) {
+    let code = match run(&matches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
-    }
+    };
+    logging::flush();
+    code
 }
 
 /// The whole command line, for whoever wants to walk it: tests, completions, manual pages.

@@ -13,6 +13,7 @@ use crate::http::{self, Server};
 use crate::node::command::{Bridge, Command, Health, MemberStatus, Reply};
 use crate::runtime::clock::Clock;
 use crate::runtime::signal::Signals;
+use crate::runtime::threads::Fault;
 use crate::runtime::{self, Agent};
 use crate::time::Instant;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -264,20 +265,31 @@ impl Watch {
         begin().map_err(|error: io::Error| Failure::failed(format!("signals: {error}")))
     }
 
-    /// Serves until the first signal, then ends in good order.
+    /// Serves until the first signal, then ends in good order. `fault` is what else may die.
     ///
     /// # Errors
     /// A part has died, or a second signal came.
-    pub(super) fn serve(mut self, nodes: Vec<Serving>, ending: Ending) -> Result<(), Failure> {
-        let ended = self.runtime.block_on(serve(&mut self.signals, nodes, ending));
+    pub(super) fn serve(
+        mut self,
+        nodes: Vec<Serving>,
+        ending: Ending,
+        fault: &Fault,
+    ) -> Result<(), Failure> {
+        let ended = self.runtime.block_on(serve(&mut self.signals, nodes, ending, fault));
         // What does not end in time must not keep the process.
         self.runtime.shutdown_background();
         ended
     }
 }
 
-async fn serve(signals: &mut Signals, nodes: Vec<Serving>, ending: Ending) -> Result<(), Failure> {
+async fn serve(
+    signals: &mut Signals,
+    nodes: Vec<Serving>,
+    ending: Ending,
+    fault: &Fault,
+) -> Result<(), Failure> {
     let mut failures = JoinSet::new();
+    failures.spawn(fault.told());
     for node in &nodes {
         failures.spawn(node.agent.failed());
         failures.spawn(node.server.failed());

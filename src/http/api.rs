@@ -17,6 +17,7 @@ use crate::node::command::Reply as NodeReply;
 use crate::node::command::{Bridge, Command, Health, NotReady};
 use crate::time::{Now, WallMillis};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// How long the node may take for an answer it has at hand.
@@ -42,6 +43,8 @@ pub struct Api {
     pub counters: Arc<Counters>,
     /// What the gate holds, for `/metrics`.
     pub room: Arc<Room>,
+    /// Log lines that found no room, for `/metrics`.
+    pub log_lines_dropped: Arc<AtomicU64>,
 }
 
 /// One request on the desk of a worker.

@@ -8,6 +8,7 @@ use super::requests::CLASSES;
 use super::route::LABELS;
 use crate::node::command::{Command, NotReady, Reply, Sample};
 use std::fmt::Write as _;
+use std::sync::atomic::Ordering::Relaxed;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -58,6 +59,11 @@ fn own(api: &Api) -> Vec<Sample> {
         }),
         plain("http_waiting", "Requests that wait for the node.", api.waiting.n_taken() as u64),
     ];
+    samples.push(plain(
+        "log_lines_dropped_total",
+        "Log lines dropped because standard error took none: its reader stands.",
+        api.log_lines_dropped.load(Relaxed),
+    ));
     samples.extend(readiness(api));
     for reason in Reason::ALL {
         samples.push(Sample {

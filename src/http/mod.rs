@@ -55,7 +55,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -87,6 +87,8 @@ pub struct Config {
     pub timing: Timing,
     /// What `/version` tells.
     pub version: Version,
+    /// Counted up elsewhere, shown by `/metrics`.
+    pub log_lines_dropped: Arc<AtomicU64>,
 }
 
 /// What `/version` tells.
@@ -112,6 +114,7 @@ impl Config {
             connections_max: HTTP_CONNECTIONS_MAX,
             timing: Timing::default(),
             version,
+            log_lines_dropped: Arc::default(),
         }
     }
 }
@@ -155,6 +158,7 @@ pub fn start(config: Config, bridge: Arc<dyn Bridge>) -> Result<Server, StartErr
         requests: Arc::default(),
         counters: Arc::clone(&counters),
         room: Arc::clone(&room),
+        log_lines_dropped: Arc::clone(&config.log_lines_dropped),
     };
     start_with(config, bridge, Arc::new(api), Shared { waiting, counters, room, door })
 }

@@ -10,6 +10,7 @@ use super::sockets::Pair;
 use super::tcp::{self, Limits, StreamsThread};
 use super::threads::{self, Fault, Lifeline};
 use super::udp::Udp;
+use super::watchdog::{self, Watchdog};
 use crate::discovery;
 use crate::kv::Store;
 use crate::node::command::{Bridge, Command, Look};
@@ -28,6 +29,7 @@ pub struct Agent {
     gossip_addr: SocketAddr,
     fault: Fault,
     engine: Option<JoinHandle<()>>,
+    watchdog: Option<Watchdog>,
     streams: Option<StreamsThread>,
 }
 
@@ -45,6 +47,7 @@ impl Agent {
         store: Arc<Store>,
         pair: Pair,
         limits: Limits,
+        pace: watchdog::Pace,
         discovery: discovery::Config,
     ) -> io::Result<Agent> {
         let fault = Fault::default();
@@ -56,6 +59,7 @@ impl Agent {
             gossip_addr: pair.addr,
             fault: fault.clone(),
             engine: None,
+            watchdog: None,
             streams: None,
         };
         let streams_thread = agent.streams.insert(streams_thread);
@@ -70,6 +74,8 @@ impl Agent {
         let engine = Engine::new(machine, mailbox, udp, alarm, streams, to_streams);
         let body = move || runtime.block_on(engine.run());
         agent.engine = Some(threads::spawn("gossip-engine", &fault, body)?);
+        let shared = agent.front.post.shared.clone();
+        agent.watchdog = Some(Watchdog::start(shared, pace, &fault)?);
         Ok(agent)
     }
 
@@ -107,6 +113,7 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         self.front.post.shared.stop();
+        drop(self.watchdog.take());
         if let Some(engine) = self.engine.take() {
             // A panic has been told to the fault.
             let _ = engine.join();

@@ -25,6 +25,7 @@ mod tcp;
 pub mod threads;
 mod throttle;
 mod udp;
+mod watchdog;
 
 pub use agent::Agent;
 pub use sockets::BindError;

@@ -5,7 +5,7 @@ use super::clock::Clock;
 use super::engine::Machine;
 use super::sockets::{self, BindError};
 use super::tcp::Limits;
-use super::{entropy, sockets::Pair};
+use super::{entropy, sockets::Pair, watchdog};
 use crate::discovery;
 use crate::kv::{OriginId, Store, StoreConfig};
 use crate::limits::{NODE_NAME_LEN_MAX, STREAM_UNFINISHED_LEN_MAX};
@@ -153,7 +153,7 @@ pub fn start(mut config: Config) -> Result<Agent, StartError> {
     );
     let expects_peers = !config.discovery.is_empty();
     let node = Node::new(of_node(config.node, now, expects_peers), store.clone(), now);
-    Ok(Agent::assemble(node, clock, store, pair, limits, config.discovery)?)
+    Ok(Agent::assemble(node, clock, store, pair, limits, watchdog::PACE, config.discovery)?)
 }
 
 /// What peers would refuse is refused here.

@@ -5,6 +5,7 @@ use crate::discovery;
 use crate::limits::TICKETS_MAX;
 use crate::node::command::{Busy, Command, Health, Look, NotReady, Reply};
 use crate::node::io::{Input, Output};
+use crate::runtime::watchdog::Pace;
 use crate::time::Instant;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -143,6 +144,32 @@ fn a_stuck_engine_makes_the_front_busy_and_in_the_end_not_live() {
     shell.until("it is live again", || bridge.live());
     shell.until("and as healthy as before", || bridge.health() == Health::Starting);
     shell.expect("written", |input| matches!(input, Input::Written).then_some(()));
+}
+
+/// The process that waits for a word of the node ends then.
+#[test]
+fn an_engine_that_stands_is_given_up_and_one_that_goes_on_is_not() {
+    let pace = Pace { look: Duration::from_millis(20), looks_max: 30 };
+    let (setup, let_go, entered) = stuck();
+    let shell = Setup { pace, ..setup }.start();
+    let word = shell.agent.failed();
+    let bridge = shell.agent.bridge();
+    bridge.send(Command::Members, Box::new(|_| {})).expect("room");
+    entered.recv_timeout(PATIENCE).expect("the engine is in the puppet's hands");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let word = runtime.block_on(async { tokio::time::timeout(PATIENCE, word).await });
+    let expected = "thread watchdog: the gossip loop has not taken a turn for 600ms";
+    assert_eq!(word.expect("in time"), expected);
+    drop(let_go);
+    shell.agent.shutdown();
+    // An idle one turns once a second, which is enough for as many looks as that.
+    let pace = Pace { look: Duration::from_millis(20), looks_max: 500 };
+    let shell = Setup { pace, ..Setup::default() }.start();
+    let turns = shell.clock.instant() + Duration::from_secs(1);
+    shell.until("it has been looked at", || shell.clock.instant() >= turns);
+    let failed = shell.agent.failed();
+    let silent = runtime.block_on(async { tokio::time::timeout(Duration::ZERO, failed).await });
+    assert!(silent.is_err(), "{silent:?}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::engine::Machine;
 use crate::runtime::sockets;
 use crate::runtime::tcp::Limits;
+use crate::runtime::watchdog::{PACE, Pace};
 use crate::time::{Instant, Now};
 use crate::wire::packet::Security;
 use parking_lot::Mutex;
@@ -114,6 +115,7 @@ pub struct Shell {
 pub struct Setup {
     pub bind: &'static str,
     pub limits: Limits,
+    pub pace: Pace,
     pub security: Security,
     pub react: React,
     pub discovery: discovery::Config,
@@ -124,6 +126,7 @@ impl Default for Setup {
         Setup {
             bind: "127.0.0.1:0",
             limits: LIMITS,
+            pace: PACE,
             security: Security::default(),
             react: Box::new(|_| Vec::new()),
             discovery: discovery::Config::default(),
@@ -137,11 +140,12 @@ impl Setup {
         let (seen_by, seen) = channel();
         let strings = Arc::new(Mutex::new(Strings::default()));
         let security = Arc::new(self.security);
-        let puppet =
-            Puppet { strings: strings.clone(), seen: seen_by, react: self.react, security };
+        let (strings_too, react) = (strings.clone(), self.react);
+        let puppet = Puppet { strings: strings_too, seen: seen_by, react, security };
         let (clock, addr) = (Clock::running_for(AGE), pair.addr);
         let store = Arc::new(store());
-        let agent = Agent::assemble(puppet, clock, store, pair, self.limits, self.discovery)
+        let Setup { limits, pace, discovery, .. } = self;
+        let agent = Agent::assemble(puppet, clock, store, pair, limits, pace, discovery)
             .expect("threads and sockets");
         Shell { agent, addr, clock, strings, seen }
     }
