@@ -169,6 +169,7 @@ impl Node {
             return;
         }
         self.founding.next = now.instant + CHECK;
+        self.replication.greet(now);
         match self.evidence(now.instant) {
             Ok(why) => {
                 let since = *self.founding.may_since.get_or_insert(now.instant);

@@ -9,6 +9,7 @@ mod cli_help;
 mod cli_inspect;
 mod cli_log;
 mod cli_usage;
+mod founding;
 mod fuzz;
 mod fuzz_smoke;
 mod golden;

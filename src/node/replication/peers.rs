@@ -123,6 +123,8 @@ pub(super) struct Peer {
     pub(super) stage: Option<Stage>,
     /// Whether it was new when this node knew it already.
     pub(super) came_new: bool,
+    /// When it was last asked for a digest because none of it had been heard.
+    pub(super) greeted: Option<Instant>,
     /// Whether a whole digest of it has been heard.
     pub(super) is_met: bool,
     /// Whether it was ready when first met, with writes that this founder lacked.
@@ -149,6 +151,7 @@ impl Peer {
             folded_held: None,
             stage: None,
             came_new: false,
+            greeted: None,
             is_met: false,
             is_foreign: false,
         }

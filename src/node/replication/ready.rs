@@ -27,6 +27,9 @@ use std::time::Duration;
 const RETRY: Duration = Duration::from_millis(200);
 /// How long a node that has been ready waits for a ready peer before it trusts its own store again.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Least time between two questions to a peer that has not told its stage, and most at once.
+const GREET_AGAIN: Duration = Duration::from_millis(300);
+const GREETED_MAX: usize = 16;
 /// Most peers told at once that this node's stage has changed; the others hear it by digests.
 const TOLD_MAX: usize = 64;
 
@@ -137,6 +140,24 @@ impl Replication {
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.ready.state == State::New
+    }
+
+    /// Asks peers that have not told how far they have come. Digests go to one random peer a second:
+    /// a new node would take that many seconds to hear of all.
+    pub(in crate::node) fn greet(&mut self, now: Now) {
+        let is_due = |peer: &&mut super::peers::Peer| {
+            let again = peer.greeted.is_none_or(|at| now.instant.since(at) >= GREET_AGAIN);
+            peer.info.reachable && !peer.is_met && again
+        };
+        let mut asked = Vec::new();
+        for peer in self.peers.iter_mut().filter(is_due).take(GREETED_MAX) {
+            peer.greeted = Some(now.instant);
+            asked.push(peer.info.origin);
+        }
+        for peer in asked {
+            let digest = self.digest(true);
+            self.send(now, peer, &KvMessage::Digest(digest));
+        }
     }
 
     /// Whether this node has slept past forgotten deletes and compares its store with a peer's.
