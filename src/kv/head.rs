@@ -33,7 +33,12 @@ pub enum OwnLog {
 
 impl Head {
     pub(super) fn new() -> Head {
-        Head { hlc: Hlc::new(), log: KeyRing::new(LOG_OWN_MAX, 1) }
+        Head::after(0)
+    }
+
+    /// As after that many writes, none of which is in the log any more.
+    pub(super) fn after(n_writes: u64) -> Head {
+        Head { hlc: Hlc::new(), log: KeyRing::new(LOG_OWN_MAX, n_writes + 1) }
     }
 
     /// Numbers a write of `key` and stamps it no earlier than `floor`.

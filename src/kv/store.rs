@@ -55,6 +55,14 @@ impl Store {
         }
     }
 
+    /// A store that has taken that many writes, each of which others have written over since.
+    #[cfg(test)]
+    pub(crate) fn after(config: StoreConfig, n_writes: u64) -> Store {
+        let store = Store { head: Mutex::new(Head::after(n_writes)), ..Store::new(config) };
+        store.counters.head(crate::kv::HlcTime(0), n_writes, 0);
+        store
+    }
+
     /// Whose writes the local ones are.
     #[must_use]
     pub fn origin(&self) -> OriginId {

@@ -167,7 +167,7 @@ impl Seen {
 
     /// Adds numbers that are not all covered. False when they would need one range too many.
     fn observe(&mut self, first: u64, mut last: u64, may_split: bool) -> bool {
-        if first <= self.contiguous + 1 {
+        if first <= self.contiguous.saturating_add(1) {
             self.claim(last);
             return true;
         }

@@ -100,7 +100,7 @@ impl Known {
             return false;
         }
         self.unfold(origin);
-        if start <= self.vector.contiguous(origin) + 1 {
+        if start <= self.vector.contiguous(origin).saturating_add(1) {
             let news = end > self.vector.contiguous(origin);
             self.vector.claim(origin, end);
             return news;

@@ -1,6 +1,7 @@
 //! What replication promises, shown by many of them on a network of our own: who the peers are is
 //! given.
 
+mod age;
 mod cluster;
 mod compared;
 mod damage;

@@ -30,6 +30,8 @@ pub(super) struct Cluster {
     pub(super) now: Now,
     pub(super) events: BTreeMap<(Instant, u64), Event>,
     pub(super) next_event: u64,
+    /// What each member has written before.
+    pub(super) n_writes: u64,
     pub(super) rng: Rng,
     pub(super) loss: f64,
     /// One way of a datagram, up to a millisecond less than it takes.
@@ -58,12 +60,19 @@ pub(super) fn addr(index: usize) -> SocketAddr {
 
 impl Cluster {
     pub(super) fn new(n: usize, loss: f64) -> Cluster {
-        let now = Now { instant: Instant::from_millis(1), wall: WallMillis(1_000_000) };
+        Cluster::aged(n, loss, Duration::ZERO, 0)
+    }
+
+    /// One whose clocks have been running for `age`, and each member of which has taken that many
+    /// writes.
+    pub(super) fn aged(n: usize, loss: f64, age: Duration, n_writes: u64) -> Cluster {
+        let now = Now { instant: Instant::from_millis(1), wall: WallMillis(1_000_000) }.after(age);
         let mut cluster = Cluster {
             members: Vec::new(),
             now,
             events: BTreeMap::new(),
             next_event: 0,
+            n_writes,
             rng: Rng::from_seed(7),
             loss,
             delay: MILLIS,
@@ -89,7 +98,8 @@ impl Cluster {
     pub(super) fn add(&mut self, grace: Duration) {
         let index = self.members.len() as u64;
         let origin = OriginId(1000 + index);
-        let store = Arc::new(Store::new(StoreConfig { origin, store_len_max: 0 }));
+        let config = StoreConfig { origin, store_len_max: 0 };
+        let store = Arc::new(Store::after(config, self.n_writes));
         let config = Config {
             tombstone_grace: grace,
             expects_peers: true,
