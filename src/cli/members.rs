@@ -18,7 +18,8 @@ Examples:
 
   gossipykv members --json | jq -r '.members[].address'
 
-KV says whether a member speaks our replication; a plain memberlist node does not.";
+KV says whether a member speaks our replication; a plain memberlist node does not, and one of ours
+whose version shares no replication format with the node asked is told with its formats.";
 
 /// Prints the table of members.
 #[derive(Debug, Args)]
@@ -43,6 +44,8 @@ struct Member {
     state: String,
     incarnation: u64,
     kv: bool,
+    /// Nodes of a version before formats were told do not tell them.
+    formats: Option<String>,
 }
 
 impl MembersArgs {
@@ -57,7 +60,11 @@ impl MembersArgs {
             .map_err(|error| client.failure(&format!("the answer is not {WHAT}: {error}")))?;
         let mut table = Table::new(&["NAME", "ADDRESS", "STATE", "INCARNATION", "KV"]);
         for member in members {
-            let kv = if member.kv { "yes" } else { "no" };
+            let kv = match &member.formats {
+                _ if member.kv => "yes",
+                Some(formats) => &format!("no: formats {formats}"),
+                None => "no",
+            };
             let incarnation = member.incarnation.to_string();
             table.row(&[&member.name, &member.address, &member.state, &incarnation, kv]);
         }

@@ -91,6 +91,10 @@ impl Node {
                 results.push((name, Err("its link takes nothing now".into())));
             }
         }
+        for (name, formats) in self.incompatible() {
+            let why = format!("not told: it speaks replication formats {formats} only");
+            results.push((name.to_string(), Err(why)));
+        }
         let own = self.apply_key(action, &key);
         results.insert(0, (self.config.name.to_string(), own));
         let deadline = now.instant + ANSWER_LIMIT;
