@@ -11,6 +11,7 @@ use std::time::Duration;
 /// much again for a machine that runs other tests beside these.
 const READY_MAX: Duration = Duration::from_secs(6);
 
+#[expect(clippy::disallowed_methods, reason = "a setting of the tests, not of the program")]
 fn rounds() -> u8 {
     let rounds = std::env::var("GOSSIPYKV_FOUNDING_ROUNDS");
     rounds.map_or(1, |rounds| rounds.parse().expect("a number of rounds"))
