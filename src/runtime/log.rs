@@ -143,8 +143,8 @@ impl Log {
                 "no other member is there to hand the store over to; it ends with this node"
             ),
             Note::Reset => tracing::warn!(
-                "this node may lack deletes that the others have forgotten; it is not ready until its \
-                 whole store has been compared with a ready member's"
+                "this node may lack deletes that the others have forgotten; it is not ready until \
+                 its whole store has been compared with a ready member's"
             ),
             Note::Incompatible { members, name, theirs, ours } => tracing::warn!(
                 members,

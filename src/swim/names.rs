@@ -15,9 +15,9 @@
 //! A node that joins and finds its own name taken asks at that address, and neither joins nor tells
 //! who it is while somebody else answers there. It is the newcomer that yields: a node whose name
 //! stands, because the node was ready under it or a member of the cluster has passed its
-//! announcement on, only tells of the conflict. Its name stands no longer once it has been stopped for
-//! long or has lost everybody: what took its place meanwhile may stay. One that hears its own question has asked itself:
-//! the address leads back to it.
+//! announcement on, only tells of the conflict. Its name stands no longer once it has been stopped
+//! for long or has lost everybody: what took its place meanwhile may stay. One that hears its own
+//! question has asked itself: the address leads back to it.
 
 use super::io::{Event, ExchangeId, JoinError, Refusal};
 use super::machine::Swim;

@@ -7,8 +7,8 @@ use gossipykv::runtime::clock::Clock;
 use gossipykv::time::Instant;
 use std::time::Duration;
 
-/// Longest time from the last start until all are ready, in half of the rounds: three seconds, and as
-/// much again for a machine that runs other tests beside these.
+/// Longest time from the last start until all are ready, in half of the rounds: three seconds, and
+/// as much again for a machine that runs other tests beside these.
 const READY_MAX: Duration = Duration::from_secs(6);
 
 #[expect(clippy::disallowed_methods, reason = "a setting of the tests, not of the program")]

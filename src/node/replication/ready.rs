@@ -142,8 +142,8 @@ impl Replication {
         self.ready.state == State::New
     }
 
-    /// Asks peers that have not told how far they have come. Digests go to one random peer a second:
-    /// a new node would take that many seconds to hear of all.
+    /// Asks peers that have not told how far they have come. Digests go to one random peer a
+    /// second: a new node would take that many seconds to hear of all.
     pub(in crate::node) fn greet(&mut self, now: Now) {
         let is_due = |peer: &&mut super::peers::Peer| {
             let again = peer.greeted.is_none_or(|at| now.instant.since(at) >= GREET_AGAIN);
