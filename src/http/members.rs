@@ -20,6 +20,8 @@ struct Row<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     formats: Option<&'a str>,
     me: bool,
+    udp: &'static str,
+    tcp: &'static str,
 }
 
 /// Asks the node for the table.
@@ -28,6 +30,11 @@ pub fn answer(api: &Api, desk: Desk<'_>) -> Result<Done, Failure> {
         Some(Reply::Members(members)) => page.body(200, "application/json", &table(&members)),
         other => page.no_reply(other),
     })
+}
+
+/// As far as this node knows.
+fn way(is_blocked: bool) -> &'static str {
+    if is_blocked { "blocked" } else { "open" }
 }
 
 fn table(members: &[MemberView]) -> Vec<u8> {
@@ -39,6 +46,8 @@ fn table(members: &[MemberView]) -> Vec<u8> {
         kv: member.kv,
         formats: member.formats.as_deref(),
         me: member.me,
+        udp: way(member.udp_blocked),
+        tcp: way(member.tcp_blocked),
     });
     // Plain data always has a JSON form.
     serde_json::to_vec(&Members { members: members.collect() }).unwrap_or_default()

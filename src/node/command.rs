@@ -132,6 +132,10 @@ pub struct MemberView {
     pub formats: Option<String>,
     /// Whether it is this node.
     pub me: bool,
+    /// Whether what is sent to it by UDP seems to come to nothing while TCP works.
+    pub udp_blocked: bool,
+    /// Whether dialling it comes to nothing while UDP works.
+    pub tcp_blocked: bool,
 }
 
 /// The answer to a [`Command`].

@@ -72,8 +72,9 @@ impl Node {
     }
 
     fn view(&self, member: &Member) -> MemberView {
-        let ours = meta::origin(&member.meta).is_some();
-        let formats = ours.then(|| meta::formats(&member.meta));
+        let origin = meta::origin(&member.meta);
+        let formats = origin.is_some().then(|| meta::formats(&member.meta));
+        let (udp, tcp) = origin.map_or((false, false), |origin| self.replication.blocked(origin));
         MemberView {
             name: member.name.to_string(),
             address: member.socket_addr,
@@ -87,6 +88,8 @@ impl Node {
             kv: formats.is_some_and(|theirs| self.config.formats.common(theirs).is_some()),
             formats: formats.map(|formats| formats.to_string()),
             me: member.name == self.config.name,
+            udp_blocked: udp || member.udp_blocked,
+            tcp_blocked: tcp,
         }
     }
 

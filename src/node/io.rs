@@ -12,6 +12,7 @@ use super::command::{Command, Reply};
 use super::formats::Formats;
 use crate::swim::io::Event;
 use crate::time::Instant;
+use crate::wire::message::NodeName;
 use crate::wire::packet::Security;
 use crate::wire::stream::{Frame, Mismatch};
 use bytes::Bytes;
@@ -172,6 +173,18 @@ pub enum Note {
     Damage {
         /// How many.
         records: usize,
+    },
+    /// A peer's datagrams come, and dialling it comes to nothing: TCP to its port is blocked.
+    TcpBlocked {
+        /// Its name.
+        name: NodeName,
+        /// Where it gossips.
+        addr: SocketAddr,
+    },
+    /// A peer that could not be dialled can be dialled again.
+    TcpOpen {
+        /// Its name.
+        name: NodeName,
     },
     /// This node leaves and no other member is there to hand its store over to.
     NoHeir {

@@ -97,7 +97,7 @@ impl Node {
         match input {
             Input::Datagram { from, bytes } => self.datagram(now, from, bytes),
             Input::Frame { conn, from, frame } => self.frame(now, conn, from, frame),
-            Input::Sent { conn, len } => self.replication.link_written(conn, len),
+            Input::Sent { conn, len } => self.sent(now, conn, len),
             Input::Refused { conn, mismatch } => self.refused(now, conn, mismatch),
             Input::Closed { conn, error } => self.closed(now, conn, error),
             Input::Written => self.replication.written(now),
@@ -346,6 +346,7 @@ impl Node {
                     addr: member.socket_addr,
                     reachable: member.state != MemberState::Dead && member.socket_addr != here,
                     formats: meta::formats(&member.meta),
+                    udp_blocked: member.udp_blocked,
                 })
             })
             .filter(|info| info.origin != self.store.origin())

@@ -14,10 +14,19 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+/// One that we have dialled for.
+#[derive(Debug, Clone, Copy)]
+struct Dialled {
+    id: ExchangeId,
+    peer: SocketAddr,
+    /// Its frame has been written, so there was a connection.
+    connected: bool,
+}
+
 /// Exchanges we have dialled for.
 #[derive(Debug, Default)]
 pub(super) struct Exchanges {
-    dialled: BTreeMap<ConnId, ExchangeId>,
+    dialled: BTreeMap<ConnId, Dialled>,
     pub(super) push_pulls_in_total: u64,
     pub(super) push_pulls_out_total: u64,
 }
@@ -44,7 +53,7 @@ impl Node {
             }
             SwimOutput::Packet(_) | SwimOutput::Event(_) => return,
         };
-        self.exchanges.dialled.insert(conn, id);
+        self.exchanges.dialled.insert(conn, Dialled { id, peer, connected: false });
         self.out.push_back(Output::Dial { conn, peer, frame, deadline, link: false });
     }
 
@@ -55,7 +64,7 @@ impl Node {
             return;
         }
         match self.exchanges.dialled.remove(&conn) {
-            Some(id) => self.answered(now, id, from, frame),
+            Some(dialled) => self.answered(now, dialled.id, from, frame),
             None => self.requested(now, conn, from, frame),
         }
         self.out.push_back(Output::Close { conn });
@@ -120,14 +129,27 @@ impl Node {
 
     /// The other end of a connection that we dialled does not want us.
     pub(super) fn refused(&mut self, now: Now, conn: ConnId, mismatch: Mismatch) {
-        if let Some(id) = self.exchanges.dialled.remove(&conn) {
-            self.swim.exchange_refused(now.instant, id, refusal(mismatch));
+        if let Some(dialled) = self.exchanges.dialled.remove(&conn) {
+            self.swim.exchange_refused(now.instant, dialled.id, refusal(mismatch));
         }
+    }
+
+    /// A frame handed over has been written.
+    pub(super) fn sent(&mut self, now: Now, conn: ConnId, len: usize) {
+        let Some(dialled) = self.exchanges.dialled.get_mut(&conn) else {
+            return self.replication.link_written(now, conn, len);
+        };
+        dialled.connected = true;
+        let peer = dialled.peer;
+        self.replication.exchanged(now, peer, true);
     }
 
     /// A connection has ended.
     pub(super) fn closed(&mut self, now: Now, conn: ConnId, error: Option<String>) {
-        if let Some(id) = self.exchanges.dialled.remove(&conn) {
+        if let Some(Dialled { id, peer, connected }) = self.exchanges.dialled.remove(&conn) {
+            if !connected {
+                self.replication.exchanged(now, peer, false);
+            }
             let why = error.as_deref().unwrap_or("the peer closed without an answer");
             self.swim.exchange_failed(now.instant, id, why);
         } else {

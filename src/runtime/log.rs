@@ -75,6 +75,9 @@ impl Log {
                 member = ?name,
                 "member answers over TCP only: UDP to its port or back seems to be blocked"
             ),
+            Event::UdpOpen(name) => {
+                tracing::info!(member = ?name, "member answers over UDP again");
+            }
             Event::MergeRefused { peer, why } => {
                 tracing::warn!(%peer, ?why, "a peer speaks other protocol versions; not merged");
             }
@@ -138,6 +141,13 @@ impl Log {
                 records,
                 "records were damaged in memory; dropped, and fetched from peers: check the machine"
             ),
+            Note::TcpBlocked { name, addr } => tracing::warn!(
+                member = ?name,
+                %addr,
+                "member answers over UDP only: TCP to its port seems to be blocked, so it gets \
+                 large values by way of others, if at all"
+            ),
+            Note::TcpOpen { name } => tracing::info!(member = ?name, "member can be dialled again"),
             Note::NoHeir { keys } => tracing::info!(
                 keys,
                 "no other member is there to hand the store over to; it ends with this node"

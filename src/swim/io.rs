@@ -123,6 +123,8 @@ pub enum Event {
     /// A member answers probes over a stream but no longer by UDP: a firewall, most likely. Told
     /// once until it answers by UDP again.
     UdpBlocked(NodeName),
+    /// A member that did not answer by UDP does again.
+    UdpOpen(NodeName),
     /// We were accused and raised our incarnation to this.
     Refuted(u32),
     /// Another node claims a known member's name from another address.

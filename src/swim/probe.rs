@@ -219,9 +219,8 @@ impl Swim {
     fn note_udp(&mut self, name: NodeName, blocked: bool) {
         if self.members.known(&name).is_some_and(|member| member.udp_blocked != blocked) {
             self.members.renew(&name, |member| member.udp_blocked = blocked);
-            if blocked {
-                self.event(Event::UdpBlocked(name));
-            }
+            let event = if blocked { Event::UdpBlocked } else { Event::UdpOpen };
+            self.event(event(name));
         }
     }
 

@@ -76,6 +76,8 @@ fn member(name: &str, address: &str, state: MemberStatus, me: bool) -> MemberVie
         kv: me,
         formats: me.then(|| "2-3".into()),
         me,
+        udp_blocked: !me,
+        tcp_blocked: false,
     }
 }
 

@@ -369,7 +369,7 @@ fn version_members_and_page() {
     assert_eq!(rig.ask("GET", "/version").is(200).json(), expected);
     let row = |name, address, state, kv| {
         let mut row = json!({ "name": name, "address": address, "state": state, "incarnation": 3,
-            "kv": kv, "me": kv });
+            "kv": kv, "me": kv, "udp": if kv { "open" } else { "blocked" }, "tcp": "open" });
         if kv {
             row["formats"] = json!("2-3");
         }

@@ -282,6 +282,7 @@ impl Cluster {
             Event::Left(name) => format!("left {name}"),
             Event::Reaped(name) => format!("reaped {name}"),
             Event::UdpBlocked(name) => format!("udp-blocked {name}"),
+            Event::UdpOpen(name) => format!("udp-open {name}"),
             Event::Refuted(incarnation) => format!("refuted, now {incarnation}"),
             Event::Conflict { name, known, claimed } => {
                 format!("conflict {name}: known {known}, claimed {claimed}")

@@ -34,7 +34,8 @@ enum Chunk {
 /// A peer that has a backlog and room for a chunk of it.
 fn is_open(peer: &Peer, links: &Links) -> bool {
     let has_room = |conn| !links.is_open(conn) || links.has_room(conn, LINK_CHUNK_LEN);
-    peer.backlog.is_some() && !peer.is_stalled() && peer.link.is_none_or(has_room)
+    let is_able = !peer.is_stalled() && !peer.paths.tcp_blocked;
+    peer.backlog.is_some() && is_able && peer.link.is_none_or(has_room)
 }
 
 /// Whether a backlog can go on now.
@@ -52,6 +53,15 @@ impl Replication {
         envelope: Envelope,
         settled: Vec<Settled>,
     ) {
+        let is_held = |origin: &&OriginId| {
+            self.peers.get(**origin).is_some_and(|p| p.paths.is_held(now.instant))
+        };
+        if !settled.is_empty() {
+            // They ask others for what they hear of.
+            for origin in targets.iter().filter(is_held).copied().collect::<Vec<_>>() {
+                self.beacon_by_datagram(origin);
+            }
+        }
         let (mut open, mut open_len) = (Vec::new(), 0);
         let mut left = settled.into_iter().peekable();
         while let Some(item) = left.next() {
@@ -78,8 +88,10 @@ impl Replication {
             return true;
         };
         let last = items.iter().filter_map(|item| item.seqs.last().copied()).max().unwrap_or(first);
-        let takes =
-            |origin: &OriginId| self.peers.get(*origin).is_some_and(|peer| peer.backlog.is_none());
+        let takes = |origin: &OriginId| {
+            let peer = self.peers.get(*origin);
+            peer.is_some_and(|peer| peer.backlog.is_none() && !peer.paths.is_held(now.instant))
+        };
         let takers: Vec<OriginId> = targets.iter().copied().filter(takes).collect();
         if takers.is_empty() {
             return false;
@@ -119,7 +131,7 @@ impl Replication {
                         if let Some(peer) = self.peers.get_mut(origin) {
                             peer.backlog = None;
                         }
-                        self.beacon(origin);
+                        self.beacon(now, origin);
                     }
                 }
             }

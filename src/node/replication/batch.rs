@@ -15,7 +15,7 @@ const RANGE_LEN: usize = 19;
 pub(super) type Writes = Vec<(u64, Box<[u8]>)>;
 
 /// The newest record of each key, with the numbers of one origin that it settles.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Settled {
     pub(super) record: Record,
     pub(super) seqs: Vec<u64>,

@@ -376,6 +376,7 @@ fn bytes_to_hashes(bytes: &[u8], n: usize) -> Option<Vec<u64>> {
 mod tests {
     use super::super::Out;
     use super::super::message::{Digest, Push};
+    use super::super::paths::Via;
     use super::super::tests::with_peer;
     use super::*;
     use crate::kv::{HlcTime, Stamp};
@@ -397,7 +398,7 @@ mod tests {
 
     fn push(node: &mut Replication, seq: u64) {
         let push = Push { of: PEER.0, settles: vec![(seq, seq)], from: PEER.0, urgent: false };
-        node.pushed(NOW, &Bytes::new(), push, &[record(seq)], false);
+        node.pushed(NOW, &Bytes::new(), push, &[record(seq)], Via::Datagram);
     }
 
     /// A node that holds one write of its peer and has begun to compare, on this connection.
@@ -405,18 +406,10 @@ mod tests {
         let (mut node, _) = with_peer(PEER, Duration::MAX, NOW);
         push(&mut node, 1);
         for _ in 0..2 {
-            node.digested(
-                NOW,
-                &Digest {
-                    from: PEER.0,
-                    heads: vec![(PEER.0, 1)],
-                    root: 7,
-                    folded: 0,
-                    reply: false,
-                    whole: true,
-                    stage: None,
-                },
-            );
+            let heads = vec![(PEER.0, 1)];
+            let (root, folded, reply, whole, stage) = (7, 0, false, true, None);
+            let digest = Digest { from: PEER.0, heads, root, folded, reply, whole, stage };
+            node.digested(NOW, &digest, Via::Datagram, 100);
         }
         let conn = std::iter::from_fn(|| node.poll()).find_map(|out| match out {
             Out::Output(Output::Dial { conn, .. }) => Some(conn),

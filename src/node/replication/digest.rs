@@ -7,6 +7,7 @@
 use super::Replication;
 use super::known::{Claims, covered_hash};
 use super::message::{Digest, Folded, KvMessage, MessageError, format_of};
+use super::paths::Via;
 use crate::kv::OriginId;
 use crate::mutation::mutated;
 use crate::node::formats::Formats;
@@ -87,7 +88,9 @@ impl Replication {
     /// The user state of a peer's push-pull.
     pub fn merge_user_state(&mut self, now: Now, from: std::net::SocketAddr, state: &Bytes) {
         match self.read(state).map(|read| read.message) {
-            Ok(KvMessage::Digest(digest)) => self.digested(now, &digest),
+            Ok(KvMessage::Digest(digest)) => {
+                self.digested(now, &digest, Via::Exchange, state.len());
+            }
             Ok(_) => self.unreadable("user state is no digest", from),
             Err(MessageError::Kind(_)) => {}
             Err(error) => self.unreadable(&error.to_string(), from),
@@ -100,18 +103,25 @@ impl Replication {
         }
         let interval = if mutated!(Chatty) { INTERVAL.0 / 50 } else { INTERVAL.0 };
         self.digests.next = now.instant + interval + self.rng.duration_below(INTERVAL.1);
-        if let Some(peer) = self.peers.draw(1, &mut self.rng).pop() {
-            self.digests.sent_total += 1;
-            let digest = self.digest(true);
-            self.send(now, peer, &KvMessage::Digest(digest));
-            #[cfg(feature = "next-format")]
-            self.play(now, peer);
-        }
+        self.digests.sent_total += 1;
+        self.tell_digest(now);
+        self.try_blocked(now);
     }
 
     /// Tells a peer how far our own writes go, so that it asks for what it lacks and answers with
     /// what it holds.
-    pub(super) fn beacon(&mut self, to: OriginId) {
+    pub(super) fn beacon(&mut self, now: Now, to: OriginId) {
+        let is_mute = self.unanswered.is_mute();
+        if self.peers.get(to).is_some_and(|peer| peer.paths.by_link(now.instant, is_mute)) {
+            let payload = self.beacon_payload(self.me, true);
+            self.link_send(now, to, payload);
+        } else {
+            self.beacon_by_datagram(to);
+        }
+    }
+
+    /// The same by datagram, whatever is known of that way.
+    pub(super) fn beacon_by_datagram(&mut self, to: OriginId) {
         let payload = self.beacon_payload(self.me, true);
         self.send_datagram(&[to], vec![payload]);
     }
@@ -133,11 +143,14 @@ impl Replication {
         }
     }
 
-    pub(super) fn digested(&mut self, now: Now, digest: &Digest) {
+    /// A digest of `len` bytes arrived.
+    pub(super) fn digested(&mut self, now: Now, digest: &Digest, via: Via, len: usize) {
         let from = OriginId(digest.from);
         if digest.from == self.me.0 {
             return;
         }
+        self.heard_via(now, from, via);
+        self.digest_came(now, digest, via, len);
         for &(of, through) in &digest.heads {
             if OriginId(of) == self.me {
                 self.acknowledged(now, from, through);
@@ -147,13 +160,12 @@ impl Replication {
             }
         }
         let Some(peer) = self.peers.get_mut(from) else { return };
-        peer.heard(now.instant);
         peer.holds(&digest.heads);
         if digest.whole && digest.folded == self.known.folded_hash() {
             peer.folded_held = Some(digest.folded);
         }
         if digest.reply {
-            self.answer_digest(now, digest);
+            self.answer_digest(now, digest, via);
         }
         if digest.whole {
             self.stage_told(now, from, digest.stage);
@@ -163,11 +175,11 @@ impl Replication {
     }
 
     /// To a beacon just the acknowledgement, to a whole digest ours.
-    fn answer_digest(&mut self, now: Now, digest: &Digest) {
+    fn answer_digest(&mut self, now: Now, digest: &Digest, via: Via) {
         let from = OriginId(digest.from);
         let answer =
             if digest.whole { self.digest(false) } else { self.beacon_digest(from, false) };
-        self.send(now, from, &KvMessage::Digest(answer));
+        self.answer_via(now, from, via, &KvMessage::Digest(answer));
     }
 
     /// Where two nodes agree on every write, their hashes must agree. Both see when they do not;

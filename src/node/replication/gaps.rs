@@ -14,6 +14,7 @@
 
 use super::Replication;
 use super::message::{KvMessage, Want};
+use super::peers::Peer;
 use crate::kv::OriginId;
 use crate::limits::{GAPS_MAX, WANTED_WRITES_MAX};
 use crate::mutation::mutated;
@@ -29,6 +30,8 @@ const RUMOR_DELAY: Duration = Duration::from_millis(60);
 /// First wait for an answer to a want, or a round trip where that is longer; it doubles.
 const ANSWER_WAIT: Duration = Duration::from_millis(12);
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Wants in vain before one goes over a link.
+const LINK_TRIES: u32 = 2;
 /// Wants in vain before a pull.
 const WANTS_MAX: u32 = 4;
 /// Ranges of one want; the rest follows when they are filled.
@@ -201,8 +204,12 @@ impl Replication {
             return;
         }
         self.gaps.wants_total += 1;
-        let want = Want { from: self.me.0, of: of.0, ranges };
-        self.send(now, holder, &KvMessage::Want(want));
+        let want = KvMessage::Want(Want { from: self.me.0, of: of.0, ranges });
+        // In vain so far: datagrams may not arrive there, or not come back.
+        if tries >= LINK_TRIES && self.link_send(now, holder, want.encode()) {
+            return;
+        }
+        self.send(now, holder, &want);
     }
 
     /// Whom to ask: who told us, then the writer itself, then anybody who may hold it.
@@ -220,15 +227,26 @@ impl Replication {
         if tries == 1 && reachable(of) {
             return Some(of);
         }
-        let holders: Vec<OriginId> = self
-            .peers
-            .reachable()
-            .filter(|peer| peer.head(of) >= through || peer.info.origin == from)
-            .map(|peer| peer.info.origin)
-            .collect();
-        if holders.is_empty() {
+        // Both have been asked: rather somebody else, and nobody who cannot be dialled.
+        let is_other = |peer: &&Peer| {
+            let origin = peer.info.origin;
+            origin != from && origin != of && !peer.paths.is_doubtful()
+        };
+        let holds = |peer: &&Peer| peer.head(of) >= through;
+        let others = self.peers.reachable().filter(is_other);
+        let holders = self.peers.reachable().filter(|p| holds(p) || p.info.origin == from);
+        let mut able: Vec<OriginId> = others.filter(holds).map(|peer| peer.info.origin).collect();
+        if able.is_empty() && tries == 2 && self.is_direct() {
+            // Each of them has got it from its writer, or asks as we do.
+            let others = self.peers.reachable().filter(is_other);
+            able = others.map(|peer| peer.info.origin).collect();
+        }
+        if able.is_empty() || tries % 2 == 1 {
+            able = holders.map(|peer| peer.info.origin).collect();
+        }
+        if able.is_empty() {
             return self.peers.draw(1, &mut self.rng).pop();
         }
-        Some(holders[self.rng.below(holders.len())])
+        Some(able[self.rng.below(able.len())])
     }
 }

@@ -61,7 +61,7 @@ impl Replication {
         let behind = self.heirs().filter(|peer| peer.acked < last && !is_fed(peer));
         let behind: Vec<OriginId> = behind.map(|peer| peer.info.origin).collect();
         for origin in behind {
-            self.beacon(origin);
+            self.beacon(now, origin);
         }
         if !self.others_are_held() {
             let heirs: Vec<OriginId> = self.heirs().map(|peer| peer.info.origin).collect();

@@ -67,7 +67,7 @@ impl Replication {
         self.holders.waiting.push((wait, wanted));
         self.flush(now, true);
         // What went out before the wait began asks for no prompt answer; this does.
-        self.ask_holders(wait.seq);
+        self.ask_holders(now, wait.seq);
         if !self.is_direct() {
             self.holders.ask = Some((now.instant + ASK_AGAIN, ASK_AGAIN * 2));
         }
@@ -75,7 +75,7 @@ impl Replication {
     }
 
     /// Asks whoever has not acknowledged `seq` how far it is.
-    fn ask_holders(&mut self, seq: u64) {
+    fn ask_holders(&mut self, now: Now, seq: u64) {
         let behind: Vec<_> = self
             .peers
             .reachable()
@@ -83,7 +83,7 @@ impl Replication {
             .map(|peer| peer.info.origin)
             .collect();
         for origin in behind {
-            self.beacon(origin);
+            self.beacon(now, origin);
         }
     }
 
@@ -92,7 +92,7 @@ impl Replication {
         let last = self.holders.waiting.iter().map(|(wait, _)| wait.seq).max();
         self.holders.ask = last.map(|_| (now.instant + wait, (wait * 2).min(ASK_AGAIN_MAX)));
         if let Some(last) = last {
-            self.ask_holders(last);
+            self.ask_holders(now, last);
         }
     }
 

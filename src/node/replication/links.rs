@@ -27,14 +27,19 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 pub(super) struct Link {
     /// The peer at its other end, once known.
     pub(super) peer: Option<OriginId>,
+    /// Whether anything has been written to it.
+    pub(super) connected: bool,
     /// The formats that are read at both ends, as far as is known.
     common: Option<Formats>,
     in_flight_len: usize,
+    /// When bytes last went into it or out of it.
+    moved_at: Instant,
 }
 
 impl Link {
     fn new(peer: Option<OriginId>, in_flight_len: usize) -> Link {
-        Link { peer, common: None, in_flight_len }
+        let moved_at = Instant::ZERO;
+        Link { peer, connected: false, common: None, in_flight_len, moved_at }
     }
 }
 
@@ -60,7 +65,8 @@ impl Links {
     ) {
         self.dialled_total += 1;
         self.sent_len_total += payload.len() as u64;
-        self.links.insert(conn, Link::new(Some(peer), payload.len()));
+        let link = Link { moved_at: now, ..Link::new(Some(peer), payload.len()) };
+        self.links.insert(conn, link);
         self.out.push_back(Output::Dial {
             conn,
             peer: addr,
@@ -73,6 +79,7 @@ impl Links {
     /// A frame came in on `conn`: it exists.
     pub(super) fn seen(&mut self, conn: ConnId, peer: Option<OriginId>) {
         let link = self.links.entry(conn).or_insert_with(|| Link::new(None, 0));
+        link.connected = true;
         if peer.is_some() {
             link.peer = peer;
         }
@@ -121,10 +128,18 @@ impl Links {
         self.links.get(&conn).map_or(0, |link| link.in_flight_len)
     }
 
-    pub(super) fn written(&mut self, conn: ConnId, len: usize) {
-        if let Some(link) = self.links.get_mut(&conn) {
-            link.in_flight_len = link.in_flight_len.saturating_sub(len);
-        }
+    /// Bytes have been written; the peer when it is the first time.
+    pub(super) fn written(&mut self, now: Instant, conn: ConnId, len: usize) -> Option<OriginId> {
+        let link = self.links.get_mut(&conn)?;
+        link.in_flight_len = link.in_flight_len.saturating_sub(len);
+        link.moved_at = now;
+        let is_first = !std::mem::replace(&mut link.connected, true);
+        link.peer.filter(|_| is_first)
+    }
+
+    /// When bytes were last written, or it was dialled.
+    pub(super) fn moved_at(&self, conn: ConnId) -> Instant {
+        self.links.get(&conn).map_or(Instant::NEVER, |link| link.moved_at)
     }
 
     /// Forgets a connection that has ended.

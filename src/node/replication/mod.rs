@@ -34,6 +34,7 @@ mod links;
 mod lists;
 mod marks;
 pub mod message;
+mod paths;
 mod peers;
 #[cfg(feature = "next-format")]
 pub mod played;
@@ -66,6 +67,7 @@ use self::holders::Holders;
 use self::known::Known;
 use self::links::Links;
 use self::message::{KvMessage, MessageError, Read};
+use self::paths::{Unanswered, Via};
 use self::peers::Peers;
 use self::pull::Pulls;
 use self::push::Pusher;
@@ -148,6 +150,7 @@ pub struct Replication {
     pusher: Pusher,
     gaps: Gaps,
     digests: Digests,
+    unanswered: Unanswered,
     rumors: Rumors,
     links: Links,
     pulls: Pulls,
@@ -182,6 +185,7 @@ impl Replication {
             pusher: Pusher::default(),
             gaps: Gaps::default(),
             digests,
+            unanswered: Unanswered::default(),
             rumors: Rumors::default(),
             links: Links::default(),
             pulls: Pulls::default(),
@@ -234,12 +238,13 @@ impl Replication {
     /// A datagram's user message that is ours.
     pub fn datagram(&mut self, now: Now, from: SocketAddr, payload: &Bytes) {
         self.counters.datagram_len_in += payload.len() as u64;
+        let via = Via::Datagram;
         match self.read(payload) {
             Ok(read) => match read.message {
-                KvMessage::Push(push, records) => self.pushed(now, payload, push, &records, false),
-                KvMessage::Ack(ack) => self.acked(now, &ack),
-                KvMessage::Digest(digest) => self.digested(now, &digest),
-                KvMessage::Want(want) => self.wanted(now, &want),
+                KvMessage::Push(push, records) => self.pushed(now, payload, push, &records, via),
+                KvMessage::Ack(ack) => self.acked(now, &ack, via),
+                KvMessage::Digest(digest) => self.digested(now, &digest, via, payload.len()),
+                KvMessage::Want(want) => self.wanted(now, &want, via),
                 KvMessage::Folded(folded) => self.folded(now, &folded),
                 #[cfg(feature = "next-format")]
                 KvMessage::Played(_) => self.counters.played_total += 1,
@@ -282,11 +287,12 @@ impl Replication {
     }
 
     fn link_message(&mut self, now: Now, conn: ConnId, payload: &Bytes, message: KvMessage) {
+        let via = Via::Link(conn);
         match message {
-            KvMessage::Push(push, records) => self.pushed(now, payload, push, &records, true),
-            KvMessage::Ack(ack) => self.acked(now, &ack),
-            KvMessage::Digest(digest) => self.digested(now, &digest),
-            KvMessage::Want(want) => self.wanted(now, &want),
+            KvMessage::Push(push, records) => self.pushed(now, payload, push, &records, via),
+            KvMessage::Ack(ack) => self.acked(now, &ack, via),
+            KvMessage::Digest(digest) => self.digested(now, &digest, via, payload.len()),
+            KvMessage::Want(want) => self.wanted(now, &want, via),
             KvMessage::Folded(folded) => self.folded(now, &folded),
             KvMessage::Pull(pull) => self.pull_asked(now, conn, &pull),
             KvMessage::PullEnd(end) => self.pull_ended(now, conn, &end),
@@ -308,8 +314,10 @@ impl Replication {
     }
 
     /// A frame handed over has been written.
-    pub fn link_written(&mut self, conn: ConnId, len: usize) {
-        self.links.written(conn, len);
+    pub fn link_written(&mut self, now: Now, conn: ConnId, len: usize) {
+        if let Some(origin) = self.links.written(now.instant, conn, len) {
+            self.dialled(origin);
+        }
     }
 
     /// Where the peer gossips whose link this is, once known.
@@ -319,11 +327,17 @@ impl Replication {
 
     /// A connection has ended.
     pub fn link_closed(&mut self, now: Now, conn: ConnId) {
-        if let Some(origin) = self.links.closed(conn).and_then(|link| link.peer)
-            && let Some(peer) = self.peers.get_mut(origin)
-            && peer.link == Some(conn)
+        if let Some(link) = self.links.closed(conn)
+            && let Some(origin) = link.peer
         {
-            peer.link = None;
+            if let Some(peer) = self.peers.get_mut(origin)
+                && peer.link == Some(conn)
+            {
+                peer.link = None;
+            }
+            if !link.connected {
+                self.dial_failed(now, origin);
+            }
         }
         self.link_lost(now, conn);
     }
@@ -335,7 +349,7 @@ impl Replication {
     }
 
     /// Sends a frame to a peer over our link to it, in a format that both read, dialling when there
-    /// is none. False when the window is full and the frame was not taken.
+    /// is none. False when the window is full, or TCP to it blocked, and the frame was not taken.
     pub(super) fn link_send(
         &mut self,
         now: Now,
@@ -353,12 +367,14 @@ impl Replication {
                 true
             }
             Some(_) => false,
+            None if peer.paths.is_held(now.instant) => false,
             None => {
                 let conn = self.next_conn();
                 self.links.dial(now.instant, conn, origin, addr, payload);
                 self.links.speaks(conn, Some(common), common.last);
                 if let Some(peer) = self.peers.get_mut(origin) {
                     peer.link = Some(conn);
+                    peer.paths.dialling(now.instant);
                 }
                 true
             }
@@ -375,10 +391,11 @@ impl Replication {
         self.peers.reachable().map(|peer| (peer.info.origin, peer.info.name.to_string())).collect()
     }
 
-    /// Sends one message to a peer: as a datagram when it fits, else over the link.
+    /// Sends one message to a peer: as a datagram when it fits and they arrive, else over the link.
     fn send(&mut self, now: Now, origin: OriginId, message: &KvMessage) {
         let payload = message.encode();
-        if payload.len() > self.room {
+        let Some(peer) = self.peers.get(origin) else { return };
+        if payload.len() > self.room || peer.paths.by_link(now.instant, self.unanswered.is_mute()) {
             self.link_send(now, origin, payload);
         } else {
             self.send_datagram(&[origin], vec![payload]);

@@ -3,6 +3,7 @@
 //! A peer is one run of one process, named by its origin; a restarted member is another peer.
 
 use super::message::Heads;
+use super::paths::Paths;
 use super::ready::Stage;
 use super::rtt::RoundTrip;
 use crate::kv::OriginId;
@@ -30,6 +31,8 @@ pub struct PeerInfo {
     pub reachable: bool,
     /// The formats it speaks.
     pub formats: Formats,
+    /// Its probes are answered over TCP alone.
+    pub udp_blocked: bool,
 }
 
 /// First wait for an acknowledgement, before a round trip has been measured.
@@ -106,6 +109,8 @@ pub(super) struct Peer {
     pub(super) by_link: ByLink,
     /// After this number our writes are still to follow on the link, whose window was full.
     pub(super) backlog: Option<u64>,
+    /// Which ways to it work.
+    pub(super) paths: Paths,
     /// Our link to it.
     pub(super) link: Option<ConnId>,
     /// When to send again what it has not acknowledged.
@@ -133,6 +138,8 @@ pub(super) struct Peer {
 
 impl Peer {
     fn new(info: PeerInfo, common: Formats) -> Peer {
+        let mut paths = Paths::default();
+        paths.probed(info.udp_blocked);
         Peer {
             info,
             common,
@@ -141,6 +148,7 @@ impl Peer {
             sent: 0,
             by_link: ByLink::default(),
             backlog: None,
+            paths,
             link: None,
             resend_at: None,
             tries: 0,
@@ -317,7 +325,12 @@ impl Peers {
                 Some(peer) => {
                     // Back from the dead, it pulls.
                     let backlog = peer.backlog.filter(|_| info.reachable);
-                    Peer { info, common, backlog, ..peer }
+                    let has_changed = peer.info.udp_blocked != info.udp_blocked;
+                    let mut peer = Peer { info, common, backlog, ..peer };
+                    if has_changed {
+                        peer.paths.probed(peer.info.udp_blocked);
+                    }
+                    peer
                 }
                 None => Peer::new(info, common),
             };

@@ -10,10 +10,12 @@ use super::backlog;
 use super::batch::{Envelope, Settled, is_large, logged, pack, settle, single};
 use super::links::Links;
 use super::message::{Ack, KvMessage, Push, Ranges, Want};
-use super::peers::Peers;
+use super::paths::{Via, is_stuck};
+use super::peers::{Peer, Peers};
 use crate::kv::{OriginId, OwnLog};
 use crate::limits::WANTED_WRITES_MAX;
 use crate::mutation::mutated;
+use crate::node::io::ConnId;
 use crate::time::{Instant, Now};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,8 +31,18 @@ const FLUSH_WRITES: usize = 4096;
 const FLUSH_DATAGRAMS: usize = 24;
 /// Datagrams of one retransmission.
 const RESEND_DATAGRAMS: usize = 8;
+/// One in so many tries goes over the link, too, the second one first.
+const LINK_TRIES: u32 = 3;
 /// Unacknowledged writes beyond which a peer is told to pull instead.
 const RESEND_WRITES: u64 = 512;
+
+/// An acknowledgement owed. It goes each way that pushes came, so that both ways are known to work.
+#[derive(Debug)]
+struct Owed {
+    due: Instant,
+    datagram: bool,
+    link: Option<ConnId>,
+}
 
 /// What has gone out and what is owed.
 #[derive(Debug, Default)]
@@ -41,8 +53,7 @@ pub(super) struct Pusher {
     next_flush: Instant,
     /// When to flush what waits.
     flush_at: Option<Instant>,
-    /// Acknowledgements owed, and when.
-    acks: BTreeMap<OriginId, Instant>,
+    acks: BTreeMap<OriginId, Owed>,
 }
 
 impl Pusher {
@@ -53,7 +64,7 @@ impl Pusher {
         }
         let again = (direct || mutated!(Spin)).then(|| peers.reachable());
         let resend = again.into_iter().flatten().filter_map(|peer| peer.resend_at).min();
-        let ack = self.acks.values().min().copied();
+        let ack = self.acks.values().map(|owed| owed.due).min();
         [self.flush_at, resend, ack].into_iter().flatten().min().unwrap_or(Instant::NEVER)
     }
 }
@@ -106,23 +117,27 @@ impl Replication {
             return;
         }
         let len: usize = settled.iter().map(|item| item.record.as_bytes().len()).sum();
-        let targets: Vec<OriginId> = self
-            .peers
-            .reachable()
-            .filter(|peer| !peer.is_stalled())
-            .map(|peer| peer.info.origin)
-            .collect();
-        if len > FLUSH_DATAGRAMS * self.room {
-            self.send_chunks(now, &targets, envelope, settled);
-        } else {
+        let is_bulk = len > FLUSH_DATAGRAMS * self.room;
+        let answering = self.peers.reachable().filter(|peer| !peer.is_stalled());
+        let (linked, others): (Vec<&Peer>, Vec<&Peer>) = answering.partition(|peer| {
+            peer.paths.by_link(now.instant, self.unanswered.is_mute())
+                || is_bulk && !peer.paths.is_held(now.instant)
+        });
+        let linked: Vec<OriginId> = linked.iter().map(|peer| peer.info.origin).collect();
+        let others: Vec<OriginId> = others.iter().map(|peer| peer.info.origin).collect();
+        if !linked.is_empty() {
+            self.send_chunks(now, &linked, envelope, settled.clone());
+            linked.iter().for_each(|origin| self.try_udp(now, *origin));
+        }
+        if !others.is_empty() {
             let batches = pack(envelope, settled, self.room);
-            for payload in batches.payloads {
-                self.send_datagram(&targets, vec![payload]);
+            for payload in batches.payloads.into_iter().take(FLUSH_DATAGRAMS) {
+                self.send_datagram(&others, vec![payload]);
             }
-            self.send_chunks(now, &targets, envelope, batches.large);
+            self.send_chunks(now, &others, envelope, batches.large);
         }
         let pushed = self.pusher.pushed;
-        for origin in targets {
+        for origin in linked.into_iter().chain(others) {
             if let Some(peer) = self.peers.get_mut(origin) {
                 peer.sent_through(now.instant, pushed);
             }
@@ -159,15 +174,19 @@ impl Replication {
         }
         let link_busy = peer.link.is_some_and(|conn| self.links.in_flight_len(conn) > 0);
         if peer.backlog.is_some() || link_busy && peer.by_link.through > acked {
+            if is_stuck(peer, &self.links, now.instant) {
+                // It may have from others what does not get through.
+                self.beacon_by_datagram(origin);
+            }
             return;
         }
         if peer.is_stalled() || sent - acked > RESEND_WRITES {
             self.counters.resends_total += 1;
-            self.beacon(origin);
+            self.beacon(now, origin);
             return;
         }
         let OwnLog::Keys(writes) = self.store.own_log(acked, (sent - acked) as usize) else {
-            self.beacon(origin);
+            self.beacon(now, origin);
             return;
         };
         let (link, by_link, room) = (peer.link, peer.by_link, self.room);
@@ -180,6 +199,19 @@ impl Replication {
         peer.sent_again();
         self.counters.resends_total += 1;
         let envelope = Envelope { of: self.me, from: self.me, urgent: self.holders.is_waiting() };
+        if peer.paths.by_link(now.instant, self.unanswered.is_mute()) {
+            self.send_chunks(now, &[origin], envelope, settled);
+            self.try_udp(now, origin);
+            return;
+        }
+        peer.paths.try_in_vain();
+        if peer.tries % LINK_TRIES == LINK_TRIES - 1
+            && !link_busy
+            && !peer.paths.is_held(now.instant)
+        {
+            // Where datagrams do not arrive, the link may; without waiting whether it does.
+            self.link_send(now, origin, single(envelope, settled.clone()));
+        }
         self.send_settled(now, origin, envelope, settled, RESEND_DATAGRAMS);
     }
 
@@ -192,6 +224,11 @@ impl Replication {
         settled: Vec<Settled>,
         datagrams_max: usize,
     ) {
+        let Some(peer) = self.peers.get(origin) else { return };
+        if peer.paths.by_link(now.instant, self.unanswered.is_mute()) {
+            self.link_send(now, origin, single(envelope, settled));
+            return;
+        }
         let batches = pack(envelope, settled, self.room);
         for (index, payload) in batches.payloads.into_iter().enumerate() {
             if index < datagrams_max {
@@ -206,7 +243,7 @@ impl Replication {
     }
 
     /// A peer holds more of our writes.
-    pub(super) fn acked(&mut self, now: Now, ack: &Ack) {
+    pub(super) fn acked(&mut self, now: Now, ack: &Ack, via: Via) {
         #[cfg(feature = "next-format")]
         {
             self.counters.played_total += u64::from(ack.played.is_some());
@@ -214,54 +251,71 @@ impl Replication {
         if OriginId(ack.of) != self.me {
             return;
         }
-        self.acknowledged(now, OriginId(ack.from), ack.through);
+        let from = OriginId(ack.from);
+        self.heard_via(now, from, via);
+        let is_news = self.acknowledged(now, from, ack.through);
+        self.ack_came(from, via, is_news);
     }
 
-    pub(super) fn acknowledged(&mut self, now: Now, from: OriginId, through: u64) {
+    /// A peer holds our writes up to `through`. True when that is news.
+    pub(super) fn acknowledged(&mut self, now: Now, from: OriginId, through: u64) -> bool {
         let through = through.min(self.store.last_seq());
-        if let Some(peer) = self.peers.get_mut(from) {
-            peer.heard(now.instant);
-            if peer.acknowledge(now.instant, through) {
-                self.holders_changed(now);
-            }
+        let Some(peer) = self.peers.get_mut(from) else { return false };
+        peer.heard(now.instant);
+        let is_news = peer.acknowledge(now.instant, through);
+        if is_news {
+            self.holders_changed(now);
         }
+        is_news
     }
 
     /// A push of `from`'s own writes arrived: an acknowledgement is owed.
-    pub(super) fn owe_ack(&mut self, now: Now, push: &Push) {
+    pub(super) fn owe_ack(&mut self, now: Now, push: &Push, via: Via) {
         if push.of != push.from || !(push.urgent || self.is_direct()) {
             return;
         }
         let due = if push.urgent { now.instant } else { now.instant + ACK_DELAY };
         let from = OriginId(push.from);
         if self.peers.get(from).is_some() {
-            let owed = self.pusher.acks.entry(from).or_insert(due);
-            *owed = due.min(*owed);
+            let owed = Owed { due, datagram: false, link: None };
+            let owed = self.pusher.acks.entry(from).or_insert(owed);
+            owed.due = due.min(owed.due);
+            match via {
+                Via::Link(conn) => owed.link = Some(conn),
+                Via::Datagram | Via::Exchange => owed.datagram = true,
+            }
         }
     }
 
     pub(super) fn send_acks(&mut self, now: Now) {
-        while let Some((&of, _)) = self.pusher.acks.iter().find(|(_, due)| **due <= now.instant) {
-            self.pusher.acks.remove(&of);
+        let is_due = |(_, owed): &(&OriginId, &Owed)| owed.due <= now.instant;
+        while let Some((&of, _)) = self.pusher.acks.iter().find(is_due) {
+            let Some(owed) = self.pusher.acks.remove(&of) else { return };
             let through = if mutated!(AckPastGap) {
                 self.known.highest(of).max(self.known.contiguous(of))
             } else {
                 self.known.contiguous(of)
             };
-            let ack = Ack {
+            let ack = KvMessage::Ack(Ack {
                 from: self.me.0,
                 of: of.0,
                 through,
                 #[cfg(feature = "next-format")]
                 played: self.played_field(),
-            };
-            self.send(now, of, &KvMessage::Ack(ack));
+            });
+            if let Some(conn) = owed.link {
+                self.answer_via(now, of, Via::Link(conn), &ack);
+            }
+            if owed.datagram {
+                self.answer_via(now, of, Via::Datagram, &ack);
+            }
         }
     }
 
     /// Somebody lacks writes that we said to hold.
-    pub(super) fn wanted(&mut self, now: Now, want: &Want) {
+    pub(super) fn wanted(&mut self, now: Now, want: &Want, via: Via) {
         let (asker, of) = (OriginId(want.from), OriginId(want.of));
+        self.heard_via(now, asker, via);
         let Some(peer) = self.peers.get(asker) else { return };
         let link_busy = peer.link.is_some_and(|conn| self.links.in_flight_len(conn) > 0);
         let follows = self.is_direct() && peer.backlog.is_some();
@@ -277,13 +331,18 @@ impl Replication {
         self.counters.wants_in_total += 1;
         if writes.is_empty() {
             if !complete {
-                self.beacon(asker);
+                self.beacon(now, asker);
             }
             return;
         }
         let settled = settle(&self.store, writes);
         let urgent = of == self.me && self.holders.is_waiting();
         let envelope = Envelope { of, from: self.me, urgent };
-        self.send_settled(now, asker, envelope, settled, FLUSH_DATAGRAMS);
+        match via {
+            Via::Link(conn) if self.links.is_open(conn) => {
+                self.links.send(conn, single(envelope, settled));
+            }
+            _ => self.send_settled(now, asker, envelope, settled, FLUSH_DATAGRAMS),
+        }
     }
 }

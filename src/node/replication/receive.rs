@@ -1,6 +1,7 @@
 //! Records coming in, whatever the way.
 
 use super::message::{Item, Push};
+use super::paths::Via;
 use super::{Note, Replication};
 use crate::kv::{Merge, OriginId, Record};
 use crate::limits::{DATAGRAM_LEN_MAX, SETTLES_MAX};
@@ -16,12 +17,10 @@ impl Replication {
         payload: &Bytes,
         push: Push,
         records: &[Record],
-        by_link: bool,
+        via: Via,
     ) {
         let (of, from) = (OriginId(push.of), OriginId(push.from));
-        if let Some(peer) = self.peers.get_mut(from) {
-            peer.heard(now.instant);
-        }
+        self.heard_via(now, from, via);
         self.note_pushed(records);
         let (n_newer, _) = self.apply(now, records, true);
         let mut news = n_newer > 0;
@@ -36,16 +35,17 @@ impl Replication {
                 room -= n;
                 news |= self.known.observe(of, start, end);
             }
-            self.owe_ack(now, &push);
+            self.owe_ack(now, &push, via);
             self.note_holes(now, of, from);
         }
         if news && !self.is_direct() {
-            if by_link {
-                self.offer(now, of);
-            } else if payload.len() <= DATAGRAM_LEN_MAX {
-                // What no datagram of a gossiping node could have held is not made a rumor. Its own
-                // bytes: a slice would keep all that it was decompressed with.
+            let is_small = via == Via::Datagram && payload.len() <= DATAGRAM_LEN_MAX;
+            if is_small || payload.len() <= self.room {
+                // Its own bytes: a slice would keep all that it was decompressed with.
                 self.pass_on(now, Bytes::copy_from_slice(payload));
+            } else if via != Via::Datagram {
+                // What no datagram of a gossiping node could have held is not made a rumor.
+                self.offer(now, of);
             }
         }
     }

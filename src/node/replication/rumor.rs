@@ -101,7 +101,7 @@ impl Replication {
 
     /// Tells a few peers now and bears the rumor on.
     pub(super) fn pass_on(&mut self, now: Now, payload: Bytes) {
-        self.tell_few(&payload);
+        self.tell_few(now, &payload);
         self.bear(now, payload, None, FANOUT);
     }
 
@@ -112,16 +112,18 @@ impl Replication {
         let told = if self.rumors.withdraw(of) {
             0
         } else {
-            self.tell_few(&payload);
+            self.tell_few(now, &payload);
             FANOUT
         };
         self.bear(now, payload, Some(of), told);
     }
 
-    fn tell_few(&mut self, payload: &Bytes) {
-        let to = self.peers.draw(FANOUT, &mut self.rng);
-        self.rumors.sends_total += to.len() as u64;
+    fn tell_few(&mut self, now: Now, payload: &Bytes) {
+        let (to, mut linked) = self.draw_few(now, FANOUT);
+        linked.extend(self.linked(now, &linked));
+        self.rumors.sends_total += (to.len() + linked.len()) as u64;
         self.send_datagram(&to, vec![payload.clone()]);
+        self.send_linked(now, &linked, payload);
     }
 
     fn bear(&mut self, now: Now, payload: Bytes, offers: Option<OriginId>, told: usize) {
@@ -133,7 +135,8 @@ impl Replication {
         if self.rumors.next_tick.is_none_or(|at| at > now.instant) {
             return;
         }
-        let to = self.peers.draw(FANOUT, &mut self.rng);
+        let (to, linked) = self.draw_few(now, FANOUT);
+        let n_told = to.len() + linked.len();
         let mut datagrams: Vec<Vec<Bytes>> = Vec::new();
         let mut open_len = usize::MAX;
         let mut kept = VecDeque::new();
@@ -151,8 +154,8 @@ impl Replication {
             if let Some(open) = datagrams.last_mut() {
                 open.push(rumor.payload.clone());
             }
-            self.rumors.sends_total += to.len() as u64;
-            rumor.sends_left = rumor.sends_left.saturating_sub(to.len().max(1));
+            self.rumors.sends_total += n_told as u64;
+            rumor.sends_left = rumor.sends_left.saturating_sub(n_told.max(1));
             if rumor.sends_left > 0 {
                 kept.push_front(rumor);
             } else {
@@ -162,6 +165,7 @@ impl Replication {
         self.rumors.rumors = kept;
         self.rumors.next_tick = (!self.rumors.rumors.is_empty()).then(|| now.instant + TICK);
         for payloads in datagrams {
+            payloads.iter().for_each(|payload| self.send_linked(now, &linked, payload));
             self.send_datagram(&to, payloads);
         }
     }

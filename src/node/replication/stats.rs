@@ -1,6 +1,7 @@
 //! What replication counts, as metrics.
 
 use super::Replication;
+use super::peers::Peer;
 use crate::node::command::Sample;
 use crate::node::stats::sample;
 use crate::time::Instant;
@@ -25,6 +26,7 @@ pub(super) struct Counters {
     pub(super) resends_total: u64,
     pub(super) wants_in_total: u64,
     pub(super) window_full_total: u64,
+    pub(super) dials_failed_total: u64,
     pub(super) resets_total: u64,
     pub(super) compared_total: u64,
     pub(super) next_clock_note: Instant,
@@ -86,6 +88,11 @@ impl Replication {
                 "replication_links_dialled_total",
                 "Replication links dialled.",
                 self.links.dialled_total,
+            ),
+            sample(
+                "replication_dials_failed_total",
+                "Connections to peers that could not be made.",
+                c.dials_failed_total,
             ),
             sample(
                 "replication_links_overrun_total",
@@ -241,6 +248,16 @@ impl Replication {
 
     fn peer_samples(&self) -> Vec<Sample> {
         let last = self.store.last_seq();
+        let blocked = |way, is_blocked: fn(&Peer) -> bool| Sample {
+            name: "peers_blocked",
+            help: "Reachable peers to which one way is blocked: udp (all goes by link), or tcp.",
+            labels: vec![("way", String::from(way))],
+            value: self.peers.reachable().filter(|peer| is_blocked(peer)).count() as f64,
+        };
+        let blocked = [
+            blocked("udp", |peer| peer.paths.udp_blocked),
+            blocked("tcp", |peer| peer.paths.tcp_blocked),
+        ];
         self.peers
             .reachable()
             .map(|peer| Sample {
@@ -249,6 +266,7 @@ impl Replication {
                 labels: vec![("peer", peer.info.name.to_string())],
                 value: last.saturating_sub(peer.acked) as f64,
             })
+            .chain(blocked)
             .collect()
     }
 }

@@ -161,6 +161,7 @@ impl Replication {
 #[cfg(test)]
 mod tests {
     use super::super::message::{Digest, Folded, Push};
+    use super::super::paths::Via;
     use super::super::tests::with_peer;
     use super::*;
     use crate::kv::{HlcTime, Stamp};
@@ -184,19 +185,12 @@ mod tests {
         let (mut node, store) = with_peer(PEER, STEP, at(0));
         for seq in [1, 3] {
             let push = Push { of: GONE.0, settles: vec![(seq, seq)], from: PEER.0, urgent: false };
-            node.pushed(at(10), &Bytes::new(), push, &[delete(seq)], false);
+            node.pushed(at(10), &Bytes::new(), push, &[delete(seq)], Via::Datagram);
         }
         let heads = vec![(GONE.0, 1)];
-        let digest = Digest {
-            from: PEER.0,
-            heads,
-            root: 0,
-            folded: 0,
-            reply: false,
-            whole: true,
-            stage: None,
-        };
-        node.digested(at(20), &digest);
+        let (root, folded, reply, whole, stage) = (0, 0, false, true, None);
+        let digest = Digest { from: PEER.0, heads, root, folded, reply, whole, stage };
+        node.digested(at(20), &digest, Via::Datagram, 100);
         for step in 1..400 {
             node.timeout(at(step * 100));
             // The peer has folded the same, and says so.

@@ -8,6 +8,7 @@ mod damage;
 mod far;
 mod folded;
 mod formats;
+mod half_broken;
 mod handover;
 mod ready;
 mod returned;
@@ -33,10 +34,9 @@ pub(super) fn with_peer(peer: OriginId, grace: Duration, now: Now) -> (Replicati
     let name = NodeName::from("peer");
     let formats = Formats::SPOKEN;
     node.found(now);
-    node.members(
-        now,
-        vec![PeerInfo { origin: peer, name, addr: addr(2), reachable: true, formats }],
-    );
+    let (origin, addr) = (peer, addr(2));
+    let info = PeerInfo { origin, name, addr, reachable: true, formats, udp_blocked: false };
+    node.members(now, vec![info]);
     (node, store)
 }
 

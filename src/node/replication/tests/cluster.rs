@@ -40,6 +40,10 @@ pub(super) struct Cluster {
     pub(super) formats: Formats,
     /// Pairs that cannot talk.
     pub(super) cut: Vec<(usize, usize)>,
+    /// Senders and receivers between whom no datagram gets through.
+    pub(super) udp_cut: Vec<(usize, usize)>,
+    /// Pairs that cannot have a connection; a dial is given up after a second.
+    pub(super) tcp_cut: Vec<(usize, usize)>,
     /// Connection as its dialler and its acceptor number it.
     pub(super) conns: BTreeMap<(usize, ConnId), (usize, ConnId)>,
     pub(super) next_accepted: u64,
@@ -78,6 +82,8 @@ impl Cluster {
             delay: MILLIS,
             formats: Formats::SPOKEN,
             cut: Vec::new(),
+            udp_cut: Vec::new(),
+            tcp_cut: Vec::new(),
             conns: BTreeMap::new(),
             next_accepted: 1,
             link_len: 0,
@@ -120,6 +126,7 @@ impl Cluster {
             addr: addr(index),
             reachable,
             formats: self.members[index].replication.config.formats,
+            udp_blocked: false,
         }
     }
 
@@ -152,6 +159,10 @@ impl Cluster {
             || self.cut.iter().any(|pair| *pair == (a, b) || *pair == (b, a))
     }
 
+    fn is_tcp_cut(&self, a: usize, b: usize) -> bool {
+        self.tcp_cut.iter().any(|pair| *pair == (a, b) || *pair == (b, a))
+    }
+
     pub(super) fn at(&mut self, delay: Duration, event: Event) {
         self.next_event += 1;
         self.events.insert((self.now.instant + delay, self.next_event), event);
@@ -170,7 +181,8 @@ impl Cluster {
                     let to = index_of(to);
                     self.datagrams += 1;
                     self.datagram_len += payloads.iter().map(|p| p.len() as u64).sum::<u64>();
-                    if self.is_cut(from, to) || self.rng.chance(self.loss) {
+                    let is_blocked = self.udp_cut.contains(&(from, to));
+                    if is_blocked || self.is_cut(from, to) || self.rng.chance(self.loss) {
                         continue;
                     }
                     let delay = self.delay + self.rng.duration_below(MILLIS);
@@ -183,6 +195,10 @@ impl Cluster {
                 let to = index_of(peer);
                 if self.is_cut(from, to) {
                     self.at(MILLIS * 5, Event::Closed { to: from, conn });
+                    return;
+                }
+                if self.is_tcp_cut(from, to) {
+                    self.at(MILLIS * 1000, Event::Closed { to: from, conn });
                     return;
                 }
                 let accepted = ConnId(self.next_accepted);
@@ -202,7 +218,7 @@ impl Cluster {
     pub(super) fn frame(&mut self, from: usize, conn: ConnId, frame: Frame) {
         let Frame::Kv(payload) = frame else { panic!("replication sends its own frames only") };
         let Some(&(to, theirs)) = self.conns.get(&(from, conn)) else { return };
-        if self.is_cut(from, to) {
+        if self.is_cut(from, to) || self.is_tcp_cut(from, to) {
             self.close(from, conn);
             self.at(MILLIS, Event::Closed { to: from, conn });
             return;
@@ -289,7 +305,7 @@ impl Cluster {
                 to
             }
             Event::Written { to, conn, len } => {
-                self.members[to].replication.link_written(conn, len);
+                self.members[to].replication.link_written(now, conn, len);
                 to
             }
             Event::Closed { to, conn } => {

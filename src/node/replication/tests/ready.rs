@@ -119,6 +119,7 @@ fn whoever_answers_at_an_address_must_be_the_run_that_was_meant() {
         name: NodeName::from("dead"),
         addr: addr(1),
         reachable: true,
+        udp_blocked: false,
         formats: Formats::SPOKEN,
     };
     let now = cluster.now;
@@ -134,7 +135,7 @@ fn whoever_answers_at_an_address_must_be_the_run_that_was_meant() {
         whole: true,
         stage: Some(Stage::Copied.code()),
     };
-    joiner.digested(now, &digest);
+    joiner.digested(now, &digest, Via::Datagram, 100);
     cluster.drain(1);
     cluster.run(Duration::from_secs(10));
     assert!(!is_ready(&cluster, 1), "it has copied from itself");

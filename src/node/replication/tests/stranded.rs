@@ -16,7 +16,13 @@ fn hold(cluster: &mut Cluster, at: usize, seq: u64, key: &str) {
     let delete = Record::new(stamp, seq, key.as_bytes(), None);
     let push = Push { of: GONE.0, settles: vec![(seq, seq)], from: GONE.0, urgent: false };
     let now = cluster.now;
-    cluster.members[at].replication.pushed(now, &Bytes::new(), push, &[delete], true);
+    cluster.members[at].replication.pushed(
+        now,
+        &Bytes::new(),
+        push,
+        &[delete],
+        Via::Link(ConnId(1)),
+    );
     cluster.drain(at);
 }
 
