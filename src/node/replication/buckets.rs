@@ -355,8 +355,8 @@ impl Replication {
             return;
         }
         let Some(done) = self.buckets.asked.take() else { return };
-        self.buckets.leaves_repaired_total += done.n_leaves as u64;
         if done.n_unexplained > 0 {
+            self.buckets.leaves_repaired_total += done.n_leaves as u64;
             self.note(Note::Divergence { buckets: done.n_leaves });
         }
     }

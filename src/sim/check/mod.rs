@@ -6,6 +6,7 @@
 mod bounds;
 mod clock;
 mod convergence;
+mod deleted;
 mod durability;
 mod forgetting;
 pub mod holders;
@@ -51,6 +52,7 @@ pub fn always(
     bounds::check(cluster)?;
     incarnations.check(cluster)?;
     clocks.check(cluster)?;
+    deleted::check(cluster, history)?;
     if let Some(what) = &cluster.waits.broken {
         return Err(Violation::new("write-concern", what.clone()));
     }
