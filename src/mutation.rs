@@ -61,6 +61,8 @@ mod on {
         LoseMarks,
         /// Reset: it ends before all shards have been compared.
         ResetEarly,
+        /// Reset: compared with any ready peer, be it another that has slept.
+        WalkWithAnybody,
         /// Comparing: a tombstone that a peer has forgotten sooner is dropped.
         DropTombstones,
         /// Sweep: deletes held past a lost write stay where they are.
@@ -90,7 +92,7 @@ mod on {
     }
 
     /// All of them, by name.
-    pub const MUTATIONS: [(&str, Mutation); 31] = [
+    pub const MUTATIONS: [(&str, Mutation); 32] = [
         ("tombstone-compare", Mutation::TombstoneCompare),
         ("tie-break", Mutation::TieBreak),
         ("write-floor", Mutation::WriteFloor),
@@ -106,6 +108,7 @@ mod on {
         ("stay-folded", Mutation::StayFolded),
         ("lose-marks", Mutation::LoseMarks),
         ("reset-early", Mutation::ResetEarly),
+        ("walk-with-anybody", Mutation::WalkWithAnybody),
         ("drop-tombstones", Mutation::DropTombstones),
         ("leave-stranded", Mutation::LeaveStranded),
         ("over-budget", Mutation::OverBudget),

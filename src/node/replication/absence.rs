@@ -50,7 +50,7 @@ impl Replication {
         let knows = self.peers.get(from).is_some_and(knows);
         if self.absence.owes && knows && self.health() == Health::Ok && self.settle_debt() {
             self.hide(now);
-            self.walk_for_reset(now, false);
+            self.walk_for_reset(now, Vec::new());
         }
     }
 

@@ -12,7 +12,7 @@
 
 use super::Replication;
 use super::message::PullEnd;
-use crate::kv::OriginId;
+use crate::kv::{Dot, OriginId};
 use crate::time::Now;
 
 impl Replication {
@@ -25,6 +25,16 @@ impl Replication {
         for (origin, _, forgotten) in &mut end.folded {
             *forgotten = of(*origin);
         }
+    }
+
+    /// Asker, before the heads are claimed: the forgotten deletes that it lacks, one an origin.
+    pub(super) fn lacked(&self, end: &PullEnd) -> Vec<Dot> {
+        let marks = end.marks.iter().flatten();
+        let told =
+            end.heads.iter().zip(marks).map(|((of, through), mark)| (*of, *mark.min(through)));
+        let folded = end.folded.iter().map(|(of, last, mark)| (*of, *mark.min(last)));
+        let dots = told.chain(folded).map(|(of, seq)| Dot { origin: OriginId(of), seq });
+        dots.filter(|dot| dot.seq > 0 && !self.known.covers(*dot)).collect()
     }
 
     /// Asker: takes over the marks, once the heads are claimed. A server that has folded this very

@@ -155,6 +155,7 @@ impl Replication {
             return;
         };
         self.pulls.completed_total += 1;
+        let lacked = self.lacked(end);
         for &(of, through) in &end.heads {
             if OriginId(of) != self.me {
                 self.known.claim(OriginId(of), through + u64::from(mutated!(ClaimMore)));
@@ -177,13 +178,11 @@ impl Replication {
         self.known.forget_through(forgotten);
         if end.reset || self.has_to_compare(asked.first, forgotten) {
             self.hide(now);
-            self.walk_for_reset(now, true);
-        } else {
-            self.walk_pulled(now, asked.from);
-            if asked.first {
-                self.copied(now, asked.n_records);
-            }
+            self.walk_for_reset(now, lacked);
+        } else if asked.first {
+            self.copied(now, asked.n_records);
         }
+        self.walk_pulled(now, asked.from, end);
         // What we hold that the server lacks, it learns from this.
         self.digests.soon(now.instant);
     }

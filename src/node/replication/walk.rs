@@ -14,14 +14,17 @@
 //! When a link is lost, or a peer is busy, it goes on from there with another peer.
 //!
 //! A **reset** is a walk by a node that lacks deletes which are forgotten: it hides, pulls all it
-//! lacks from a ready peer, walks, and only then is ready again. A walk that **mends** looks for
-//! what was dropped as damaged; the node stays ready, and takes itself for whole at its end.
+//! lacks from a ready peer, walks with that one, and only then is ready again. By the end of the
+//! pull it knows whether the peer holds those deletes: another sleeper is of no use. A walk that
+//! **mends** looks for what was dropped as damaged; any ready peer will do, the node stays ready,
+//! and takes itself for whole at its end.
 
 use super::Replication;
+use super::known::Claims;
 use super::leaves::Picked;
-use super::message::Busy;
+use super::message::{Busy, PullEnd};
 use super::peers::Peer;
-use crate::kv::OriginId;
+use crate::kv::{Dot, OriginId};
 use crate::limits::{STORE_LEAVES_PER_SHARD, STORE_SHARDS};
 use crate::mutation::mutated;
 use crate::node::io::ConnId;
@@ -36,8 +39,9 @@ const VISITED_MAX: usize = 65_536;
 /// Times that the same leaves are compared because the peer holds more in them than goes into one
 /// message. What is newer there and has still not come, comes as any write does.
 const AGAIN_MAX: u32 = 64;
-/// How long a reset waits for a ready peer while others are there, and while nobody is.
-const NOBODY_READY: Duration = Duration::from_secs(2);
+/// How long a reset waits for a peer that holds the deletes while others are there, and while
+/// nobody is.
+const NOBODY_KNOWS: Duration = Duration::from_secs(2);
 const NOBODY_THERE: Duration = Duration::from_secs(8);
 
 /// What a walk is for.
@@ -53,8 +57,10 @@ enum Why {
 #[derive(Debug)]
 pub(super) struct Walk {
     why: Option<Why>,
-    /// Whether all that a ready peer holds has been pulled: a reset begins with that.
-    has_pulled: bool,
+    /// The forgotten deletes that a reset has been told it lacked.
+    lacked: Vec<Dot>,
+    /// Of whom a reset has pulled all, and who holds those deletes.
+    with: Option<OriginId>,
     /// Everything before this shard and leaf has been compared.
     at: (usize, usize),
     /// Where it goes on when the names under way have been judged.
@@ -67,7 +73,7 @@ pub(super) struct Walk {
     is_outdated: bool,
     /// When to go on.
     retry_at: Instant,
-    /// Since when no ready peer has been there.
+    /// Since when no peer has been there that a reset may walk with.
     unserved: Option<Instant>,
 }
 
@@ -75,7 +81,8 @@ impl Default for Walk {
     fn default() -> Walk {
         Walk {
             why: None,
-            has_pulled: false,
+            lacked: Vec::new(),
+            with: None,
             at: (0, 0),
             next: (0, 0),
             told: BTreeMap::new(),
@@ -104,28 +111,35 @@ impl Walk {
 }
 
 impl Replication {
-    /// Begins the walk of a reset, from the first shard on: this node hides. With `has_pulled` the
-    /// pull that has just ended is the one it begins with.
-    pub(super) fn walk_for_reset(&mut self, now: Now, has_pulled: bool) {
+    /// Begins the walk of a reset, from the first shard on: this node hides.
+    pub(super) fn walk_for_reset(&mut self, now: Now, lacked: Vec<Dot>) {
         self.walk.begin(Why::Reset, now.instant, self.buckets.is_active());
-        self.walk.has_pulled = has_pulled;
+        self.walk.lacked = lacked;
     }
 
     /// Begins a walk for what was dropped as damaged; a reset finds that, too.
     pub(super) fn walk_to_mend(&mut self, now: Now) {
         if self.walk.why != Some(Why::Reset) {
             self.walk.begin(Why::Mend, now.instant, self.buckets.is_active());
-            self.walk.has_pulled = true;
         }
     }
 
-    /// A pull from `peer` is complete.
-    pub(super) fn walk_pulled(&mut self, now: Now, peer: OriginId) {
-        let is_ready = self.peers.get(peer).is_some_and(Peer::is_ready);
-        if self.walk.is_wanted() && !self.walk.has_pulled && is_ready {
-            self.walk.has_pulled = true;
+    /// A pull from `peer` is complete: a reset walks with it, if it is not another sleeper.
+    pub(super) fn walk_pulled(&mut self, now: Now, peer: OriginId, end: &PullEnd) {
+        if self.walk.why != Some(Why::Reset) || self.walk.with.is_some() || !self.serves(peer) {
+            return;
+        }
+        let claims = Claims::new(&end.heads, &end.folded);
+        let knows = self.walk.lacked.iter().all(|dot| claims.covers(*dot));
+        if knows || mutated!(WalkWithAnybody) {
+            self.walk.with = Some(peer);
+            self.walk.unserved = None;
             self.walk_on(now, peer);
         }
+    }
+
+    fn serves(&self, peer: OriginId) -> bool {
+        self.peers.get(peer).is_some_and(|peer| peer.info.reachable && peer.is_ready())
     }
 
     /// The peer does not compare now.
@@ -145,44 +159,49 @@ impl Replication {
         if self.buckets.is_active() {
             return;
         }
-        self.walk.is_outdated = false;
-        let ready = self.peers.reachable().filter(|peer| peer.is_ready());
-        let ready: Vec<OriginId> = ready.map(|peer| peer.info.origin).collect();
-        if ready.is_empty() {
-            self.nobody_to_walk_with(now);
+        if self.pulls.is_active() {
+            self.walk.unserved = None;
             return;
         }
-        self.walk.unserved = None;
-        let peer = ready[self.rng.below(ready.len())];
-        if self.walk.has_pulled {
+        self.walk.is_outdated = false;
+        self.walk.with = self.walk.with.filter(|peer| self.serves(*peer));
+        if let Some(peer) = self.walk.with {
             self.walk_on(now, peer);
-        } else {
-            self.start_pull(now, peer);
+            return;
+        }
+        let ready = self.peers.reachable().filter(|peer| peer.is_ready());
+        let ready: Vec<OriginId> = ready.map(|peer| peer.info.origin).collect();
+        let drawn = (!ready.is_empty()).then(|| ready[self.rng.below(ready.len())]);
+        match (self.walk.why, drawn) {
+            (Some(Why::Mend), Some(peer)) => self.walk_on(now, peer),
+            (Some(Why::Reset), drawn) if !self.nobody_to_walk_with(now) => {
+                if let Some(peer) = drawn {
+                    self.start_pull(now, peer);
+                }
+            }
+            _ => {}
         }
     }
 
     /// Somebody has to be ready. A node that nobody answers trusts its own store again after a
-    /// while, and compares it with whoever comes; among several that all hide, the one with the
-    /// lowest origin does, and the others compare with it.
-    fn nobody_to_walk_with(&mut self, now: Now) {
-        if self.walk.why != Some(Why::Reset) {
-            return;
-        }
+    /// while, and compares it with whoever comes. Where nobody holds the deletes that this node was
+    /// told of, or all hide, the one with the lowest origin of those who hide does, and the others
+    /// compare with it. True when this node is ready again for want of a peer.
+    fn nobody_to_walk_with(&mut self, now: Now) -> bool {
         let waited = now.instant.since(*self.walk.unserved.get_or_insert(now.instant));
-        if self.peers.n_reachable() == 0 {
-            if waited >= NOBODY_THERE {
-                self.walk = Walk::default();
-                self.absence.owe();
-                self.compared(now);
-            }
-            return;
+        let is_alone = self.peers.n_reachable() == 0;
+        let hides_before = |peer: &Peer| peer.is_hidden() && peer.info.origin < self.me;
+        let is_first = !self.peers.reachable().any(hides_before);
+        let patience = if is_alone { NOBODY_THERE } else { NOBODY_KNOWS };
+        if waited < patience || !is_first {
+            return false;
         }
-        let hides = |peer: &&Peer| peer.is_hidden();
-        let is_first = self.peers.reachable().filter(hides).all(|peer| peer.info.origin > self.me);
-        if waited >= NOBODY_READY && is_first {
-            self.walk = Walk::default();
-            self.compared(now);
+        self.walk = Walk::default();
+        if is_alone {
+            self.absence.owe();
         }
+        self.compared(now);
+        true
     }
 
     /// Asks for the peer's leaves from where the walk is.

@@ -186,6 +186,30 @@ fn a_walk_goes_on_with_another_peer_where_a_link_was_lost() {
 }
 
 #[test]
+fn it_does_not_compare_with_another_that_has_slept_as_long() {
+    for rounds in 0..6 {
+        let mut cluster = slept();
+        // Somebody who was away with it, as of the same moment, and has not met the others again.
+        cluster.add(GRACE);
+        let beside = 3;
+        cluster.cut = (0..2).flat_map(|at| [(at, SLEEPER), (at, beside)]).collect();
+        cluster.tell(SLEEPER, &[beside]);
+        cluster.tell(beside, &[SLEEPER]);
+        cluster.drain(SLEEPER);
+        cluster.drain(beside);
+        let copied = |c: &Cluster| is_ready(c, beside) && n_served(c, beside) == N_DELETED;
+        assert!(cluster.run_until(Duration::from_secs(5), copied));
+        cluster.run(MILLIS * 37 * rounds);
+        cluster.cut = vec![(0, beside), (1, beside), (1, SLEEPER)];
+        cluster.tell(SLEEPER, &[0, beside]);
+        cluster.tell(0, &[SLEEPER]);
+        cluster.drain(SLEEPER);
+        cluster.drain(0);
+        assert_eq!(heal(&mut cluster, Duration::from_secs(10), |_, _| {}), 0);
+    }
+}
+
+#[test]
 fn who_is_reset_serves_neither_copies_nor_comparisons() {
     let mut cluster = slept();
     wake(&mut cluster, 0);
