@@ -204,8 +204,8 @@ impl Pair {
     /// The first writes while it cannot reach the other.
     fn miss_writes(&mut self, n_writes: u64) {
         let [a, b] = [0, 1].map(|at: usize| self.cluster.hosts[at].addr.ip());
-        self.cluster.network.block(a, b);
-        self.cluster.network.block(b, a);
+        self.cluster.network.block(self.cluster.now, a, b);
+        self.cluster.network.block(self.cluster.now, b, a);
         for key in self.keys(n_writes) {
             self.stores[0].put(self.cluster.now_at(0), &key, &VALUE, None).expect("no limit");
             self.cluster.input(0, Input::Written);
@@ -215,7 +215,7 @@ impl Pair {
         }
         let rest = self.rng.duration_below(Duration::from_secs(1));
         self.cluster.run_until(self.cluster.now + CUT + rest);
-        self.cluster.network.heal();
+        self.cluster.network.heal(self.cluster.now);
     }
 
     /// Records that both cover vanish, from one or the other.

@@ -5,10 +5,11 @@
 
 use super::check::holders::{Wait, Waits};
 pub use super::counts::Counts;
-use super::host::{Clock, End, Host, Process};
+use super::host::{Clock, Host, Process};
 use super::network::{DELAY_MAX, Network};
 use super::options::Options;
-use super::story::{part_told, told};
+use super::standing::Standing;
+use super::story::part_told;
 use super::trace::Trace;
 use crate::node::command::{Command, Concern, Look, Reply};
 use crate::node::io::{ConnId, Input, Note, Output, Ticket};
@@ -16,25 +17,19 @@ use crate::node::replication::message::is_push;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use crate::wire::packet::{self, Security};
-use crate::wire::stream::{self, Frame, Role};
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Inputs a stopped process finds when it goes on; its socket buffer holds no more.
 const HELD_BACK_MAX: usize = 400;
-/// How often a connection across a partition is tried again.
-const STALL_STEP: Duration = Duration::from_millis(200);
 /// Events at one instant past which a cluster is taken to run in circles.
 const EVENTS_AT_ONCE_MAX: u64 = 50_000;
-/// A connection that moves nothing for this long ends.
-const STALL_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
+pub(super) enum Event {
     Datagram { to: usize, from: SocketAddr, bytes: Bytes },
     Timer { host: usize },
     Pump { host: usize, conn: ConnId },
@@ -80,11 +75,13 @@ pub struct Cluster {
     /// Hosts whose node has just forgotten deletes, with the hosts it had for peers: time waits
     /// until somebody has taken them.
     pub forgetful: Vec<(usize, Vec<usize>)>,
+    /// Hosts whose node has just become ready: time waits for these too.
+    pub turned: Vec<usize>,
     n_events_now: u64,
     queue: BinaryHeap<Reverse<(Instant, u64, Event)>>,
     next_event: u64,
-    by_addr: BTreeMap<SocketAddr, usize>,
-    rng: Rng,
+    pub(super) by_addr: BTreeMap<SocketAddr, usize>,
+    pub(super) rng: Rng,
     next_nonce: u64,
     next_ticket: u64,
 }
@@ -104,6 +101,7 @@ impl Cluster {
             waits: Waits::default(),
             stuck: None,
             forgetful: Vec::new(),
+            turned: Vec::new(),
             n_events_now: 0,
             queue: BinaryHeap::new(),
             next_event: 0,
@@ -130,6 +128,7 @@ impl Cluster {
         host.timer_at = Instant::NEVER;
         host.leaving = false;
         host.n_forgotten = 0;
+        host.standing = Standing { since: self.now, ..Default::default() };
         self.by_addr.insert(host.addr, index);
         self.trace.word(self.now, || format!("{} starts", self.hosts[index].name));
         self.drain(index);
@@ -147,6 +146,8 @@ impl Cluster {
         let host = &mut self.hosts[index];
         self.counts.refused += host.n_refused();
         host.process = None;
+        host.ended_at = Some(self.now);
+        host.standing.ok_since = None;
         host.paused_until = None;
         host.held_back.clear();
         host.timer_at = Instant::NEVER;
@@ -213,7 +214,7 @@ impl Cluster {
         self.drain(index);
     }
 
-    /// Tells a host what discovery sees.
+    /// Tells a process what discovery has found.
     pub fn look(&mut self, index: usize, look: Look) {
         let now = self.now_at(index);
         match &mut self.hosts[index].process {
@@ -231,19 +232,26 @@ impl Cluster {
 
     /// Mends the network, and drops late copies that are still on their way.
     pub fn calm(&mut self) {
-        self.network.calm();
+        self.network.calm(self.now);
         let limit = self.now + DELAY_MAX;
         self.queue.retain(|Reverse((at, _, event))| {
             *at <= limit || !matches!(event, Event::Datagram { .. })
         });
     }
 
-    /// Handles events up to `until`; stops early when stuck, and when a node has forgotten deletes.
+    /// Handles events up to `until`; stops early when stuck, and when there is something to judge
+    /// before time goes on: see [`Cluster::is_waiting`].
     pub fn run_until(&mut self, until: Instant) {
-        while self.forgetful.is_empty() && self.step(until).is_some() {}
-        if self.forgetful.is_empty() {
+        while !self.is_waiting() && self.step(until).is_some() {}
+        if !self.is_waiting() {
             self.now = self.now.max(until);
         }
+    }
+
+    /// Whether a node has forgotten deletes, or become ready, and nobody has looked at it yet.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.forgetful.is_empty() || !self.turned.is_empty()
     }
 
     /// Handles the next event up to `until`; the host it was about. `None` when there is none, or
@@ -264,7 +272,7 @@ impl Cluster {
         Some(host)
     }
 
-    fn push(&mut self, at: Instant, event: Event) {
+    pub(super) fn push(&mut self, at: Instant, event: Event) {
         self.next_event += 1;
         self.queue.push(Reverse((at, self.next_event, event)));
     }
@@ -306,6 +314,7 @@ impl Cluster {
         }
         // Timers that came due meanwhile have been passed over.
         host.timer_at = Instant::NEVER;
+        host.standing.went_on = self.now;
         self.trace.word(self.now, || format!("{} goes on", self.hosts[index].name));
         let held_back = std::mem::take(&mut self.hosts[index].held_back);
         for input in held_back {
@@ -322,6 +331,7 @@ impl Cluster {
                 Output::Timeout(deadline) => {
                     self.set_timer(index, deadline);
                     self.see_forgetting(index);
+                    self.see_ready(index);
                     return;
                 }
                 output => self.output(index, output),
@@ -391,7 +401,7 @@ impl Cluster {
         }
     }
 
-    fn nonce(&mut self) -> [u8; 12] {
+    pub(super) fn nonce(&mut self) -> [u8; 12] {
         self.next_nonce += 1;
         let mut nonce = [0; 12];
         nonce[..8].copy_from_slice(&self.next_nonce.to_be_bytes());
@@ -431,162 +441,6 @@ impl Cluster {
                 let bytes = Bytes::from(bytes);
                 self.push(self.now + delay, Event::Datagram { to: target, from, bytes });
             }
-        }
-    }
-
-    fn dial(
-        &mut self,
-        index: usize,
-        conn: ConnId,
-        peer: SocketAddr,
-        frame: &Frame,
-        deadline: Instant,
-        link: bool,
-    ) {
-        self.counts.dials += 1;
-        self.trace.detail(self.now, || {
-            let kind = if link { "a link" } else { "a stream" };
-            format!("{} dials {kind} {} to {peer}: {}", self.hosts[index].name, conn.0, told(frame))
-        });
-        let from = self.hosts[index].addr.ip();
-        let met = [Some(index), self.by_addr.get(&peer).copied()];
-        let strange = met.into_iter().flatten().any(|host| self.hosts[host].is_stranger);
-        self.network.felt.strange += u64::from(strange);
-        let target = self.by_addr.get(&peer).copied().filter(|to| self.hosts[*to].is_up());
-        let open = self.network.is_open(from, peer.ip()) && self.network.is_open(peer.ip(), from);
-        match target {
-            _ if !open => {
-                let why = "timed out".to_owned();
-                self.push(deadline, Event::Closed { host: index, conn, why });
-            }
-            None => {
-                let delay = self.network.delay(from, peer.ip(), &mut self.rng);
-                let why = "connection refused".to_owned();
-                self.push(self.now + delay * 2, Event::Closed { host: index, conn, why });
-            }
-            Some(to) => {
-                let accepted = ConnId(self.hosts[to].next_accepted);
-                self.hosts[to].next_accepted += 2;
-                self.hosts[index].ends.insert(conn, End::new((to, accepted), Role::Dialer));
-                self.hosts[to].ends.insert(accepted, End::new((index, conn), Role::Acceptor));
-                self.send_frame(index, conn, frame);
-                if !link {
-                    self.push(deadline, Event::Deadline { host: index, conn });
-                }
-            }
-        }
-    }
-
-    fn send_frame(&mut self, index: usize, conn: ConnId, frame: &Frame) {
-        let nonce = self.nonce();
-        let security = Arc::clone(&self.hosts[index].security);
-        let Some(end) = self.hosts[index].ends.get_mut(&conn) else { return };
-        let first = end.dialled && !end.sent_any;
-        end.sent_any = true;
-        let peer = end.peer;
-        let bytes = if first {
-            stream::encode_request(&security, frame, nonce)
-        } else {
-            stream::encode_reply(&security, frame, nonce)
-        };
-        self.counts.stream_len += bytes.len() as u64;
-        self.trace.detail(self.now, || {
-            format!("{} sends on {}: {}", self.hosts[index].name, conn.0, told(frame))
-        });
-        let payload =
-            if let Frame::Kv(payload) = frame { payload } else { &stream::Payload::default() };
-        self.counts.pushes += u64::from(payload.pieces().next().is_some_and(|head| is_push(head)));
-        let len = payload.len();
-        self.post(index, peer, Some(bytes.to_vec()), len);
-    }
-
-    /// Puts something on its way to the other end; in order, whatever the delays.
-    fn post(&mut self, from: usize, peer: (usize, ConnId), bytes: Option<Vec<u8>>, len: usize) {
-        let (from_ip, to_ip) = (self.hosts[from].addr.ip(), self.hosts[peer.0].addr.ip());
-        let delay = self.network.delay(from_ip, to_ip, &mut self.rng);
-        let now = self.now;
-        let Some(end) = self.hosts[peer.0].ends.get_mut(&peer.1) else { return };
-        let earliest = end.inbox.back().map_or(Instant::ZERO, |(at, _, _)| *at);
-        let at = (now + delay).max(earliest);
-        end.inbox.push_back((at, bytes, len));
-        self.push(at, Event::Pump { host: peer.0, conn: peer.1 });
-    }
-
-    /// Delivers what has arrived on a connection.
-    fn pump(&mut self, index: usize, conn: ConnId) {
-        let now = self.now;
-        let Some(end) = self.hosts[index].ends.get(&conn) else { return };
-        let peer = end.peer;
-        let (from, to) = (self.hosts[peer.0].addr.ip(), self.hosts[index].addr.ip());
-        if !self.network.is_open(from, to) || self.hosts[index].is_paused(now) {
-            let Some(end) = self.hosts[index].ends.get_mut(&conn) else { return };
-            let since = *end.stalled_since.get_or_insert(now);
-            if now.since(since) > STALL_MAX {
-                self.close(index, conn, Some("stalled".to_owned()));
-                self.reset_peer(peer);
-            } else {
-                self.push(now + STALL_STEP, Event::Pump { host: index, conn });
-            }
-            return;
-        }
-        loop {
-            let Some(end) = self.hosts[index].ends.get_mut(&conn) else { return };
-            end.stalled_since = None;
-            let Some((at, _, _)) = end.inbox.front() else { return };
-            if *at > now {
-                return;
-            }
-            let Some((_, bytes, len)) = end.inbox.pop_front() else { return };
-            let Some(bytes) = bytes else {
-                self.hosts[index].ends.remove(&conn);
-                self.input(index, Input::Closed { conn, error: None });
-                return;
-            };
-            end.reader.extend(&bytes);
-            if self.hosts[peer.0].ends.contains_key(&peer.1) {
-                self.input(peer.0, Input::Sent { conn: peer.1, len });
-            }
-            self.frames(index, conn, peer);
-        }
-    }
-
-    fn frames(&mut self, index: usize, conn: ConnId, peer: (usize, ConnId)) {
-        let security = Arc::clone(&self.hosts[index].security);
-        let from = self.hosts[peer.0].addr;
-        loop {
-            let Some(end) = self.hosts[index].ends.get_mut(&conn) else { return };
-            match end.reader.next(&security) {
-                Ok(Some(frame)) => self.input(index, Input::Frame { conn, from, frame }),
-                Ok(None) => return,
-                Err(error) => {
-                    if end.dialled {
-                        if let Some(mismatch) = error.mismatch() {
-                            self.input(index, Input::Refused { conn, mismatch });
-                        }
-                    } else if let Some(answer) =
-                        stream::encode_refusal(&security, &error, self.nonce())
-                    {
-                        self.post(index, peer, Some(answer.to_vec()), 0);
-                    }
-                    self.close(index, conn, Some(error.to_string()));
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Ends a connection from one side: it is told at once, the other after what was sent before.
-    fn close(&mut self, index: usize, conn: ConnId, error: Option<String>) {
-        let Some(end) = self.hosts[index].ends.remove(&conn) else { return };
-        self.post(index, end.peer, None, 0);
-        self.input(index, Input::Closed { conn, error });
-    }
-
-    fn reset_peer(&mut self, peer: (usize, ConnId)) {
-        if self.hosts[peer.0].ends.remove(&peer.1).is_some() {
-            let why = "connection reset".to_owned();
-            let at = self.now + Duration::from_millis(1);
-            self.push(at, Event::Closed { host: peer.0, conn: peer.1, why });
         }
     }
 }

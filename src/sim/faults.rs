@@ -1,7 +1,11 @@
 //! Fault events: what breaks, and how it is mended.
 
+use super::check::{self, Violation};
+use super::dns::Mood;
+use super::host::Guise;
 use super::options::Fault;
 use super::run::{Mend, Run, Step};
+use super::workload;
 use crate::node::command::{Command, Reply};
 use crate::node::io::Ticket;
 use std::collections::BTreeMap;
@@ -9,16 +13,23 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// How long a leaving node may take.
-const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Time between two jumps of a clock that goes to and fro, and how many there are.
 const STROBE_STEP: Duration = Duration::from_millis(150);
 const STROBES: u32 = 20;
 
+/// Large values written before a leave.
+const BACKLOG: usize = 30;
+
 /// Fault events so far.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     pub(super) counts: BTreeMap<Fault, u64>,
+    /// What was lost with a node that said to leave nothing behind.
+    pub(super) broken: Option<Violation>,
+    /// Leaves that said to leave something behind.
+    pub(super) n_unsent: u64,
     leaves: BTreeMap<usize, Ticket>,
 }
 
@@ -29,7 +40,7 @@ impl Faults {
 }
 
 /// Faults that are events; the others are there all along.
-const EVENTS: [Fault; 10] = [
+const EVENTS: [Fault; 17] = [
     Fault::Partition,
     Fault::OneWay,
     Fault::Crash,
@@ -40,6 +51,13 @@ const EVENTS: [Fault; 10] = [
     Fault::Clock,
     Fault::Dns,
     Fault::Slow,
+    Fault::Surge,
+    Fault::OtherKey,
+    Fault::OtherLabel,
+    Fault::OtherFormat,
+    Fault::Restart,
+    Fault::Twin,
+    Fault::Backlog,
 ];
 
 impl Run {
@@ -71,6 +89,12 @@ impl Run {
         let victim = running[self.rng.below(running.len())];
         self.faults.count(fault);
         match fault {
+            Fault::Surge | Fault::OtherKey | Fault::OtherLabel | Fault::OtherFormat => {
+                self.begin_roll(fault, running);
+            }
+            Fault::Restart => self.restart_all(&running),
+            Fault::Twin => self.twin(victim),
+            Fault::Backlog => self.backlog(victim),
             Fault::Partition => self.partition(&running),
             Fault::OneWay => self.one_way(&running),
             Fault::Crash => self.crash(victim),
@@ -88,7 +112,7 @@ impl Run {
             Fault::Roll => self.roll(victim),
             Fault::Clock => self.derange(victim),
             Fault::Dns => {
-                self.dns_silent = true;
+                self.dns.mood = self.silence_dns();
                 let pause = self.seconds_below(30);
                 self.after(pause, Step::Mend(Mend::Dns));
             }
@@ -115,7 +139,7 @@ impl Run {
             for &b in &hosts {
                 if side[a] != side[b] && bridge != Some(a) && bridge != Some(b) {
                     let (from, to) = (self.ip(a), self.ip(b));
-                    self.cluster.network.block(from, to);
+                    self.cluster.network.block(self.cluster.now, from, to);
                 }
             }
         }
@@ -129,7 +153,7 @@ impl Run {
             let b = running[self.rng.below(running.len())];
             let (from, to) = (self.ip(a), self.ip(b));
             if a != b {
-                self.cluster.network.block(from, to);
+                self.cluster.network.block(self.cluster.now, from, to);
             }
         }
         let pause = self.seconds_below(30);
@@ -152,7 +176,7 @@ impl Run {
         let clock = self.cluster.hosts[victim].clock;
         self.end_process(victim);
         self.cluster.hosts[victim].name = self.fresh_name();
-        let place = self.add_place(false);
+        let place = self.add_place(Guise::Ours);
         self.cluster.hosts[place].name = name;
         self.cluster.hosts[place].clock = clock;
         let pause = self.seconds_below(5);
@@ -182,9 +206,7 @@ impl Run {
         for (index, ticket) in done {
             self.faults.leaves.remove(&index);
             let reply = self.cluster.replies.remove(&ticket);
-            if !matches!(reply, Some(Reply::Left { .. })) {
-                self.history.complain(format!("a leave was answered with {reply:?}"));
-            }
+            self.judge_leave(index, reply.as_ref());
             if self.cluster.hosts[index].leaving {
                 self.end_process(index);
                 self.cluster.hosts[index].name = self.fresh_name();
@@ -192,6 +214,58 @@ impl Run {
                 self.after(pause, Step::Mend(Mend::Restart(index)));
             }
         }
+    }
+
+    /// What a leaving node has answered.
+    pub(super) fn judge_leave(&mut self, index: usize, reply: Option<&Reply>) {
+        match reply {
+            None => {}
+            Some(Reply::Left { unsent: 0 }) => {
+                let lost = check::not_handed_over(&self.cluster, index, &self.history);
+                self.faults.broken = self.faults.broken.take().or(lost);
+            }
+            Some(Reply::Left { .. }) => self.faults.n_unsent += 1,
+            reply => self.history.complain(format!("a leave was answered with {reply:?}")),
+        }
+    }
+
+    /// All processes end at once, and come back with nothing. Not beside a stranger: it refuses
+    /// them, so that nobody may found a cluster.
+    fn restart_all(&mut self, running: &[usize]) {
+        let is_beside = self.cluster.hosts.iter().any(|host| host.is_stranger && host.is_up());
+        if is_beside || self.faults.counts.get(&Fault::Restart).is_some_and(|n| *n > 1) {
+            return;
+        }
+        for index in running {
+            self.end_process(*index);
+            let pause = self.seconds_below(3);
+            self.after(pause, Step::Mend(Mend::Restart(*index)));
+        }
+    }
+
+    /// A node that has the name of another one, for a while.
+    fn twin(&mut self, victim: usize) {
+        let place = self.add_place(Guise::Twin);
+        self.cluster.hosts[place].name = self.cluster.hosts[victim].name.clone();
+        self.start_node(place);
+        let lasts = Duration::from_secs(5) + self.seconds_below(20);
+        self.after(lasts, Step::Mend(Mend::End(place)));
+    }
+
+    /// It takes large values, and leaves at once.
+    fn backlog(&mut self, victim: usize) {
+        if self.cluster.hosts[victim].is_paused(self.cluster.now) {
+            return;
+        }
+        let rate = self.options.load.line_rate.unwrap_or(1 << 20);
+        let seconds = 0.1 + 3.0 * self.rng.below(1000) as f64 / 1000.0;
+        let total = (rate as f64 * seconds) as usize;
+        let len = (total / BACKLOG).min(40 << 10);
+        for _ in 0..BACKLOG {
+            let key = format!("key-{}", self.rng.below(self.options.n_keys)).into_bytes();
+            workload::store(self, victim, &key, len);
+        }
+        self.roll(victim);
     }
 
     /// A clock jumps, begins to gain or lose, and sometimes goes to and fro.
@@ -216,17 +290,18 @@ impl Run {
 
     pub(super) fn mend(&mut self, mend: Mend) {
         match mend {
-            Mend::Network => self.cluster.network.heal(),
+            Mend::Network => self.cluster.network.heal(self.cluster.now),
             Mend::Slow(index) => {
                 let ip = self.ip(index);
                 self.cluster.network.slow(ip, Duration::ZERO);
             }
-            Mend::Restart(index) => {
-                if !self.cluster.hosts[index].is_up() {
-                    self.start_node(index);
+            Mend::Restart(index) => self.start_node(index),
+            Mend::Dns => self.dns.mood = Mood::Fine,
+            Mend::End(index) => {
+                if self.cluster.hosts[index].is_up() {
+                    self.end_process(index);
                 }
             }
-            Mend::Dns => self.dns_silent = false,
             Mend::Strobe(index, left) => {
                 let clock = self.cluster.hosts[index].clock;
                 self.set_clock(index, -clock.offset_ms, clock.drift_ppm);
@@ -240,9 +315,13 @@ impl Run {
     /// Ends every fault. Places whose process was to come back get it back through the agenda.
     pub(super) fn begin_calm(&mut self) {
         self.cluster.calm();
-        self.dns_silent = false;
+        self.dns.mood = Mood::Fine;
         let now = self.cluster.now;
         for index in 0..self.cluster.hosts.len() {
+            if self.cluster.hosts[index].is_stranger && self.cluster.hosts[index].is_up() {
+                self.end_process(index);
+                continue;
+            }
             if self.cluster.hosts[index].is_paused(now) {
                 self.cluster.go_on(index);
             }

@@ -40,6 +40,8 @@ pub struct KeyHistory {
     pub writes: BTreeMap<Stamp, Option<Vec<u8>>>,
     /// The number of each among its origin's writes.
     seqs: BTreeMap<Stamp, u64>,
+    /// How many of them delete.
+    n_deletes: u64,
     /// The latest write that may not be lost.
     pub required: Option<Stamp>,
     /// Writes covered by a node that has forgotten a delete of the key, with their numbers: the
@@ -67,8 +69,13 @@ impl KeyHistory {
     }
 
     /// The latest delete that somebody has forgotten.
-    fn last_buried(&self) -> Option<Stamp> {
+    pub(super) fn last_buried(&self) -> Option<Stamp> {
         self.buried.keys().rev().copied().find(|stamp| self.is_delete(*stamp))
+    }
+
+    /// The number of one of its writes among its origin's; 0 for one that nobody made.
+    pub(super) fn seq(&self, stamp: Stamp) -> u64 {
+        self.seqs.get(&stamp).copied().unwrap_or(0)
     }
 
     fn unbury(&mut self) {
@@ -135,6 +142,7 @@ impl History {
             history.required = Some(write.stamp);
         }
         history.seqs.insert(write.stamp, write.seq);
+        history.n_deletes += u64::from(write.value.is_none());
         history.open.insert(write.stamp, write.seq);
         // A version is unique per key only: stamps far ahead of the clock are beaten for their
         // key's sake, and two keys may each be lifted to the same time.
@@ -185,7 +193,9 @@ impl History {
         covers: impl Fn(Dot) -> bool,
     ) -> Vec<(Vec<u8>, Dot, Stamp)> {
         let mut deletes = Vec::new();
-        for (key, history) in self.keys.iter_mut().filter(|(key, _)| !holds(key)) {
+        // Of a key that nobody has deleted nothing is forgotten.
+        let deleted = self.keys.iter_mut().filter(|(_, history)| history.n_deletes > 0);
+        for (key, history) in deleted.filter(|(key, _)| !holds(key)) {
             let dot = |stamp: &Stamp, seq: &u64| Dot { origin: stamp.origin, seq: *seq };
             let (newly, open): (BTreeMap<Stamp, u64>, BTreeMap<Stamp, u64>) =
                 std::mem::take(&mut history.open)

@@ -2,6 +2,7 @@
 
 use super::foreign::Foreign;
 use super::history::Required;
+use super::standing::Standing;
 use crate::kv::{Dot, Stamp, Store};
 use crate::node::Node;
 use crate::node::io::{ConnId, Input, Output};
@@ -80,6 +81,8 @@ pub(super) struct End {
     /// What is on its way here: when it arrives, the bytes (`None` is the end), and the length of
     /// the payload that the sender is told about.
     pub(super) inbox: VecDeque<(Instant, Option<Vec<u8>>, usize)>,
+    /// When the last byte that was handed over for here has left the other end.
+    pub(super) line_free_at: Instant,
     pub(super) stalled_since: Option<Instant>,
 }
 
@@ -92,9 +95,26 @@ impl End {
             dialled: role == Role::Dialer,
             sent_any: false,
             inbox: VecDeque::new(),
+            line_free_at: Instant::ZERO,
             stalled_since: None,
         }
     }
+}
+
+/// What the process on a host takes itself for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Guise {
+    /// One of ours.
+    #[default]
+    Ours,
+    /// A member of a cluster with another label.
+    OtherLabel,
+    /// A node with a gossip key that nobody else has.
+    OtherKey,
+    /// A node that speaks another replication format than all others.
+    OtherFormat,
+    /// A node that has the name of another one.
+    Twin,
 }
 
 /// One host.
@@ -116,8 +136,16 @@ pub struct Host {
     pub paused_until: Option<Instant>,
     /// Leaving, and to be replaced when done.
     pub leaving: bool,
-    /// What runs here belongs to another cluster.
+    /// What runs here is no member of our cluster, whatever it takes itself for.
     pub is_stranger: bool,
+    /// What that is.
+    pub guise: Guise,
+    /// What runs here has nobody to look for.
+    pub is_seedless: bool,
+    /// When the last process here ended.
+    pub ended_at: Option<Instant>,
+    /// What was seen of its node's readiness.
+    pub(super) standing: Standing,
     /// Deletes its node has forgotten, as far as anybody looked.
     pub(super) n_forgotten: u64,
     pub(super) held_back: VecDeque<Input>,
@@ -141,6 +169,10 @@ impl Host {
             paused_until: None,
             leaving: false,
             is_stranger: false,
+            guise: Guise::Ours,
+            is_seedless: false,
+            ended_at: None,
+            standing: Standing::default(),
             n_forgotten: 0,
             held_back: VecDeque::new(),
             timer_at: Instant::NEVER,

@@ -3,7 +3,8 @@
 
 use super::options::{Fault, Options};
 use crate::rng::Rng;
-use std::collections::BTreeSet;
+use crate::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -53,6 +54,10 @@ pub struct Network {
     late_max: Duration,
     /// Directed pairs that cannot talk.
     blocked: BTreeSet<(IpAddr, IpAddr)>,
+    /// When that last changed.
+    changed_at: Instant,
+    /// Bytes a second that a host puts on one connection; as fast as one likes where none is said.
+    rates: BTreeMap<IpAddr, u64>,
     /// Hosts whose packets take long, and how long.
     slow: Vec<(IpAddr, Duration)>,
     /// What packets went through.
@@ -75,29 +80,51 @@ impl Network {
             reorder: chance(Fault::Reorder, 0.05),
             corrupt: chance(Fault::Corrupt, 0.02),
             blocked: BTreeSet::new(),
+            changed_at: Instant::ZERO,
+            rates: BTreeMap::new(),
             slow: Vec::new(),
             felt: Felt::default(),
         }
     }
 
     /// Nothing goes wrong any more.
-    pub fn calm(&mut self) {
+    pub fn calm(&mut self, now: Instant) {
         self.loss = 0.0;
         self.duplicate = 0.0;
         self.reorder = 0.0;
         self.corrupt = 0.0;
-        self.heal();
+        self.heal(now);
         self.slow.clear();
     }
 
     /// Everybody can talk to everybody.
-    pub fn heal(&mut self) {
+    pub fn heal(&mut self, now: Instant) {
         self.blocked.clear();
+        self.changed_at = now;
     }
 
     /// `from` cannot reach `to`; the way back is left as it is.
-    pub fn block(&mut self, from: IpAddr, to: IpAddr) {
+    pub fn block(&mut self, now: Instant, from: IpAddr, to: IpAddr) {
         self.blocked.insert((from, to));
+        self.changed_at = now;
+    }
+
+    /// Whether two hosts have been able to talk, both ways, since `since` at least.
+    #[must_use]
+    pub fn open_since(&self, a: IpAddr, b: IpAddr, since: Instant) -> bool {
+        self.changed_at <= since && self.is_open(a, b) && self.is_open(b, a)
+    }
+
+    /// `host` puts `rate` bytes a second on each of its connections.
+    pub fn pace(&mut self, host: IpAddr, rate: u64) {
+        self.rates.insert(host, rate.max(1));
+    }
+
+    /// How long `host` takes to put `len` bytes on a connection.
+    #[must_use]
+    pub fn sending(&self, host: IpAddr, len: usize) -> Duration {
+        let Some(rate) = self.rates.get(&host) else { return Duration::ZERO };
+        Duration::from_nanos((len as u64).saturating_mul(1_000_000_000) / rate)
     }
 
     /// Packets of `host` take `delay` longer; zero ends it.

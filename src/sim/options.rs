@@ -47,10 +47,30 @@ pub enum Fault {
     Encrypt,
     /// Deletes are forgotten after seconds instead of a day.
     Forget,
+    /// All nodes are replaced, one by one, each next one once the new one says that it is ready.
+    Surge,
+    /// The same with new nodes that have another gossip key.
+    OtherKey,
+    /// The same with new nodes that have another label.
+    OtherLabel,
+    /// The same with new nodes that speak another replication format than all others.
+    OtherFormat,
+    /// Some nodes speak the format before the current one only.
+    Formats,
+    /// All processes end, and come back empty.
+    Restart,
+    /// One node has nobody to look for.
+    Seedless,
+    /// For a while DNS shows each half of the cluster only its own addresses.
+    Halves,
+    /// A node claims the name of another one that lives.
+    Twin,
+    /// A node leaves in good order just after it has taken many large values.
+    Backlog,
 }
 
 /// All of them, by the names the command line knows.
-pub const FAULTS: [(&str, Fault); 18] = [
+pub const FAULTS: [(&str, Fault); 27] = [
     ("loss", Fault::Loss),
     ("duplicate", Fault::Duplicate),
     ("reorder", Fault::Reorder),
@@ -69,6 +89,15 @@ pub const FAULTS: [(&str, Fault); 18] = [
     ("stranger", Fault::Stranger),
     ("encrypt", Fault::Encrypt),
     ("forget", Fault::Forget),
+    ("surge", Fault::Surge),
+    ("other-key", Fault::OtherKey),
+    ("other-label", Fault::OtherLabel),
+    ("other-format", Fault::OtherFormat),
+    ("formats", Fault::Formats),
+    ("restart", Fault::Restart),
+    ("seedless", Fault::Seedless),
+    ("halves", Fault::Halves),
+    ("backlog", Fault::Backlog),
 ];
 
 impl fmt::Display for Fault {
@@ -102,6 +131,43 @@ pub struct Request {
     pub faults: Option<Vec<Fault>>,
 }
 
+/// What a cluster holds before the chaos begins, and how fast it is copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Load {
+    /// Keys written at once by one node, beside those in use.
+    pub n_stored: usize,
+    /// Longest of their values; half of that on average.
+    pub value_len_max: usize,
+    /// Bytes a second that a host puts on one connection; `None` for as fast as one likes.
+    pub line_rate: Option<u64>,
+    /// Whether one node starts alone and is written to, and the others come later.
+    pub first_alone: bool,
+    /// Whether clients go on, at leisure, while all is to settle.
+    pub steady: bool,
+}
+
+impl Load {
+    /// Nothing stored, no bound on the lines, all at once, silence at the end.
+    pub const NONE: Load =
+        Load { n_stored: 0, value_len_max: 0, line_rate: None, first_alone: false, steady: false };
+
+    /// Draws one: in two of five runs something is stored that takes 0.2 to 5 s to copy.
+    fn draw(rng: &mut Rng) -> Load {
+        let is_stored = rng.chance(0.4);
+        let (n_stored, len) = (50_u64 << rng.below(5), (32_u64 << 10) << rng.below(6));
+        let copied_in_ms = 200 + rng.below(4800) as u64;
+        let line_rate = (len * 1000 / copied_in_ms).max(LINE_RATE_MIN);
+        let (is_slow, first_alone, steady) = (rng.chance(0.4), rng.chance(0.3), rng.chance(0.5));
+        Load {
+            n_stored: if is_stored { n_stored as usize } else { 0 },
+            value_len_max: (2 * len / n_stored).min(VALUE_LEN_MAX) as usize,
+            line_rate: (is_stored || is_slow).then_some(line_rate),
+            first_alone,
+            steady,
+        }
+    }
+}
+
 /// One run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -129,7 +195,14 @@ pub struct Options {
     pub dead_memory: Duration,
     /// Whether that is longer than any fault lasts and any clock is wrong, as a day is.
     pub outlasting: bool,
+    /// What is stored, how it is copied, what clients do in the end.
+    pub load: Load,
 }
+
+/// The slowest line: a large value takes a second.
+const LINE_RATE_MIN: u64 = 64 << 10;
+/// The longest value stored at the start.
+const VALUE_LEN_MAX: u64 = 40 << 10;
 
 const DAY_S: u64 = 24 * 60 * 60;
 /// What part of its time a fault lasts where memory is to outlast it.
@@ -181,6 +254,7 @@ impl Options {
             tombstone_grace: Duration::from_secs(grace_s),
             dead_memory: Duration::from_secs(dead_s),
             outlasting: short || !has(Fault::Forget),
+            load: Load::draw(&mut Rng::from_seed(request.rng_seed ^ 0x6c6f_6164_2121_2121)),
             faults,
         }
     }
@@ -216,15 +290,21 @@ impl fmt::Display for Options {
         let faults: Vec<String> = self.faults.iter().map(Fault::to_string).collect();
         write!(
             f,
-            "{} nodes, {} s, {} keys, delays {:?}..{:?}, loss {}, a write or read each {:?}, a \
-             fault each {:?}, grace {:?}{}; faults: {}",
+            "{}{} nodes, {} s, {} keys and {} of up to {} bytes, lines of {} bytes a second, \
+             delays {:?}..{:?}, loss {}, a write or read each {:?}{}, a fault each {:?}, grace \
+             {:?}{}; faults: {}",
+            if self.load.first_alone { "1 and then " } else { "" },
             self.n_nodes,
             self.chaos.as_secs(),
             self.n_keys,
+            self.load.n_stored,
+            self.load.value_len_max,
+            self.load.line_rate.map_or("any number of".to_owned(), |rate| rate.to_string()),
             self.latency.0,
             self.latency.1,
             self.loss,
             self.op_interval,
+            if self.load.steady { " to the end" } else { "" },
             self.fault_interval,
             self.tombstone_grace,
             if self.is_short() { ", longer than any fault" } else { "" },

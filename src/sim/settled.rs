@@ -5,7 +5,7 @@
 
 use super::cluster::Cluster;
 use super::host::{Host, Process};
-use super::options::Options;
+use super::options::{Load, Options};
 use crate::kv::{OriginId, Store, StoreConfig};
 use crate::node::formats::Formats;
 use crate::node::io::Input;
@@ -120,6 +120,7 @@ fn options(setting: Setting, n_nodes: usize) -> Options {
         tombstone_grace: Duration::ZERO,
         dead_memory: Duration::ZERO,
         outlasting: true,
+        load: Load::NONE,
     }
 }
 

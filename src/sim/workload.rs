@@ -17,7 +17,8 @@ pub(super) fn operate(run: &mut Run) {
         .hosts
         .iter()
         .enumerate()
-        .filter(|(_, host)| host.node().is_some() && !host.is_paused(now) && !host.is_stranger)
+        .filter(|(_, host)| host.node().is_some() && !host.is_paused(now))
+        .filter(|(_, host)| !host.is_stranger && !host.leaving)
         .map(|(index, _)| index)
         .collect();
     if answering.is_empty() {
@@ -30,9 +31,7 @@ pub(super) fn operate(run: &mut Run) {
         0..4 => {
             // Mostly small; some need a link.
             let len = if run.rng.chance(0.03) { 3000 } else { run.rng.below(60) };
-            let mut value = format!("{}-", run.rng.next_u64()).into_bytes();
-            value.resize(value.len() + len, b'.');
-            write(run, index, &store, &key, Some(value));
+            self::store(run, index, &key, len);
         }
         4..6 => write(run, index, &store, &key, None),
         _ => {
@@ -41,6 +40,14 @@ pub(super) fn operate(run: &mut Run) {
             run.history.read(store.origin(), &key, seen);
         }
     }
+}
+
+/// Writes a value of `len` bytes and some at one node.
+pub(super) fn store(run: &mut Run, index: usize, key: &[u8], len: usize) {
+    let Some(store) = run.cluster.hosts[index].store.clone() else { return };
+    let mut value = format!("{}-", run.rng.next_u64()).into_bytes();
+    value.resize(value.len() + len, b'.');
+    write(run, index, &store, key, Some(value));
 }
 
 fn write(

@@ -178,6 +178,18 @@ pub fn is_push(payload: &[u8]) -> bool {
     matches!(payload, [MAGIC, _, 1, ..])
 }
 
+/// True for bytes that claim to be a [`Pull`](super::message::Pull).
+#[must_use]
+pub fn is_pull(payload: &[u8]) -> bool {
+    is_ours(payload) && payload.get(2) == Some(&6)
+}
+
+/// True for bytes that claim to be a [`PullEnd`](super::message::PullEnd).
+#[must_use]
+pub fn is_pull_end(payload: &[u8]) -> bool {
+    is_ours(payload) && payload.get(2) == Some(&7)
+}
+
 /// The format of a message of ours.
 #[must_use]
 pub fn format_of(payload: &[u8]) -> Option<u8> {

@@ -22,7 +22,9 @@ use crate::limits::{COMPARED_ITEMS_MAX, KEYS_MAX, ORIGINS_MAX, RANGES_MAX, STORE
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub use super::codec::{MessageError, Read, fit, format_of, is_ours, is_push};
+pub use super::codec::{
+    MessageError, Read, fit, format_of, is_ours, is_pull, is_pull_end, is_push,
+};
 pub use super::lists::Name;
 
 /// Bytes of an item beside its key: the array, the key's length, three 64-bit numbers, the check.

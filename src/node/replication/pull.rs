@@ -220,7 +220,8 @@ impl Replication {
             self.links.close(conn);
             return;
         }
-        let first = pull.first == Some(true);
+        // Who speaks a format without that word may be making its first copy.
+        let first = pull.first != Some(false);
         let unable = first && !self.ready.stage().is_ready() && !mutated!(CopyFromAnybody);
         let unfit = unable || self.is_unfit(now, OriginId(pull.from));
         if unfit || self.pulls.served.len() >= PULLS_SERVED_MAX {

@@ -212,17 +212,17 @@ impl Replication {
             // Where datagrams do not arrive, the link may; without waiting whether it does.
             self.link_send(now, origin, single(envelope, settled.clone()));
         }
-        self.send_settled(now, origin, envelope, settled, RESEND_DATAGRAMS);
+        self.send_settled(now, origin, envelope, settled, (RESEND_DATAGRAMS, !link_busy));
     }
 
-    /// Sends records to one peer: datagrams up to a number, the rest over the link.
+    /// Sends records to one peer: datagrams up to a number, and the rest over the link if it may.
     fn send_settled(
         &mut self,
         now: Now,
         origin: OriginId,
         envelope: Envelope,
         settled: Vec<Settled>,
-        datagrams_max: usize,
+        (datagrams_max, may_link): (usize, bool),
     ) {
         let Some(peer) = self.peers.get(origin) else { return };
         if peer.paths.by_link(now.instant, self.unanswered.is_mute()) {
@@ -233,11 +233,11 @@ impl Replication {
         for (index, payload) in batches.payloads.into_iter().enumerate() {
             if index < datagrams_max {
                 self.send_datagram(&[origin], vec![payload]);
-            } else {
+            } else if may_link {
                 self.link_send(now, origin, payload);
             }
         }
-        for item in batches.large {
+        for item in batches.large.into_iter().filter(|_| may_link) {
             self.link_send(now, origin, single(envelope, vec![item]));
         }
     }
@@ -342,7 +342,12 @@ impl Replication {
             Via::Link(conn) if self.links.is_open(conn) => {
                 self.links.send(conn, single(envelope, settled));
             }
-            _ => self.send_settled(now, asker, envelope, settled, FLUSH_DATAGRAMS),
+            // An asker whose link is slow asks again long before an answer has arrived: what
+            // would go over the link waits for its turn.
+            _ => {
+                let limits = (FLUSH_DATAGRAMS, !link_busy);
+                self.send_settled(now, asker, envelope, settled, limits);
+            }
         }
     }
 }

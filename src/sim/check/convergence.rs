@@ -37,7 +37,8 @@ fn seen(cluster: &Cluster) -> Vec<Seen<'_>> {
 fn ready(seen: &[Seen<'_>]) -> Result<(), Violation> {
     match seen.iter().find(|seen| seen.node.health() != Health::Ok) {
         Some(Seen { name, node, .. }) => {
-            let what = format!("{name} is {:?} in the calm", node.health());
+            let why = node.why();
+            let what = format!("{name} is {:?} in the calm: {why:?}", node.health());
             Err(Violation::new("readiness", what))
         }
         None => Ok(()),

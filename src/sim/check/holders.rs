@@ -6,7 +6,7 @@
 
 use crate::kv::{Dot, Stamp};
 use crate::node::io::Ticket;
-use crate::sim::host::Host;
+use crate::sim::host::{Guise, Host};
 use std::collections::BTreeMap;
 
 /// A client that waits.
@@ -66,9 +66,10 @@ impl Waits {
 }
 
 fn holds(host: &Host, wait: &Wait) -> bool {
-    let (Some(node), Some(store), false) = (host.node(), &host.store, host.is_stranger) else {
+    let (Some(node), Some(store)) = (host.node(), &host.store) else { return false };
+    if host.is_stranger && host.guise != Guise::Twin {
         return false;
-    };
+    }
     match store.entry(&wait.key) {
         Some(record) => record.stamp() >= wait.stamp,
         None => node.replication().contiguous(wait.dot.origin) >= wait.dot.seq,

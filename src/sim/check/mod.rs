@@ -9,15 +9,19 @@ mod convergence;
 mod deleted;
 mod durability;
 mod forgetting;
+mod handover;
 pub mod holders;
 mod incarnation;
 mod membership;
 mod quiet;
+mod ready;
 mod resurrection;
 
 pub use clock::Clocks;
 pub use forgetting::Forgetting;
+pub use handover::not_handed_over;
 pub use incarnation::Incarnations;
+pub use ready::Ready;
 
 use super::cluster::{Cluster, Counts};
 use super::history::History;

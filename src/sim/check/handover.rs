@@ -1,0 +1,38 @@
+//! A node that leaves and says that it leaves nothing behind has handed over all it was told to
+//! keep: what clients wrote to it is held by others when it ends.
+
+use super::Violation;
+use crate::sim::cluster::Cluster;
+use crate::sim::history::{History, Required, show};
+use std::time::Duration;
+
+/// Holders may have ended while the node left: it cannot know that at once.
+const SINCE: Duration = Duration::from_secs(6);
+
+/// A write of the node on a host that nobody else holds, now that it has left in good order.
+#[must_use]
+pub fn not_handed_over(cluster: &Cluster, index: usize, history: &History) -> Option<Violation> {
+    let host = &cluster.hosts[index];
+    let origin = host.store.as_ref()?.origin();
+    let now = cluster.now;
+    // Nobody it knows stays: it says so in another way.
+    if host.node().is_none_or(|node| node.replication().n_peers() == 0) {
+        return None;
+    }
+    if cluster.hosts.iter().any(|other| other.ended_at.is_some_and(|at| at + SINCE > now)) {
+        return None;
+    }
+    let stays = |at: &usize| *at != index && !cluster.hosts[*at].is_stranger;
+    let lost = history.keys.iter().find(|(key, known)| {
+        let Some(stamp) = known.required.filter(|stamp| stamp.origin == origin) else {
+            return false;
+        };
+        let required = Required { stamp, seq: known.seq(stamp), is_delete: known.is_delete(stamp) };
+        let holds = |at: usize| cluster.hosts[at].version(key, required) >= Some(stamp);
+        !(0..cluster.hosts.len()).filter(stays).any(holds)
+    });
+    lost.map(|(key, _)| {
+        let what = format!("{} left, said to leave nothing, and took {}", host.name, show(key));
+        Violation::new("leave-hands-over", what)
+    })
+}

@@ -1,0 +1,211 @@
+//! `ready-is-complete`: a node says that it is ready only while it holds every write that some
+//! ready node held when its copy began, or belongs to the first cluster.
+//!
+//! Judged as each node becomes ready, before time goes on:
+//!
+//! - its last complete copy began when other nodes were ready: it must hold all that one of them
+//!   held then;
+//! - no copy, or one that began while nobody else was ready: it has founded. That is wrong beside
+//!   a ready node with data that it could have reached for [`STEADY`]: one that DNS named to it, or
+//!   one that knew its address from before and would have called.
+//!
+//! And at every look: a node that has founded and has been in touch with a ready one of a cluster
+//! founded apart for [`STEADY`] holds what that one held when they met, or is not ready.
+
+use super::Violation;
+use crate::kv::OriginId;
+use crate::sim::cluster::Cluster;
+use crate::sim::history::{History, show};
+use crate::sim::host::Host;
+use crate::sim::standing::Held;
+use crate::swim::MemberState;
+use crate::time::Instant;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long two hosts must have been able to talk, unpaused, for one to have no excuse.
+const STEADY: Duration = Duration::from_secs(5);
+/// Least time that a node without anybody to look for waits for a call.
+const CALLED_WITHIN: Duration = Duration::from_secs(3);
+
+/// Nodes that said to be ready and were not.
+#[derive(Debug, Default)]
+pub struct Ready {
+    broken: Option<String>,
+    /// Founders by their run, and another run they are in touch with: since when, and what that one
+    /// held then.
+    met: BTreeMap<(OriginId, OriginId), (Instant, Held)>,
+}
+
+impl Ready {
+    /// Judges the node on a host, which has just become ready.
+    pub fn turned(&mut self, cluster: &Cluster, index: usize, history: &History) {
+        let host = &cluster.hosts[index];
+        if host.node().is_none() || host.standing.ok_since.is_none() {
+            return;
+        }
+        let why = if host.is_stranger {
+            intruded(cluster, index)
+        } else {
+            incomplete(cluster, index).or_else(|| served_again(host, history))
+        };
+        let told = why.map(|why| format!("{} is ready, {why}", host.name));
+        self.broken = self.broken.take().or(told);
+    }
+
+    /// Whether all that were ready held what they had to.
+    ///
+    /// # Errors
+    /// The first node that was ready too early.
+    pub fn check(&mut self, cluster: &Cluster) -> Result<(), Violation> {
+        self.look(cluster);
+        match &self.broken {
+            Some(what) => Err(Violation::new("ready-is-complete", what.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Looks at every founder beside every other ready node.
+    fn look(&mut self, cluster: &Cluster) {
+        let mut met = BTreeMap::new();
+        let ready = || (0..cluster.hosts.len()).filter(|at| is_ready(&cluster.hosts[*at]));
+        let founded = |at: &usize| cluster.hosts[*at].standing.copied.is_none();
+        for founder in ready().filter(founded) {
+            for other in ready().filter(|other| *other != founder) {
+                let lineage = |at: usize| cluster.hosts[at].standing.cluster;
+                if lineage(founder) == lineage(other) {
+                    continue;
+                }
+                if !knows(cluster, founder, other) || !knows(cluster, other, founder) {
+                    continue;
+                }
+                let Some(pair) = runs(cluster, founder, other) else { continue };
+                let before = self.met.remove(&pair);
+                let (since, held) = before.unwrap_or_else(|| (cluster.now, cluster.held(other)));
+                if is_steady(cluster, founder, other, since + STEADY)
+                    && let Some((origin, through)) = cluster.lacks(founder, &held)
+                {
+                    let (name, peer) = (&cluster.hosts[founder].name, &cluster.hosts[other].name);
+                    let what = format!(
+                        "{name} has founded, is ready, and has been in touch with {peer} since \
+                         {since:?} without write {through} of {:016x}, which that one held",
+                        origin.0
+                    );
+                    self.broken.get_or_insert(what);
+                }
+                met.insert(pair, (since, held));
+            }
+        }
+        self.met = met;
+    }
+}
+
+fn is_ready(host: &Host) -> bool {
+    !host.is_stranger && host.standing.ok_since.is_some()
+}
+
+/// The runs on two hosts.
+fn runs(cluster: &Cluster, a: usize, b: usize) -> Option<(OriginId, OriginId)> {
+    let origin = |at: usize| cluster.hosts[at].store.as_ref().map(|store| store.origin());
+    Some((origin(a)?, origin(b)?))
+}
+
+/// Whether the node on `a` has the one on `b` for an answering member.
+fn knows(cluster: &Cluster, a: usize, b: usize) -> bool {
+    let (Some(node), other) = (cluster.hosts[a].node(), &cluster.hosts[b]) else { return false };
+    let is_other = |addr| addr == other.addr;
+    let mut members = node.swim().members();
+    members.any(|member| member.state == MemberState::Alive && is_other(member.socket_addr))
+}
+
+/// Whether `now` is past `until` and both have run and been able to talk for as long before that.
+fn is_steady(cluster: &Cluster, a: usize, b: usize, until: Instant) -> bool {
+    let (a, b, now) = (&cluster.hosts[a], &cluster.hosts[b], cluster.now);
+    let runs = |host: &Host| !host.is_paused(now) && host.standing.went_on + STEADY <= now;
+    let long_ago = Instant(now.0.saturating_sub(STEADY.as_nanos() as u64));
+    let open = cluster.network.open_since(a.addr.ip(), b.addr.ip(), long_ago);
+    until <= now && runs(a) && runs(b) && open
+}
+
+/// What a node that has just become ready lacks.
+fn incomplete(cluster: &Cluster, index: usize) -> Option<String> {
+    let copied = cluster.hosts[index].standing.copied.as_deref().unwrap_or_default();
+    let mut missing = None;
+    for held in copied {
+        let (origin, through) = cluster.lacks(index, held)?;
+        let (by, origin) = (&cluster.hosts[held.by].name, origin.0);
+        missing = Some(format!(
+            "and lacks write {through} of {origin:016x}, which {by} held when the copy began; no \
+             ready node held less"
+        ));
+    }
+    missing.or_else(|| if copied.is_empty() { founded_beside(cluster, index) } else { None })
+}
+
+/// Whom a node that founds should have copied from.
+fn founded_beside(cluster: &Cluster, index: usize) -> Option<String> {
+    let me = &cluster.hosts[index];
+    let has_data = |other: &usize| {
+        let host = &cluster.hosts[*other];
+        let long = host.standing.ok_since.is_some_and(|since| since + STEADY <= cluster.now);
+        let held = host.store.as_ref().is_some_and(|store| store.stats().n_live > 0);
+        *other != index && is_ready(host) && long && held
+    };
+    let steady = |other: &usize| is_steady(cluster, index, *other, Instant::ZERO);
+    let others: Vec<usize> = (0..cluster.hosts.len()).filter(has_data).filter(steady).collect();
+    let named = |other: &&usize| me.standing.named.contains(&cluster.hosts[**other].addr);
+    if let Some(other) = others.iter().find(named) {
+        let other = &cluster.hosts[*other].name;
+        return Some(format!("having founded beside {other}, which DNS named and which has data"));
+    }
+    let calls = |other: &&usize| would_call(cluster, **other, index);
+    if me.standing.named.is_empty()
+        && let Some(other) = others.iter().find(calls)
+    {
+        let other = &cluster.hosts[*other].name;
+        return Some(format!("having founded beside {other}, which has data and is to call it"));
+    }
+    None
+}
+
+/// Whether `other` calls the node on `index` soon, which it knows by name and address: it counts
+/// with it still, or has no other member to redial.
+fn would_call(cluster: &Cluster, other: usize, index: usize) -> bool {
+    let Some(node) = cluster.hosts[other].node() else { return false };
+    let addr = cluster.hosts[index].addr;
+    let of = |state| move |member: &&crate::swim::Member| member.state == state;
+    let dead = || node.swim().members().filter(of(MemberState::Dead));
+    let young = cluster.hosts[index].standing.since + CALLED_WITHIN > cluster.now;
+    let name = cluster.hosts[index].name.as_bytes();
+    let is_it =
+        |member: &crate::swim::Member| member.socket_addr == addr && member.name.as_bytes() == name;
+    let any = node.swim().members().any(is_it);
+    any && (young || (dead().count() == 1 && dead().all(|member| member.socket_addr == addr)))
+}
+
+/// A deleted key that a node serves again once it is ready.
+fn served_again(host: &Host, history: &History) -> Option<String> {
+    let (node, store) = (host.node()?, host.store.as_ref()?);
+    let again = history.keys.iter().find_map(|(key, known)| {
+        let record = store.get(key)?;
+        let last = known.last_buried()?;
+        let old = record.stamp() < last && known.buried.contains_key(&record.stamp());
+        let stands = history.excuses(known, last, record.stamp());
+        let covered = node.replication().contiguous(last.origin) >= known.seq(last);
+        (old && covered && !stands).then(|| show(key))
+    });
+    again.map(|key| format!("and serves {key}, whose delete it covers and others have forgotten"))
+}
+
+/// Whom a node of another cluster should have been refused by.
+fn intruded(cluster: &Cluster, index: usize) -> Option<String> {
+    let me = &cluster.hosts[index];
+    let others = (0..cluster.hosts.len()).filter(|other| is_ready(&cluster.hosts[*other]));
+    let mut near = others.filter(|other| {
+        me.standing.named.contains(&cluster.hosts[*other].addr)
+            && is_steady(cluster, index, *other, Instant::ZERO)
+    });
+    let refused_by = &cluster.hosts[near.next()?].name;
+    let guise = me.guise;
+    Some(format!("as {guise:?}, though it is no member of ours and DNS named {refused_by}"))
+}
