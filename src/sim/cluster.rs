@@ -127,6 +127,7 @@ impl Cluster {
         host.security = security;
         host.timer_at = Instant::NEVER;
         host.leaving = false;
+        host.had_no_heir = false;
         host.n_forgotten = 0;
         host.standing = Standing { since: self.now, ..Default::default() };
         self.by_addr.insert(host.addr, index);
@@ -392,6 +393,7 @@ impl Cluster {
                 match &note {
                     Note::Divergence { .. } => self.counts.divergences += 1,
                     Note::Reset => self.counts.resets += 1,
+                    Note::NoHeir { .. } => self.hosts[index].had_no_heir = true,
                     _ => {}
                 }
                 self.trace.word(self.now, || format!("{}: {note:?}", self.hosts[index].name));

@@ -138,6 +138,8 @@ pub struct Host {
     pub leaving: bool,
     /// What runs here is no member of our cluster, whatever it takes itself for.
     pub is_stranger: bool,
+    /// Told to leave, its node knew of nobody to hand over to, and said so.
+    pub(super) had_no_heir: bool,
     /// What that is.
     pub guise: Guise,
     /// What runs here has nobody to look for.
@@ -169,6 +171,7 @@ impl Host {
             paused_until: None,
             leaving: false,
             is_stranger: false,
+            had_no_heir: false,
             guise: Guise::Ours,
             is_seedless: false,
             ended_at: None,

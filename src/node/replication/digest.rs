@@ -103,6 +103,7 @@ impl Replication {
         }
         let interval = if mutated!(Chatty) { INTERVAL.0 / 50 } else { INTERVAL.0 };
         self.digests.next = now.instant + interval + self.rng.duration_below(INTERVAL.1);
+        self.greet(now);
         self.digests.sent_total += 1;
         self.tell_digest(now);
         self.try_blocked(now);

@@ -232,6 +232,7 @@ impl Replication {
             self.digests.soon(now.instant);
         }
         self.flush(now, false);
+        self.greet(now);
         self.first_copy(now);
     }
 

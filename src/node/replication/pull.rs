@@ -114,7 +114,8 @@ impl Replication {
         if self.pulls.asked.is_some() || now.instant < self.pulls.not_before {
             return;
         }
-        let first = self.ready.wants_copy()
+        // A reset pulls before it walks: it, too, is ready when all is done.
+        let first = (self.ready.wants_copy() || self.is_resetting())
             && self.peers.get(peer).is_some_and(super::peers::Peer::is_ready);
         let pull = Pull {
             from: self.me.0,

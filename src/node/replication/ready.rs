@@ -142,9 +142,13 @@ impl Replication {
         self.ready.state == State::New
     }
 
-    /// Asks peers that have not told how far they have come. Digests go to one random peer a
-    /// second: a new node would take that many seconds to hear of all.
+    /// Asks peers that have not told how far they have come, until this node has copied a store.
+    /// Digests go to one random peer a second: a new node would take as many seconds as there are
+    /// members to hear of all, and a founder to hear of a cluster founded apart.
     pub(in crate::node) fn greet(&mut self, now: Now) {
+        if self.ready.has_copied {
+            return;
+        }
         let is_due = |peer: &&mut super::peers::Peer| {
             let again = peer.greeted.is_none_or(|at| now.instant.since(at) >= GREET_AGAIN);
             peer.info.reachable && !peer.is_met && again
@@ -278,7 +282,9 @@ impl Replication {
     /// A whole digest of `from` tells its stage: who is new may copy from it, and a founder that
     /// meets a cluster with data joins that one.
     pub(super) fn stage_told(&mut self, now: Now, from: OriginId, stage: Option<u8>) {
-        let founder = self.ready.state == State::Ready && !self.ready.has_copied;
+        // A founder that is already about to copy from one of a foreign cluster learns who else is.
+        let founder = self.ready.has_founded && !self.ready.has_copied;
+        let serves = self.ready.state == State::Ready;
         let me = self.me;
         let Some(peer) = self.peers.get_mut(from) else { return };
         let first = !peer.is_met;
@@ -297,7 +303,7 @@ impl Replication {
                 peer.is_foreign = is_foreign;
             }
         }
-        if founder && is_ready {
+        if founder && serves && is_ready {
             self.yield_to(now, from);
         }
         self.first_copy(now);

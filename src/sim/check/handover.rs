@@ -15,8 +15,8 @@ pub fn not_handed_over(cluster: &Cluster, index: usize, history: &History) -> Op
     let host = &cluster.hosts[index];
     let origin = host.store.as_ref()?.origin();
     let now = cluster.now;
-    // Nobody it knows stays: it says so in another way.
-    if host.node().is_none_or(|node| node.replication().n_peers() == 0) {
+    // It knew, or knows, nobody who stays: it says so in another way.
+    if host.had_no_heir || host.node().is_none_or(|node| node.replication().n_peers() == 0) {
         return None;
     }
     if cluster.hosts.iter().any(|other| other.ended_at.is_some_and(|at| at + SINCE > now)) {
