@@ -298,7 +298,8 @@ impl Replication {
             let lacks = |(origin, through): &(OriginId, u64)| {
                 *origin != me && !self.known.covers_through(*origin, *through)
             };
-            let is_foreign = heads.iter().any(lacks);
+            // One that tells no stage may be as new as it is full of what clients wrote to it.
+            let is_foreign = stage.is_some() && heads.iter().any(lacks);
             if let Some(peer) = self.peers.get_mut(from) {
                 peer.is_foreign = is_foreign;
             }
