@@ -320,6 +320,9 @@ impl Replication {
         };
         self.add_marks(&mut end);
         self.links.send(served.conn, KvMessage::PullEnd(end).encode());
+        if served.first {
+            self.has_been_copied();
+        }
         false
     }
 }

@@ -11,8 +11,9 @@
 //!
 //! Only a ready peer serves a first copy, so nodes that start together never copy from each other.
 //! Whether a node may found a cluster is decided by the composition (`node/founding.rs`), which
-//! knows what discovery saw. Of two clusters founded apart the founder with the higher origin
-//! copies first; the other one follows when that copy is complete.
+//! knows what discovery saw. A founder of whom nobody has copied joins any cluster it meets; of two
+//! such founders the one with the higher origin copies first, and the other follows. Clusters of
+//! several that were founded apart merge as the sides of a partition do.
 
 use super::Replication;
 use super::message::KvMessage;
@@ -38,9 +39,10 @@ const TOLD_MAX: usize = 64;
 pub enum Stage {
     /// It has never been ready: it holds at most what clients have written to it.
     New,
-    /// Ready, as a founder that has never copied from anybody.
+    /// Ready, as a founder of whom nobody has copied yet.
     Founded,
-    /// Ready, with a complete copy of a ready node's store.
+    /// Ready in a cluster of several: with a complete copy of a ready node's store, or as the
+    /// founder that has given one.
     Copied,
     /// It holds data, and says at present that it is not ready.
     Hidden,
@@ -90,12 +92,15 @@ enum State {
 pub(super) struct Readiness {
     state: State,
     has_founded: bool,
+    /// It has taken a complete first copy.
     has_copied: bool,
+    /// It has given one: its cluster is more than this node.
+    has_served: bool,
 }
 
 impl Readiness {
     pub(super) fn new() -> Readiness {
-        Readiness { state: State::New, has_founded: false, has_copied: false }
+        Readiness { state: State::New, has_founded: false, has_copied: false, has_served: false }
     }
 
     pub(super) fn health(&self) -> Health {
@@ -113,7 +118,7 @@ impl Readiness {
 
     pub(super) fn stage(&self) -> Stage {
         match self.state {
-            State::Ready if self.has_copied => Stage::Copied,
+            State::Ready if self.has_copied || self.has_served => Stage::Copied,
             State::Ready => Stage::Founded,
             _ if self.has_been_ready() => Stage::Hidden,
             State::Resetting => Stage::Hidden,
@@ -253,6 +258,11 @@ impl Replication {
         }
     }
 
+    /// A peer has a complete first copy of this node's store now.
+    pub(super) fn has_been_copied(&mut self) {
+        self.ready.has_served = true;
+    }
+
     /// A peer says that we lack deletes that are forgotten: hide until all is compared.
     pub(super) fn hide(&mut self, now: Now) {
         if !matches!(self.ready.state, State::Resetting) {
@@ -284,6 +294,7 @@ impl Replication {
     pub(super) fn stage_told(&mut self, now: Now, from: OriginId, stage: Option<u8>) {
         // A founder that is already about to copy from one of a foreign cluster learns who else is.
         let founder = self.ready.has_founded && !self.ready.has_copied;
+        let is_lone = founder && !self.ready.has_served;
         let serves = self.ready.state == State::Ready;
         let me = self.me;
         let Some(peer) = self.peers.get_mut(from) else { return };
@@ -292,7 +303,7 @@ impl Replication {
         peer.stage = stage.map(Stage::of).or(peer.stage);
         peer.came_new |= peer.stage == Some(Stage::New);
         let is_ready = peer.is_ready();
-        if first && founder && is_ready {
+        if first && is_lone && is_ready {
             let heads: Vec<(OriginId, u64)> =
                 peer.heads.iter().map(|(origin, through)| (*origin, *through)).collect();
             let lacks = |(origin, through): &(OriginId, u64)| {

@@ -9,11 +9,12 @@
 //!   a ready node with data that it could have reached for [`STEADY`]: one that DNS named to it, or
 //!   one that knew its address from before and would have called.
 //!
-//! And at every look: a node that has founded and has been in touch with a ready one of a cluster
+//! And at every look: a node that has founded, of whom nobody has copied, and that has been in touch with a ready one of a cluster
 //! founded apart for [`STEADY`] holds what that one held when they met, or is not ready.
 
 use super::Violation;
 use crate::kv::OriginId;
+use crate::node::replication::Stage;
 use crate::sim::cluster::Cluster;
 use crate::sim::history::{History, show};
 use crate::sim::host::Host;
@@ -69,7 +70,7 @@ impl Ready {
     fn look(&mut self, cluster: &Cluster) {
         let mut met = BTreeMap::new();
         let ready = || (0..cluster.hosts.len()).filter(|at| is_ready(&cluster.hosts[*at]));
-        let founded = |at: &usize| cluster.hosts[*at].standing.copied.is_none();
+        let founded = |at: &usize| is_lone_founder(&cluster.hosts[*at]);
         for founder in ready().filter(founded) {
             for other in ready().filter(|other| *other != founder) {
                 let lineage = |at: usize| cluster.hosts[at].standing.cluster;
@@ -98,6 +99,12 @@ impl Ready {
         }
         self.met = met;
     }
+}
+
+/// Whether a node is the only one of the cluster that it has founded.
+fn is_lone_founder(host: &Host) -> bool {
+    let is_alone = |node: &crate::node::Node| node.replication().stage() == Stage::Founded;
+    host.standing.copied.is_none() && host.node().is_some_and(is_alone)
 }
 
 fn is_ready(host: &Host) -> bool {
@@ -139,7 +146,8 @@ fn incomplete(cluster: &Cluster, index: usize) -> Option<String> {
              ready node held less"
         ));
     }
-    missing.or_else(|| if copied.is_empty() { founded_beside(cluster, index) } else { None })
+    let founds = copied.is_empty() && is_lone_founder(&cluster.hosts[index]);
+    missing.or_else(|| if founds { founded_beside(cluster, index) } else { None })
 }
 
 /// Whom a node that founds should have copied from.
