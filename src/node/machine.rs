@@ -124,6 +124,9 @@ impl Node {
     /// begin with a settled cluster.
     pub fn acquaint(&mut self, now: Now, states: Vec<PushNodeState>) {
         self.swim.acquaint(now.instant, states);
+        if self.config.bootstrap {
+            self.replication.assume_ready();
+        }
         let infos = self.peer_infos();
         self.replication.members(now, infos);
         self.move_outputs(now);

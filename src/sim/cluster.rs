@@ -77,6 +77,8 @@ pub struct Cluster {
     pub forgetful: Vec<(usize, Vec<usize>)>,
     /// Hosts whose node has just become ready: time waits for these too.
     pub turned: Vec<usize>,
+    /// Whether somebody judges nodes that become ready: only then time waits for that.
+    pub is_judged: bool,
     n_events_now: u64,
     queue: BinaryHeap<Reverse<(Instant, u64, Event)>>,
     next_event: u64,
@@ -102,6 +104,7 @@ impl Cluster {
             stuck: None,
             forgetful: Vec::new(),
             turned: Vec::new(),
+            is_judged: false,
             n_events_now: 0,
             queue: BinaryHeap::new(),
             next_event: 0,

@@ -55,7 +55,9 @@ impl Cluster {
         if is_ok {
             let origin = host.store.as_ref().map(|store| store.origin());
             host.standing.cluster = host.standing.cluster.or(origin);
-            self.turned.push(index);
+            if self.is_judged {
+                self.turned.push(index);
+            }
             self.trace.word(self.now, || format!("{} is ready", self.hosts[index].name));
         } else {
             self.trace.word(self.now, || format!("{} is not ready", self.hosts[index].name));

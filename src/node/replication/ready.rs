@@ -147,6 +147,12 @@ impl Replication {
         self.ready.state == State::New
     }
 
+    /// Takes this node for one that has long been ready, as all its peers. For simulations that
+    /// begin with a settled cluster.
+    pub(in crate::node) fn assume_ready(&mut self) {
+        self.ready = Readiness { state: State::Ready, has_copied: true, ..Readiness::new() };
+    }
+
     /// Asks peers that have not told how far they have come, until this node has copied a store.
     /// Digests go to one random peer a second: a new node would take as many seconds as there are
     /// members to hear of all, and a founder to hear of a cluster founded apart.

@@ -53,7 +53,8 @@ fn neighbouring_versions_replicate_and_nobody_gets_what_it_cannot_read() {
         cluster.meet();
         cluster.must_agree_within(Duration::from_secs(5));
         check_readable(&cluster);
-        assert!(cluster.members.iter().all(|m| m.replication.health() == Health::Ok));
+        let ready = |c: &Cluster| c.members.iter().all(|m| m.replication.health() == Health::Ok);
+        assert!(cluster.run_until(Duration::from_secs(5), ready));
     }
 }
 
