@@ -1,5 +1,5 @@
-//! Who says that it is ready, and that it holds a delete which has been forgotten, serves nothing of
-//! what went with it: a node that slept past the delete has been reset by then.
+//! Who says that it is ready, and that it holds a delete which has been forgotten, serves nothing
+//! of what went with it: a node that slept past the delete has been reset by then.
 
 use super::Violation;
 use crate::kv::Dot;

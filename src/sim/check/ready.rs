@@ -9,8 +9,9 @@
 //!   a ready node with data that it could have reached for [`STEADY`]: one that DNS named to it, or
 //!   one that knew its address from before and would have called.
 //!
-//! And at every look: a node that has founded, of whom nobody has copied, and that has been in touch with a ready one of a cluster
-//! founded apart for [`STEADY`] holds what that one held when they met, or is not ready.
+//! And at every look: a node that has founded, of whom nobody has copied, and that has been in
+//! touch with a ready one of a cluster founded apart for [`STEADY`] holds what that one held when
+//! they met, or is not ready.
 
 use super::Violation;
 use crate::kv::OriginId;
