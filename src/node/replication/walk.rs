@@ -174,8 +174,9 @@ impl Replication {
         let drawn = (!ready.is_empty()).then(|| ready[self.rng.below(ready.len())]);
         match (self.walk.why, drawn) {
             (Some(Why::Mend), Some(peer)) => self.walk_on(now, peer),
-            (Some(Why::Reset), drawn) if !self.nobody_to_walk_with(now) => {
-                if let Some(peer) = drawn {
+            (Some(Why::Reset), drawn) => {
+                let is_trusted = self.nobody_to_walk_with(now);
+                if let Some(peer) = drawn.filter(|_| !is_trusted) {
                     self.start_pull(now, peer);
                 }
             }
