@@ -1,6 +1,6 @@
 //! How a run begins, and how its processes start.
 
-use super::check::{Clocks, Forgetting, Incarnations, Ready};
+use super::check::{Clocks, Deleted, Forgetting, Incarnations, Ready};
 use super::cluster::Cluster;
 use super::dns::Dns;
 use super::faults::Faults;
@@ -50,6 +50,7 @@ impl Run {
             next_name: 0,
             incarnations: Incarnations::default(),
             clocks: Clocks::default(),
+            deleted: Deleted::default(),
             forgetting: Forgetting::new(options.tombstone_grace),
             ready: Ready::default(),
             is_calm: false,

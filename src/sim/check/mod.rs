@@ -18,6 +18,7 @@ mod ready;
 mod resurrection;
 
 pub use clock::Clocks;
+pub use deleted::Deleted;
 pub use forgetting::Forgetting;
 pub use handover::not_handed_over;
 pub use incarnation::Incarnations;
@@ -52,11 +53,12 @@ pub fn always(
     history: &History,
     incarnations: &mut Incarnations,
     clocks: &mut Clocks,
+    deleted: &mut Deleted,
 ) -> Result<(), Violation> {
     bounds::check(cluster)?;
     incarnations.check(cluster)?;
     clocks.check(cluster)?;
-    deleted::check(cluster, history)?;
+    deleted.check(cluster, history)?;
     if let Some(what) = &cluster.waits.broken {
         return Err(Violation::new("write-concern", what.clone()));
     }
