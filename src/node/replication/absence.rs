@@ -39,19 +39,30 @@ impl Absence {
     }
 }
 
+/// Who came with nothing knows of no delete that this node lacks.
+fn knows_deletes(peer: &Peer) -> bool {
+    peer.is_ready() && !peer.came_new
+}
+
 impl Replication {
     /// A peer has told all that it holds.
     pub(super) fn absence_ends(&mut self, now: Now, from: OriginId) {
         let limit = ABSENCE_MIN.max(self.config.tombstone_grace / 2);
         self.absence.owes |= now.instant.since(self.absence.last_heard) > limit;
         self.absence.last_heard = now.instant;
-        // Who came with nothing knows of no delete that this node lacks.
-        let knows = |peer: &Peer| peer.is_ready() && !peer.came_new;
-        let knows = self.peers.get(from).is_some_and(knows);
-        if self.absence.owes && knows && self.health() == Health::Ok && self.settle_debt() {
+        let knows = self.peers.get(from).is_some_and(knows_deletes);
+        // A reset under way begins anew: what it has compared before the absence is as old.
+        let compares = self.health() == Health::Ok || self.is_resetting();
+        if self.absence.owes && knows && compares && self.settle_debt() {
             self.hide(now);
-            self.walk_for_reset(now, Vec::new());
+            self.walk_again(now);
         }
+    }
+
+    /// Whether the store is compared as soon as one of the peers tells what it holds.
+    #[must_use]
+    pub fn is_to_compare(&self) -> bool {
+        self.absence.owes && self.peers.reachable().any(knows_deletes)
     }
 
     /// Whether the store has to be compared now. With nothing in it there is nothing to compare.

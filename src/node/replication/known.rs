@@ -44,7 +44,12 @@ pub(super) struct Known {
     doubts: Option<Instant>,
 }
 
+/// What one origin adds to the sums. One of whom nothing is covered adds nothing: who has folded it
+/// covers as much as who has never heard of it, or counts with it still.
 fn fold_hash(origin: OriginId, last: u64) -> u64 {
+    if last == 0 {
+        return 0;
+    }
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&origin.0.to_be_bytes());
     bytes[8..].copy_from_slice(&last.to_be_bytes());

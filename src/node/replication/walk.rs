@@ -117,6 +117,12 @@ impl Replication {
         self.walk.lacked = lacked;
     }
 
+    /// Begins the walk of a reset, or the one under way anew.
+    pub(super) fn walk_again(&mut self, now: Now) {
+        let lacked = std::mem::take(&mut self.walk.lacked);
+        self.walk_for_reset(now, lacked);
+    }
+
     /// Begins a walk for what was dropped as damaged; a reset finds that, too.
     pub(super) fn walk_to_mend(&mut self, now: Now) {
         if self.walk.why != Some(Why::Reset) {

@@ -35,6 +35,11 @@ fn seen(cluster: &Cluster) -> Vec<Seen<'_>> {
 }
 
 fn ready(seen: &[Seen<'_>]) -> Result<(), Violation> {
+    if let Some(Seen { name, .. }) =
+        seen.iter().find(|seen| seen.node.replication().is_to_compare())
+    {
+        return Err(Violation::new("readiness", format!("{name} has yet to compare its store")));
+    }
     match seen.iter().find(|seen| seen.node.health() != Health::Ok) {
         Some(Seen { name, node, .. }) => {
             let why = node.why();

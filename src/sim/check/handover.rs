@@ -6,7 +6,7 @@ use crate::sim::cluster::Cluster;
 use crate::sim::history::{History, Required, show};
 use std::time::Duration;
 
-/// Holders may have ended while the node left: it cannot know that at once.
+/// Holders may have ended while the node left, or was stopped before: it cannot know that at once.
 const SINCE: Duration = Duration::from_secs(6);
 
 /// A write of the node on a host that nobody else holds, now that it has left in good order.
@@ -19,7 +19,10 @@ pub fn not_handed_over(cluster: &Cluster, index: usize, history: &History) -> Op
     if host.had_no_heir || host.node().is_none_or(|node| node.replication().n_peers() == 0) {
         return None;
     }
-    if cluster.hosts.iter().any(|other| other.ended_at.is_some_and(|at| at + SINCE > now)) {
+    let woke_lately = host.standing.went_on + SINCE > now;
+    if woke_lately
+        || cluster.hosts.iter().any(|other| other.ended_at.is_some_and(|at| at + SINCE > now))
+    {
         return None;
     }
     let stays = |at: &usize| *at != index && !cluster.hosts[*at].is_stranger;
