@@ -59,10 +59,11 @@ impl Replication {
         }
     }
 
-    /// Whether the store is compared as soon as one of the peers tells what it holds.
+    /// Whether the store may be compared as soon as one of the peers tells what it holds.
     #[must_use]
     pub fn is_to_compare(&self) -> bool {
-        self.absence.owes && self.peers.reachable().any(knows_deletes)
+        let may = |peer: &Peer| knows_deletes(peer) || !peer.is_met;
+        self.absence.owes && self.peers.reachable().any(may)
     }
 
     /// Whether the store has to be compared now. With nothing in it there is nothing to compare.

@@ -31,7 +31,8 @@ pub fn not_handed_over(cluster: &Cluster, index: usize, history: &History) -> Op
             return false;
         };
         let required = Required { stamp, seq: known.seq(stamp), is_delete: known.is_delete(stamp) };
-        let holds = |at: usize| cluster.hosts[at].version(key, required) >= Some(stamp);
+        let stands = |held| held >= stamp || history.excuses(known, stamp, held);
+        let holds = |at: usize| cluster.hosts[at].version(key, required).is_some_and(stands);
         !(0..cluster.hosts.len()).filter(stays).any(holds)
     });
     lost.map(|(key, _)| {
