@@ -206,7 +206,7 @@ impl Node {
             let why = format!("the name {:?} is taken by {other}", self.config.name);
             return Err(Wait::new(NotReady::Name, why));
         }
-        self.members_are_new()?;
+        self.members_are_new(now)?;
         self.members_are_compatible()?;
         self.holders_are_gone(now)?;
         if !self.config.expects_peers {
@@ -223,18 +223,16 @@ impl Node {
         if look.named.is_empty() { self.nobody_named(now, look) } else { self.majority(look) }
     }
 
-    /// Every member of our kind that answers has never been ready.
-    fn members_are_new(&self) -> Result<(), Wait> {
-        for peer in self.replication.reachable() {
-            let why = match peer.stage {
-                Some(Stage::New) => continue,
-                Some(Stage::Hidden) => format!("{} holds data and is not ready itself", peer.name),
-                Some(_) => format!("is about to copy the store of {}", peer.name),
-                None => format!("waits to hear how far {} has come", peer.name),
-            };
-            return Err(Wait::new(NotReady::Copying, why));
-        }
-        Ok(())
+    /// Every member of our kind that answers has never been ready, as of a moment ago.
+    fn members_are_new(&self, now: Instant) -> Result<(), Wait> {
+        let Err(peer) = self.replication.peers_are_new(now) else { return Ok(()) };
+        let name = peer.name;
+        let why = match peer.stage {
+            Some(Stage::Hidden) => format!("{name} holds data and is not ready itself"),
+            Some(Stage::Founded | Stage::Copied) => format!("is about to copy the store of {name}"),
+            Some(Stage::New) | None => format!("waits to hear how far {name} has come"),
+        };
+        Err(Wait::new(NotReady::Copying, why))
     }
 
     /// No member speaks only formats of replication that this node does not.

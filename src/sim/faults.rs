@@ -7,6 +7,7 @@ use super::options::Fault;
 use super::run::{Mend, Run, Step};
 use super::workload;
 use crate::node::command::{Command, Reply};
+use crate::node::formats::Formats;
 use crate::node::io::Ticket;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -325,6 +326,18 @@ impl Run {
             if self.cluster.hosts[index].is_paused(now) {
                 self.cluster.go_on(index);
             }
+            self.end_old_starter(index);
+        }
+    }
+
+    /// A node that speaks the format before alone cannot say that it is new: others wait to copy
+    /// from it. One that came in a roll, and then lost all who were ready, is rolled on.
+    fn end_old_starter(&mut self, index: usize) {
+        let host = &self.cluster.hosts[index];
+        let is_old = host.standing.formats == Formats::only(Formats::SPOKEN.first);
+        if host.node().is_some() && is_old && host.standing.ok_since.is_none() {
+            self.end_process(index);
+            self.after(Duration::ZERO, Step::Mend(Mend::Restart(index)));
         }
     }
 }

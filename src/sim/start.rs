@@ -159,6 +159,7 @@ impl Run {
             Formats::only(last)
         } else if self.options.has(Fault::Formats)
             && !self.cluster.hosts[index].is_seedless
+            && !self.is_calm
             && self.is_settled()
             && self.rng.chance(0.5)
         {

@@ -62,7 +62,7 @@ impl Replication {
     /// Whether the store may be compared as soon as one of the peers tells what it holds.
     #[must_use]
     pub fn is_to_compare(&self) -> bool {
-        let may = |peer: &Peer| knows_deletes(peer) || !peer.is_met;
+        let may = |peer: &Peer| knows_deletes(peer) || peer.told_at.is_none();
         self.absence.owes && self.peers.reachable().any(may)
     }
 

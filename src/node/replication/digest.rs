@@ -5,7 +5,7 @@
 //! buckets are compared.
 
 use super::Replication;
-use super::known::{Claims, covered_hash};
+use super::known::{Claims, FoldedHash, covered_hash};
 use super::message::{Digest, Folded, KvMessage, MessageError, format_of};
 use super::paths::Via;
 use crate::kv::OriginId;
@@ -169,7 +169,7 @@ impl Replication {
             self.answer_digest(now, digest, via);
         }
         if digest.whole {
-            self.stage_told(now, from, digest.stage);
+            self.stage_told(now, digest);
             self.absence_ends(now, from);
             self.compare(now, digest);
         }
@@ -192,8 +192,11 @@ impl Replication {
         }
         // Who has folded what must not matter: one may remember a dead member for a day longer.
         let heads = self.known.heads(self.store.last_seq());
-        let ours = covered_hash(self.known.folded_hash(), &heads);
-        let theirs = covered_hash(digest.folded, &digest.heads);
+        let ours = self.known.covered_hash(&heads);
+        let listed = self.peers.get(from).map(|peer| peer.folded_listed);
+        let listed = listed.filter(|listed| listed.all == digest.folded);
+        let folded = listed.map_or(digest.folded, FoldedHash::covered);
+        let theirs = covered_hash(folded, &digest.heads);
         let comparable = self.is_exact() && digest.root != ROOT_UNTOLD;
         let differ = comparable && ours == theirs && digest.root != self.store.root();
         if comparable && ours == theirs && !differ {
@@ -249,6 +252,8 @@ impl Replication {
             self.known.take_mark(of, forgotten);
         }
         let theirs = Claims::new(&Vec::new(), &folded.list);
+        let Some(peer) = self.peers.get_mut(from) else { return };
+        peer.folded_listed = FoldedHash::of(&folded.list);
         if let Some(peer) = self.peers.get_mut(from)
             && self
                 .known

@@ -31,7 +31,7 @@ pub(super) struct Known {
     vector: VersionVector,
     folded: BTreeMap<OriginId, FoldedOrigin>,
     /// Sum of a hash of each folded origin: equal sets, equal sums.
-    folded_hash: u64,
+    folded_hash: FoldedHash,
     /// Per origin the highest number of a tombstone forgotten.
     forgotten: BTreeMap<OriginId, u64>,
     /// The latest time of a tombstone forgotten.
@@ -44,12 +44,7 @@ pub(super) struct Known {
     doubts: Option<Instant>,
 }
 
-/// What one origin adds to the sums. One of whom nothing is covered adds nothing: who has folded it
-/// covers as much as who has never heard of it, or counts with it still.
 fn fold_hash(origin: OriginId, last: u64) -> u64 {
-    if last == 0 {
-        return 0;
-    }
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&origin.0.to_be_bytes());
     bytes[8..].copy_from_slice(&last.to_be_bytes());
@@ -57,10 +52,48 @@ fn fold_hash(origin: OriginId, last: u64) -> u64 {
 }
 
 /// The hash of all that is covered: of the folded origins as told, and of the heads. Equal whoever
-/// has folded what.
+/// has folded what, as long as `folded` leaves out those of whom nothing is covered.
 pub(super) fn covered_hash(folded: u64, heads: &Heads) -> u64 {
     let hashes = heads.iter().map(|(origin, through)| fold_hash(OriginId(*origin), *through));
     hashes.fold(folded, u64::wrapping_add)
+}
+
+/// What a list of folded origins adds up to, and those in it of whom nothing is covered: who has
+/// folded such a one covers as much as who counts with it still.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct FoldedHash {
+    /// Of all.
+    pub(super) all: u64,
+    /// Of those whose first write was lost.
+    empty: u64,
+}
+
+impl FoldedHash {
+    /// The sums of a list.
+    pub(super) fn of(list: &FoldedList) -> FoldedHash {
+        let mut sums = FoldedHash::default();
+        list.iter().for_each(|(origin, last, _)| sums.add(OriginId(*origin), *last));
+        sums
+    }
+
+    fn add(&mut self, origin: OriginId, last: u64) {
+        self.all = self.all.wrapping_add(fold_hash(origin, last));
+        if last == 0 {
+            self.empty = self.empty.wrapping_add(fold_hash(origin, last));
+        }
+    }
+
+    fn remove(&mut self, origin: OriginId, last: u64) {
+        self.all = self.all.wrapping_sub(fold_hash(origin, last));
+        if last == 0 {
+            self.empty = self.empty.wrapping_sub(fold_hash(origin, last));
+        }
+    }
+
+    /// Of what is covered.
+    pub(super) fn covered(self) -> u64 {
+        self.all.wrapping_sub(self.empty)
+    }
 }
 
 impl Known {
@@ -69,7 +102,7 @@ impl Known {
             me,
             vector: VersionVector::default(),
             folded: BTreeMap::new(),
-            folded_hash: 0,
+            folded_hash: FoldedHash::default(),
             forgotten: BTreeMap::new(),
             forgotten_time: HlcTime::default(),
             tails_total: 0,
@@ -134,7 +167,7 @@ impl Known {
     /// A folded origin that writes again (it was cut off, not gone) is kept like any other.
     fn unfold(&mut self, origin: OriginId) {
         if let Some(folded) = self.folded.remove(&origin) {
-            self.folded_hash = self.folded_hash.wrapping_sub(fold_hash(origin, folded.last));
+            self.folded_hash.remove(origin, folded.last);
             self.vector.claim(origin, folded.last);
             if folded.forgotten > 0 {
                 self.forgotten.insert(origin, folded.forgotten);
@@ -165,7 +198,7 @@ impl Known {
         }
         let forgotten = self.forgotten.remove(&origin).unwrap_or(0);
         self.folded.insert(origin, FoldedOrigin { last, forgotten });
-        self.folded_hash = self.folded_hash.wrapping_add(fold_hash(origin, last));
+        self.folded_hash.add(origin, last);
     }
 
     /// Writes of `origin` up to `through` that are not covered, at most `limit` ranges.
@@ -201,8 +234,14 @@ impl Known {
         self.folded.iter().map(|(origin, f)| (origin.0, f.last, f.forgotten)).collect()
     }
 
+    /// The hash of the folded origins as digests tell it.
     pub(super) fn folded_hash(&self) -> u64 {
-        self.folded_hash
+        self.folded_hash.all
+    }
+
+    /// The hash of all that is covered.
+    pub(super) fn covered_hash(&self, heads: &Heads) -> u64 {
+        covered_hash(self.folded_hash.covered(), heads)
     }
 
     /// Whether this very write was held by every member when its origin was folded: what is past a

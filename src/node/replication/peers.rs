@@ -2,6 +2,7 @@
 //!
 //! A peer is one run of one process, named by its origin; a restarted member is another peer.
 
+use super::known::FoldedHash;
 use super::message::Heads;
 use super::paths::Paths;
 use super::ready::Stage;
@@ -124,14 +125,16 @@ pub(super) struct Peer {
     pub(super) folded_told: Option<Instant>,
     /// The hash of our folded origins when it last said to hold all of them.
     pub(super) folded_held: Option<u64>,
+    /// What the origins that it has folded add up to, by the list that it told last.
+    pub(super) folded_listed: FoldedHash,
     /// How far it has come, as it told last.
     pub(super) stage: Option<Stage>,
     /// Whether it was new when this node knew it already.
     pub(super) came_new: bool,
     /// When it was last asked for a digest because none of it had been heard.
     pub(super) greeted: Option<Instant>,
-    /// Whether a whole digest of it has been heard.
-    pub(super) is_met: bool,
+    /// When a whole digest of it was last heard.
+    pub(super) told_at: Option<Instant>,
     /// Whether it was ready when first met, with writes that this founder lacked.
     pub(super) is_foreign: bool,
 }
@@ -157,10 +160,11 @@ impl Peer {
             diverged: 0,
             folded_told: None,
             folded_held: None,
+            folded_listed: FoldedHash::default(),
             stage: None,
             came_new: false,
             greeted: None,
-            is_met: false,
+            told_at: None,
             is_foreign: false,
         }
     }
@@ -168,7 +172,7 @@ impl Peer {
     /// How far it has come, when that is known. Who speaks only a format without stages counts as
     /// ready when it has said to hold anything: all that a build from before stages can tell.
     pub(super) fn stage(&self) -> Option<Stage> {
-        if self.stage.is_none() && self.is_met && self.common.last < STAGE_FORMAT {
+        if self.stage.is_none() && self.told_at.is_some() && self.common.last < STAGE_FORMAT {
             return Some(if self.heads.is_empty() { Stage::New } else { Stage::Copied });
         }
         self.stage
@@ -177,6 +181,12 @@ impl Peer {
     /// Whether it serves first copies.
     pub(super) fn is_ready(&self) -> bool {
         self.stage().is_some_and(Stage::is_ready)
+    }
+
+    /// Whether it has said within `time` that it is new.
+    pub(super) fn is_new_within(&self, now: Instant, time: Duration) -> bool {
+        let lately = self.told_at.is_some_and(|at| now.since(at) <= time);
+        self.stage() == Some(Stage::New) && lately
     }
 
     /// Whether it holds data and has said that it is not ready.

@@ -15,8 +15,8 @@
 //! such founders the one with the higher origin copies first, and the other follows. Clusters of
 //! several that were founded apart merge as the sides of a partition do.
 
-use super::Replication;
-use super::message::KvMessage;
+use super::message::{Digest, KvMessage};
+use super::{Replication, Told};
 use crate::kv::OriginId;
 use crate::mutation::mutated;
 use crate::node::command::Health;
@@ -28,6 +28,11 @@ use std::time::Duration;
 const RETRY: Duration = Duration::from_millis(200);
 /// How long a node that has been ready waits for a ready peer before it trusts its own store again.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a peer that was new counts as new, while this node may found: it may have founded
+/// meanwhile, and telling so may have been lost.
+const NEW_FOR: Duration = Duration::from_millis(1500);
+/// When such a peer is asked again.
+const ASK_NEW: Duration = Duration::from_millis(500);
 /// Least time between two questions to a peer that has not told its stage, and most at once.
 const GREET_AGAIN: Duration = Duration::from_millis(300);
 const GREETED_MAX: usize = 16;
@@ -153,16 +158,26 @@ impl Replication {
         self.ready = Readiness { state: State::Ready, has_copied: true, ..Readiness::new() };
     }
 
-    /// Asks peers that have not told how far they have come, until this node has copied a store.
+    /// Whether every peer that answers has said a short while ago that it is new; else who has not,
+    /// and what it said last.
+    pub(in crate::node) fn peers_are_new(&self, now: Instant) -> Result<(), Told<'_>> {
+        let mut others = self.peers.reachable().filter(|peer| !peer.is_new_within(now, NEW_FOR));
+        others.next().map_or(Ok(()), |peer| Err(Told::of(peer)))
+    }
+
+    /// Asks peers that have not told how far they have come, until this node has copied a store,
+    /// and while it may found, those that were new.
     /// Digests go to one random peer a second: a new node would take as many seconds as there are
     /// members to hear of all, and a founder to hear of a cluster founded apart.
     pub(in crate::node) fn greet(&mut self, now: Now) {
         if self.ready.has_copied {
             return;
         }
+        let is_new = self.is_new();
         let is_due = |peer: &&mut super::peers::Peer| {
             let again = peer.greeted.is_none_or(|at| now.instant.since(at) >= GREET_AGAIN);
-            peer.info.reachable && !peer.is_met && again
+            let is_old = is_new && !peer.is_new_within(now.instant, ASK_NEW) && !peer.is_ready();
+            peer.info.reachable && again && (peer.told_at.is_none() || is_old)
         };
         let mut asked = Vec::new();
         for peer in self.peers.iter_mut().filter(is_due).take(GREETED_MAX) {
@@ -297,15 +312,16 @@ impl Replication {
 
     /// A whole digest of `from` tells its stage: who is new may copy from it, and a founder that
     /// meets a cluster with data joins that one.
-    pub(super) fn stage_told(&mut self, now: Now, from: OriginId, stage: Option<u8>) {
+    pub(super) fn stage_told(&mut self, now: Now, digest: &Digest) {
+        let (from, stage) = (OriginId(digest.from), digest.stage);
+        let has_folded = digest.folded != 0 && digest.folded != self.known.folded_hash();
         // A founder that is already about to copy from one of a foreign cluster learns who else is.
         let founder = self.ready.has_founded && !self.ready.has_copied;
         let is_lone = founder && !self.ready.has_served;
         let serves = self.ready.state == State::Ready;
         let me = self.me;
         let Some(peer) = self.peers.get_mut(from) else { return };
-        let first = !peer.is_met;
-        peer.is_met = true;
+        let first = peer.told_at.replace(now.instant).is_none();
         peer.stage = stage.map(Stage::of).or(peer.stage);
         peer.came_new |= peer.stage == Some(Stage::New);
         let is_ready = peer.is_ready();
@@ -316,7 +332,7 @@ impl Replication {
                 *origin != me && !self.known.covers_through(*origin, *through)
             };
             // One that tells no stage may be as new as it is full of what clients wrote to it.
-            let is_foreign = stage.is_some() && heads.iter().any(lacks);
+            let is_foreign = stage.is_some() && (has_folded || heads.iter().any(lacks));
             if let Some(peer) = self.peers.get_mut(from) {
                 peer.is_foreign = is_foreign;
             }

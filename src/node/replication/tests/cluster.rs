@@ -119,7 +119,7 @@ impl Cluster {
     }
 
     /// What the others are told of a member.
-    fn info(&self, index: usize, reachable: bool) -> PeerInfo {
+    pub(super) fn info(&self, index: usize, reachable: bool) -> PeerInfo {
         PeerInfo {
             origin: self.members[index].store.origin(),
             name: NodeName::from(format!("n{index}").as_str()),

@@ -69,3 +69,42 @@ fn a_list_that_names_a_member_acknowledges_its_writes() {
     let peer = cluster.members[BACK].replication.peers.get(joiner).expect("met");
     assert_eq!(peer.acked, last);
 }
+
+#[test]
+fn a_fold_that_covers_nothing_is_as_none() {
+    let mut known = [1, 2].map(|me| Known::new(OriginId(me)));
+    for known in &mut known {
+        known.observe(OriginId(7), 5, 5);
+        known.observe(OriginId(8), 1, 3);
+        known.fold(OriginId(8));
+    }
+    let covered = |known: &Known| known.covered_hash(&known.heads(0));
+    known[0].fold(OriginId(7));
+    assert!(known[0].is_folded(OriginId(7)) && !known[1].is_folded(OriginId(7)));
+    assert_ne!(known[0].folded_hash(), known[1].folded_hash(), "one tells the other of it");
+    assert_eq!(covered(&known[0]), covered(&known[1]), "and their stores can be compared");
+    known[0].observe(OriginId(7), 6, 6);
+    assert_eq!(known[0].folded_hash(), known[1].folded_hash());
+}
+
+#[test]
+fn what_is_held_past_a_lost_first_write_spreads_whoever_counts_with_its_writer() {
+    let mut cluster = Cluster::new(2, 0.0);
+    cluster.meet();
+    cluster.put(0, "k", b"v");
+    cluster.must_agree_within(Duration::from_secs(5));
+    // Only the first holds the second write of somebody; only the other still knows of a member
+    // that made it, dead by now, and folds nothing.
+    let lost = OriginId(0x77);
+    let time = cluster.members[0].store.stats().hlc;
+    let stamp = crate::kv::Stamp { time, origin: lost };
+    let record = crate::kv::Record::new(stamp, 2, b"past", Some((b"v", None)));
+    let now = cluster.now;
+    cluster.members[0].replication.apply(now, &[record], true);
+    cluster.members[0].replication.known.fold(lost);
+    let dead = PeerInfo { origin: lost, addr: addr(9), ..cluster.info(0, false) };
+    let infos = vec![cluster.info(0, true), dead];
+    cluster.members[1].replication.members(now, infos);
+    let spread = |c: &Cluster| c.value(1, "past").is_some();
+    assert!(cluster.run_until(Duration::from_secs(20), spread));
+}

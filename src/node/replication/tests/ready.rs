@@ -69,6 +69,56 @@ fn new_nodes_among_themselves_never_become_ready_without_a_founder() {
 }
 
 #[test]
+fn a_peer_counts_as_new_for_a_moment_only_while_this_node_may_found() {
+    let mut cluster = Cluster::new(0, 0.0);
+    for _ in 0..2 {
+        cluster.add(Duration::from_secs(3600));
+    }
+    for (index, other) in [(0, 1), (1, 0)] {
+        cluster.tell(index, &[other]);
+        cluster.drain(index);
+    }
+    let knows = |c: &Cluster| c.members[0].replication.peers_are_new(c.now.instant).is_ok();
+    assert!(cluster.run_until(Duration::from_secs(2), knows));
+    // It may have founded since, and telling so may have been lost: it is asked again.
+    for _ in 0..100 {
+        cluster.run(MILLIS * 50);
+        let now = cluster.now;
+        cluster.members[0].replication.greet(now);
+        cluster.drain(0);
+        assert!(knows(&cluster));
+    }
+    cluster.members[1].up = false;
+    cluster.run(Duration::from_secs(2));
+    assert!(!knows(&cluster), "silence is no news");
+}
+
+#[test]
+fn a_founder_joins_a_cluster_of_which_it_lacks_only_what_is_folded() {
+    let mut cluster = one_with(0);
+    cluster.add(Duration::from_secs(3600));
+    cluster.meet();
+    assert!(cluster.run_until(Duration::from_secs(2), |c| is_ready(c, 1)));
+    // Somebody's second write, whose first is lost: no head tells of it.
+    let gone = crate::kv::Stamp { time: crate::kv::HlcTime(1), origin: OriginId(7) };
+    let record = crate::kv::Record::new(gone, 2, b"k", Some((b"v", None)));
+    for at in 0..2 {
+        let now = cluster.now;
+        let replication = &mut cluster.members[at].replication;
+        replication.apply(now, std::slice::from_ref(&record), true);
+        replication.known.fold(OriginId(7));
+    }
+    cluster.add(Duration::from_secs(3600));
+    let now = cluster.now;
+    cluster.members[2].replication.found(now);
+    assert!(is_ready(&cluster, 2));
+    cluster.meet();
+    assert!(cluster.run_until(Duration::from_secs(1), |c| !is_ready(c, 2)), "it copies first");
+    let has_all = |c: &Cluster| is_ready(c, 2) && c.value(2, "k").is_some();
+    assert!(cluster.run_until(Duration::from_secs(2), has_all));
+}
+
+#[test]
 fn a_copy_that_breaks_off_is_none() {
     let mut cluster = one_with(20_000);
     for _ in 0..2 {

@@ -267,6 +267,22 @@ fn who_was_alone_for_half_of_its_grace_compares_although_nothing_was_forgotten()
 }
 
 #[test]
+fn an_absence_during_a_reset_begins_it_anew() {
+    let mut cluster = slept();
+    wake(&mut cluster, 0);
+    let walks = |c: &Cluster| c.members[SLEEPER].replication.buckets.is_active();
+    assert!(cluster.run_until(Duration::from_secs(10), walks));
+    // The process is stopped then, for as long as deletes may be forgotten meanwhile.
+    let absence = &mut cluster.members[SLEEPER].replication.absence;
+    *absence = Absence::new(Instant::ZERO, false);
+    let ready = |c: &Cluster| is_ready(c, SLEEPER);
+    assert!(cluster.run_until(Duration::from_secs(10), ready));
+    cluster.run(Duration::from_secs(5));
+    assert!(is_ready(&cluster, SLEEPER));
+    assert_eq!(cluster.sum(|r| r.counters.resets_total), 1, "ready once, and for good");
+}
+
+#[test]
 fn of_two_that_were_alone_one_trusts_itself() {
     let mut cluster = Cluster::new(0, 0.0);
     for _ in 0..2 {
