@@ -193,10 +193,7 @@ impl Replication {
         // Who has folded what must not matter: one may remember a dead member for a day longer.
         let heads = self.known.heads(self.store.last_seq());
         let ours = self.known.covered_hash(&heads);
-        let listed = self.peers.get(from).map(|peer| peer.folded_listed);
-        let listed = listed.filter(|listed| listed.all == digest.folded);
-        let folded = listed.map_or(digest.folded, FoldedHash::covered);
-        let theirs = covered_hash(folded, &digest.heads);
+        let theirs = covered_hash(self.covered_folds(from, digest.folded), &digest.heads);
         let comparable = self.is_exact() && digest.root != ROOT_UNTOLD;
         let differ = comparable && ours == theirs && digest.root != self.store.root();
         if comparable && ours == theirs && !differ {
@@ -213,6 +210,15 @@ impl Replication {
             let agreed = Claims::new(&heads, &self.known.folded_list());
             self.start_buckets(now, from, agreed);
         }
+    }
+
+    /// What a peer covers by its folded origins, of which it has told the hash. It tells the list
+    /// where that hash is not ours.
+    fn covered_folds(&self, from: OriginId, told: u64) -> u64 {
+        let listed = self.peers.get(from).map(|peer| peer.folded_listed);
+        let known = [Some(self.known.folded_sums()), listed].into_iter().flatten();
+        let mut matching = known.filter(|sums| sums.all == told);
+        matching.next().map_or(told, FoldedHash::covered)
     }
 
     /// Tells a peer whose folded origins are not ours what ours are.

@@ -239,6 +239,11 @@ impl Known {
         self.folded_hash.all
     }
 
+    /// The same beside what of it is of nothing.
+    pub(super) fn folded_sums(&self) -> FoldedHash {
+        self.folded_hash
+    }
+
     /// The hash of all that is covered.
     pub(super) fn covered_hash(&self, heads: &Heads) -> u64 {
         covered_hash(self.folded_hash.covered(), heads)

@@ -87,24 +87,41 @@ fn a_fold_that_covers_nothing_is_as_none() {
     assert_eq!(known[0].folded_hash(), known[1].folded_hash());
 }
 
-#[test]
-fn what_is_held_past_a_lost_first_write_spreads_whoever_counts_with_its_writer() {
+/// Two members, of which the first holds the second write of somebody whose first is lost, and has
+/// folded its origin.
+fn past_a_loss(lost: OriginId) -> Cluster {
     let mut cluster = Cluster::new(2, 0.0);
     cluster.meet();
     cluster.put(0, "k", b"v");
     cluster.must_agree_within(Duration::from_secs(5));
-    // Only the first holds the second write of somebody; only the other still knows of a member
-    // that made it, dead by now, and folds nothing.
-    let lost = OriginId(0x77);
     let time = cluster.members[0].store.stats().hlc;
     let stamp = crate::kv::Stamp { time, origin: lost };
     let record = crate::kv::Record::new(stamp, 2, b"past", Some((b"v", None)));
     let now = cluster.now;
     cluster.members[0].replication.apply(now, &[record], true);
     cluster.members[0].replication.known.fold(lost);
-    let dead = PeerInfo { origin: lost, addr: addr(9), ..cluster.info(0, false) };
-    let infos = vec![cluster.info(0, true), dead];
-    cluster.members[1].replication.members(now, infos);
+    cluster
+}
+
+fn must_spread(mut cluster: Cluster) {
     let spread = |c: &Cluster| c.value(1, "past").is_some();
     assert!(cluster.run_until(Duration::from_secs(20), spread));
+}
+
+#[test]
+fn what_is_held_past_a_lost_first_write_spreads_to_who_counts_with_its_writer() {
+    let lost = OriginId(0x77);
+    let mut cluster = past_a_loss(lost);
+    let dead = PeerInfo { origin: lost, addr: addr(9), ..cluster.info(0, false) };
+    let (infos, now) = (vec![cluster.info(0, true), dead], cluster.now);
+    cluster.members[1].replication.members(now, infos);
+    must_spread(cluster);
+}
+
+#[test]
+fn what_is_held_past_a_lost_first_write_spreads_to_who_has_folded_it_too() {
+    let lost = OriginId(0x77);
+    let mut cluster = past_a_loss(lost);
+    cluster.members[1].replication.known.fold(lost);
+    must_spread(cluster);
 }
