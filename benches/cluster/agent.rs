@@ -16,6 +16,12 @@ pub struct Agent {
     host: u8,
 }
 
+/// The program of the agents: the one built with this, or that of another version to compare with.
+fn program() -> String {
+    let other = std::env::var("GOSSIPYKV_PROGRAM");
+    other.unwrap_or_else(|_| env!("CARGO_BIN_EXE_gossipykv").to_owned())
+}
+
 /// The address of a host.
 pub fn address(host: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 7, host)
@@ -24,7 +30,7 @@ pub fn address(host: u8) -> Ipv4Addr {
 impl Agent {
     /// Starts one that joins the others.
     pub fn start(host: u8, others: &[u8]) -> Agent {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gossipykv"));
+        let mut command = Command::new(program());
         command.args(["agent", "--name", &format!("n{host}"), "--log-level", "error"]);
         command.args(["--bind", &format!("{}:{GOSSIP_PORT}", address(host))]);
         command.args(["--http", &format!("{}:{HTTP_PORT}", address(host))]);

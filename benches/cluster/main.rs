@@ -10,6 +10,8 @@
 //! cargo bench --bench cluster -- --runs 1        each once
 //! cargo bench --bench cluster -- --test          each once and small, to see that it runs
 //! ```
+//!
+//! `GOSSIPYKV_PROGRAM` names another version of the program, to compare with.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
