@@ -26,6 +26,9 @@ Examples, a whole rotation:
   gossipykv keys list                            until every member shows it first
   gossipykv keys remove - < old.key              nobody decrypts with the old one any more
 
+A step that misses a member names it and exits with 1: repeat it until it misses nobody, unless that
+member is gone for good.
+
 Keys are shown as fingerprints only. A node answers these requests on loopback, or to whoever has
 the HTTP token.";
 
@@ -36,7 +39,9 @@ Example:
   node-0  5b9c2f10 a3e77d42
   node-1  5b9c2f10 a3e77d42
 
-Fingerprints, the key that encrypts first. Exit status 1 when a member did not answer.";
+Fingerprints, the key that encrypts first. Exit status 1 when a member did not answer, be it one
+that has been silent for hours: it is remembered for a day. Do not go on with a rotation then, or
+that member is shut out.";
 
 const INSTALL_EXAMPLES: &str = "\
 Examples:

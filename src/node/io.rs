@@ -205,6 +205,11 @@ pub enum Note {
         /// The formats this node speaks.
         ours: Formats,
     },
+    /// The members that this node has lost refuse it: at once, and each minute.
+    ShutOut {
+        /// A sentence.
+        why: String,
+    },
     /// Gossip that could not be read, by reason; at most one note a second.
     Unreadable {
         /// Why.

@@ -16,7 +16,7 @@ use super::replication::message::{KeyReply, KeyRequest, KvMessage};
 use crate::kv::OriginId;
 use crate::limits::KEY_CHANGES_MAX;
 use crate::time::{Instant, Now};
-use crate::wire::keyring::Key;
+use crate::wire::keyring::{Key, Keyring};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -95,7 +95,15 @@ impl Node {
             let why = format!("not told: it speaks replication formats {formats} only");
             results.push((name.to_string(), Err(why)));
         }
-        let own = self.apply_key(action, &key);
+        for (name, since) in self.unreached(now.instant) {
+            let why = format!(
+                "not told: it has not answered for {}; unless it is gone for good, go on when it \
+                 is back, or it stays shut out",
+                shown(since)
+            );
+            results.push((name, Err(why)));
+        }
+        let own = self.apply_key(now.instant, action, &key);
         results.insert(0, (self.config.name.to_string(), own));
         let deadline = now.instant + ANSWER_LIMIT;
         self.keys.changes.insert(id, Change { ticket, waiting, results, deadline });
@@ -103,7 +111,7 @@ impl Node {
     }
 
     /// The fingerprints held afterwards, or why it was refused; then nothing has changed.
-    fn apply_key(&mut self, action: u8, key: &[u8]) -> Result<Vec<String>, String> {
+    fn apply_key(&mut self, now: Instant, action: u8, key: &[u8]) -> Result<Vec<String>, String> {
         let mut security = (*self.security).clone();
         if action != LIST {
             let key = Key::from_bytes(key).ok_or("not an AES key")?;
@@ -117,6 +125,10 @@ impl Node {
                 _ => return Err("unknown action".into()),
             };
             changed.map_err(|error| error.to_string())?;
+            let primary = |keyring: &Keyring| keyring.keys().first().cloned();
+            if primary(&security.keyring) != primary(&self.security.keyring) {
+                self.shut_out.rekeyed(now);
+            }
             self.security = Arc::new(security);
             self.security_changed();
         }
@@ -128,7 +140,7 @@ impl Node {
     pub(super) fn key_message(&mut self, now: Now, conn: ConnId, message: KvMessage) {
         match message {
             KvMessage::KeyRequest(request) => {
-                let result = self.apply_key(request.action, &request.key);
+                let result = self.apply_key(now.instant, request.action, &request.key);
                 let (fingerprints, error) = match result {
                     Ok(fingerprints) => (fingerprints, String::new()),
                     Err(error) => (Vec::new(), error),
@@ -172,5 +184,14 @@ impl Node {
         if self.keys.deadline() <= now.instant {
             self.answer_key_changes(now);
         }
+    }
+}
+
+/// A time as a person says it.
+fn shown(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
     }
 }

@@ -10,6 +10,7 @@ use super::keys::KeyChanges;
 use super::meta;
 use super::replication::message::is_ours;
 use super::replication::{self, Out, PeerInfo, Replication};
+use super::shut_out::ShutOut;
 use super::streams::Exchanges;
 use crate::kv::Store;
 use crate::mutation::mutated;
@@ -17,7 +18,7 @@ use crate::swim::io::{Event, Output as SwimOutput, Packet};
 use crate::swim::{Identity, Member, MemberState, Swim, VSN};
 use crate::time::{Instant, Now};
 use crate::wire::message::{AddrBytes, Message, NodeName, PushNodeState};
-use crate::wire::packet::{self, PART_OVERHEAD, Security};
+use crate::wire::packet::{self, PART_OVERHEAD, PacketError, Security};
 use crate::wire::type_byte;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -27,10 +28,30 @@ use std::sync::Arc;
 /// What datagrams that could not be used came to.
 #[derive(Debug, Default)]
 pub(super) struct Dropped {
-    pub(super) packets_total: u64,
+    pub(super) packets: DroppedPackets,
     pub(super) parts_total: u64,
     pub(super) foreign_user_total: u64,
     next_note: Instant,
+}
+
+/// Datagrams dropped whole, by why.
+#[derive(Debug, Default)]
+pub(super) struct DroppedPackets {
+    pub(super) key: u64,
+    pub(super) label: u64,
+    pub(super) checksum: u64,
+    pub(super) malformed: u64,
+}
+
+impl DroppedPackets {
+    fn count(&mut self, error: &PacketError) {
+        *match error {
+            PacketError::Decrypt(_) => &mut self.key,
+            PacketError::LabelMismatch => &mut self.label,
+            PacketError::Checksum { .. } => &mut self.checksum,
+            PacketError::Empty | PacketError::BrokenLabel => &mut self.malformed,
+        } += 1;
+    }
 }
 
 /// One member of a cluster.
@@ -48,6 +69,7 @@ pub struct Node {
     pub(super) founding: Founding,
     pub(super) leaving: Option<Leaving>,
     pub(super) keys: KeyChanges,
+    pub(super) shut_out: ShutOut,
     pub(super) dropped: Dropped,
     pub(super) out: VecDeque<Output>,
 }
@@ -85,6 +107,7 @@ impl Node {
             founding: Founding::new(now.instant),
             leaving: None,
             keys: KeyChanges::default(),
+            shut_out: ShutOut::default(),
             dropped: Dropped::default(),
             out: VecDeque::new(),
         };
@@ -112,6 +135,7 @@ impl Node {
             self.replication.timeout(now);
         }
         self.founding_due(now);
+        self.shut_out_due(now);
         if self.health() == Health::Ok {
             self.swim.hold_name();
         }
@@ -165,13 +189,17 @@ impl Node {
     /// Readiness.
     #[must_use]
     pub fn health(&self) -> Health {
-        if self.leaving.is_some() { Health::Leaving } else { self.replication.health() }
+        match self.replication.health() {
+            _ if self.leaving.is_some() => Health::Leaving,
+            Health::Ok if self.shut_out.why().is_some() => Health::Starting,
+            health => health,
+        }
     }
 
     /// Whether its store holds all that it must before it answers for the cluster, be it leaving.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.replication.health() == Health::Ok
+        self.replication.health() == Health::Ok && self.shut_out.why().is_none()
     }
 
     /// What keeps it from being ready, by kind; `None` when it is.
@@ -182,6 +210,7 @@ impl Node {
             Health::Leaving => Some(NotReady::Leaving),
             Health::Stalled => Some(NotReady::Stalled),
             Health::Starting if self.replication.is_new() => Some(self.founding.wait().kind),
+            Health::Starting if self.is_shut_out() => Some(NotReady::Refused),
             Health::Starting if self.replication.is_resetting() => Some(NotReady::Comparing),
             Health::Starting => Some(NotReady::Copying),
         }
@@ -195,8 +224,14 @@ impl Node {
                 Some("this node is leaving the cluster: ask another one".to_owned())
             }
             _ if self.replication.is_new() => Some(self.founding.wait().why.clone()),
+            NotReady::Refused => self.shut_out.why().map(str::to_owned),
             _ => self.replication.not_ready_why(),
         }
+    }
+
+    /// Whether its store is complete, and nobody wants to hear of it.
+    fn is_shut_out(&self) -> bool {
+        self.shut_out.why().is_some() && self.replication.health() == Health::Ok
     }
 
     /// Whether no other member is alive as far as we know.
@@ -228,7 +263,7 @@ impl Node {
         let opened = match packet::open(&self.security, bytes) {
             Ok(opened) => opened,
             Err(error) => {
-                self.dropped.packets_total += 1;
+                self.dropped.packets.count(&error);
                 self.unreadable(now, from, error.to_string());
                 return;
             }

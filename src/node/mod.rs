@@ -14,6 +14,7 @@ mod keys;
 mod machine;
 pub mod meta;
 pub mod replication;
+mod shut_out;
 mod stats;
 mod streams;
 

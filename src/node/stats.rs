@@ -136,12 +136,20 @@ impl Node {
             value: value as f64,
         })
         .collect();
+        let p = &d.packets;
+        let dropped = [
+            ("key", p.key),
+            ("label", p.label),
+            ("checksum", p.checksum),
+            ("malformed", p.malformed),
+        ];
+        samples.extend(dropped.map(|(reason, value)| Sample {
+            name: "packets_dropped_total",
+            help: "Datagrams dropped whole, by reason.",
+            labels: vec![("reason", reason.into())],
+            value: value as f64,
+        }));
         samples.extend([
-            sample(
-                "packets_dropped_total",
-                "Datagrams dropped whole: label, key, checksum.",
-                d.packets_total,
-            ),
             sample(
                 "packet_parts_dropped_total",
                 "Parts of datagrams that could not be decoded.",

@@ -64,22 +64,27 @@ impl Node {
             return;
         }
         match self.exchanges.dialled.remove(&conn) {
-            Some(dialled) => self.answered(now, dialled.id, from, frame),
+            Some(dialled) => self.answered(now, dialled, from, frame),
             None => self.requested(now, conn, from, frame),
         }
         self.out.push_back(Output::Close { conn });
     }
 
-    fn answered(&mut self, now: Now, id: ExchangeId, from: SocketAddr, frame: Frame) {
+    fn answered(&mut self, now: Now, dialled: Dialled, from: SocketAddr, frame: Frame) {
+        let Dialled { id, peer, .. } = dialled;
         match frame {
             Frame::PushPull(push_pull) => {
+                self.shut_out.answered(peer);
                 self.swim.push_pull_done(now.instant, id, push_pull.nodes);
                 self.move_outputs(now);
                 self.user_state(now, from, &push_pull.user_state);
             }
             Frame::Ack(ack) => self.swim.stream_ack(now.instant, id, &ack),
             Frame::Error(text) => match Mismatch::told(&text) {
-                Some(mismatch) => self.swim.exchange_refused(now.instant, id, refusal(mismatch)),
+                Some(mismatch) => {
+                    self.shut_out.refused(now.instant, peer, mismatch);
+                    self.swim.exchange_refused(now.instant, id, refusal(mismatch));
+                }
                 None => {
                     self.swim.exchange_failed(now.instant, id, &format!("the peer says: {text}"));
                 }
@@ -130,6 +135,7 @@ impl Node {
     /// The other end of a connection that we dialled does not want us.
     pub(super) fn refused(&mut self, now: Now, conn: ConnId, mismatch: Mismatch) {
         if let Some(dialled) = self.exchanges.dialled.remove(&conn) {
+            self.shut_out.refused(now.instant, dialled.peer, mismatch);
             self.swim.exchange_refused(now.instant, dialled.id, refusal(mismatch));
         }
     }

@@ -163,6 +163,7 @@ impl Log {
                 %ours,
                 "members speak other replication formats: nothing is replicated with them"
             ),
+            Note::ShutOut { why } => tracing::warn!(%why, "the cluster has shut this node out"),
             Note::Unreadable { why, from } => {
                 tracing::warn!(%from, ?why, "a gossip datagram could not be read");
             }

@@ -155,7 +155,10 @@ fn rotate(agents: &[Agent], go: &mut [Peer], old: &str, new: &str) {
 /// old key worth nothing.
 #[track_caller]
 fn assert_unnoticed(agents: &[Agent]) {
-    assert_eq!(sum(agents, "packets_dropped_total"), 0.0);
+    for reason in ["key", "label", "checksum", "malformed"] {
+        let metric = format!("packets_dropped_total{{reason=\"{reason}\"}}");
+        assert_eq!(sum(agents, &metric), 0.0, "{metric}");
+    }
     for agent in agents {
         assert_eq!(agent.complaints(), Vec::<String>::new(), "{}", agent.name());
         // Asked with the key it was started with.

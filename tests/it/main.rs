@@ -27,6 +27,7 @@ mod metrics_shown;
 mod nodes;
 mod program;
 mod replication_formats;
+mod shut_out;
 mod swim;
 mod swim_cluster;
 mod swim_properties;
