@@ -67,6 +67,7 @@ fn gossip(config: AgentConfig, identity: Identity) -> runtime::Config {
     swim.retransmit_mult = swim.retransmit_mult.max(RETRANSMIT_MULT_MIN);
     let security = Security {
         label: config.label.into(),
+        accepted_labels: config.accepted_labels.into_iter().map(Into::into).collect(),
         keyring: config.keyring,
         verify_incoming: config.verify_incoming,
         verify_outgoing: config.verify_outgoing,

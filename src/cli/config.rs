@@ -84,6 +84,11 @@ pub(super) struct AgentFlags {
     #[arg(default_value = "")]
     label: OsString,
 
+    /// Another label to take as ours while a cluster changes its own node by node; repeatable, in
+    /// the environment separated by commas. An empty one stands for nodes without a label
+    #[arg(long, value_name = "LABEL", env = "GOSSIPYKV_ACCEPT_LABEL", hide_env_values = true)]
+    accept_label: Vec<OsString>,
+
     /// File of gossip keys, base64 of 16, 24 or 32 bytes, one a line: the first encrypts, all
     /// decrypt. The variable GOSSIPYKV_ENCRYPT_KEYS holds keys themselves, separated by commas
     #[arg(long, value_name = "PATH", env = "GOSSIPYKV_ENCRYPT_KEYS_FILE", hide_env_values = true)]
@@ -183,6 +188,8 @@ pub(super) struct AgentConfig {
     pub(super) dns: Option<SocketAddr>,
     pub(super) profile: Profile,
     pub(super) label: String,
+    /// Taken beside it.
+    pub(super) accepted_labels: Vec<String>,
     pub(super) keyring: Keyring,
     pub(super) verify_incoming: bool,
     pub(super) verify_outgoing: bool,
@@ -235,6 +242,7 @@ impl Reader<'_> {
         let dns = self.optional("dns", flags.dns.as_deref(), parse::dns_server);
         let profile = self.value("profile", &flags.profile, |text| parse::choice(text, &PROFILES));
         let label = self.value("label", &flags.label, parse::label);
+        let accepted_labels = self.accepted_labels(&flags.accept_label);
         let keyring = self.keyring(flags.encrypt_keys_file.as_deref(), variable);
         let verify_incoming =
             self.value("gossip_verify_incoming", &flags.gossip_verify_incoming, parse::boolean);
@@ -269,6 +277,7 @@ impl Reader<'_> {
             dns,
             profile: profile?,
             label: label?,
+            accepted_labels,
             keyring,
             verify_incoming: verify_incoming?,
             verify_outgoing: verify_outgoing?,
@@ -296,6 +305,14 @@ impl Reader<'_> {
             }
             (given, _) => self.optional("discover_srv", given.as_deref(), parse::word),
         }
+    }
+
+    /// A variable that is set to nothing accepts nothing: templates leave such behind.
+    fn accepted_labels(&mut self, given: &[OsString]) -> Vec<String> {
+        const ID: &str = "accept_label";
+        let is_flag = self.is_on_command_line(ID);
+        let given = given.iter().filter(|text| is_flag || !text.is_empty());
+        given.filter_map(|text| self.value(ID, text, parse::labels)).flatten().collect()
     }
 
     /// The keys of the file or of the variable. A flag beats the variable; two variables that
@@ -483,12 +500,15 @@ pub(super) mod tests {
             "--max-store-bytes=10",
             "--profile=WAN",
             "--bootstrap",
+            "--accept-label=a,b",
+            "--accept-label=",
             "--serve-while-starting=1",
         ]);
         let seeds = config.seeds.iter().map(Seed::to_string).collect::<Vec<_>>();
         assert_eq!(seeds, ["10.0.0.1:7947", "node:9", "[::1]:7947"]);
         assert_eq!(config.srv.map(|name| name.to_string()).as_deref(), Some("_kv._tcp.example."));
         assert_eq!((config.verify_incoming, config.verify_outgoing), (false, true));
+        assert_eq!(config.accepted_labels, ["a", "b", ""]);
         assert_eq!((config.store_len_max, config.profile), (10, Profile::Wan));
         assert_eq!((config.bootstrap, config.serves_while_starting), (true, true));
     }

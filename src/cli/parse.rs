@@ -74,6 +74,11 @@ pub(super) fn label(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Labels separated by commas; an empty one counts.
+pub(super) fn labels(text: &str) -> Result<Vec<String>, String> {
+    text.split(',').map(label).collect()
+}
+
 /// Something with a parser of its own, in a list of one.
 pub(super) fn word<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error| format!("{text:?}: {error}"))
@@ -196,6 +201,8 @@ mod tests {
         assert!(node_name("").is_err() && node_name("a\nb").is_err());
         assert!(node_name(&"a".repeat(NODE_NAME_LEN_MAX)).is_ok());
         assert!(node_name(&"a".repeat(NODE_NAME_LEN_MAX + 1)).is_err());
+        assert_eq!(labels("a,,b").map(|labels| labels.join("|")).as_deref(), Ok("a||b"));
+        assert!(labels(&format!("a,{}", "b".repeat(LABEL_LEN_MAX + 1))).is_err());
         assert!(label("").is_ok() && label(&"a".repeat(LABEL_LEN_MAX + 1)).is_err());
     }
 

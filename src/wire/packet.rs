@@ -34,6 +34,8 @@ const CRC_HEADER_LEN: usize = 5;
 pub struct Security {
     /// The cluster's label, empty for none, at most 255 bytes.
     pub label: Bytes,
+    /// Other labels taken as ours while a cluster changes from one to the other; empty for none.
+    pub accepted_labels: Vec<Bytes>,
     /// Empty for plaintext.
     pub keyring: Keyring,
     /// Whether plaintext is refused although we have keys.
@@ -48,6 +50,7 @@ impl Default for Security {
     fn default() -> Security {
         Security {
             label: Bytes::new(),
+            accepted_labels: Vec::new(),
             keyring: Keyring::default(),
             verify_incoming: true,
             verify_outgoing: true,
@@ -57,6 +60,18 @@ impl Default for Security {
 }
 
 impl Security {
+    /// Whether traffic with this label is ours.
+    #[must_use]
+    pub fn takes(&self, label: &[u8]) -> bool {
+        self.label == label || self.accepted_labels.iter().any(|accepted| accepted == label)
+    }
+
+    /// The same under another label: for answers to whoever dialled with it.
+    #[must_use]
+    pub fn under(&self, label: &Bytes) -> Security {
+        Security { label: label.clone(), ..self.clone() }
+    }
+
     /// Whether what we send is encrypted.
     #[must_use]
     pub fn encrypts(&self) -> bool {
@@ -113,19 +128,19 @@ pub fn open(security: &Security, mut datagram: Bytes) -> Result<Opened, PacketEr
     if datagram.is_empty() {
         return Err(PacketError::Empty);
     }
-    let (found, end) = match label::read(&datagram) {
-        label::Header::Absent => (&[][..], 0),
-        label::Header::Label { label, end } => (label, end),
+    let label = match label::read(&datagram) {
+        label::Header::Absent => Bytes::new(),
+        label::Header::Label { label, end } => datagram.slice(end - label.len()..end),
         label::Header::Malformed | label::Header::Incomplete => {
             return Err(PacketError::BrokenLabel);
         }
     };
-    if found != security.label && !mutated!(AnyLabel) {
+    if !security.takes(&label) && !mutated!(AnyLabel) {
         return Err(PacketError::LabelMismatch);
     }
-    datagram = datagram.slice(end..);
+    datagram = datagram.slice(label::header_len(&label)..);
     if !security.keyring.is_empty() {
-        match security.keyring.open(&security.label, &datagram) {
+        match security.keyring.open(&label, &datagram) {
             Ok((plain, _)) => datagram = plain.into(),
             Err(error) if security.verify_incoming => return Err(error.into()),
             Err(_) => {}
@@ -328,6 +343,28 @@ mod tests {
 
     fn encoded(messages: &[Message]) -> Vec<Bytes> {
         messages.iter().map(Message::encode).collect()
+    }
+
+    #[test]
+    fn accepted_labels_are_taken_beside_the_own_one() {
+        for key in [None, Some(&[1; 16][..])] {
+            let of = |label, accepted: &[&'static [u8]]| Security {
+                accepted_labels: accepted.iter().map(|label| Bytes::from_static(label)).collect(),
+                ..security(label, key, true)
+            };
+            let rolled = of(b"new", &[b"old", b""]);
+            for (label, taken) in
+                [(&b"new"[..], true), (b"old", true), (b"", true), (b"third", false)]
+            {
+                let datagram = seal(&of(label, &[]), &encoded(&nacks(1)), true, NONCE);
+                let expected = if taken { Ok(nacks(1)) } else { Err(PacketError::LabelMismatch) };
+                assert_eq!(open(&rolled, datagram).map(|opened| opened.messages), expected);
+            }
+            // It speaks under its own.
+            let datagram = seal(&rolled, &encoded(&nacks(1)), true, NONCE);
+            assert!(open(&of(b"new", &[]), datagram.clone()).is_ok());
+            assert_eq!(open(&of(b"old", &[]), datagram), Err(PacketError::LabelMismatch));
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod http_routes;
 mod joining;
 mod kv_properties;
 mod kv_threads;
+mod labels;
 mod metrics_shown;
 mod nodes;
 mod program;

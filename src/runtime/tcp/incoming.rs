@@ -90,7 +90,11 @@ impl<'a> Incoming<'a> {
             if self.fresh {
                 let room = acquire(&self.line.context.frames, 1).await;
                 let security = self.line.context.security();
-                if let Some(frame) = self.reader.next(&security)? {
+                let next = self.reader.next(&security);
+                if let Some(label) = self.reader.dialled_under() {
+                    self.line.dialled_under(label);
+                }
+                if let Some(frame) = next? {
                     (self.unfinished_len, self.hold) = (0, None);
                     return Ok(Arrival { frame, room });
                 }

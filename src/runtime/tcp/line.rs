@@ -5,6 +5,7 @@ use crate::limits::STREAM_TOTAL_LEN_MAX;
 use crate::node::io::ConnId;
 use crate::runtime::entropy;
 use crate::time::Instant;
+use crate::wire::packet::Security;
 use crate::wire::stream::{
     Frame, FrameReader, StreamError, encode_refusal, encode_reply_pieces, encode_request,
 };
@@ -12,8 +13,8 @@ use bytes::{Buf as _, BufMut, Bytes};
 use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::{Shutdown, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::coop::consume_budget;
@@ -35,6 +36,8 @@ pub(super) struct Line {
     pub peer: SocketAddr,
     pub pulse: Pulse,
     stream: TcpStream,
+    /// The label under which the other end has dialled, as far as it is another than ours.
+    label: OnceLock<Bytes>,
 }
 
 /// When bytes last moved, and whether they should be moving. Reader, writer and their watch are
@@ -72,7 +75,8 @@ impl Line {
         let _ = socket.set_tcp_user_timeout(Some(context.limits.unacked));
         let asked = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
         let _ = socket.set_tcp_keepalive(&asked);
-        let line = Line { context, conn, peer, pulse: Pulse::default(), stream };
+        let label = OnceLock::new();
+        let line = Line { context, conn, peer, pulse: Pulse::default(), stream, label };
         let now = line.context.clock.instant().0;
         line.pulse.received.store(now, Relaxed);
         line.pulse.sent.store(now, Relaxed);
@@ -128,6 +132,23 @@ impl Line {
         }
     }
 
+    /// The other end has dialled under this label, and understands answers under it alone.
+    pub fn dialled_under(&self, label: &Bytes) {
+        if self.label.get().is_none() && *label != self.context.security().label {
+            // Nobody else can have set it: reader and writer are parts of one task.
+            let _ = self.label.set(label.clone());
+        }
+    }
+
+    /// The keys and switches of now, and the label of this connection.
+    fn security(&self) -> Arc<Security> {
+        let security = self.context.security();
+        match self.label.get() {
+            Some(label) => Arc::new(security.under(label)),
+            None => security,
+        }
+    }
+
     /// Writes a first frame as the dialling side.
     pub async fn send_request(&self, frame: &Frame) -> io::Result<()> {
         let request = encode_request(&self.context.security(), frame, entropy::nonce());
@@ -136,7 +157,7 @@ impl Line {
 
     /// Writes the answer to a first frame that could not be read, when one is due.
     pub async fn send_refusal(&self, error: &StreamError) -> io::Result<bool> {
-        match encode_refusal(&self.context.security(), error, entropy::nonce()) {
+        match encode_refusal(&self.security(), error, entropy::nonce()) {
             Some(answer) => self.write(vec![answer]).await.map(|()| true),
             None => Ok(false),
         }
@@ -144,7 +165,7 @@ impl Line {
 
     /// Writes any other frames.
     pub async fn send(&self, frames: &[Frame]) -> io::Result<()> {
-        let security = self.context.security();
+        let security = self.security();
         let mut pieces = Vec::with_capacity(frames.len());
         for frame in frames {
             encode_reply_pieces(&security, frame, entropy::nonce(), &mut pieces);

@@ -61,6 +61,8 @@ pub struct FrameReader {
     /// A replication frame has come.
     is_link: bool,
     refused_states: usize,
+    /// The label at the front of a stream that we accepted.
+    label: Option<Bytes>,
 }
 
 #[derive(Debug)]
@@ -82,7 +84,14 @@ impl FrameReader {
             Role::Acceptor => State::Label,
             Role::Dialer => State::Type,
         };
-        FrameReader { role, state, buffer: BytesMut::new(), is_link: false, refused_states: 0 }
+        FrameReader {
+            role,
+            state,
+            buffer: BytesMut::new(),
+            is_link: false,
+            refused_states: 0,
+            label: None,
+        }
     }
 
     /// Takes bytes received.
@@ -142,6 +151,13 @@ impl FrameReader {
         self.refused_states
     }
 
+    /// The label under which the other end dialled, once it is known: what it is answered with
+    /// must be authenticated with it. `None` on a stream that we dialled: there it is our own.
+    #[must_use]
+    pub fn dialled_under(&self) -> Option<&Bytes> {
+        self.label.as_ref()
+    }
+
     fn step(&mut self, security: &Security) -> Result<Option<Frame>, StreamError> {
         loop {
             let next = match &mut self.state {
@@ -197,7 +213,7 @@ impl FrameReader {
             label::Header::Malformed => return Err(StreamError::BrokenLabel),
             label::Header::Incomplete => return Ok(None),
         };
-        if found != security.label && !mutated!(AnyLabel) {
+        if !security.takes(found) && !mutated!(AnyLabel) {
             // What no member sends gets no answer.
             let kind = self.buffer.get(end).copied().filter(|_| end == 0);
             return Err(match kind {
@@ -205,6 +221,7 @@ impl FrameReader {
                 _ => StreamError::LabelMismatch,
             });
         }
+        self.label = Some(Bytes::copy_from_slice(found));
         self.buffer.advance(end);
         Ok(Some(State::Type))
     }
@@ -261,7 +278,7 @@ impl FrameReader {
         header: [u8; FRAME_HEADER_LEN],
         blob: &[u8],
     ) -> Result<Frame, StreamError> {
-        let aad = authenticated(header, &security.label);
+        let aad = authenticated(header, self.label.as_ref().unwrap_or(&security.label));
         let (plain, _) = security.keyring.open(&aad, blob)?;
         match plain.first() {
             None => Err(StreamError::EmptyFrame),

@@ -135,6 +135,31 @@ mod tests {
     }
 
     #[test]
+    fn whoever_dials_under_an_accepted_label_is_answered_under_it() {
+        for key in [None, Some(1)] {
+            for (own, accepted) in [("new", "old"), ("new", ""), ("", "new")] {
+                let accepted_labels = vec![Bytes::copy_from_slice(accepted.as_bytes())];
+                let acceptor = Security { accepted_labels, ..security(own, key) };
+                for dialled in [own, accepted] {
+                    let dialler = security(dialled, key);
+                    let ping = Frame::Ping(Ping::default());
+                    let mut reader = FrameReader::new(Role::Acceptor);
+                    reader.extend(&encode_request(&dialler, &ping, [1; NONCE_LEN]));
+                    assert_eq!(reader.next(&acceptor), Ok(Some(ping)), "{dialled:?} at {own:?}");
+                    let label = reader.dialled_under().expect("it has come");
+                    let ack = Frame::Ack(crate::wire::message::Ack::default());
+                    let answer = encode_reply(&acceptor.under(label), &ack, [2; NONCE_LEN]);
+                    let mut reader = FrameReader::new(Role::Dialer);
+                    reader.extend(&answer);
+                    assert_eq!(reader.next(&dialler), Ok(Some(ack)), "{dialled:?} at {own:?}");
+                }
+                let told = heard(&security("third", key), &acceptor);
+                assert_eq!(told, Some(Mismatch::Label));
+            }
+        }
+    }
+
+    #[test]
     fn the_words_of_go_are_understood() {
         for (text, expected) in [
             ("Remote state is encrypted and encryption is not configured", Some(Mismatch::Key)),
