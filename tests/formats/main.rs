@@ -20,6 +20,8 @@
 #[path = "../interop/harness/mod.rs"]
 mod harness;
 mod roll;
+#[path = "../rolls/mod.rs"]
+mod rolls;
 mod stuck;
 
 use harness::{Agent, AgentOptions, Range, eventually};
@@ -45,6 +47,10 @@ enum Version {
 
 impl Version {
     fn start(self, range: &Range, host: u8, seeds: Vec<SocketAddr>) -> Agent {
+        Agent::start(range, host, self.options(seeds))
+    }
+
+    fn options(self, seeds: Vec<SocketAddr>) -> AgentOptions {
         let (variable, formats) = match self {
             Version::Old => ("GOSSIPYKV_OLD", "2"),
             Version::Now => ("GOSSIPYKV_NOW", "2-3"),
@@ -52,7 +58,7 @@ impl Version {
         };
         let program = setting(variable).filter(|path| !path.is_empty());
         let env = vec![("GOSSIPYKV_PLAYED_FORMATS".to_owned(), formats.into())];
-        Agent::start(range, host, AgentOptions { seeds, env, program, ..AgentOptions::default() })
+        AgentOptions { seeds, env, program, ..AgentOptions::default() }
     }
 }
 

@@ -4,6 +4,7 @@
 use super::Version::{Next, Now, Old};
 use super::{Agent, PATIENCE, Range, await_ready, cluster, is_ready};
 use crate::harness::{Node as _, eventually, hold};
+use crate::rolls;
 use std::time::Duration;
 
 /// Longer than a node waits before it takes itself for the first of a cluster.
@@ -13,6 +14,16 @@ const N_KEYS: usize = 200;
 fn health(agent: &Agent) -> Result<String, String> {
     let answer = agent.request("GET", "/health")?;
     Ok(String::from_utf8_lossy(&answer.body).into_owned())
+}
+
+#[test]
+fn a_roll_of_five_to_a_version_that_shares_no_format_sticks() {
+    rolls::tries("an incompatible format", |_| {
+        rolls::roll(&Old.options(vec![]), |_, seeds| rolls::New {
+            options: Next.options(seeds),
+            why: &["speaks formats 2 "],
+        });
+    });
 }
 
 #[test]

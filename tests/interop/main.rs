@@ -6,6 +6,9 @@
 //! - [`rotation`]: a live cluster changes its key under load, of ours and mixed.
 //! - [`serf`]: Serf agents with default settings among ours.
 //! - [`netns`]: a mixed cluster under packet loss, in network namespaces.
+//! - [`blocked`], [`distance`]: agents of ours where UDP or TCP is blocked, or the way is long.
+//! - [`rolls`]: five agents replaced as an orchestrator does it, to good and bad settings.
+//! - [`founding`]: clusters by a record that appears late.
 //! - [`discovery`], [`lifecycle`], [`leaving`], [`deletes`], [`transcript`]: agents of ours,
 //!   nothing else.
 //! - [`age`]: agents whose clocks go forward by years.
@@ -15,11 +18,14 @@
 //! program: `tests/interop/peer` built on another memberlist than Debian's.
 
 mod age;
+mod blocked;
 mod control;
 mod deletes;
 mod discovery;
+mod distance;
 mod encryption;
 mod failure;
+mod founding;
 #[expect(dead_code, reason = "tests/chaos shares it, and needs some more")]
 mod harness;
 mod leaving;
@@ -29,6 +35,9 @@ mod messages;
 #[path = "../netns/mod.rs"]
 mod netns;
 mod relay;
+#[path = "../rolls/mod.rs"]
+mod roll;
+mod rolls;
 mod rotation;
 mod serf;
 mod transcript;

@@ -17,9 +17,16 @@ pub struct Ended {
     pub err: String,
 }
 
+/// The program under test: the one built with the tests, or another that `GOSSIPYKV_PROGRAM` names.
+#[expect(clippy::disallowed_methods, reason = "how to test is said in the environment")]
+fn program() -> String {
+    let other = std::env::var("GOSSIPYKV_PROGRAM");
+    other.unwrap_or_else(|_| env!("CARGO_BIN_EXE_gossipykv").to_owned())
+}
+
 /// The program with arguments, not started yet.
 pub fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gossipykv"));
+    let mut command = Command::new(program());
     command.args(args).env_clear().env("COLUMNS", "100");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command

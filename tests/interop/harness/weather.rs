@@ -17,6 +17,9 @@ use std::fmt::Write as _;
 pub struct Weather {
     /// Pairs of hosts, the sender first: nothing gets from the one to the other.
     pub cut: BTreeSet<(u8, u8)>,
+    /// Likewise for datagrams alone, and for connections alone.
+    pub udp_cut: BTreeSet<(u8, u8)>,
+    pub tcp_cut: BTreeSet<(u8, u8)>,
     /// How many of a hundred packets are lost on the way to each host.
     pub loss_percent: u8,
     /// How many of a hundred are late, and are overtaken by those sent after them.
@@ -103,8 +106,16 @@ impl Weather {
 
     fn cuts(&self, host: u8) -> String {
         let mut rules = "chain cut { type filter hook input priority 0;\n".to_owned();
-        for (from, _) in self.cut.iter().filter(|(_, to)| *to == host) {
-            let _ = writeln!(rules, "iifname eth0 ip saddr {} counter drop", address(*from));
+        let cuts = [
+            ("", &self.cut),
+            ("meta l4proto udp", &self.udp_cut),
+            ("meta l4proto tcp", &self.tcp_cut),
+        ];
+        for (what, cut) in cuts {
+            for (from, _) in cut.iter().filter(|(_, to)| *to == host) {
+                let from = address(*from);
+                let _ = writeln!(rules, "iifname eth0 ip saddr {from} {what} counter drop");
+            }
         }
         rules + "}\n"
     }

@@ -93,6 +93,16 @@ fn with_tcp_blocked_between_two_the_third_serves_large_values() {
     }
     let (replication, peer) = (&cluster.members[0].replication, cluster.members[1].store.origin());
     assert_eq!(replication.blocked(peer), (false, true));
+    // The other way, too: what came by way of others has not taught anybody to wait for them.
+    for index in 0..6 {
+        cluster.put(1, &format!("back {index}"), &value);
+        let start = cluster.now.instant;
+        assert!(cluster.run_until(Duration::from_secs(5), Cluster::equal), "value {index}");
+        let took = cluster.now.instant.since(start);
+        println!("back {index}: {took:?}");
+        assert!(took < Duration::from_millis(if index < 3 { 2500 } else { 200 }), "{took:?}");
+        cluster.run(Duration::from_secs(1));
+    }
     // Small values never needed it.
     cluster.put(0, "small", b"v");
     cluster.must_agree_within(MILLIS * 4);
