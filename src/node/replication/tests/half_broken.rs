@@ -99,7 +99,6 @@ fn with_tcp_blocked_between_two_the_third_serves_large_values() {
         let start = cluster.now.instant;
         assert!(cluster.run_until(Duration::from_secs(5), Cluster::equal), "value {index}");
         let took = cluster.now.instant.since(start);
-        println!("back {index}: {took:?}");
         assert!(took < Duration::from_millis(if index < 3 { 2500 } else { 200 }), "{took:?}");
         cluster.run(Duration::from_secs(1));
     }
