@@ -11,7 +11,7 @@
 //! forgotten meanwhile is left to a pull. Peers at the same number share the bytes.
 
 use super::Replication;
-use super::batch::{Envelope, Settled, Settler, single};
+use super::batch::{Envelope, Settled, Settler, chunks, single};
 use super::links::Links;
 use super::peers::{Peer, Peers};
 use crate::kv::{OriginId, OwnLog};
@@ -62,16 +62,9 @@ impl Replication {
                 self.beacon_by_datagram(origin);
             }
         }
-        let (mut open, mut open_len) = (Vec::new(), 0);
-        let mut left = settled.into_iter().peekable();
-        while let Some(item) = left.next() {
-            open_len += item.record.as_bytes().len();
-            open.push(item);
-            if open_len >= LINK_CHUNK_LEN || left.peek().is_none() {
-                open_len = 0;
-                if !self.send_chunk(now, targets, envelope, std::mem::take(&mut open)) {
-                    return;
-                }
+        for items in chunks(settled) {
+            if !self.send_chunk(now, targets, envelope, items) {
+                return;
             }
         }
     }

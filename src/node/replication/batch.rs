@@ -2,6 +2,7 @@
 
 use super::message::{KvMessage, Push, Ranges};
 use crate::kv::{Dot, OriginId, Record, Store};
+use crate::limits::LINK_CHUNK_LEN;
 use crate::wire::stream::Payload;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -115,7 +116,22 @@ pub(super) fn pack(envelope: Envelope, settled: Vec<Settled>, room: usize) -> Ba
     batches
 }
 
-/// One push without a bound, for links.
+/// Parts of about the length of a chunk each, or one record: what a link carries in a frame.
+pub(super) fn chunks(settled: Vec<Settled>) -> Vec<Vec<Settled>> {
+    let (mut chunks, mut open, mut open_len) = (Vec::new(), Vec::new(), 0);
+    for item in settled {
+        open_len += item.record.as_bytes().len();
+        open.push(item);
+        if open_len >= LINK_CHUNK_LEN {
+            open_len = 0;
+            chunks.push(std::mem::take(&mut open));
+        }
+    }
+    chunks.extend((!open.is_empty()).then_some(open));
+    chunks
+}
+
+/// One push without a bound, for links: of one of these [`chunks`].
 pub(super) fn single(envelope: Envelope, settled: Vec<Settled>) -> Payload {
     let mut open = Open::default();
     for item in settled {

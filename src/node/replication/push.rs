@@ -7,13 +7,13 @@
 
 use super::Replication;
 use super::backlog;
-use super::batch::{Envelope, Settled, is_large, logged, pack, settle, single};
+use super::batch::{Envelope, Settled, chunks, is_large, logged, pack, settle, single};
 use super::links::Links;
 use super::message::{Ack, KvMessage, Push, Ranges, Want};
 use super::paths::{Via, is_stuck};
 use super::peers::{Peer, Peers};
 use crate::kv::{OriginId, OwnLog};
-use crate::limits::WANTED_WRITES_MAX;
+use crate::limits::{LINK_CHUNK_LEN, WANTED_WRITES_MAX};
 use crate::mutation::mutated;
 use crate::node::io::ConnId;
 use crate::time::{Instant, Now};
@@ -210,7 +210,7 @@ impl Replication {
             && !peer.paths.is_held(now.instant)
         {
             // Where datagrams do not arrive, the link may; without waiting whether it does.
-            self.link_send(now, origin, single(envelope, settled.clone()));
+            self.link_settled(now, origin, envelope, settled.clone());
         }
         self.send_settled(now, origin, envelope, settled, (RESEND_DATAGRAMS, !link_busy));
     }
@@ -226,7 +226,7 @@ impl Replication {
     ) {
         let Some(peer) = self.peers.get(origin) else { return };
         if peer.paths.by_link(now.instant, self.unanswered.is_mute()) {
-            self.link_send(now, origin, single(envelope, settled));
+            self.link_settled(now, origin, envelope, settled);
             return;
         }
         let batches = pack(envelope, settled, self.room);
@@ -239,6 +239,21 @@ impl Replication {
         }
         for item in batches.large.into_iter().filter(|_| may_link) {
             self.link_send(now, origin, single(envelope, vec![item]));
+        }
+    }
+
+    /// Sends records over the link to a peer, as far as there is room; the rest is asked for again.
+    fn link_settled(
+        &mut self,
+        now: Now,
+        origin: OriginId,
+        envelope: Envelope,
+        settled: Vec<Settled>,
+    ) {
+        for items in chunks(settled) {
+            if !self.link_send(now, origin, single(envelope, items)) {
+                return;
+            }
         }
     }
 
@@ -340,7 +355,12 @@ impl Replication {
         let envelope = Envelope { of, from: self.me, urgent };
         match via {
             Via::Link(conn) if self.links.is_open(conn) => {
-                self.links.send(conn, single(envelope, settled));
+                for items in chunks(settled) {
+                    if !self.links.has_room(conn, LINK_CHUNK_LEN) {
+                        break;
+                    }
+                    self.links.send(conn, single(envelope, items));
+                }
             }
             // An asker whose link is slow asks again long before an answer has arrived: what
             // would go over the link waits for its turn.

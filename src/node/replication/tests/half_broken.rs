@@ -2,6 +2,9 @@
 
 use super::cluster::{Cluster, MILLIS, Member};
 use super::*;
+use crate::limits::{LINK_CHUNK_LEN, LINK_WINDOW};
+use crate::node::replication::message::Want;
+use crate::wire::stream::Frame;
 
 /// How long each of so many writes by `writer` takes to be on all, the slowest last.
 fn visible(cluster: &mut Cluster, writer: usize, n: usize) -> Vec<Duration> {
@@ -126,4 +129,32 @@ fn a_node_that_is_gone_is_not_taken_for_one_with_tcp_blocked() {
     cluster.cut.clear();
     cluster.meet();
     cluster.must_agree_within(Duration::from_secs(3));
+}
+
+#[test]
+fn what_is_asked_for_over_a_link_comes_in_frames_that_are_read() {
+    let mut cluster = Cluster::new(3, 0.0);
+    cluster.cut = vec![(0, 1), (1, 0), (1, 2), (2, 1)];
+    let value = vec![b'v'; 1 << 20];
+    for index in 0..40 {
+        cluster.put(2, &format!("k{index}"), &value);
+    }
+    let has_all = |c: &Cluster| c.members[0].store.entry(b"k39").is_some();
+    assert!(cluster.run_until(Duration::from_secs(5), has_all));
+    let (of, asker) = (cluster.members[2].store.origin(), cluster.members[1].store.origin());
+    let replication = &mut cluster.members[0].replication;
+    // A connection that the other has dialled, and asks on for all of it.
+    let conn = ConnId(1);
+    replication.links.seen(conn, Some(asker));
+    replication.links.out.clear();
+    let want = Want { from: asker.0, of: of.0, ranges: vec![(1, 40)] };
+    replication.wanted(cluster.now, &want, Via::Link(conn));
+    let frames = replication.links.out.iter().filter_map(|out| match out {
+        Output::Send { conn: to, frame: Frame::Kv(payload) } if *to == conn => Some(payload.len()),
+        _ => None,
+    });
+    let frames: Vec<usize> = frames.collect();
+    // As many as the window takes, each with one record as long as it is.
+    assert_eq!(frames.len(), LINK_WINDOW / value.len(), "{frames:?}");
+    assert!(frames.iter().all(|len| *len < LINK_CHUNK_LEN + value.len()), "{frames:?}");
 }
