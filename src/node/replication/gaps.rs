@@ -179,8 +179,8 @@ impl Replication {
         gap.tries += 1;
         let holder = self.holder(of, through, from, tries);
         let asked = holder.and_then(|holder| self.peers.get(holder));
-        // Who cannot be dialled has nothing large to answer with, and what was had from it by way of
-        // others says nothing of its round trip: the next one is asked soon.
+        // Who cannot be dialled has nothing large to answer with, and what was had from it by way
+        // of others says nothing of its round trip: the next one is asked soon.
         let asked = asked.filter(|peer| !peer.paths.is_doubtful());
         let wait = asked.map_or(ANSWER_WAIT, |peer| ANSWER_WAIT.max(peer.answer_wait()));
         if let Some(gap) = self.gaps.gaps.get_mut(&of) {
