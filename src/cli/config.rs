@@ -52,7 +52,8 @@ pub(super) struct AgentFlags {
     bind: OsString,
 
     /// What others dial [default: the ECS metadata address, else the bind address if it is a
-    /// concrete one, else the address of the default route; the port of --bind]
+    /// concrete one, else that of the route to the peers looked for, else that of the default
+    /// route; the port of --bind]
     #[arg(long, value_name = "ADDR[:PORT]", env = "GOSSIPYKV_ADVERTISE", hide_env_values = true)]
     advertise: Option<OsString>,
 
@@ -233,10 +234,10 @@ impl Reader<'_> {
             [("local", Profile::Local), ("lan", Profile::Lan), ("wan", Profile::Wan)];
         let value_lens = 1..=VALUE_LEN_HARD_MAX as u64;
         let name = self.optional("name", flags.name.as_deref(), parse::node_name);
-        let bind = self.value("bind", &flags.bind, parse::socket_addr);
+        let bind = self.value("bind", &flags.bind, parse::gossip_addr);
         let advertise = self.optional("advertise", flags.advertise.as_deref(), parse::advertise);
         let http = self.value("http", &flags.http, parse::socket_addr);
-        let seeds = flags.join.iter().filter_map(|words| self.value("join", words, parse::words));
+        let seeds = flags.join.iter().filter_map(|words| self.value("join", words, parse::seeds));
         let seeds = seeds.collect::<Vec<Vec<Seed>>>().concat();
         let srv = self.srv(flags.discover_srv, variable);
         let dns = self.optional("dns", flags.dns.as_deref(), parse::dns_server);

@@ -3,15 +3,20 @@
 //! ```text
 //!   name        --name        else ECS DockerId      else the host name
 //!   advertise   --advertise   else the ECS address   else --bind if concrete
-//!                                                    else that of the route others come by
+//!                                                    else that of the route to the seeds
+//!                                                    else that of the default route
 //! ```
 
 use super::config::AgentConfig;
 use super::failure::Failure;
 use super::{parse, route};
-use crate::discovery::Seed;
 use crate::discovery::ecs::{self, Metadata};
+use crate::discovery::{self, Seed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+/// How long DNS may take to tell where the peers are, before a route is chosen without.
+const DNS_LIMIT: Duration = Duration::from_secs(2);
 
 /// Who and where a node is. A port of 0 stands for the one it gets when it binds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,19 +39,59 @@ pub(super) fn settle(config: &AgentConfig) -> Result<Identity, Failure> {
         None
     };
     let name = name(config, metadata.as_ref())?;
-    let advertise = match advertise(config, metadata.as_ref(), route::own_address) {
+    let own_address = |ipv6| route::own_address(ipv6, &looked_for(config));
+    let advertise = match advertise(config, metadata.as_ref(), own_address) {
         Some(advertise) => advertise,
         None if stays_here(config) => {
-            tracing::warn!("no route leads out, so nobody elsewhere can join; see --advertise");
+            let hint = hint(config.bind, |ipv6| route::own_address(ipv6, &[]));
+            tracing::warn!(
+                "no route leads out, so nobody elsewhere can join; see --advertise{hint}"
+            );
             SocketAddr::new(loopback(config.bind), config.bind.port())
         }
         None => {
+            let hint = hint(config.bind, |ipv6| route::own_address(ipv6, &[]));
             let problem = "--advertise: neither the bind address nor a route tells which address \
                            others can dial; give it";
-            return Err(Failure::failed(problem));
+            return Err(Failure::failed(format!("{problem}{hint}")));
         }
     };
     Ok(Identity { name, advertise })
+}
+
+/// What to do on a host that has IPv6 alone, when told to listen on IPv4.
+fn hint(bind: SocketAddr, own_address: impl Fn(bool) -> Option<IpAddr>) -> String {
+    let has_ipv6_alone = bind.is_ipv4() && own_address(true).is_some_and(|ip| ip.is_ipv6());
+    if !has_ipv6_alone {
+        return String::new();
+    }
+    let port = bind.port();
+    format!(". This host has an IPv6 address and no route over IPv4: start with --bind [::]:{port}")
+}
+
+/// Addresses of the peers looked for. DNS is asked where it could make a difference: on a host with
+/// several addresses, for peers that are given by name alone.
+fn looked_for(config: &AgentConfig) -> Vec<IpAddr> {
+    let literal: Vec<IpAddr> =
+        config.seeds.iter().filter_map(Seed::literal).map(|addr| addr.ip()).collect();
+    let ipv6 = config.bind.is_ipv6();
+    let nowhere = config.seeds.is_empty() && config.srv.is_none();
+    if !literal.is_empty() || nowhere || !route::has_choice(ipv6) {
+        return literal;
+    }
+    let discovery = discovery::Config {
+        seeds: config.seeds.clone(),
+        srv: config.srv.clone(),
+        dns: config.dns,
+        own: None,
+    };
+    let named = discovery::look_once(discovery, DNS_LIMIT).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the peers looked for could not be resolved beforehand");
+        Vec::new()
+    });
+    let mut named: Vec<IpAddr> = named.into_iter().map(|addr| addr.ip()).collect();
+    named.sort_by_key(|ip| ip.is_ipv6() != ipv6);
+    named
 }
 
 fn name(config: &AgentConfig, metadata: Option<&Metadata>) -> Result<String, Failure> {
@@ -138,6 +183,16 @@ mod tests {
         ] {
             assert_eq!(stays_here(&config(flags)), stays, "{flags:?}");
         }
+    }
+
+    #[test]
+    fn a_host_with_ipv6_alone_is_told_how_to_listen() {
+        let v6_alone = |ipv6| if ipv6 { "fd00::5".parse().ok() } else { None };
+        let bind = |text: &str| text.parse().expect("an address");
+        assert!(hint(bind("0.0.0.0:7947"), v6_alone).contains("--bind [::]:7947"));
+        assert!(hint(bind("0.0.0.0:9"), v6_alone).contains("--bind [::]:9"));
+        assert_eq!(hint(bind("[::]:9"), v6_alone), "");
+        assert_eq!(hint(bind("0.0.0.0:7947"), |_| None), "");
     }
 
     #[test]

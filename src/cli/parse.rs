@@ -1,10 +1,11 @@
 //! Text to values, for flags and variables. An error says what was wrong, not where.
 
+use crate::discovery::Seed;
 use crate::http::Token;
 use crate::limits::{LABEL_LEN_MAX, NODE_NAME_LEN_MAX};
 use std::fmt::Display;
 use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
@@ -19,6 +20,33 @@ const SECRET_FILE_LEN_MAX: u64 = 64 << 10;
 pub(super) struct Advertise {
     pub(super) ip: IpAddr,
     pub(super) port: Option<u16>,
+}
+
+/// `ADDR:PORT` to gossip at.
+pub(super) fn gossip_addr(text: &str) -> Result<SocketAddr, String> {
+    not_link_local(text)?;
+    socket_addr(text)
+}
+
+/// Seeds separated by commas; empty ones count for nothing.
+pub(super) fn seeds(text: &str) -> Result<Vec<Seed>, String> {
+    text.split(',').map(str::trim).try_for_each(not_link_local)?;
+    words(text)
+}
+
+/// Refuses a link-local IPv6 address, with a zone or without, and says why it will not do: members
+/// tell each other 16 bytes, and a zone is a number of one host.
+fn not_link_local(text: &str) -> Result<(), String> {
+    let host = text.strip_prefix('[').map_or(text, |rest| rest.split(']').next().unwrap_or(rest));
+    let bare = host.split('%').next().unwrap_or(host);
+    let is_link_local = bare.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_unicast_link_local());
+    if is_link_local {
+        return Err(format!(
+            "{text:?} is a link-local address: it means something on one link of one host only, \
+             and gossip tells no zone; give a global address or a unique local one (fd00::/8)"
+        ));
+    }
+    Ok(())
 }
 
 /// `ADDR:PORT`; port 0 lets the system choose.
@@ -37,6 +65,7 @@ pub(super) fn dns_server(text: &str) -> Result<SocketAddr, String> {
 
 /// `ADDR[:PORT]` that somebody can dial.
 pub(super) fn advertise(text: &str) -> Result<Advertise, String> {
+    not_link_local(text)?;
     let (ip, port) = ip_and_port(text)
         .ok_or_else(|| format!("{text:?} is not ADDR or ADDR:PORT, for example 10.0.0.5:7947"))?;
     if ip.is_unspecified() || ip.is_multicast() {
@@ -178,7 +207,6 @@ pub(super) fn secret_file(path: &Path) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::discovery::Seed;
 
     #[test]
     fn addresses() {
@@ -193,6 +221,18 @@ mod tests {
         for wrong in ["0.0.0.0", "[::]:9", "224.0.0.1", "[10.0.0.5]", "10.0.0.5:0", "host"] {
             assert!(advertise(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn link_local_addresses_will_not_do_and_it_says_why() {
+        let why = |error: String| assert!(error.contains("(fd00::/8)"), "{error}");
+        for text in ["fe80::1%eth0", "[fe80::1%eth0]:7947", "[fe80::1%3]:7947", "fe80::1"] {
+            why(gossip_addr(text).unwrap_err());
+            why(advertise(text).unwrap_err());
+            why(seeds(&format!("10.0.0.1, {text}")).unwrap_err());
+        }
+        assert!(gossip_addr("[fd00::1]:7947").is_ok() && gossip_addr("[::]:7947").is_ok());
+        assert!(advertise("fd00::1").is_ok() && seeds("fd00::1,node").is_ok());
     }
 
     #[test]

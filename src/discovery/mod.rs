@@ -26,7 +26,7 @@ mod standing;
 
 pub use seeds::Seed;
 pub use srv::SrvName;
-pub use standing::{Found, Look, run};
+pub use standing::{Found, Look, look_once, run};
 
 use std::net::SocketAddr;
 

@@ -5,8 +5,12 @@ use super::dns::{Answer, Dns, DnsError};
 use super::{Config, srv};
 use crate::limits::LOOK_ADDRESSES_MAX;
 use crate::rng::Rng;
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 
 /// What the loop tells the node.
@@ -48,6 +52,30 @@ pub async fn run(
         tell(Found::Look(look));
         tokio::time::sleep(pace.pause(alone(), &mut rng)).await;
     }
+}
+
+/// Asks every source once, for `limit` at most, and returns what has been told by then. Blocks, and
+/// writes nothing to the log.
+///
+/// # Errors
+/// When the system refuses what it takes to ask.
+pub fn look_once(config: Config, limit: Duration) -> io::Result<Vec<SocketAddr>> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let told = Mutex::new(BTreeSet::new());
+    let tell = |found| {
+        let (Found::Early(named) | Found::Look(Look { named, .. })) = found;
+        told.lock().extend(named);
+    };
+    let mut log = ChangeLog { quiet: true, ..ChangeLog::default() };
+    let mut rng = Rng::from_seed(0);
+    runtime.block_on(async {
+        let whole = look(&config, &mut log, &tell, &mut rng);
+        if let Ok(look) = tokio::time::timeout(limit, whole).await {
+            tell(Found::Look(look));
+        }
+    });
+    runtime.shutdown_background();
+    Ok(Vec::from_iter(told.into_inner()))
 }
 
 /// Asks every source once. Of each but the last to answer, the addresses are told at once.
@@ -134,11 +162,12 @@ fn choose(config: &Config, mut found: BTreeSet<SocketAddr>, rng: &mut Rng) -> Ve
 #[derive(Debug, Default)]
 struct ChangeLog {
     last: BTreeMap<String, Result<usize, DnsError>>,
+    quiet: bool,
 }
 
 impl ChangeLog {
     fn note(&mut self, source: String, outcome: Result<usize, DnsError>) {
-        if self.last.get(&source) == Some(&outcome) {
+        if self.quiet || self.last.get(&source) == Some(&outcome) {
             return;
         }
         match &outcome {
@@ -227,6 +256,21 @@ mod tests {
         assert!(look.named.contains(&address(2)) && !look.named.contains(&address(1)));
         assert!(look.names_me);
         assert_eq!(look.failed.len(), 1, "{:?}", look.failed);
+    }
+
+    #[test]
+    fn one_look_tells_what_it_has_got_in_time() {
+        let config = |dns: &str| Config {
+            srv: "_gossip._tcp.kv.internal".parse().ok(),
+            seeds: vec!["127.0.0.1:2".parse().expect("a seed")],
+            dns: dns.parse().ok(),
+            own: None,
+        };
+        // Nobody answers there, neither with words nor with an error.
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let silent = silent.local_addr().expect("its address").to_string();
+        let told = look_once(config(&silent), Duration::from_millis(200)).expect("a runtime");
+        assert_eq!(told, ["127.0.0.1:2".parse().unwrap()]);
     }
 
     #[test]

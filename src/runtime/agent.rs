@@ -53,7 +53,8 @@ impl Agent {
         let fault = Fault::default();
         let (mailbox, post, reporter) = Mailbox::new(clock);
         let (to_streams, security) = watch::channel(machine.security());
-        let (streams, streams_thread) = tcp::start(pair.tcp, limits, reporter, security, &fault)?;
+        let (streams, streams_thread) =
+            tcp::start(pair.tcp, limits, reporter, security, discovery.own, &fault)?;
         let mut agent = Agent {
             front: Arc::new(Front { post: post.clone(), store }),
             gossip_addr: pair.addr,

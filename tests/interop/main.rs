@@ -6,6 +6,7 @@
 //! - [`rotation`]: a live cluster changes its key under load, of ours and mixed.
 //! - [`serf`]: Serf agents with default settings among ours.
 //! - [`netns`]: a mixed cluster under packet loss, in network namespaces.
+//! - [`networks`]: hosts of two networks, and of IPv6 alone.
 //! - [`blocked`], [`distance`]: agents of ours where UDP or TCP is blocked, or the way is long.
 //! - [`rolls`]: five agents replaced as an orchestrator does it, to good and bad settings.
 //! - [`founding`]: clusters by a record that appears late.
@@ -34,6 +35,7 @@ mod members;
 mod messages;
 #[path = "../netns/mod.rs"]
 mod netns;
+mod networks;
 mod relay;
 #[path = "../rolls/mod.rs"]
 mod roll;

@@ -123,6 +123,9 @@ pub(super) async fn dialled(context: Arc<Context>, dial: Dial) {
 async fn connect(context: &Arc<Context>, dial: &Dial) -> Result<Line, String> {
     let connecting = async {
         let stream = TcpStream::connect(dial.peer).await.map_err(|error| (error, false))?;
+        if let (Frame::PushPull(_), Ok(local)) = (&dial.frame, stream.local_addr()) {
+            context.detour.note(dial.peer, local);
+        }
         let line = Line::new(context.clone(), stream, dial.conn, dial.peer);
         line.send_request(&dial.frame).await.map_err(|error| (error, true))?;
         Ok::<_, (io::Error, bool)>(line)

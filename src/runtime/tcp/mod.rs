@@ -13,6 +13,7 @@
 //! Bounds: connections by kind, frames decoded and not yet taken, bytes of unfinished frames (all
 //! in [`crate::limits`]), and time: see [`Limits`]. Decryption and decompression happen here.
 
+mod detour;
 mod exchange;
 mod incoming;
 mod line;
@@ -80,6 +81,7 @@ pub(super) struct Context {
     unfinished: Arc<Semaphore>,
     next_accepted: AtomicU64,
     refusals: Throttle,
+    detour: detour::Detour,
     /// Gone with the last connection.
     _alive: mpsc::Sender<Infallible>,
 }
@@ -133,12 +135,13 @@ impl StreamsThread {
     }
 }
 
-/// Accepts on `listener` and serves connections until stopped.
+/// Accepts on `listener` and serves connections until stopped. `advertise` is what others dial.
 pub(super) fn start(
     listener: std::net::TcpListener,
     limits: Limits,
     reporter: Reporter,
     security: watch::Receiver<Arc<Security>>,
+    advertise: Option<SocketAddr>,
     fault: &Fault,
 ) -> io::Result<(Streams, StreamsThread)> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -160,6 +163,7 @@ pub(super) fn start(
         unfinished: Arc::new(Semaphore::new(limits.unfinished_len / UNFINISHED_UNIT_LEN)),
         next_accepted: AtomicU64::new(1),
         refusals: Throttle::default(),
+        detour: detour::Detour::new(advertise),
         _alive: alive,
     });
     let stop = Arc::new(Notify::new());

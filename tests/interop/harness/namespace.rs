@@ -11,7 +11,7 @@ use super::weather::{Means, Weather};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -69,6 +69,30 @@ impl Net {
         run("ip", &["-n", &inside, "link", "set", "lo", "up"]);
         self.means.prepare(&inside);
         (inside, ip)
+    }
+
+    /// Gives a host another network, which leads nowhere and has its default route; returns its
+    /// address there.
+    pub fn add_way_out(&self, host: u8) -> Ipv4Addr {
+        let inside = self.namespace(host);
+        let ip = Ipv4Addr::new(10, 88, 0, host);
+        let in_it = |arguments: &[&str]| run("ip", &[&["-n", &inside], arguments].concat());
+        in_it(&["link", "add", "out0", "type", "veth", "peer", "name", "out1"]);
+        in_it(&["addr", "add", &format!("{ip}/24"), "dev", "out0"]);
+        in_it(&["link", "set", "out0", "up"]);
+        in_it(&["link", "set", "out1", "up"]);
+        in_it(&["route", "add", "default", "via", "10.88.0.254", "dev", "out0"]);
+        ip
+    }
+
+    /// Takes a host's IPv4 address and gives it an IPv6 address instead; returns that.
+    pub fn leave_ipv6_alone(&self, host: u8) -> Ipv6Addr {
+        let inside = self.namespace(host);
+        let ip = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, u16::from(host));
+        run("ip", &["-n", &inside, "addr", "flush", "dev", "eth0"]);
+        let addr = format!("{ip}/64");
+        run("ip", &["-n", &inside, "addr", "add", &addr, "dev", "eth0", "nodad"]);
+        ip
     }
 
     /// From here on the network is like this; returns by what means.
