@@ -1,8 +1,8 @@
 //! The address of ours that others can dial, as the routing table has it.
 //!
 //! That of the route to the first peer looked for, else that of the default route, else that of any
-//! other route: a network of containers may have no way out. The system is asked by connecting a UDP socket, which chooses a source address and
-//! sends nothing.
+//! other route: a network of containers may have no way out. The system is asked by connecting a
+//! UDP socket, which chooses a source address and sends nothing.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

@@ -336,8 +336,11 @@ impl Swim {
         if exchange.purpose.is_push_pull() {
             self.stats.push_pulls_failed += 1;
         }
-        if exchange.purpose == Purpose::Join {
-            self.join_done(exchange.peer, Err(why));
+        match exchange.purpose {
+            Purpose::Join => self.join_done(exchange.peer, Err(why)),
+            // Somebody of the cluster has answered there a moment ago, though not by that name.
+            Purpose::Alias => self.exchanges.aliases.insert(now, exchange.peer, None),
+            _ => {}
         }
         self.join_waiting(now);
         self.settle(now);
@@ -347,7 +350,7 @@ impl Swim {
     pub fn stream_ack(&mut self, now: Instant, id: ExchangeId, ack: &Ack) {
         let Some(exchange) = self.end_exchange(id) else { return };
         if let (Purpose::Alias, Some(name)) = (exchange.purpose, exchange.member) {
-            self.exchanges.aliases.insert(now, exchange.peer, name);
+            self.exchanges.aliases.insert(now, exchange.peer, Some(name));
             return self.settle(now);
         }
         if self.name_answered(now, ack.seq_no, Some(id)) {
@@ -407,7 +410,9 @@ impl Swim {
     }
 
     fn is_alias(&self, now: Instant, peer: SocketAddr) -> bool {
-        self.leads_to(now, peer).is_some_and(|member| member.state == MemberState::Alive)
+        let leads = self.leads_to(now, peer).map(|member| member.state == MemberState::Alive);
+        let unnamed = || self.exchanges.aliases.is_unnamed(now, canonical(peer));
+        leads.unwrap_or_else(|| unnamed() && self.n_alive() > 1)
     }
 
     /// The member, or we ourselves, that was found behind an address which is nobody's own, by a

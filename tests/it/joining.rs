@@ -3,7 +3,7 @@
 use crate::agents::{Node, pause, until};
 use rustix::process::Signal;
 use serde_json::Value;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 /// Longer than a node took that founded its cluster on silence.
@@ -241,5 +241,54 @@ fn a_new_node_at_the_address_of_a_crashed_one_copies_from_others() {
             let (status, _) = node.get(&format!("/kv/key-{n}")).expect("an answer");
             assert_eq!(status, 200, "key-{n} in round {round}");
         }
+    }
+}
+
+/// Connections to the address returned are passed on to these, in turn: a balancer.
+fn balancer(behind: Vec<SocketAddr>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("its address");
+    let copy = |mut from: TcpStream, mut to: TcpStream| {
+        let pass_on = move || {
+            // The end of either end is the end of the connection.
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Write);
+        };
+        std::thread::Builder::new().name("copy".to_owned()).spawn(pass_on).expect("a thread");
+    };
+    let serve = move || {
+        for (inbound, to) in listener.incoming().zip(behind.iter().cycle()) {
+            let (Ok(inbound), Ok(outbound)) = (inbound, TcpStream::connect(to)) else { continue };
+            let again = |stream: &TcpStream| stream.try_clone().expect("a descriptor");
+            copy(again(&inbound), again(&outbound));
+            copy(outbound, inbound);
+        }
+    };
+    std::thread::Builder::new().name("balancer".to_owned()).spawn(serve).expect("a thread");
+    at
+}
+
+/// Time for another look of a node with peers, which are at most 12 s apart.
+const LOOK: Duration = Duration::from_secs(13);
+
+#[test]
+fn a_seed_that_is_no_members_own_address_is_joined_once() {
+    let [a, b] = Node::cluster::<2>(&[], &[]);
+    let level = [("GOSSIPYKV_LOG_LEVEL", "debug")];
+    let seed = |behind| ["--join".to_owned(), balancer(behind).to_string()];
+    let start = |name, behind| {
+        let [flag, seed] = seed(behind);
+        Node::start(name, &[&flag, &seed], &level)
+    };
+    let nodes = [start("c", vec![a.gossip]), start("d", vec![a.gossip, b.gossip])];
+    for node in &nodes {
+        ready(node);
+    }
+    for _ in 0..2 {
+        pause(LOOK);
+    }
+    for node in &nodes {
+        let told = ["joined through", "joined through again"].map(|line| count(node, line));
+        assert_eq!(told, [1, 0], "{}", node.process.log());
     }
 }
