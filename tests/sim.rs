@@ -97,25 +97,17 @@ mod mutations {
     use gossipykv::mutation::{MUTATIONS, Mutation, switch};
     use gossipykv::sim::minimize::minimize;
 
-    /// What a bug is looked for with: everything, but for one that a mix of all faults hides, only
-    /// those that lead to it.
+    /// What a bug is looked for with: everything, but for those that a mix of all faults hides, only
+    /// what leads to them.
     fn full(mutation: Mutation, rng_seed: u64) -> Request {
+        use Fault::{Crash, Forget, Loss, Partition, Pause, Roll};
+        use Mutation::{LoseMarks, ResetEarly, StayFolded, WalkWithAnybody};
         let full = Request { chaos: Duration::from_secs(60), ..request(rng_seed) };
-        match mutation {
-            Mutation::StayFolded => Request {
-                n_nodes: Some(5),
-                chaos: Duration::from_secs(120),
-                faults: Some(vec![
-                    Fault::Crash,
-                    Fault::Pause,
-                    Fault::Loss,
-                    Fault::Roll,
-                    Fault::Forget,
-                ]),
-                ..full
-            },
-            _ => full,
+        if !matches!(mutation, StayFolded | LoseMarks | ResetEarly | WalkWithAnybody) {
+            return full;
         }
+        let faults = Some(vec![Crash, Pause, Loss, Roll, Forget, Partition]);
+        Request { n_nodes: Some(5), chaos: Duration::from_secs(120), faults, ..full }
     }
 
     /// Needs an optimised build: the rarest bug shows in one seed of some hundred.

@@ -31,6 +31,8 @@ const FILL_RETRY: Duration = Duration::from_millis(200);
 const ALONE_MAX: Duration = Duration::from_secs(20);
 /// When the stranger comes: its refusals are evidence against founding a first cluster.
 const STRANGER_AFTER: Duration = Duration::from_secs(12);
+/// Faults that may lead to clusters founded apart.
+const APART: [Fault; 3] = [Fault::Halves, Fault::Seedless, Fault::Restart];
 /// How slow the line of every third host is, beside the others.
 const SLOWER_LINE: u64 = 3;
 
@@ -50,7 +52,7 @@ impl Run {
             next_name: 0,
             incarnations: Incarnations::default(),
             clocks: Clocks::default(),
-            deleted: Deleted::default(),
+            deleted: Deleted::new(APART.iter().any(|fault| options.has(*fault))),
             forgetting: Forgetting::new(options.tombstone_grace),
             ready: Ready::default(),
             is_calm: false,

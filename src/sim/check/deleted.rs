@@ -2,7 +2,8 @@
 //! of what went with it: a node that slept past the delete has been reset by then.
 //!
 //! Clusters that were founded apart may each have forgotten a delete of a write that only the
-//! other had. They tell each other of it when they meet, so what is seen counts once it has lasted.
+//! other had. They tell each other of it when they meet, so what is seen counts once it has lasted
+//! in runs in which that can be.
 
 use super::Violation;
 use crate::kv::{Dot, OriginId, Stamp};
@@ -13,24 +14,32 @@ use crate::time::Instant;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long what should be deleted may be served, while nodes that have met tell each other.
+/// How long what should be deleted may be served, while clusters that have met tell each other.
 const MENDED: Duration = Duration::from_secs(5);
 
 /// By which process, under which key, as what version.
 type Served = (OriginId, Vec<u8>, Stamp);
 
 /// Since when each deleted version is served by a ready node.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Deleted {
+    patience: Duration,
     since: BTreeMap<Served, Instant>,
 }
 
 impl Deleted {
+    /// For a run in which clusters may be founded apart, or not.
+    #[must_use]
+    pub fn new(founded_apart: bool) -> Deleted {
+        let patience = if founded_apart { MENDED } else { Duration::ZERO };
+        Deleted { patience, since: BTreeMap::new() }
+    }
+
     pub(super) fn check(&mut self, cluster: &Cluster, history: &History) -> Result<(), Violation> {
         let before = std::mem::take(&mut self.since);
         for (served, name, delete) in seen(cluster, history) {
             let since = before.get(&served).copied().unwrap_or(cluster.now);
-            if cluster.now.since(since) >= MENDED {
+            if cluster.now.since(since) >= self.patience {
                 let (_, key, live) = &served;
                 let key = show(key);
                 let what = format!("{name} is ready and serves {key} as {live}, deleted {delete}");
