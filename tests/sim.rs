@@ -97,8 +97,8 @@ mod mutations {
     use gossipykv::mutation::{MUTATIONS, Mutation, switch};
     use gossipykv::sim::minimize::minimize;
 
-    /// What a bug is looked for with: everything, but for those that a mix of all faults hides, only
-    /// what leads to them.
+    /// What a bug is looked for with: everything, but for those that a mix of all faults hides,
+    /// only what leads to them.
     fn full(mutation: Mutation, rng_seed: u64) -> Request {
         use Fault::{Crash, Forget, Loss, Partition, Pause, Roll};
         use Mutation::{LoseMarks, ResetEarly, StayFolded, WalkWithAnybody};
