@@ -20,11 +20,14 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 const N_CLIENTS: usize = 16;
-/// How long clients write before the signal.
+/// How long clients write before the signal; and how much, where the program encrypts a few
+/// megabytes a second.
 const WRITING: Duration = Duration::from_millis(700);
+const WRITTEN_SLOW: usize = 2 * N_CLIENTS;
 const JOIN_MAX: Duration = Duration::from_secs(20);
 /// `--leave-timeout`, and what a program that encrypts slowly is given.
 const LEAVE_MAX: Duration = Duration::from_secs(5);
@@ -56,7 +59,7 @@ fn n_rounds() -> u64 {
 }
 
 /// Writes distinct keys until it is refused or nobody is there; what was answered with 200.
-fn write(url: &str, client: usize, body: &[u8]) -> Vec<String> {
+fn write(url: &str, client: usize, body: &[u8], n_taken: &AtomicUsize) -> Vec<String> {
     let config = ureq::Agent::config_builder().http_status_as_error(false);
     let config = config.timeout_global(Some(Duration::from_secs(10))).build();
     let (agent, mut taken) = (config.new_agent(), Vec::new());
@@ -68,6 +71,7 @@ fn write(url: &str, client: usize, body: &[u8]) -> Vec<String> {
             return taken;
         }
         taken.push(key);
+        n_taken.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -106,15 +110,23 @@ fn leave_while_written(value_len: usize, keys_of: &[&str]) {
             });
         }
         let (url, body) = (format!("http://{}", leaves.http()), vec![b'v'; value_len]);
-        let process = leaves.process_mut();
+        let (process, n_taken) = (leaves.process_mut(), &AtomicUsize::new(0));
         let (taken, status, took) = std::thread::scope(|scope| {
             let clients: Vec<_> = (0..N_CLIENTS)
                 .map(|client| {
                     let (url, body) = (&url, &body);
-                    scope.spawn(move || write(url, client, body))
+                    scope.spawn(move || write(url, client, body, n_taken))
                 })
                 .collect();
-            std::thread::sleep(WRITING);
+            let is_slow = leave_max() > LEAVE_MAX && !keys_of.is_empty();
+            if is_slow && value_len > 100_000 {
+                eventually("they write", JOIN_MAX, || match n_taken.load(Ordering::Relaxed) {
+                    n if n > WRITTEN_SLOW => Ok(()),
+                    n => Err(format!("{n} answered")),
+                });
+            } else {
+                std::thread::sleep(WRITING);
+            }
             process.signal(Signal::TERM);
             let (status, took) = process.wait_exit(EXIT_MAX);
             let taken = clients.into_iter().flat_map(|client| client.join().expect("it counts"));
