@@ -60,6 +60,11 @@ impl KeyHistory {
         self.writes.get(&stamp).is_some_and(Option::is_none)
     }
 
+    /// Whether the key was ever deleted.
+    pub(super) fn has_deletes(&self) -> bool {
+        self.n_deletes > 0
+    }
+
     /// Whether `required` was a delete and has been forgotten before anybody who forgot it knew of
     /// `held`, or that one deletes too.
     fn outlived(&self, required: Stamp, held: Stamp) -> bool {

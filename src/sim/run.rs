@@ -1,6 +1,6 @@
 //! One run: chaos, then calm, with every promise checked on the way and at the end.
 
-use super::check::{self, Clocks, Deleted, Forgetting, Incarnations, Ready, Violation};
+use super::check::{self, Clocks, Deleted, Forgetting, Incarnations, Kept, Ready, Violation};
 use super::cluster::{Cluster, Counts};
 use super::dns::Dns;
 use super::faults::Faults;
@@ -99,6 +99,7 @@ pub(super) struct Run {
     pub(super) incarnations: Incarnations,
     pub(super) clocks: Clocks,
     pub(super) deleted: Deleted,
+    pub(super) kept: Kept,
     pub(super) forgetting: Forgetting,
     pub(super) ready: Ready,
     pub(super) is_calm: bool,
@@ -231,7 +232,8 @@ impl Run {
             self.history.look(store.origin(), |key| store.entry(key));
         }
         let (incarnations, clocks) = (&mut self.incarnations, &mut self.clocks);
-        check::always(&self.cluster, &self.history, incarnations, clocks, &mut self.deleted)?;
+        let (deleted, kept) = (&mut self.deleted, &mut self.kept);
+        check::always(&self.cluster, &self.history, incarnations, clocks, deleted, kept)?;
         self.ready.check(&self.cluster)?;
         if let Some(lost) = &self.faults.broken {
             return Err(lost.clone());

@@ -1,6 +1,6 @@
 //! How a run begins, and how its processes start.
 
-use super::check::{Clocks, Deleted, Forgetting, Incarnations, Ready};
+use super::check::{Clocks, Deleted, Forgetting, Incarnations, Kept, Ready};
 use super::cluster::Cluster;
 use super::dns::Dns;
 use super::faults::Faults;
@@ -52,6 +52,12 @@ impl Run {
             next_name: 0,
             incarnations: Incarnations::default(),
             clocks: Clocks::default(),
+            // Where clocks jump, a grace may be over by one that nobody has looked at.
+            kept: Kept::new(if options.has(Fault::Clock) {
+                Duration::ZERO
+            } else {
+                options.tombstone_grace
+            }),
             deleted: Deleted::new(APART.iter().any(|fault| options.has(*fault))),
             forgetting: Forgetting::new(options.tombstone_grace),
             ready: Ready::default(),

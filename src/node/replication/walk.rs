@@ -165,7 +165,10 @@ impl Replication {
         if self.buckets.is_active() {
             return;
         }
-        if self.pulls.is_active() {
+        let ready = self.peers.reachable().filter(|peer| peer.is_ready());
+        let ready: Vec<OriginId> = ready.map(|peer| peer.info.origin).collect();
+        // A pull for what else is missing, from peers that are not ready, is none to wait for.
+        if self.pulls.is_active() && !ready.is_empty() {
             self.walk.unserved = None;
             return;
         }
@@ -175,8 +178,6 @@ impl Replication {
             self.walk_on(now, peer);
             return;
         }
-        let ready = self.peers.reachable().filter(|peer| peer.is_ready());
-        let ready: Vec<OriginId> = ready.map(|peer| peer.info.origin).collect();
         let drawn = (!ready.is_empty()).then(|| ready[self.rng.below(ready.len())]);
         match (self.walk.why, drawn) {
             (Some(Why::Mend), Some(peer)) => self.walk_on(now, peer),

@@ -12,16 +12,19 @@ mod forgetting;
 mod handover;
 pub mod holders;
 mod incarnation;
+mod kept;
 mod membership;
 mod quiet;
 mod ready;
 mod resurrection;
+mod strangers;
 
 pub use clock::Clocks;
 pub use deleted::Deleted;
 pub use forgetting::Forgetting;
 pub use handover::not_handed_over;
 pub use incarnation::Incarnations;
+pub use kept::Kept;
 pub use ready::Ready;
 
 use super::cluster::{Cluster, Counts};
@@ -54,11 +57,14 @@ pub fn always(
     incarnations: &mut Incarnations,
     clocks: &mut Clocks,
     deleted: &mut Deleted,
+    kept: &mut Kept,
 ) -> Result<(), Violation> {
     bounds::check(cluster)?;
     incarnations.check(cluster)?;
     clocks.check(cluster)?;
     deleted.check(cluster, history)?;
+    kept.check(cluster, history)?;
+    strangers::check(cluster)?;
     if let Some(what) = &cluster.waits.broken {
         return Err(Violation::new("write-concern", what.clone()));
     }
