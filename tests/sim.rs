@@ -114,7 +114,8 @@ mod mutations {
     /// Needs an optimised build: the rarest bug shows in one seed of some hundred.
     #[test]
     fn every_deliberate_bug_is_caught() {
-        // One seed of thousands leads to what these break; `node::replication` has tests of its own.
+        // One seed of thousands leads to what these break; `node::replication` has tests of
+        // its own.
         use Mutation::{DropTombstones, LeaveStranded, NeverYield};
         let common = |bug: &Mutation| !matches!(bug, DropTombstones | LeaveStranded | NeverYield);
         let mut missed = Vec::new();
