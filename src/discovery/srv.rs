@@ -49,7 +49,8 @@ impl fmt::Display for SrvName {
 }
 
 /// One look at the record: every address of every target. A target that DNS does not know is passed
-/// over; one that could not be resolved makes the answer one that is not whole.
+/// over as long as another has an address; one that could not be resolved makes the answer one that
+/// is not whole.
 pub async fn look(dns: &Dns, name: &SrvName) -> Answer {
     let targets = match targets(dns, name).await {
         Ok(targets) => targets,
@@ -75,8 +76,9 @@ pub async fn look(dns: &Dns, name: &SrvName) -> Answer {
             Err(error) => answer.failure = Some(DnsError::Failed(error.to_string())),
         }
     }
+    // Targets without an address are nodes that cannot be reached, not nobody.
     if answer.addresses.is_empty() && answer.failure.is_none() {
-        answer.nothing = Some(DnsError::NoAddress(n_targets));
+        answer.failure = Some(DnsError::NoAddress(n_targets));
     }
     answer
 }

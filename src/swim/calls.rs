@@ -2,12 +2,12 @@
 //!
 //! A node on loopback that looks for nobody founds a cluster at once, so members that know it from
 //! before have to be quicker. They dial a member on loopback every [`CALL_EVERY`] while it is
-//! suspected or dead, or when a connection to it has broken, for [`CALL_FOR`] and until it answers.
+//! suspected, dead or gone, or when a connection to it has broken, for [`CALL_FOR`] and until it
+//! answers.
 //! On a network none of this happens: there the founding rule leaves more time.
 
 use super::exchange::Purpose;
 use super::machine::Swim;
-use super::member::MemberState;
 use super::timers::Timer;
 use crate::limits::CALLS_MAX;
 use crate::time::Instant;
@@ -28,7 +28,7 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// The member there has answered.
+    /// The member there has answered, and stays.
     pub(super) fn answered(&mut self, addr: SocketAddr) {
         self.until.remove(&addr);
     }
@@ -65,8 +65,7 @@ impl Swim {
         self.timers.set(Timer::Call, now + CALL_EVERY);
         let called: Vec<SocketAddr> = self.calls.until.keys().copied().collect();
         for addr in called {
-            let there = self.members_at(addr).find(|member| member.state != MemberState::Left);
-            let name = there.map(|member| member.name.clone());
+            let name = self.members_at(addr).next().map(|member| member.name.clone());
             if name.is_none() {
                 self.calls.answered(addr);
             } else if !self.exchanges.dials(addr) {

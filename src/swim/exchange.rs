@@ -163,8 +163,9 @@ impl Swim {
         }
     }
 
-    /// Tries to reach one random dead member, unless its address is another's now: then nobody of
-    /// that name will answer there, and the graveyard forgets it.
+    /// Tries to reach one random member that is dead or gone, unless its address is another's now:
+    /// then nobody of that name will answer there, and the graveyard forgets it. One that has left
+    /// may be started again with nobody to look for: it must hear of its cluster.
     pub(super) fn redial_tick(&mut self, now: Instant) {
         let interval = self.config.redial_interval;
         let again = scale::redial_interval(interval, self.members.n_known());
@@ -175,8 +176,8 @@ impl Swim {
         if self.is_leaving() {
             return;
         }
-        let Some(dead) = self.members.pick_dead(&mut self.rng) else { return };
-        let (peer, name, buried) = (dead.socket_addr, dead.name.clone(), dead.buried);
+        let Some(absent) = self.members.pick_absent(&mut self.rng) else { return };
+        let (peer, name, buried) = (absent.socket_addr, absent.name.clone(), absent.buried);
         if self.is_alive_at(peer) {
             if buried {
                 self.members.forget(&name);
@@ -280,7 +281,6 @@ impl Swim {
         if !purpose.is_push_pull() {
             return;
         }
-        self.calls.answered(peer);
         let adopted = self.adopt_from_states(&remote);
         let ours = self.name_is_ours(now, &remote);
         if asked && (ours || self.name_taken().is_none()) {
@@ -299,6 +299,10 @@ impl Swim {
         }
         let contested = self.names_us_elsewhere(&remote).filter(|_| !self.is_conflict_told(now));
         let joined = self.merge_join(now, peer, remote);
+        // One that leaves answers until it ends.
+        if self.is_alive_at(peer) {
+            self.calls.answered(peer);
+        }
         if let Some(incarnation) = contested {
             self.contested(now, peer, incarnation);
         }

@@ -285,14 +285,14 @@ impl Members {
         picked
     }
 
-    /// One dead member at random, buried or not.
-    pub(super) fn pick_dead(&self, rng: &mut Rng) -> Option<&Member> {
-        let n_dead = self.n_in(MemberState::Dead);
-        if n_dead == 0 {
+    /// One member at random that is dead, buried or not, or gone: it may have been restarted.
+    pub(super) fn pick_absent(&self, rng: &mut Rng) -> Option<&Member> {
+        let n_absent = self.n_in(MemberState::Dead) + self.n_in(MemberState::Left);
+        if n_absent == 0 {
             return None;
         }
-        let nth = rng.below(n_dead);
-        self.iter().filter(|member| member.state == MemberState::Dead).nth(nth)
+        let nth = rng.below(n_absent);
+        self.iter().filter(|member| !member.is_present()).nth(nth)
     }
 
     /// Whether every index agrees with the table. For tests.

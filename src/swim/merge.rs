@@ -181,12 +181,12 @@ impl Swim {
     pub(super) fn bury(&mut self, now: Instant, dead: Dead, awaited: bool) {
         let name = dead.node.clone();
         self.drop_suspicion(&name); // D3
+        self.call_member(now, &name);
         self.broadcast(&name, &Message::Dead(dead.clone()), awaited);
         let (state, event) = if dead.from == name {
             (MemberState::Left, Event::Left(name.clone()))
         } else {
             self.stats.deaths += 1;
-            self.call_member(now, &name);
             (MemberState::Dead, Event::Failed(name.clone()))
         };
         self.members.accuse(&name, dead.incarnation, state, now); // D8

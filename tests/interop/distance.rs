@@ -20,6 +20,7 @@ const JOIN_MAX: Duration = Duration::from_secs(30);
 const SEEN_MAX: Duration = Duration::from_secs(10);
 const N_FIRST: usize = 5;
 const N_WRITES: usize = 40;
+const N_ROUNDS: usize = 5;
 
 #[expect(clippy::disallowed_methods, reason = "they end with their sockets, or with the tests")]
 fn spawn(what: impl FnOnce() + Send + 'static) {
@@ -138,19 +139,30 @@ fn nothing_is_sent_twice(round_trip: Duration) {
         let took = begun.elapsed();
         assert!(took >= round_trip, "acknowledged over this way after {took:?}");
     }
-    let before = resends();
-    for n in 0..N_WRITES {
-        put(&agents[0], &format!("k{n}"), "");
-        std::thread::sleep(Duration::from_millis(10));
+    // A machine that stands still for longer than the way takes has writes sent again, rightly: one
+    // of a few rounds has to pass without. Where far peers got each write twice, all rounds did.
+    let mut rounds = Vec::new();
+    for round in 0..N_ROUNDS {
+        let before = resends();
+        for n in 0..N_WRITES {
+            put(&agents[0], &format!("k{round}-{n}"), "");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let (_, took) = eventually("all are seen", SEEN_MAX, || {
+            agents[1].has(&format!("k{round}-{}", N_WRITES - 1), Some("value"))
+        });
+        put(&agents[0], &format!("last-{round}"), "?w=all&timeout=10s");
+        assert_eq!(agents[1].n_keys(), Ok(N_FIRST + (round + 1) * (N_WRITES + 1)));
+        let after = resends();
+        println!(
+            "{round_trip:?}: resends {before:?}, after {N_WRITES} writes {after:?}, {took:.1?}"
+        );
+        if before == after {
+            return;
+        }
+        rounds.push((before, after));
     }
-    let (_, took) = eventually("all are seen", SEEN_MAX, || {
-        agents[1].has(&format!("k{}", N_WRITES - 1), Some("value"))
-    });
-    put(&agents[0], "last", "?w=all&timeout=10s");
-    assert_eq!(agents[1].n_keys(), Ok(N_FIRST + N_WRITES + 1));
-    let after = resends();
-    println!("{round_trip:?}: resends {before:?}, after {N_WRITES} writes {after:?}, {took:.1?}");
-    assert_eq!(before, after, "{round_trip:?}");
+    panic!("{round_trip:?}: resends before and after each round: {rounds:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use crate::agents::{Node, PATIENCE, until};
 use gossipykv::runtime::clock::Clock;
 use gossipykv::time::Instant;
+use rustix::process::Signal;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -118,5 +119,29 @@ fn nodes_started_at_once_with_a_list_are_one_cluster_and_ready() {
             took[took.len() - 1]
         );
         assert!(took[took.len() / 2] <= READY_MAX, "{took:?}");
+    }
+}
+
+#[test]
+fn one_with_nobody_to_look_for_finds_its_cluster_again_after_a_stop_in_good_order() {
+    let at = place(100, 0);
+    let start = || Node::start("seed", &["--bind", &at], &[]);
+    let mut seed = start();
+    let others = ["b", "c"].map(|name| Node::start(name, &["--join", &at], &[]));
+    seed.await_ready();
+    others.iter().for_each(Node::await_ready);
+    until("they see each other", || others[0].sees("c", "alive").then_some(()));
+    for round in 0..3 {
+        until("the others know it", || others[0].sees("seed", "alive").then_some(()));
+        seed.process.signal(Signal::TERM);
+        let (ended, _) = seed.process.end();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let key = format!("k{round}");
+        let put = others[0].run(&["kv", "put", &key, "meanwhile"]);
+        assert_eq!(put.code, Some(0), "{put:?}");
+        seed = start();
+        seed.await_ready();
+        let got = seed.get(&format!("/kv/{key}")).map(|got| got.0);
+        assert_eq!(got, Some(200), "round {round}: ready without what was written");
     }
 }

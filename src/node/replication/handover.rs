@@ -7,7 +7,9 @@
 //! ```
 //!
 //! Heirs are the ready peers; where none is ready, all that are reachable. One that has stopped
-//! answering keeps nobody waiting as long as another holds everything.
+//! answering keeps nobody waiting as long as another holds everything. What an heir holds of others
+//! counts once it has told so since the handing over began, its own writes too: it may have crashed
+//! a moment ago, and nobody may have noticed yet.
 
 use super::message::KvMessage;
 use super::peers::Peer;
@@ -25,6 +27,8 @@ const TOLD_AT_ONCE: usize = 4;
 /// A handing over under way.
 #[derive(Debug, Default)]
 pub(super) struct Handover {
+    /// When it began.
+    began: Instant,
     /// When heirs are asked next, and how long the round after that waits.
     ask: Option<(Instant, Duration)>,
     /// What we held, when it began, of origins other than ours and no heir has said to hold.
@@ -41,6 +45,7 @@ impl Replication {
     /// Begins to hand over: flushes without waiting and asks for prompt acknowledgements.
     pub fn drain(&mut self, now: Now) {
         self.flush(now, true);
+        self.handover.began = now.instant;
         let heads = self.known.heads(self.store.last_seq());
         let others = heads.into_iter().map(|(of, through)| (OriginId(of), through));
         self.handover.others = others.filter(|(of, _)| *of != self.me).collect();
@@ -105,22 +110,26 @@ impl Replication {
 
     /// How many of `of`'s writes up to `through` no heir has said to hold.
     fn n_unheld(&self, of: OriginId, through: u64) -> u64 {
-        if self.known.is_folded(of) || self.heirs().any(|heir| heir.info.origin == of) {
+        let began = self.handover.began;
+        let told = || self.heirs().filter(|heir| heir.told_at.is_some_and(|at| at >= began));
+        if self.known.is_folded(of) || told().any(|heir| heir.info.origin == of) {
             return 0;
         }
-        through.saturating_sub(self.heirs().map(|heir| heir.head(of)).max().unwrap_or(0))
+        through.saturating_sub(told().map(|heir| heir.head(of)).max().unwrap_or(0))
     }
 
     /// Writes held here that, as far as this node knows, no member holds that stays: its own, and
-    /// with heirs those of runs that are over. 0 with nobody known, dead or alive: a store of one
-    /// node ends with it.
+    /// with heirs those of runs that are over. 0 with nobody known, dead or alive, for one that has
+    /// been ready: a store of one node ends with it. One that never was knows that it belongs to
+    /// others.
     #[must_use]
     pub fn unsent(&self) -> u64 {
         let last = self.store.last_seq();
         if self.peers.n_reachable() == 0 {
             // Dead members may come back: they keep what they held.
             let acked = self.peers.iter().map(|peer| peer.acked).max();
-            return acked.map_or(0, |acked| last.saturating_sub(acked));
+            let alone = if self.ready.has_been_ready() { last } else { 0 };
+            return last.saturating_sub(acked.unwrap_or(alone));
         }
         let own = last.saturating_sub(self.heirs().map(|heir| heir.acked).max().unwrap_or(0));
         let others = self.handover.others.iter();

@@ -117,7 +117,7 @@ impl Readiness {
         matches!(self.state, State::New | State::Copying { .. })
     }
 
-    fn has_been_ready(&self) -> bool {
+    pub(super) fn has_been_ready(&self) -> bool {
         self.has_founded || self.has_copied
     }
 

@@ -74,6 +74,31 @@ fn what_only_the_leaving_node_holds_of_a_run_that_is_over_is_handed_over() {
 }
 
 #[test]
+fn what_one_wrote_that_has_just_crashed_is_handed_over_before_anybody_has_noticed() {
+    let mut cluster = Cluster::new(3, 0.0);
+    cluster.cut = vec![(1, 2)];
+    cluster.put(2, "last word", b"v");
+    assert!(cluster.run_until(MILLIS * 5, |c| c.value(0, "last word").is_some()));
+    cluster.members[2].up = false;
+    cluster.cut.clear();
+    drain(&mut cluster, 0);
+    assert!(cluster.members[0].replication.unsent() > 0);
+    assert!(is_drained_within(&mut cluster, 0, MILLIS * 300));
+    assert_eq!(cluster.members[0].replication.unsent(), 0);
+    assert!(cluster.value(1, "last word").is_some());
+}
+
+#[test]
+fn one_that_was_never_ready_leaves_what_it_took() {
+    let mut cluster = Cluster::new(0, 0.0);
+    cluster.add(Duration::from_secs(3600));
+    cluster.put(0, "k", b"v");
+    drain(&mut cluster, 0);
+    assert!(!cluster.members[0].replication.is_drained());
+    assert_eq!(cluster.members[0].replication.unsent(), 1);
+}
+
+#[test]
 fn alone_there_is_nothing_to_wait_for() {
     let mut cluster = Cluster::new(1, 0.0);
     cluster.put(0, "k", b"v");
