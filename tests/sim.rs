@@ -33,13 +33,15 @@ fn hold(request: &Request) -> Outcome {
 
 #[test]
 fn a_fixed_band_of_seeds_breaks_nothing() {
-    let (mut writes, mut met) = (0, 0);
+    let (mut writes, mut met, mut judged) = (0, 0, 0);
     for seed in 0..16 {
         let outcome = hold(&request(seed));
         writes += outcome.clients.0;
         met += outcome.waits.0;
+        judged += outcome.judged;
     }
     assert!(writes > 1_000 && met > 50, "{writes} writes, {met} waits for holders met");
+    assert!(judged > 48, "{judged} nodes were judged as they became ready");
 }
 
 #[test]

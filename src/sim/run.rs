@@ -47,6 +47,8 @@ pub struct Outcome {
     pub counts: Counts,
     /// How often each fault was felt: packets or events, whatever tells it best.
     pub felt: BTreeMap<Fault, u64>,
+    /// Nodes whose readiness was judged at the moment in which they became ready.
+    pub judged: u64,
     /// Waits for holders that ended with enough of them, and with fewer.
     pub waits: (u64, u64),
     /// Writes acknowledged, reads made, writes lost with all their holders.
@@ -130,6 +132,7 @@ pub fn run(request: &Request, keep_story: bool) -> Outcome {
         calm,
         counts,
         felt,
+        judged: run.ready.n_judged,
         waits: (run.cluster.waits.n_met, run.cluster.waits.n_unmet),
         clients: (run.history.n_writes, run.history.n_reads, run.history.n_lost_with_holders),
         story: run.cluster.trace.story().to_vec(),
@@ -208,7 +211,8 @@ impl Run {
                 self.forgetting.look(&self.cluster, index, &peers, &mut self.history);
             }
             for index in std::mem::take(&mut self.cluster.turned) {
-                self.ready.turned(&self.cluster, index, &self.history);
+                self.ready.turned(&self.cluster, index);
+                self.deleted.turned(&self.cluster, index, &self.history);
             }
             self.cluster.run_until(until);
             if !self.cluster.is_waiting() {

@@ -8,9 +8,9 @@ use crate::kv::OriginId;
 use crate::node::Node;
 use crate::node::command::Health;
 use crate::node::formats::Formats;
-use crate::node::replication::message::{is_pull, is_pull_end};
+use crate::node::replication::message::{KvMessage, is_pull, is_pull_end};
 use crate::time::Instant;
-use crate::wire::stream::Frame;
+use crate::wire::stream::{Frame, Payload};
 use std::net::SocketAddr;
 
 /// What a ready node held at some moment: of each origin, up to which number.
@@ -43,6 +43,12 @@ pub(super) struct Standing {
     pub(super) named: Vec<SocketAddr>,
 }
 
+/// Whether a first copy begins: a pull for anything else says that it is none.
+fn is_first(payload: &Payload, head: &[u8]) -> bool {
+    let asks = |message| matches!(message, KvMessage::Pull(pull) if pull.first != Some(false));
+    is_pull(head) && KvMessage::decode(&payload.join()).is_ok_and(asks)
+}
+
 impl Cluster {
     /// Notes when a node becomes ready, for somebody to judge, and when it no longer is.
     pub(super) fn see_ready(&mut self, index: usize) {
@@ -69,7 +75,7 @@ impl Cluster {
     pub(super) fn see_copy(&mut self, to: usize, from: usize, frame: &Frame) {
         let Frame::Kv(payload) = frame else { return };
         let Some(head) = payload.pieces().next() else { return };
-        if is_pull(head) && self.hosts[from].standing.ok_since.is_none() {
+        if is_first(payload, head) && self.hosts[from].standing.ok_since.is_none() {
             let ready = self.ready_but(from);
             self.hosts[from].standing.begun = Some(ready);
         } else if is_pull_end(head) {

@@ -65,6 +65,7 @@ impl Run {
             is_silent: false,
             options,
         };
+        run.cluster.is_judged = true;
         for index in 0..run.options.n_nodes {
             run.add_place(Guise::Ours);
             if index == 0 || !run.options.load.first_alone {

@@ -10,6 +10,7 @@ use crate::kv::{Dot, OriginId, Stamp};
 use crate::node::command::Health;
 use crate::sim::cluster::Cluster;
 use crate::sim::history::{History, show};
+use crate::sim::host::Host;
 use crate::time::Instant;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,6 +26,7 @@ type Served = (OriginId, Vec<u8>, Stamp);
 pub struct Deleted {
     patience: Duration,
     since: BTreeMap<Served, Instant>,
+    broken: Option<String>,
 }
 
 impl Deleted {
@@ -32,40 +34,54 @@ impl Deleted {
     #[must_use]
     pub fn new(founded_apart: bool) -> Deleted {
         let patience = if founded_apart { MENDED } else { Duration::ZERO };
-        Deleted { patience, since: BTreeMap::new() }
+        Deleted { patience, since: BTreeMap::new(), broken: None }
+    }
+
+    /// Judges the node on a host, which has just become ready, where nothing may last.
+    pub fn turned(&mut self, cluster: &Cluster, index: usize, history: &History) {
+        if self.patience.is_zero() && self.broken.is_none() {
+            let served = seen(std::slice::from_ref(&cluster.hosts[index]), history);
+            self.broken = served.first().map(told);
+        }
     }
 
     pub(super) fn check(&mut self, cluster: &Cluster, history: &History) -> Result<(), Violation> {
         let before = std::mem::take(&mut self.since);
-        for (served, name, delete) in seen(cluster, history) {
-            let since = before.get(&served).copied().unwrap_or(cluster.now);
+        for seen in seen(&cluster.hosts, history) {
+            let since = before.get(&seen.served).copied().unwrap_or(cluster.now);
             if cluster.now.since(since) >= self.patience {
-                let (_, key, live) = &served;
-                let key = show(key);
-                let what = format!("{name} is ready and serves {key} as {live}, deleted {delete}");
-                return Err(Violation::new("reset", what));
+                self.broken.get_or_insert_with(|| told(&seen));
             }
-            self.since.insert(served, since);
+            self.since.insert(seen.served, since);
         }
-        Ok(())
+        self.broken.take().map_or(Ok(()), |what| Err(Violation::new("reset", what)))
     }
 }
 
-/// Everything served that should be deleted, with the node's name and the delete.
-fn seen<'a>(cluster: &'a Cluster, history: &History) -> Vec<(Served, &'a str, Stamp)> {
+/// What should be deleted, who serves it, and the delete.
+struct Seen<'a> {
+    served: Served,
+    name: &'a str,
+    delete: Stamp,
+}
+
+fn told(Seen { served: (_, key, live), name, delete }: &Seen<'_>) -> String {
+    format!("{name} is ready and serves {} as {live}, deleted {delete}", show(key))
+}
+
+/// Everything that is served by some of these hosts and should be deleted.
+fn seen<'a>(hosts: &'a [Host], history: &History) -> Vec<Seen<'a>> {
     let mut all = Vec::new();
     for (key, known) in &history.keys {
-        let mut buried = known.buried.iter().rev();
-        let Some((delete, seq)) = buried.find(|(stamp, _)| known.is_delete(**stamp)) else {
-            continue;
-        };
-        let dot = Dot { origin: delete.origin, seq: *seq };
-        for host in cluster.hosts.iter().filter(|host| !host.is_stranger) {
+        let Some(delete) = known.last_buried() else { continue };
+        let dot = Dot { origin: delete.origin, seq: known.seq(delete) };
+        for host in hosts.iter().filter(|host| !host.is_stranger) {
             let is_ready = host.node().is_some_and(|node| node.health() == Health::Ok);
             let Some(store) = host.store.as_ref().filter(|_| is_ready) else { continue };
             let Some(live) = store.get(key).map(|record| record.stamp()) else { continue };
-            if live < *delete && known.buried.contains_key(&live) && host.covers(dot) {
-                all.push(((store.origin(), key.clone(), live), host.name.as_str(), *delete));
+            if live < delete && known.buried.contains_key(&live) && host.covers(dot) {
+                let served = (store.origin(), key.clone(), live);
+                all.push(Seen { served, name: &host.name, delete });
             }
         }
     }

@@ -17,7 +17,6 @@ use super::Violation;
 use crate::kv::OriginId;
 use crate::node::replication::Stage;
 use crate::sim::cluster::Cluster;
-use crate::sim::history::{History, show};
 use crate::sim::host::Host;
 use crate::sim::standing::Held;
 use crate::swim::MemberState;
@@ -33,6 +32,8 @@ const CALLED_WITHIN: Duration = Duration::from_secs(3);
 /// Nodes that said to be ready and were not.
 #[derive(Debug, Default)]
 pub struct Ready {
+    /// How many nodes were judged as they became ready.
+    pub n_judged: u64,
     broken: Option<String>,
     /// Founders by their run, and another run they are in touch with: since when, and what that one
     /// held then.
@@ -41,16 +42,14 @@ pub struct Ready {
 
 impl Ready {
     /// Judges the node on a host, which has just become ready.
-    pub fn turned(&mut self, cluster: &Cluster, index: usize, history: &History) {
+    pub fn turned(&mut self, cluster: &Cluster, index: usize) {
         let host = &cluster.hosts[index];
         if host.node().is_none() || host.standing.ok_since.is_none() {
             return;
         }
-        let why = if host.is_stranger {
-            intruded(cluster, index)
-        } else {
-            incomplete(cluster, index).or_else(|| served_again(host, history))
-        };
+        self.n_judged += 1;
+        let is_ours = !host.is_stranger;
+        let why = if is_ours { incomplete(cluster, index) } else { intruded(cluster, index) };
         let told = why.map(|why| format!("{} is ready, {why}", host.name));
         self.broken = self.broken.take().or(told);
     }
@@ -190,20 +189,6 @@ fn would_call(cluster: &Cluster, other: usize, index: usize) -> bool {
         |member: &crate::swim::Member| member.socket_addr == addr && member.name.as_bytes() == name;
     let any = node.swim().members().any(is_it);
     any && (young || (dead().count() == 1 && dead().all(|member| member.socket_addr == addr)))
-}
-
-/// A deleted key that a node serves again once it is ready.
-fn served_again(host: &Host, history: &History) -> Option<String> {
-    let (node, store) = (host.node()?, host.store.as_ref()?);
-    let again = history.keys.iter().find_map(|(key, known)| {
-        let record = store.get(key)?;
-        let last = known.last_buried()?;
-        let old = record.stamp() < last && known.buried.contains_key(&record.stamp());
-        let stands = history.excuses(known, last, record.stamp());
-        let covered = node.replication().contiguous(last.origin) >= known.seq(last);
-        (old && covered && !stands).then(|| show(key))
-    });
-    again.map(|key| format!("and serves {key}, whose delete it covers and others have forgotten"))
 }
 
 /// Whom a node of another cluster should have been refused by.
