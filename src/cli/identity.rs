@@ -40,20 +40,20 @@ pub(super) fn settle(config: &AgentConfig) -> Result<Identity, Failure> {
     };
     let name = name(config, metadata.as_ref())?;
     let own_address = |ipv6| route::own_address(ipv6, &looked_for(config));
+    let hint = || hint(config.bind, |ipv6| route::own_address(ipv6, &[]));
     let advertise = match advertise(config, metadata.as_ref(), own_address) {
         Some(advertise) => advertise,
         None if stays_here(config) => {
-            let hint = hint(config.bind, |ipv6| route::own_address(ipv6, &[]));
             tracing::warn!(
-                "no route leads out, so nobody elsewhere can join; see --advertise{hint}"
+                "no route leads out, so nobody elsewhere can join; see --advertise{}",
+                hint()
             );
             SocketAddr::new(loopback(config.bind), config.bind.port())
         }
         None => {
-            let hint = hint(config.bind, |ipv6| route::own_address(ipv6, &[]));
             let problem = "--advertise: neither the bind address nor a route tells which address \
                            others can dial; give it";
-            return Err(Failure::failed(format!("{problem}{hint}")));
+            return Err(Failure::failed(format!("{problem}{}", hint())));
         }
     };
     Ok(Identity { name, advertise })

@@ -163,12 +163,10 @@ impl Node {
     /// Members of our kind that are remembered and not to be reached, and for how long. Those whose
     /// address is another's now, or our own, are gone for good.
     pub(super) fn unreached(&self, now: Instant) -> Vec<(String, Duration)> {
-        let alive =
-            |addr| self.swim.members_at(addr).any(|member| member.state == MemberState::Alive);
         let is_lost = |member: &&Member| {
             member.state == MemberState::Dead
                 && meta::origin(&member.meta).is_some()
-                && !alive(member.socket_addr)
+                && !self.swim.is_alive_at(member.socket_addr)
         };
         let lost = self.swim.members().filter(is_lost);
         lost.map(|member| (member.name.to_string(), now.since(member.state_change))).collect()

@@ -142,8 +142,9 @@ impl Swim {
         self.event(Event::JoinDone { peer, result });
     }
 
-    fn is_alive_at(&self, addr: SocketAddr) -> bool {
-        self.members.at(addr).any(|member| member.state == MemberState::Alive)
+    /// Whether a member that answers is at `addr`.
+    pub fn is_alive_at(&self, addr: SocketAddr) -> bool {
+        self.members_at(addr).any(|member| member.state == MemberState::Alive)
     }
 
     /// The periodic push-pull with one random alive member.

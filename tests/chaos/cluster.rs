@@ -163,10 +163,7 @@ impl Cluster {
 
     /// Waits until the process of a seat says that it is ready.
     pub fn await_ready(&self, seat: usize) {
-        eventually("it is ready", READY_MAX, || {
-            let answer = self.agent(seat).request("GET", "/health")?;
-            if answer.status == 200 { Ok(()) } else { Err(format!("{answer:?}")) }
-        });
+        eventually("it is ready", READY_MAX, || self.agent(seat).is_ready());
     }
 
     /// Makes the network so.

@@ -22,6 +22,8 @@ mod harness;
 mod roll;
 #[path = "../rolls/mod.rs"]
 mod rolls;
+#[path = "../rounds/mod.rs"]
+mod rounds;
 mod stuck;
 
 use harness::{Agent, AgentOptions, Range, eventually};
@@ -62,15 +64,9 @@ impl Version {
     }
 }
 
-fn is_ready(agent: &Agent) -> Result<(), String> {
-    let answer = agent.request("GET", "/health")?;
-    let text = String::from_utf8_lossy(&answer.body);
-    if answer.status == 200 { Ok(()) } else { Err(format!("{} {text}", answer.status)) }
-}
-
 #[track_caller]
 fn await_ready(agent: &Agent) {
-    eventually("it is ready", PATIENCE, || is_ready(agent));
+    eventually("it is ready", PATIENCE, || agent.is_ready());
 }
 
 /// Agents of one version on the first hosts, all ready, and each knows of all.

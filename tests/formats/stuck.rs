@@ -2,7 +2,7 @@
 //! says why, and nothing is lost.
 
 use super::Version::{Next, Now, Old};
-use super::{Agent, PATIENCE, Range, await_ready, cluster, is_ready};
+use super::{Agent, PATIENCE, Range, await_ready, cluster};
 use crate::harness::{Node as _, eventually, hold};
 use crate::rolls;
 use std::time::Duration;
@@ -48,7 +48,7 @@ fn a_roll_to_a_version_that_shares_no_format_sticks_and_loses_nothing() {
         });
     }
     hold("neither is ready", LONG_ENOUGH, || {
-        let ready = next.iter().find(|agent| is_ready(agent).is_ok());
+        let ready = next.iter().find(|agent| agent.is_ready().is_ok());
         ready.map_or(Ok(()), |agent| Err(format!("{} is ready", agent.name())))
     });
     for agent in &next {
@@ -70,7 +70,7 @@ fn a_roll_to_a_version_that_shares_no_format_sticks_and_loses_nothing() {
         assert!(agent.complaints().iter().any(|line| line.contains("other replication formats")));
     }
     for agent in &old {
-        is_ready(agent).expect("ready all the while");
+        agent.is_ready().expect("ready all the while");
         assert_eq!(agent.n_keys(), Ok(N_KEYS));
     }
     // By way of the version between them it goes on.

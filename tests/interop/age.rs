@@ -113,7 +113,7 @@ fn agents_of_400_and_of_800_days_work_as_on_their_first() {
         }
         n_keys += 3;
         let mut joiner = offset.start(&range, host, &[1]);
-        eventually("the joiner is ready", SETTLED_MAX, || ready(&joiner));
+        eventually("the joiner is ready", SETTLED_MAX, || joiner.is_ready());
         assert_eq!(joiner.n_keys(), Ok(n_keys));
         has(&joiner, &format!("{LARGE_LEN}-{days}"), LARGE_LEN).expect("the large value");
         put(&joiner, "last", 1, "?w=3&timeout=10s");
@@ -133,12 +133,6 @@ fn has(agent: &Agent, key: &str, len: usize) -> Result<(), String> {
     let answer = agent.request("GET", &format!("/kv/{key}?raw"))?;
     let found = (answer.status, answer.body.len());
     if found == (200, len) { Ok(()) } else { Err(format!("{} {key}: {found:?}", agent.name())) }
-}
-
-fn ready(agent: &Agent) -> Result<(), String> {
-    let answer = agent.request("GET", "/health")?;
-    let text = String::from_utf8_lossy(&answer.body).into_owned();
-    if answer.status == 200 { Ok(()) } else { Err(text) }
 }
 
 /// Whether its gossip loop sleeps between its turns.

@@ -52,10 +52,7 @@ fn three() -> (Net, Vec<Agent>) {
         .collect();
     await_all(&agents.iter().map(|agent| agent as _).collect::<Vec<_>>(), JOIN_MAX);
     for agent in &agents {
-        eventually("it is ready", JOIN_MAX, || match agent.request("GET", "/health")?.status {
-            200 => Ok(()),
-            other => Err(format!("{other}")),
-        });
+        eventually("it is ready", JOIN_MAX, || agent.is_ready());
     }
     (net, agents)
 }

@@ -127,10 +127,7 @@ fn nothing_is_sent_twice(round_trip: Duration) {
     });
     await_all(&[&agents[0], &agents[1]], JOIN_MAX);
     for agent in &agents {
-        eventually("it is ready", JOIN_MAX, || match agent.request("GET", "/health")?.status {
-            200 => Ok(()),
-            other => Err(format!("{other}")),
-        });
+        eventually("it is ready", JOIN_MAX, || agent.is_ready());
     }
     let resends = || agents.each_ref().map(|a| a.metric("replication_resends_total"));
     for n in 0..N_FIRST {

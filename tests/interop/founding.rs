@@ -11,8 +11,7 @@
 //! moment when the server begins anew with the record, and from the one when all see all.
 
 use crate::harness::{Agent, AgentOptions, Dns, Node as _, Range, State, needs, now, seconds};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::rounds::side_by_side;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -55,7 +54,7 @@ impl Watched {
         let alive = |name: &str| table.get(name).is_some_and(|row| row.state == State::Alive);
         self.sees_all = (1..=n).all(|host| alive(&format!("r{host}")));
         let has = agent.has("early", Some("bird")).is_ok();
-        let is_ready = agent.request("GET", "/health")?.status == 200;
+        let is_ready = agent.is_ready().is_ok();
         self.is_whole = self.sees_all && has && is_ready;
         // The key may have come between the two questions.
         if has || !is_ready || !alive("r1") || agent.has("early", Some("bird")).is_ok() {
@@ -139,18 +138,8 @@ fn sorted(took: &[Took], what: impl Fn(&Took) -> Duration) -> (Duration, Duratio
 
 fn found_by_a_late_record(n: usize) {
     let rounds = seconds("GOSSIPYKV_FOUNDING_ROUNDS").unwrap_or(1);
-    let (next, took) = (AtomicU64::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(usize::try_from(rounds).expect("few")) {
-            scope.spawn(|| {
-                while next.fetch_add(1, Ordering::Relaxed) < rounds {
-                    let one = round(n);
-                    took.lock().expect("nobody panics with it").push(one);
-                }
-            });
-        }
-    });
-    let took = took.into_inner().expect("all have ended");
+    let rounds = usize::try_from(rounds).expect("few");
+    let took = side_by_side(rounds, AT_ONCE, |_| round(n));
     let seen = sorted(&took, |took| took.seen);
     let all = sorted(&took, |took| took.seen + took.ready);
     let ready = sorted(&took, |took| took.ready);

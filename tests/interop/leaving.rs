@@ -104,10 +104,7 @@ fn leave_while_written(value_len: usize, keys_of: &[&str]) {
         let mut leaves = Agent::start(&range, 2, options(vec![range.gossip(1)]));
         await_all(&[&stays, &leaves], JOIN_MAX);
         for agent in [&stays, &leaves] {
-            eventually("ready", JOIN_MAX, || match agent.request("GET", "/health")?.status {
-                200 => Ok(()),
-                other => Err(format!("{other}")),
-            });
+            eventually("ready", JOIN_MAX, || agent.is_ready());
         }
         let (url, body) = (format!("http://{}", leaves.http()), vec![b'v'; value_len]);
         let (process, n_taken) = (leaves.process_mut(), &AtomicUsize::new(0));

@@ -41,5 +41,7 @@ mod relay;
 mod roll;
 mod rolls;
 mod rotation;
+#[path = "../rounds/mod.rs"]
+mod rounds;
 mod serf;
 mod transcript;

@@ -164,6 +164,15 @@ impl Node {
         nodes
     }
 
+    /// Status, state and reason that `/health` tells, the last empty for none.
+    #[track_caller]
+    pub fn health(&self) -> (u16, String, String) {
+        let (status, body) = self.get("/health").expect("an answer");
+        let body: Value = serde_json::from_str(&body).expect("JSON");
+        let text = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
+        (status, text("status"), text("why"))
+    }
+
     /// Waits until it answers reads.
     #[track_caller]
     pub fn await_ready(&self) {

@@ -3,11 +3,10 @@
 //! `GOSSIPYKV_FOUNDING_ROUNDS` repeats each of them, some side by side.
 
 use crate::agents::{Node, PATIENCE, until};
+use crate::rounds::side_by_side;
 use gossipykv::runtime::clock::Clock;
 use gossipykv::time::Instant;
 use rustix::process::Signal;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 /// Longest time from the last start until all are ready, in half of the rounds: three seconds, and
@@ -15,16 +14,16 @@ use std::time::Duration;
 const READY_MAX: Duration = Duration::from_secs(6);
 /// How long a write may be on its way to one that was ready before.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
-const AT_ONCE: u8 = 4;
+const AT_ONCE: usize = 4;
 
 #[expect(clippy::disallowed_methods, reason = "a setting of the tests, not of the program")]
-fn rounds() -> u8 {
+fn rounds() -> usize {
     let rounds = std::env::var("GOSSIPYKV_FOUNDING_ROUNDS");
     rounds.map_or(1, |rounds| rounds.parse().expect("a number of rounds"))
 }
 
 /// An address on this machine that nobody else uses.
-fn place(round: u8, n: usize) -> String {
+fn place(round: usize, n: usize) -> String {
     let [.., high, low] = std::process::id().to_be_bytes();
     format!("127.{}.{high}.{low}:{}", 130 + round % 120, 7947 + n)
 }
@@ -60,7 +59,7 @@ fn await_ready(nodes: &[Node]) {
 
 /// Starts this many at once, each with the list of all; the time until all are ready.
 #[track_caller]
-fn found(round: u8, n: usize) -> Duration {
+fn found(round: usize, n: usize) -> Duration {
     let places: Vec<String> = (0..n).map(|index| place(round, index)).collect();
     let list = places.join(",");
     let start = |index: usize| {
@@ -89,22 +88,7 @@ fn found(round: u8, n: usize) -> Duration {
 
 /// All rounds of one size, the quickest first.
 fn founded(n: usize) -> Vec<Duration> {
-    let (rounds, next, took) = (rounds(), AtomicU8::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..rounds.min(AT_ONCE) {
-            scope.spawn(|| {
-                loop {
-                    let round = next.fetch_add(1, Ordering::Relaxed);
-                    if round >= rounds {
-                        return;
-                    }
-                    let one = found(round, n);
-                    took.lock().expect("nobody panics with it").push(one);
-                }
-            });
-        }
-    });
-    let mut took = took.into_inner().expect("all have ended");
+    let mut took = side_by_side(rounds(), AT_ONCE, |round| found(round, n));
     took.sort();
     took
 }

@@ -9,31 +9,18 @@ use std::time::Duration;
 /// Longer than a node took that founded its cluster on silence.
 const LONG: Duration = Duration::from_secs(9);
 
-/// Status and reason that `/health` tells.
-fn health(node: &Node) -> (u16, String, String) {
-    let (status, body) = node.get("/health").expect("an answer");
-    let body: Value = serde_json::from_str(&body).expect("JSON");
-    let text = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
-    (status, text("status"), text("why"))
-}
-
-#[track_caller]
-fn ready(node: &Node) {
-    until("it is ready", || (health(node).0 == 200).then_some(()));
-}
-
 /// It says why it is not ready, in a sentence that contains all of these, and goes on to.
 #[track_caller]
 fn sticks(node: &Node, for_long: Duration, why: &[&str]) {
     let mut last = String::new();
     until(&format!("{why:?}"), || {
-        let (status, _, told) = health(node);
+        let (status, _, told) = node.health();
         assert_eq!(status, 503, "{told}");
         last = told;
         why.iter().all(|part| last.contains(part)).then_some(())
     });
     pause(for_long);
-    let (status, state, told) = health(node);
+    let (status, state, told) = node.health();
     assert_eq!((status, &state[..]), (503, "starting"), "{told}");
     assert!(why.iter().all(|part| told.contains(part)), "{told:?} lacks one of {why:?}");
 }
@@ -59,7 +46,7 @@ const OTHER_LABEL: (&str, &str) = ("GOSSIPYKV_LABEL", "green");
 #[track_caller]
 fn roll_sticks(old: &[(&str, &str)], new: &[(&str, &str)], why: &str) {
     let first = Node::start("first", &[], old);
-    ready(&first);
+    first.await_ready();
     let seed = first.gossip.to_string();
     let rolled = Node::start("rolled", &["--join", &seed], new);
     sticks(&rolled, LONG, &[&seed, why]);
@@ -129,7 +116,7 @@ fn dns_that_fails_is_no_sign_of_an_empty_cluster() {
 fn dns_that_says_nobody_lets_the_first_node_begin() {
     let server = dns(Some(3)).to_string();
     let flags = ["--discover-srv", "_gossip._tcp.kv.test", "--dns", &server];
-    ready(&Node::start("first", &flags, &[]));
+    Node::start("first", &flags, &[]).await_ready();
 }
 
 #[test]
@@ -144,7 +131,7 @@ fn the_own_address_as_the_only_seed_is_no_evidence() {
 fn collides(owner: &Node, second: &Node) {
     let (here, there) = (owner.gossip.to_string(), second.gossip.to_string());
     sticks(second, Duration::from_secs(12), &["a", "taken by", &here]);
-    assert_eq!(health(owner).0, 200);
+    assert_eq!(owner.health().0, 200);
     for node in [owner, second] {
         assert_eq!(count(node, "two nodes claim one name"), 1, "{}", node.process.log());
         let log = node.process.log();
@@ -158,23 +145,23 @@ fn collides(owner: &Node, second: &Node) {
 #[test]
 fn of_two_nodes_with_one_name_the_second_stays_out() {
     let owner = Node::start("a", &[], &[]);
-    ready(&owner);
+    owner.await_ready();
     let second = Node::start("a", &["--join", &owner.gossip.to_string()], &[]);
     collides(&owner, &second);
     drop(second);
     // Through another member, and although the owner looks for the second.
     let at = place(2);
     let other = Node::start("b", &["--join", &format!("{},{at}", owner.gossip)], &[]);
-    ready(&other);
+    other.await_ready();
     let flags = ["--bind", &at, "--join", &other.gossip.to_string()];
     let second = Node::start("a", &flags, &[]);
     sticks(&second, Duration::from_secs(5), &["taken by", &owner.gossip.to_string()]);
     assert!(sees_at(&other, "a", &owner.gossip.to_string()));
-    assert_eq!((health(&owner).0, health(&other).0), (200, 200));
+    assert_eq!((owner.health().0, other.health().0), (200, 200));
     // The owner goes, and the name is free.
     drop(owner);
     until("the second is in", || sees_at(&other, "a", &at).then_some(()));
-    ready(&second);
+    second.await_ready();
 }
 
 #[test]
@@ -185,7 +172,7 @@ fn members_that_return_elsewhere_are_found_within_two_seconds() {
     let stay = Node::start("b", &join, &[]);
     let gone: Vec<Node> = ["c", "d", "e"].map(|name| Node::start(name, &join, &[])).into();
     for node in &gone {
-        ready(node);
+        node.await_ready();
     }
     for node in &gone {
         node.process.signal(Signal::KILL);
@@ -206,7 +193,7 @@ fn members_that_return_elsewhere_are_found_within_two_seconds() {
     println!("all see all {took:?} after the last has started");
     assert!(took < Duration::from_secs(6), "{took:?}");
     for node in all {
-        ready(node);
+        node.await_ready();
     }
 }
 
@@ -221,7 +208,7 @@ fn sees_at(node: &Node, name: &str, at: &str) -> bool {
 #[test]
 fn a_new_node_at_the_address_of_a_crashed_one_copies_from_others() {
     let a = Node::start("a", &[], &[]);
-    ready(&a);
+    a.await_ready();
     for n in 0..200 {
         let put = a.run(&["kv", "put", &format!("key-{n}"), "value"]);
         assert_eq!(put.code, Some(0), "{put:?}");
@@ -229,14 +216,14 @@ fn a_new_node_at_the_address_of_a_crashed_one_copies_from_others() {
     let seed = a.gossip.to_string();
     for round in 0..5 {
         let crashed = Node::start(&format!("old-{round}"), &["--join", &seed], &[]);
-        ready(&crashed);
+        crashed.await_ready();
         let at = crashed.gossip.to_string();
         crashed.process.signal(Signal::KILL);
         let (ended, _) = crashed.process.end();
         assert_eq!(ended.code, None);
         let flags = ["--bind", &at, "--join", &seed];
         let node = Node::start(&format!("new-{round}"), &flags, &[]);
-        ready(&node);
+        node.await_ready();
         for n in 0..200 {
             let (status, _) = node.get(&format!("/kv/key-{n}")).expect("an answer");
             assert_eq!(status, 200, "key-{n} in round {round}");
@@ -281,7 +268,7 @@ fn a_seed_that_is_no_members_own_address_is_joined_once() {
     };
     let nodes = [start("c", vec![a.gossip]), start("d", vec![a.gossip, b.gossip])];
     for (node, _) in &nodes {
-        ready(node);
+        node.await_ready();
     }
     for _ in 0..2 {
         pause(LOOK);

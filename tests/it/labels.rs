@@ -4,7 +4,6 @@ use crate::agents::{Node, until};
 use crate::program::run;
 use parking_lot::Mutex;
 use rustix::process::Signal;
-use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -32,9 +31,8 @@ fn write(places: &Mutex<Vec<SocketAddr>>, ends: &AtomicBool) -> usize {
 }
 
 fn why_not_ready(node: &Node) -> Option<String> {
-    let (status, body) = node.get("/health").expect("an answer");
-    let body: Value = serde_json::from_str(&body).expect("JSON");
-    (status != 200).then(|| body["why"].as_str().unwrap_or_default().to_owned())
+    let (status, _, why) = node.health();
+    (status != 200).then_some(why)
 }
 
 /// Replaces one node after the other, each once the one before is ready. The two others are ready

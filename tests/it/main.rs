@@ -28,6 +28,8 @@ mod metrics_shown;
 mod nodes;
 mod program;
 mod replication_formats;
+#[path = "../rounds/mod.rs"]
+mod rounds;
 mod shut_out;
 mod swim;
 mod swim_cluster;

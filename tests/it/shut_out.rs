@@ -3,7 +3,6 @@
 
 use crate::agents::{Node, pause, until};
 use rustix::process::Signal;
-use serde_json::Value;
 use std::time::Duration;
 
 const OLD: &str = "MDEyMzQ1Njc4OWFiY2RlZg==";
@@ -13,9 +12,8 @@ const SETTINGS: [(&str, &str); 2] =
 
 /// Status and reason that `/health` tells.
 fn health(node: &Node) -> (u16, String) {
-    let (status, body) = node.get("/health").expect("an answer");
-    let body: Value = serde_json::from_str(&body).expect("JSON");
-    (status, body["why"].as_str().unwrap_or_default().to_owned())
+    let (status, _, why) = node.health();
+    (status, why)
 }
 
 fn metric(node: &Node, name: &str) -> f64 {

@@ -11,6 +11,7 @@
 //! `GOSSIPYKV_ROLLS` asks for as many rolls of each kind, ten at a time.
 
 use crate::harness::{Agent, AgentOptions, Node as _, Range, await_all, eventually, now, seconds};
+use crate::rounds::side_by_side;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -36,33 +37,13 @@ pub struct New {
 /// As many tries as asked for, one by default, some of them side by side.
 pub fn tries(what: &str, one: impl Fn(usize) + Sync) {
     let n = seconds("GOSSIPYKV_ROLLS").map_or(1, |n| usize::try_from(n).expect("a few"));
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..n.min(AT_ONCE) {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= n {
-                        return;
-                    }
-                    one(number);
-                }
-            });
-        }
-    });
+    side_by_side(n, AT_ONCE, one);
     println!("{n} rolls to {what}");
 }
 
 fn health(agent: &Agent) -> Result<(u16, String), String> {
     let answer = agent.request("GET", "/health")?;
     Ok((answer.status, String::from_utf8_lossy(&answer.body).into_owned()))
-}
-
-fn is_ready(agent: &Agent) -> Result<(), String> {
-    match health(agent)? {
-        (200, _) => Ok(()),
-        (status, text) => Err(format!("{}: {status} {text}", agent.name())),
-    }
 }
 
 /// Five ready nodes that all see each other and hold some keys.
@@ -75,7 +56,7 @@ fn old_nodes(range: &Range, options: &AgentOptions) -> Vec<Agent> {
     let agents: Vec<Agent> = (1..=N_NODES).map(start).collect();
     await_all(&agents.iter().map(|agent| agent as _).collect::<Vec<_>>(), PATIENCE);
     for agent in &agents {
-        eventually("it is ready", PATIENCE, || is_ready(agent));
+        eventually("it is ready", PATIENCE, || agent.is_ready());
     }
     for n in 0..N_KEYS {
         agents[n % agents.len()].put(&format!("k{n}"), "v");
@@ -150,7 +131,7 @@ pub fn roll(old: &AgentOptions, to: impl Fn(&Range, Vec<SocketAddr>) -> New) {
                 sticks(&new, why);
                 break;
             }
-            eventually("the new node is ready", READY_MAX, || is_ready(&new));
+            eventually("the new node is ready", READY_MAX, || new.is_ready());
             service.change(|urls| urls.push(url(&new)));
             agents.push(new);
             let mut gone = agents.remove(0);
@@ -165,7 +146,7 @@ pub fn roll(old: &AgentOptions, to: impl Fn(&Range, Vec<SocketAddr>) -> New) {
     let n_taken = service.n_taken.load(Ordering::Relaxed);
     assert!(n_taken > 0, "nothing was written meanwhile");
     for agent in &agents {
-        is_ready(agent).expect("it serves to the end");
+        agent.is_ready().expect("it serves to the end");
         eventually("it serves everything", PATIENCE, || match agent.n_keys()? {
             n if n == N_KEYS + n_taken => Ok(()),
             n => Err(format!("{}: {n} of {N_KEYS} and {n_taken} keys", agent.name())),

@@ -8,7 +8,7 @@ use super::Replication;
 use super::known::{Claims, FoldedHash, covered_hash};
 use super::message::{Digest, Folded, KvMessage, MessageError, format_of};
 use super::paths::Via;
-use crate::kv::OriginId;
+use crate::kv::{Dot, OriginId};
 use crate::mutation::mutated;
 use crate::node::formats::Formats;
 use crate::rng::Rng;
@@ -260,11 +260,8 @@ impl Replication {
         let theirs = Claims::new(&Vec::new(), &folded.list);
         let Some(peer) = self.peers.get_mut(from) else { return };
         peer.folded_listed = FoldedHash::of(&folded.list);
-        if let Some(peer) = self.peers.get_mut(from)
-            && self
-                .known
-                .folded_within(|dot| theirs.covers(dot) || peer.head(dot.origin) >= dot.seq)
-        {
+        let holds = |dot: Dot| theirs.covers(dot) || peer.head(dot.origin) >= dot.seq;
+        if self.known.folded_within(holds) {
             peer.folded_held = Some(self.known.folded_hash());
         }
     }

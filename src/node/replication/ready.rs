@@ -166,9 +166,9 @@ impl Replication {
     }
 
     /// Asks peers that have not told how far they have come, until this node has copied a store,
-    /// and while it may found, those that were new.
-    /// Digests go to one random peer a second: a new node would take as many seconds as there are
-    /// members to hear of all, and a founder to hear of a cluster founded apart.
+    /// and while it may found, those that were new. Digests go to one random peer a second: a new
+    /// node would take as many seconds as there are members to hear of all, and a founder to hear
+    /// of a cluster founded apart.
     pub(in crate::node) fn greet(&mut self, now: Now) {
         if self.ready.has_copied {
             return;

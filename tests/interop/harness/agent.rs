@@ -165,6 +165,16 @@ impl Agent {
         }
     }
 
+    /// Whether it says that it is ready; else what it says.
+    pub fn is_ready(&self) -> Result<(), String> {
+        let answer = self.request("GET", "/health")?;
+        let text = String::from_utf8_lossy(&answer.body);
+        match answer.status {
+            200 => Ok(()),
+            status => Err(format!("{}: {status} {text}", self.name)),
+        }
+    }
+
     /// One of its counters; `name` without the program's prefix. The page is without the node's own
     /// when that has no time to tell them, and is then asked for again.
     pub fn metric(&self, name: &str) -> Result<f64, String> {

@@ -55,15 +55,20 @@ fn one_that_does_not_answer_keeps_nobody_waiting_while_another_takes_all() {
     assert_eq!(cluster.members[0].replication.unsent(), 1);
 }
 
-#[test]
-fn what_only_the_leaving_node_holds_of_a_run_that_is_over_is_handed_over() {
+/// Three members, of whom the third has written what reached the first alone, and has died.
+fn last_word() -> Cluster {
     let mut cluster = Cluster::new(3, 0.0);
-    // The third writes what reaches the first alone, and dies.
     cluster.cut = vec![(1, 2)];
     cluster.put(2, "last word", b"v");
     assert!(cluster.run_until(MILLIS * 5, |c| c.value(0, "last word").is_some()));
     cluster.members[2].up = false;
     cluster.cut.clear();
+    cluster
+}
+
+#[test]
+fn what_only_the_leaving_node_holds_of_a_run_that_is_over_is_handed_over() {
+    let mut cluster = last_word();
     cluster.meet();
     drain(&mut cluster, 0);
     assert_eq!(cluster.value(1, "last word"), None);
@@ -75,12 +80,7 @@ fn what_only_the_leaving_node_holds_of_a_run_that_is_over_is_handed_over() {
 
 #[test]
 fn what_one_wrote_that_has_just_crashed_is_handed_over_before_anybody_has_noticed() {
-    let mut cluster = Cluster::new(3, 0.0);
-    cluster.cut = vec![(1, 2)];
-    cluster.put(2, "last word", b"v");
-    assert!(cluster.run_until(MILLIS * 5, |c| c.value(0, "last word").is_some()));
-    cluster.members[2].up = false;
-    cluster.cut.clear();
+    let mut cluster = last_word();
     drain(&mut cluster, 0);
     assert!(cluster.members[0].replication.unsent() > 0);
     assert!(is_drained_within(&mut cluster, 0, MILLIS * 300));
