@@ -2,7 +2,7 @@
 //!
 //! | what discovery and membership show | the node |
 //! |---|---|
-//! | `--bootstrap` | founds at once |
+//! | `--bootstrap` | founds when all named have answered or failed, at the latest after 3 s |
 //! | a ready member | copies its store instead |
 //! | a named address refuses us; our name is taken | waits, and says so |
 //! | a source failed, or has not answered yet; a named address is still being dialled | waits |
@@ -197,7 +197,7 @@ impl Node {
     /// On what evidence this node may found a cluster, or why it may not.
     fn evidence(&mut self, now: Instant) -> Verdict {
         if self.config.bootstrap {
-            return Ok("told to by --bootstrap".to_owned());
+            return self.bootstrap(now);
         }
         if mutated!(FoundOnSilence) && now.since(self.founding.began) >= NOBODY_FOR {
             return Ok("silence".to_owned());
@@ -223,11 +223,31 @@ impl Node {
         if look.named.is_empty() { self.nobody_named(now, look) } else { self.majority(look) }
     }
 
+    /// Founds whatever discovery says, when it has had a moment to say it: a node whose setting was
+    /// left in place must not take itself for the first whenever it restarts.
+    fn bootstrap(&mut self, now: Instant) -> Verdict {
+        let why = "told to by --bootstrap".to_owned();
+        if now.since(self.founding.began) >= CALL_LIMIT {
+            return Ok(why);
+        }
+        self.members_are_new(now)?;
+        if !self.config.expects_peers {
+            return self.nowhere_to_look(now).map(|_| why);
+        }
+        let is_known = |look: &Look| look.named.iter().all(|addr| self.outcome(*addr).is_some());
+        if self.founding.look.as_ref().is_some_and(is_known) {
+            return Ok(why);
+        }
+        let why = "asks the addresses that it knows before it founds, as --bootstrap tells it to";
+        Err(Wait::new(NotReady::Alone, why))
+    }
+
     /// Every member of our kind that answers has never been ready, as of a moment ago.
     fn members_are_new(&self, now: Instant) -> Result<(), Wait> {
         let Err(peer) = self.replication.peers_are_new(now) else { return Ok(()) };
         let name = peer.name;
         let why = match peer.stage {
+            Some(Stage::Leaving) => format!("{name} holds data and leaves"),
             Some(Stage::Hidden) => format!("{name} holds data and is not ready itself"),
             Some(Stage::Founded | Stage::Copied) => format!("is about to copy the store of {name}"),
             Some(Stage::New) | None => format!("waits to hear how far {name} has come"),

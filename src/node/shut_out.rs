@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! alone     it had peers, lost them by their silence, and has none now
-//! refused   those that refuse it for key or label are at least half of all whom it lost then or
-//!           dials besides; a refusal counts for two minutes
+//! refused   two of those whom it lost then refuse it for key or label; or those that do, whom it
+//!           lost and whom it dials besides, are at least half; a refusal counts for two minutes
 //! not its   it did not itself begin to encrypt with another key shortly before it lost them, or
 //!   doing   since: then it is they who have missed that
 //! ```
@@ -93,14 +93,16 @@ impl ShutOut {
         }
     }
 
-    /// The refusals that count, when they make up half of those lost and refusing.
+    /// The refusals that count: of two that were members, or of half of those lost and refusing.
+    /// Silent ones may have been stopped since.
     fn judge(&self, lost: &[(SocketAddr, Instant)]) -> Option<String> {
         let first = lost.iter().map(|(_, at)| *at).min()?;
         if self.rekeyed.is_some_and(|at| at + KEY_CHANGE_SLACK >= first) {
             return None;
         }
         let silent = lost.iter().filter(|(addr, _)| !self.refusals.contains_key(addr)).count();
-        if self.refusals.is_empty() || self.refusals.len() < silent {
+        let enough = lost.len() - silent >= OUTNUMBERED || self.refusals.len() >= silent;
+        if self.refusals.is_empty() || !enough {
             return None;
         }
         Some(self.sentence())
@@ -206,6 +208,9 @@ mod tests {
             (&[1, 2], &[key(1), key(2)], true),
             (&[1, 2], &[key(1)], true),
             (&[1, 2, 3], &[key(1)], false),
+            // Three of five have been stopped since.
+            (&[1, 2, 3, 4, 5], &[key(1), key(2)], true),
+            (&[1, 2, 3, 4, 5], &[key(1), key(8)], false),
             // Those whom discovery names count too, when there is somebody to have lost.
             (&[1, 2], &[key(8), key(9)], true),
             (&[], &[key(8), key(9)], false),

@@ -129,7 +129,7 @@ impl Cluster {
         host.process = Some(process);
         host.security = security;
         host.timer_at = Instant::NEVER;
-        host.leaving = false;
+        host.leaving = None;
         host.had_no_heir = false;
         host.n_forgotten = 0;
         host.standing = Standing { since: self.now, ..Default::default() };

@@ -70,7 +70,9 @@ impl Run {
     fn running(&self) -> Vec<usize> {
         let hosts = self.cluster.hosts.iter().enumerate();
         hosts
-            .filter(|(_, host)| host.node().is_some() && !host.is_stranger && !host.leaving)
+            .filter(|(_, host)| {
+                host.node().is_some() && !host.is_stranger && host.leaving.is_none()
+            })
             .map(|(index, _)| index)
             .collect()
     }
@@ -190,7 +192,7 @@ impl Run {
             return;
         }
         let deadline = self.cluster.now + LEAVE_LIMIT;
-        self.cluster.hosts[victim].leaving = true;
+        self.cluster.hosts[victim].leaving = Some(self.cluster.now);
         let ticket = self.cluster.command(victim, Command::Leave { deadline });
         self.faults.leaves.insert(victim, ticket);
     }
@@ -208,7 +210,7 @@ impl Run {
             self.faults.leaves.remove(&index);
             let reply = self.cluster.replies.remove(&ticket);
             self.judge_leave(index, reply.as_ref());
-            if self.cluster.hosts[index].leaving {
+            if self.cluster.hosts[index].leaving.is_some() {
                 self.end_process(index);
                 self.cluster.hosts[index].name = self.fresh_name();
                 let pause = self.seconds_below(3);

@@ -134,8 +134,8 @@ pub struct Host {
     pub wall_max_ms: u64,
     /// Stopped until then.
     pub paused_until: Option<Instant>,
-    /// Leaving, and to be replaced when done.
-    pub leaving: bool,
+    /// Since when it has been leaving, to be replaced when done.
+    pub leaving: Option<Instant>,
     /// What runs here is no member of our cluster, whatever it takes itself for.
     pub is_stranger: bool,
     /// Told to leave, its node knew of nobody to hand over to, and said so.
@@ -169,7 +169,7 @@ impl Host {
             clock: Clock::default(),
             wall_max_ms: 0,
             paused_until: None,
-            leaving: false,
+            leaving: None,
             is_stranger: false,
             had_no_heir: false,
             guise: Guise::Ours,

@@ -101,11 +101,11 @@ impl Run {
     fn stop(&mut self, roll: &mut Roll, old: usize) {
         let host = &self.cluster.hosts[old];
         roll.at = At::Between;
-        if host.node().is_none() || host.leaving || host.is_stranger {
+        if host.node().is_none() || host.leaving.is_some() || host.is_stranger {
             return;
         }
         let deadline = self.cluster.now + LEAVE_LIMIT;
-        self.cluster.hosts[old].leaving = true;
+        self.cluster.hosts[old].leaving = Some(self.cluster.now);
         let ticket = self.cluster.command(old, Command::Leave { deadline });
         roll.at = At::Stopping(old, ticket, self.cluster.now);
     }
@@ -114,7 +114,7 @@ impl Run {
         let reply = self.cluster.replies.remove(&ticket);
         let host = &self.cluster.hosts[old];
         // It may have been killed, and another be there.
-        let is_same = host.leaving && host.is_up();
+        let is_same = host.leaving.is_some() && host.is_up();
         let is_late = self.cluster.now.since(since) > STOP_LIMIT;
         if is_same && reply.is_none() && !is_late {
             return true;

@@ -226,7 +226,7 @@ impl Run {
         let coming = |step: &Step| matches!(step, Step::Mend(Mend::Restart(_)) | Step::Start(_));
         self.agenda.values().any(coming)
             || self.roll.is_some()
-            || self.cluster.hosts.iter().any(|host| host.leaving && host.is_up())
+            || self.cluster.hosts.iter().any(|host| host.leaving.is_some() && host.is_up())
     }
 
     fn look(&mut self) -> Result<(), Violation> {

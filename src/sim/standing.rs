@@ -11,6 +11,7 @@ use crate::node::formats::Formats;
 use crate::node::replication::message::{KvMessage, is_pull, is_pull_end};
 use crate::time::Instant;
 use crate::wire::stream::{Frame, Payload};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// What a ready node held at some moment: of each origin, up to which number.
@@ -31,8 +32,9 @@ pub(super) struct Standing {
     pub(super) went_on: Instant,
     /// Since when it has been ready without a break.
     pub(super) ok_since: Option<Instant>,
-    /// What ready nodes held when the copy began that is under way.
-    pub(super) begun: Option<Vec<Held>>,
+    /// By the host of its server: what ready nodes held when the latest copy from there began. One
+    /// that was given up may begin after the next.
+    pub(super) begun: BTreeMap<usize, Vec<Held>>,
     /// The same of the last copy that is complete.
     pub(super) copied: Option<Vec<Held>>,
     /// The run that founded the cluster that it belongs to.
@@ -43,10 +45,10 @@ pub(super) struct Standing {
     pub(super) named: Vec<SocketAddr>,
 }
 
-/// Whether a first copy begins: a pull for anything else says that it is none.
-fn is_first(payload: &Payload, head: &[u8]) -> bool {
+/// Whether a pull begins, and if so, whether it is a first copy: one for anything else says so.
+fn pull_begins(payload: &Payload, head: &[u8]) -> Option<bool> {
     let asks = |message| matches!(message, KvMessage::Pull(pull) if pull.first != Some(false));
-    is_pull(head) && KvMessage::decode(&payload.join()).is_ok_and(asks)
+    is_pull(head).then(|| KvMessage::decode(&payload.join()).is_ok_and(asks))
 }
 
 impl Cluster {
@@ -75,13 +77,17 @@ impl Cluster {
     pub(super) fn see_copy(&mut self, to: usize, from: usize, frame: &Frame) {
         let Frame::Kv(payload) = frame else { return };
         let Some(head) = payload.pieces().next() else { return };
-        if is_first(payload, head) && self.hosts[from].standing.ok_since.is_none() {
-            let ready = self.ready_but(from);
-            self.hosts[from].standing.begun = Some(ready);
+        if let Some(is_first) = pull_begins(payload, head) {
+            let copies = is_first && self.hosts[from].standing.ok_since.is_none();
+            let ready = copies.then(|| self.ready_but(from));
+            let begun = &mut self.hosts[from].standing.begun;
+            begun.remove(&to);
+            begun.extend(ready.map(|ready| (to, ready)));
         } else if is_pull_end(head) {
             let cluster = self.hosts[from].standing.cluster;
             let standing = &mut self.hosts[to].standing;
-            if let Some(begun) = standing.begun.take() {
+            if let Some(begun) = standing.begun.remove(&from) {
+                standing.begun.clear();
                 standing.copied = Some(begun);
                 standing.cluster = cluster.or(standing.cluster);
             }

@@ -39,6 +39,7 @@ const SLOWER_LINE: u64 = 3;
 impl Run {
     /// A run at its very beginning.
     pub(super) fn new(options: Options) -> Run {
+        let founded_apart = APART.iter().any(|fault| options.has(*fault));
         let mut run = Run {
             cluster: Cluster::new(&options),
             history: History::new(!options.outlasting),
@@ -58,7 +59,7 @@ impl Run {
             } else {
                 options.tombstone_grace
             }),
-            deleted: Deleted::new(APART.iter().any(|fault| options.has(*fault))),
+            deleted: Deleted::new(founded_apart, !options.outlasting),
             forgetting: Forgetting::new(options.tombstone_grace),
             ready: Ready::default(),
             is_calm: false,

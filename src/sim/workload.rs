@@ -18,7 +18,7 @@ pub(super) fn operate(run: &mut Run) {
         .iter()
         .enumerate()
         .filter(|(_, host)| host.node().is_some() && !host.is_paused(now))
-        .filter(|(_, host)| !host.is_stranger && !host.leaving)
+        .filter(|(_, host)| !host.is_stranger && host.leaving.is_none())
         .map(|(index, _)| index)
         .collect();
     if answering.is_empty() {

@@ -30,6 +30,8 @@ use std::time::Duration;
 
 /// How long after an exchange's deadline we wait for the shell to tell its end.
 const END_SLACK: Duration = Duration::from_secs(1);
+/// Members redialled at once that have lately died or left; the others take their turn.
+const REDIALS_LATELY: usize = 3;
 
 /// Why a stream was dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,9 +166,9 @@ impl Swim {
         }
     }
 
-    /// Tries to reach one random member that is dead or gone, unless its address is another's now:
-    /// then nobody of that name will answer there, and the graveyard forgets it. One that has left
-    /// may be started again with nobody to look for: it must hear of its cluster.
+    /// Tries to reach one random member that is dead or gone, and up to [`REDIALS_LATELY`] that
+    /// have been for less than half a minute: a process that crashed is restarted soon, perhaps
+    /// with nobody to look for, and must hear of its cluster before it takes itself for the first.
     pub(super) fn redial_tick(&mut self, now: Instant) {
         let interval = self.config.redial_interval;
         let again = scale::redial_interval(interval, self.members.n_known());
@@ -177,8 +179,19 @@ impl Swim {
         if self.is_leaving() {
             return;
         }
-        let Some(absent) = self.members.pick_absent(&mut self.rng) else { return };
-        let (peer, name, buried) = (absent.socket_addr, absent.name.clone(), absent.buried);
+        let Some(any) = self.members.pick_absent(&mut self.rng) else { return };
+        let of = |member: &Member| (member.socket_addr, member.name.clone(), member.buried);
+        let mut drawn = vec![of(any)];
+        let lately = self.members.pick(REDIALS_LATELY, &mut self.rng, Member::is_lately_absent);
+        drawn.extend(lately.into_iter().map(of));
+        for (peer, name, buried) in drawn {
+            self.redial(now, peer, name, buried);
+        }
+    }
+
+    /// Tries to reach an absent member, unless its address is another's now: then nobody of that
+    /// name will answer there, and the graveyard forgets it.
+    fn redial(&mut self, now: Instant, peer: SocketAddr, name: NodeName, buried: bool) {
         if self.is_alive_at(peer) {
             if buried {
                 self.members.forget(&name);

@@ -56,6 +56,12 @@ impl Member {
         matches!(self.state, MemberState::Alive | MemberState::Suspect)
     }
 
+    /// Whether it is dead or gone, and has been for less than half a minute.
+    #[must_use]
+    pub fn is_lately_absent(&self) -> bool {
+        !self.is_present() && !self.buried
+    }
+
     /// Whether it promised to parse a checksum.
     #[must_use]
     pub fn checks_crc(&self) -> bool {

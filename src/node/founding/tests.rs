@@ -194,7 +194,24 @@ fn an_address_that_leads_to_this_node_is_nobody_elses() {
 
 #[test]
 fn told_to_it_founds_whatever_discovery_says() {
-    let mut node = node(addr(1), true, true);
-    pass(&mut node, 100);
+    let mut node = bootstrapping();
+    pass(&mut node, 2_900);
+    waits(&node, NotReady::Alone, "as --bootstrap tells it to");
+    pass(&mut node, 3_100);
     is_ready(&node);
+
+    for (last, result) in [(2, no_answer()), (3, Err(Refusal::Key.into())), (4, Ok(()))] {
+        let mut node = bootstrapping();
+        look(&mut node, 100, named(&[last]));
+        waits(&node, NotReady::Alone, "as --bootstrap tells it to");
+        joined(&mut node, 200, last, result);
+        is_ready(&node);
+    }
+    let mut node = bootstrapping();
+    look(&mut node, 100, Look { answered: false, ..Look::default() });
+    is_ready(&node);
+}
+
+fn bootstrapping() -> Node {
+    node(addr(1), true, true)
 }

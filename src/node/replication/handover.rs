@@ -6,15 +6,18 @@
 //! is drained: somebody who stays holds each of them, and of our own everybody who answers does
 //! ```
 //!
-//! Heirs are the ready peers; where none is ready, all that are reachable. One that has stopped
-//! answering keeps nobody waiting as long as another holds everything. What an heir holds of others
+//! Heirs are the ready peers; where none is ready, those that do not leave, too; where all leave,
+//! all. One that has stopped answering keeps nobody waiting as long as another holds everything.
+//! Where all heirs are new, one of them has to copy the store first: what was written long ago is
+//! in no push. What an heir holds of others
 //! counts once it has told so since the handing over began, its own writes too: it may have crashed
 //! a moment ago, and nobody may have noticed yet.
 
 use super::message::KvMessage;
 use super::peers::Peer;
-use super::{DIRECT_PEERS_MAX, Replication};
+use super::{DIRECT_PEERS_MAX, Replication, Stage};
 use crate::kv::OriginId;
+use crate::limits::STORE_SHARDS;
 use crate::time::{Instant, Now};
 use std::time::Duration;
 
@@ -44,6 +47,7 @@ impl Handover {
 impl Replication {
     /// Begins to hand over: flushes without waiting and asks for prompt acknowledgements.
     pub fn drain(&mut self, now: Now) {
+        self.tell_leaving(now);
         self.flush(now, true);
         self.handover.began = now.instant;
         let heads = self.known.heads(self.store.last_seq());
@@ -82,7 +86,17 @@ impl Replication {
     /// Those who count as holders.
     fn heirs(&self) -> impl Iterator<Item = &Peer> {
         let any_ready = self.peers.reachable().any(Peer::is_ready);
-        self.peers.reachable().filter(move |peer| peer.is_ready() || !any_ready)
+        let any_stays = self.peers.reachable().any(|peer| !peer.is_leaving());
+        self.peers.reachable().filter(move |peer| match any_ready {
+            true => peer.is_ready(),
+            false => !any_stays || !peer.is_leaving(),
+        })
+    }
+
+    /// Whether this node has a store that no heir can have: all of them are new, or have not told.
+    fn is_to_be_copied(&self) -> bool {
+        let is_new = |peer: &Peer| peer.stage().is_none_or(|stage| stage == Stage::New);
+        self.ready.has_been_ready() && self.store.stats().n_live > 0 && self.heirs().all(is_new)
     }
 
     /// Whether those who stay hold all that is held here; with nobody to look for, at once.
@@ -98,24 +112,47 @@ impl Replication {
         } else {
             n_holding >= self.heirs().count().min(DIRECT_PEERS_MAX)
         };
-        is_held && self.others_are_held()
+        is_held && !self.is_to_be_copied() && self.others_are_held()
     }
 
     fn others_are_held(&mut self) -> bool {
         let mut others = std::mem::take(&mut self.handover.others);
         others.retain(|(of, through)| self.n_unheld(*of, *through) > 0);
         self.handover.others = others;
-        self.handover.others.is_empty()
+        self.handover.others.is_empty() && self.is_folded_held()
+    }
+
+    /// The heirs that have told what they hold since the handing over began.
+    fn told(&self) -> impl Iterator<Item = &Peer> {
+        let began = self.handover.began;
+        self.heirs().filter(move |heir| heir.told_at.is_some_and(|at| at >= began))
     }
 
     /// How many of `of`'s writes up to `through` no heir has said to hold.
     fn n_unheld(&self, of: OriginId, through: u64) -> u64 {
-        let began = self.handover.began;
-        let told = || self.heirs().filter(|heir| heir.told_at.is_some_and(|at| at >= began));
-        if self.known.is_folded(of) || told().any(|heir| heir.info.origin == of) {
+        if self.known.is_folded(of) || self.told().any(|heir| heir.info.origin == of) {
             return 0;
         }
-        through.saturating_sub(told().map(|heir| heir.head(of)).max().unwrap_or(0))
+        through.saturating_sub(self.told().map(|heir| heir.head(of)).max().unwrap_or(0))
+    }
+
+    /// Whether some heir has said to hold all of the folded origins. The members that held it when
+    /// they were folded may have gone, and those who stay may have founded apart.
+    fn is_folded_held(&self) -> bool {
+        let hash = self.known.folded_hash();
+        self.known.n_folded() == 0 || self.told().any(|heir| heir.folded_held == Some(hash))
+    }
+
+    /// Values of folded origins. It looks at all there are: for a leave that has failed.
+    fn n_folded_values(&self) -> u64 {
+        let mut n = 0;
+        (0..STORE_SHARDS).for_each(|shard| {
+            self.store.scan_shard(shard, |record| {
+                let is_folded = self.known.is_folded(record.dot().origin);
+                n += u64::from(is_folded && !record.is_tombstone());
+            });
+        });
+        n
     }
 
     /// Writes held here that, as far as this node knows, no member holds that stays: its own, and
@@ -132,6 +169,11 @@ impl Replication {
             return last.saturating_sub(acked.unwrap_or(alone));
         }
         let own = last.saturating_sub(self.heirs().map(|heir| heir.acked).max().unwrap_or(0));
+        if self.is_to_be_copied() {
+            return own.max(self.store.stats().n_live);
+        }
+        let own =
+            own.saturating_add(if self.is_folded_held() { 0 } else { self.n_folded_values() });
         let others = self.handover.others.iter();
         others.fold(own, |sum, (of, through)| sum.saturating_add(self.n_unheld(*of, *through)))
     }

@@ -178,9 +178,19 @@ impl Peer {
         self.stage
     }
 
-    /// Whether it serves first copies.
+    /// Whether it is ready, and means to stay.
     pub(super) fn is_ready(&self) -> bool {
         self.stage().is_some_and(Stage::is_ready)
+    }
+
+    /// Whether it serves first copies.
+    pub(super) fn has_copies(&self) -> bool {
+        self.stage().is_some_and(Stage::has_copies)
+    }
+
+    /// Whether it is about to end.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.stage == Some(Stage::Leaving)
     }
 
     /// Whether it has said within `time` that it is new.

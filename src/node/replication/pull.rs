@@ -116,7 +116,7 @@ impl Replication {
         }
         // A reset pulls before it walks: it, too, is ready when all is done.
         let first = (self.ready.wants_copy() || self.is_resetting())
-            && self.peers.get(peer).is_some_and(super::peers::Peer::is_ready);
+            && self.peers.get(peer).is_some_and(super::peers::Peer::has_copies);
         let pull = Pull {
             from: self.me.0,
             heads: self.known.heads(self.store.last_seq()),
@@ -223,7 +223,7 @@ impl Replication {
         }
         // Who speaks a format without that word may be making its first copy.
         let first = pull.first != Some(false);
-        let unable = first && !self.ready.stage().is_ready() && !mutated!(CopyFromAnybody);
+        let unable = first && !self.ready.stage().has_copies() && !mutated!(CopyFromAnybody);
         let unfit = unable || self.is_unfit(now, OriginId(pull.from));
         if unfit || self.pulls.served.len() >= PULLS_SERVED_MAX {
             self.pulls.refused_total += 1;

@@ -16,6 +16,7 @@
 //! several that were founded apart merge as the sides of a partition do.
 
 use super::message::{Digest, KvMessage};
+use super::peers::Peer;
 use super::{Replication, Told};
 use crate::kv::OriginId;
 use crate::mutation::mutated;
@@ -51,6 +52,9 @@ pub enum Stage {
     Copied,
     /// It holds data, and says at present that it is not ready.
     Hidden,
+    /// It is ready and about to end: a first copy is taken from it only where nobody else has one
+    /// to give, and it is nobody's heir.
+    Leaving,
 }
 
 impl Stage {
@@ -62,6 +66,7 @@ impl Stage {
             Stage::Founded => 1,
             Stage::Copied => 2,
             Stage::Hidden => 3,
+            Stage::Leaving => 4,
         }
     }
 
@@ -73,14 +78,21 @@ impl Stage {
             0 => Stage::New,
             1 => Stage::Founded,
             2 => Stage::Copied,
+            4 => Stage::Leaving,
             _ => Stage::Hidden,
         }
     }
 
-    /// Whether a first copy may be taken from a node of this stage.
+    /// Whether a node of this stage is ready, and means to stay.
     #[must_use]
     pub fn is_ready(self) -> bool {
         matches!(self, Stage::Founded | Stage::Copied)
+    }
+
+    /// Whether a first copy may be taken from a node of this stage.
+    #[must_use]
+    pub fn has_copies(self) -> bool {
+        self.is_ready() || self == Stage::Leaving
     }
 }
 
@@ -101,11 +113,19 @@ pub(super) struct Readiness {
     has_copied: bool,
     /// It has given one: its cluster is more than this node.
     has_served: bool,
+    /// It is about to end.
+    is_leaving: bool,
 }
 
 impl Readiness {
     pub(super) fn new() -> Readiness {
-        Readiness { state: State::New, has_founded: false, has_copied: false, has_served: false }
+        Readiness {
+            state: State::New,
+            has_founded: false,
+            has_copied: false,
+            has_served: false,
+            is_leaving: false,
+        }
     }
 
     pub(super) fn health(&self) -> Health {
@@ -123,6 +143,7 @@ impl Readiness {
 
     pub(super) fn stage(&self) -> Stage {
         match self.state {
+            State::Ready if self.is_leaving => Stage::Leaving,
             State::Ready if self.has_copied || self.has_served => Stage::Copied,
             State::Ready => Stage::Founded,
             _ if self.has_been_ready() => Stage::Hidden,
@@ -174,7 +195,7 @@ impl Replication {
             return;
         }
         let is_new = self.is_new();
-        let is_due = |peer: &&mut super::peers::Peer| {
+        let is_due = |peer: &&mut Peer| {
             let again = peer.greeted.is_none_or(|at| now.instant.since(at) >= GREET_AGAIN);
             let is_old = is_new && !peer.is_new_within(now.instant, ASK_NEW) && !peer.is_ready();
             peer.info.reachable && again && (peer.told_at.is_none() || is_old)
@@ -238,18 +259,22 @@ impl Replication {
     }
 
     /// A reachable peer that serves first copies; of a foreign cluster, when this node is to join
-    /// one.
+    /// one. Beside members whose formats this node does not speak, one that tells no stage may be
+    /// as new as this node: it counts only where it has told.
     fn draw_server(&mut self) -> Option<OriginId> {
-        let ready = |peer: &&super::peers::Peer| peer.is_ready() || mutated!(CopyFromAnybody);
-        let foreign = self.ready.has_been_ready();
-        let servers: Vec<OriginId> = self
-            .peers
-            .reachable()
-            .filter(ready)
-            .filter(|peer| peer.is_foreign || !foreign)
-            .map(|peer| peer.info.origin)
-            .collect();
-        (!servers.is_empty()).then(|| servers[self.rng.below(servers.len())])
+        let is_among_strangers = self.peers.incompatible().any(|info| info.reachable);
+        let told = |peer: &&Peer| peer.stage.is_some() || !is_among_strangers;
+        let is_there = |peer: &&Peer| peer.has_copies() || mutated!(CopyFromAnybody);
+        // Of whom somebody has copied, has ready peers in its own cluster.
+        let is_of_several = self.ready.has_served || self.ready.has_copied;
+        let fits = |peer: &&Peer| peer.is_foreign || !is_of_several;
+        let servers = self.peers.reachable().filter(is_there).filter(told).filter(fits);
+        let servers: Vec<&Peer> = servers.collect();
+        let stay = servers.iter().filter(|peer| !peer.is_leaving());
+        let stay: Vec<OriginId> = stay.map(|peer| peer.info.origin).collect();
+        let all = || servers.iter().map(|peer| peer.info.origin).collect();
+        let drawn: Vec<OriginId> = if stay.is_empty() { all() } else { stay };
+        (!drawn.is_empty()).then(|| drawn[self.rng.below(drawn.len())])
     }
 
     /// No peer serves a first copy. Who has been ready before trusts its own store again after a
@@ -282,6 +307,12 @@ impl Replication {
     /// A peer has a complete first copy of this node's store now.
     pub(super) fn has_been_copied(&mut self) {
         self.ready.has_served = true;
+    }
+
+    /// This node is about to end. First copies that it serves go on: nobody else may have the data.
+    pub(super) fn tell_leaving(&mut self, now: Now) {
+        self.ready.is_leaving = true;
+        self.tell_stage(now);
     }
 
     /// A peer says that we lack deletes that are forgotten: hide until all is compared.
@@ -321,11 +352,13 @@ impl Replication {
         let serves = self.ready.state == State::Ready;
         let me = self.me;
         let Some(peer) = self.peers.get_mut(from) else { return };
-        let first = peer.told_at.replace(now.instant).is_none();
+        // One that was new may have copied from elsewhere.
+        let was_ready = peer.told_at.is_some() && peer.has_copies();
+        peer.told_at = Some(now.instant);
         peer.stage = stage.map(Stage::of).or(peer.stage);
         peer.came_new |= peer.stage == Some(Stage::New);
         let is_ready = peer.is_ready();
-        if first && is_lone && is_ready {
+        if !was_ready && is_lone && is_ready {
             let heads: Vec<(OriginId, u64)> =
                 peer.heads.iter().map(|(origin, through)| (*origin, *through)).collect();
             let lacks = |(origin, through): &(OriginId, u64)| {
@@ -361,9 +394,13 @@ impl Replication {
 
     /// Tells peers at once, so that nobody waits for us, or copies from us, in vain.
     fn stage_changed(&mut self, now: Now) {
-        if !self.ready.stage().is_ready() {
+        if !self.ready.stage().has_copies() {
             self.refuse_first_copies();
         }
+        self.tell_stage(now);
+    }
+
+    fn tell_stage(&mut self, now: Now) {
         for peer in self.peers.draw(TOLD_MAX, &mut self.rng) {
             let digest = self.digest(false);
             self.send(now, peer, &KvMessage::Digest(digest));

@@ -3,7 +3,9 @@
 //!
 //! Clusters that were founded apart may each have forgotten a delete of a write that only the
 //! other had. They tell each other of it when they meet, so what is seen counts once it has lasted
-//! in runs in which that can be.
+//! in runs in which that can be. The same where faults outlast memory: a write may be unknown to
+//! one who forgets its delete, and known to another. It stands with the one, and with all who copy
+//! from there, until they can tell each other.
 
 use super::Violation;
 use crate::kv::{Dot, OriginId, Stamp};
@@ -17,6 +19,8 @@ use std::time::Duration;
 
 /// How long what should be deleted may be served, while clusters that have met tell each other.
 const MENDED: Duration = Duration::from_secs(5);
+/// The same where faults outlast memory: as long as a partition lasts, and some time to tell.
+const FORGETFUL: Duration = Duration::from_secs(60);
 
 /// By which process, under which key, as what version.
 type Served = (OriginId, Vec<u8>, Stamp);
@@ -30,10 +34,14 @@ pub struct Deleted {
 }
 
 impl Deleted {
-    /// For a run in which clusters may be founded apart, or not.
+    /// For a run in which clusters may be founded apart, or faults outlast memory, or neither.
     #[must_use]
-    pub fn new(founded_apart: bool) -> Deleted {
-        let patience = if founded_apart { MENDED } else { Duration::ZERO };
+    pub fn new(founded_apart: bool, forgetful: bool) -> Deleted {
+        let patience = match (founded_apart, forgetful) {
+            (_, true) => FORGETFUL,
+            (true, false) => MENDED,
+            (false, false) => Duration::ZERO,
+        };
         Deleted { patience, since: BTreeMap::new(), broken: None }
     }
 

@@ -1,9 +1,11 @@
-//! A node that leaves and says that it leaves nothing behind has handed over all it was told to
-//! keep: what clients wrote to it is held by others when it ends.
+//! A node that leaves and says that it leaves nothing behind has handed over what it held: the
+//! writes of its own clients, and those of others that it knew when it began to leave, are held by
+//! nodes that stay when it ends.
 
 use super::Violation;
 use crate::sim::cluster::Cluster;
 use crate::sim::history::{History, Required, show};
+use crate::time::Instant;
 use std::time::Duration;
 
 /// Holders may have ended while the node left, or was stopped before: it cannot know that at once.
@@ -19,24 +21,32 @@ pub fn not_handed_over(cluster: &Cluster, index: usize, history: &History) -> Op
     if host.had_no_heir || host.node().is_none_or(|node| node.replication().n_peers() == 0) {
         return None;
     }
-    let woke_lately = host.standing.went_on + SINCE > now;
-    if woke_lately
-        || cluster.hosts.iter().any(|other| other.ended_at.is_some_and(|at| at + SINCE > now))
-    {
+    if host.standing.went_on + SINCE > now {
         return None;
     }
+    let ended = cluster.hosts.iter().filter_map(|other| other.ended_at).max();
+    let ended_since = |since: Instant| ended.is_some_and(|at| at >= since);
+    let own_may_be_lost = ended.is_some_and(|at| at + SINCE > now);
+    // Of others it hands over what it knew at the beginning, to whom it asked since.
+    let others_may_be_lost = host.leaving.is_none_or(ended_since);
     let stays = |at: &usize| *at != index && !cluster.hosts[*at].is_stranger;
     let lost = history.keys.iter().find(|(key, known)| {
-        let Some(stamp) = known.required.filter(|stamp| stamp.origin == origin) else {
+        let Some(stamp) = known.required else { return false };
+        let may_be_lost = if stamp.origin == origin { own_may_be_lost } else { others_may_be_lost };
+        if may_be_lost {
             return false;
-        };
+        }
         let required = Required { stamp, seq: known.seq(stamp), is_delete: known.is_delete(stamp) };
         let stands = |held| held >= stamp || history.excuses(known, stamp, held);
         let holds = |at: usize| cluster.hosts[at].version(key, required).is_some_and(stands);
-        !(0..cluster.hosts.len()).filter(stays).any(holds)
+        holds(index) && !(0..cluster.hosts.len()).filter(stays).any(holds)
     });
     lost.map(|(key, _)| {
-        let what = format!("{} left, said to leave nothing, and took {}", host.name, show(key));
+        let what = format!(
+            "{} left, said to leave nothing, and took the last of {}",
+            host.name,
+            show(key)
+        );
         Violation::new("leave-hands-over", what)
     })
 }

@@ -19,7 +19,7 @@ use crate::node::replication::Stage;
 use crate::sim::cluster::Cluster;
 use crate::sim::host::Host;
 use crate::sim::standing::Held;
-use crate::swim::MemberState;
+use crate::swim::{Member, MemberState};
 use crate::time::Instant;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,6 +28,9 @@ use std::time::Duration;
 const STEADY: Duration = Duration::from_secs(5);
 /// Least time that a node without anybody to look for waits for a call.
 const CALLED_WITHIN: Duration = Duration::from_secs(3);
+/// Of so many that have lately died or left each is redialled every 2 s. It is one fewer than are:
+/// another may have been forgotten a moment ago.
+const REDIALLED: usize = 2;
 
 /// Nodes that said to be ready and were not.
 #[derive(Debug, Default)]
@@ -177,18 +180,15 @@ fn founded_beside(cluster: &Cluster, index: usize) -> Option<String> {
 }
 
 /// Whether `other` calls the node on `index` soon, which it knows by name and address: it counts
-/// with it still, or has no other member to redial.
+/// with it still, or redials it, as one of a few that have lately died or left.
 fn would_call(cluster: &Cluster, other: usize, index: usize) -> bool {
     let Some(node) = cluster.hosts[other].node() else { return false };
-    let addr = cluster.hosts[index].addr;
-    let of = |state| move |member: &&crate::swim::Member| member.state == state;
-    let dead = || node.swim().members().filter(of(MemberState::Dead));
+    let (addr, name) = (cluster.hosts[index].addr, cluster.hosts[index].name.as_bytes());
+    let is_it = |member: &Member| member.socket_addr == addr && member.name.as_bytes() == name;
     let young = cluster.hosts[index].standing.since + CALLED_WITHIN > cluster.now;
-    let name = cluster.hosts[index].name.as_bytes();
-    let is_it =
-        |member: &crate::swim::Member| member.socket_addr == addr && member.name.as_bytes() == name;
-    let any = node.swim().members().any(is_it);
-    any && (young || (dead().count() == 1 && dead().all(|member| member.socket_addr == addr)))
+    let lately = || node.swim().members().filter(|member| member.is_lately_absent());
+    let is_redialled = lately().count() <= REDIALLED && lately().any(is_it);
+    (young && node.swim().members().any(is_it)) || is_redialled
 }
 
 /// Whom a node of another cluster should have been refused by.

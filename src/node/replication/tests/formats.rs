@@ -96,6 +96,19 @@ fn those_that_share_no_format_are_no_peers_and_never_take_themselves_for_a_clust
 }
 
 #[test]
+fn new_ones_of_an_old_format_do_not_copy_each_other_beside_those_that_they_do_not_understand() {
+    let mut cluster = mixed(&[NEXT, OLD, OLD], 0.0);
+    cluster.put(0, "k", b"v");
+    cluster.put(1, "mine", b"v");
+    cluster.run(Duration::from_secs(10));
+    assert_eq!(cluster.members[0].replication.health(), Health::Ok);
+    for stranger in &cluster.members[1..] {
+        assert_eq!(stranger.replication.health(), Health::Starting);
+        assert_eq!(stranger.replication.incompatible().count(), 1);
+    }
+}
+
+#[test]
 fn a_message_is_fitted_to_its_reader() {
     let push = message::Push { of: 1, settles: vec![(1, 1)], from: 1, urgent: false };
     let payload = KvMessage::Push(push, Vec::new()).payload();

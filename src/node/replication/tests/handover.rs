@@ -88,6 +88,87 @@ fn what_one_wrote_that_has_just_crashed_is_handed_over_before_anybody_has_notice
     assert!(cluster.value(1, "last word").is_some());
 }
 
+/// Two members of whom the first holds what a third wrote that left long ago; nobody tells of that
+/// in digests any more.
+fn heirloom() -> Cluster {
+    let mut cluster = Cluster::new(3, 0.0);
+    cluster.put(2, "heirloom", b"v");
+    cluster.must_agree_within(MILLIS * 100);
+    cluster.members[2].up = false;
+    cluster.tell(0, &[1]);
+    cluster.tell(1, &[0]);
+    let origin = cluster.members[2].store.origin();
+    let is_folded = |c: &Cluster| {
+        c.members[..2].iter().all(|member| member.replication.known.is_folded(origin))
+    };
+    assert!(cluster.run_until(Duration::from_secs(20), is_folded));
+    cluster
+}
+
+#[test]
+fn one_that_is_new_copies_the_store_of_the_last_to_leave() {
+    let mut cluster = heirloom();
+    cluster.members[1].up = false;
+    cluster.add(Duration::from_secs(3600));
+    cluster.tell(0, &[3]);
+    cluster.tell(3, &[0]);
+    drain(&mut cluster, 0);
+    assert!(!cluster.members[0].replication.is_drained());
+    assert_eq!(cluster.members[0].replication.unsent(), 1);
+    assert!(is_drained_within(&mut cluster, 0, Duration::from_secs(2)));
+    assert_eq!(cluster.members[0].replication.unsent(), 0);
+    assert_eq!(cluster.members[3].replication.health(), Health::Ok);
+    assert!(cluster.value(3, "heirloom").is_some());
+}
+
+#[test]
+fn what_is_told_of_no_more_goes_to_those_who_founded_apart() {
+    let mut cluster = heirloom();
+    cluster.members[1].up = false;
+    for at in [3, 4] {
+        cluster.add(Duration::from_secs(3600));
+        let now = cluster.now;
+        cluster.members[at].replication.found(now);
+        cluster.put(at, &format!("of {at}"), b"v");
+    }
+    cluster.tell(3, &[4]);
+    cluster.tell(4, &[3]);
+    assert!(cluster.run_until(Duration::from_secs(5), |c| c.value(3, "of 4").is_some()));
+    cluster.tell(0, &[3, 4]);
+    [3, 4].into_iter().for_each(|at| cluster.tell(at, &[0, 7 - at]));
+    drain(&mut cluster, 0);
+    assert!(!cluster.members[0].replication.is_drained());
+    assert!(cluster.members[0].replication.unsent() > 0);
+    assert!(is_drained_within(&mut cluster, 0, Duration::from_secs(3)));
+    assert_eq!(cluster.members[0].replication.unsent(), 0);
+    assert!([3, 4].into_iter().any(|at| cluster.value(at, "heirloom").is_some()));
+}
+
+#[test]
+fn one_that_leaves_too_is_no_heir() {
+    let mut cluster = last_word();
+    cluster.add(Duration::from_secs(3600));
+    cluster.meet();
+    cluster.must_agree_within(Duration::from_secs(2));
+    // The second has begun to leave and hands over what it held until then.
+    cluster.cut = vec![(0, 3)];
+    cluster.put(0, "late", b"v");
+    cluster.run(MILLIS * 20);
+    drain(&mut cluster, 1);
+    cluster.run(MILLIS * 20);
+    drain(&mut cluster, 0);
+    assert!(cluster.value(1, "late").is_some());
+    assert!(!cluster.members[0].replication.is_drained());
+    // The fourth may lack the last word, too, for all that the first one knows.
+    assert_eq!(cluster.members[0].replication.unsent(), 2);
+    cluster.cut.clear();
+    assert!(is_drained_within(&mut cluster, 0, Duration::from_secs(2)));
+    assert!(cluster.value(3, "late").is_some());
+    // Where all leave, each is the heir of the others: a cluster is stopped in a moment.
+    drain(&mut cluster, 3);
+    assert!(is_drained_within(&mut cluster, 3, Duration::from_secs(1)));
+}
+
 #[test]
 fn one_that_was_never_ready_leaves_what_it_took() {
     let mut cluster = Cluster::new(0, 0.0);

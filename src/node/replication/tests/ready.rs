@@ -119,6 +119,31 @@ fn a_founder_joins_a_cluster_of_which_it_lacks_only_what_is_folded() {
 }
 
 #[test]
+fn a_founder_about_to_join_another_cluster_copies_from_any_of_it_that_is_ready() {
+    let mut cluster = one_with(20_000);
+    cluster.add(Duration::from_secs(3600));
+    cluster.add(Duration::from_secs(3600));
+    // It meets one that is new as well, and will copy from the first one.
+    cluster.tell(2, &[1]);
+    cluster.tell(1, &[2]);
+    [1, 2].into_iter().for_each(|at| cluster.drain(at));
+    cluster.run(MILLIS * 20);
+    cluster.cut = vec![(1, 2), (0, 2)];
+    cluster.meet();
+    let now = cluster.now;
+    cluster.members[2].replication.found(now);
+    assert!(cluster.run_until(Duration::from_secs(5), |c| is_ready(c, 1)));
+    cluster.cut.clear();
+    cluster.meet();
+    let begins = |c: &Cluster| n_keys(c, 2) > 100 && !is_ready(c, 2);
+    assert!(cluster.run_until(Duration::from_secs(10), begins));
+    cluster.members[0].up = false;
+    cluster.meet();
+    assert!(cluster.run_until(Duration::from_secs(8), |c| is_ready(c, 2)));
+    assert_eq!(n_keys(&cluster, 2), 20_000);
+}
+
+#[test]
 fn a_copy_that_breaks_off_is_none() {
     let mut cluster = one_with(20_000);
     for _ in 0..2 {
