@@ -1,55 +1,48 @@
 //! The REST API in front of the store.
 //!
 //! ```text
-//!   clients ==> gate ==private lines==> server (tiny_http) --> api --> Store, Command
+//!   clients ==> gate ==private lines==> lanes (tiny_http) --> routes --> Store, Command
 //! ```
 //!
 //! - [`gate`]: faces the network: limits, deadlines, framing, authorisation. Async, own runtime.
-//! - [`server`]: the one file that names tiny_http: a few private connections, a worker each.
-//! - [`ask`], [`reply`], [`later`]: a request, an answer, an answer that the node still owes.
-//! - [`auth`]: the token, and who counts as local.
-//! - [`api`], [`route`]: every route; [`entry`] and [`list`] are those of keys, [`concern`] and
-//!   [`precondition`] what may be asked of a write.
-//! - [`members`], [`keys`], [`metrics`], [`pages`]: what the node and this room tell of themselves.
+//! - [`lanes`]: the one file that names tiny_http: a few private connections, a worker each.
+//! - [`request`], [`response`], [`pending`]: a request, an answer, an answer that the node still owes.
+//! - [`token`]: the token, and who counts as local.
+//! - [`routes`], [`route`]: every route.
 //!
 //! Reads and writes of keys go straight to the store on the worker's thread; everything else is a
 //! [`Command`](crate::node::command::Command) to the node, and waits in the gate.
 
-pub mod api;
-pub mod ask;
-pub mod auth;
-pub mod concern;
-pub mod door;
-pub mod entry;
+pub mod counters;
 pub mod gate;
-pub mod keys;
-pub mod later;
-pub mod list;
-pub mod members;
-pub mod metrics;
-pub mod pages;
-pub mod percent;
-pub mod precondition;
-pub mod reply;
+pub mod json;
+pub mod lanes;
+pub mod memory;
+pub mod pending;
+pub mod request;
 pub mod requests;
+pub mod response;
 pub mod route;
-pub mod server;
-pub mod value;
+pub mod routes;
+pub mod shutdown;
+pub mod token;
 
-pub use auth::{Token, TokenError};
 pub use gate::Timing;
+pub use token::{Token, TokenError};
 
 use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_HELD_LEN_MAX, VALUE_LEN_DEFAULT_MAX};
 use crate::node::command::Bridge;
-use api::Api;
-use ask::Handler;
-use door::Door;
-use gate::held::Room;
-use gate::lane::Lane;
+
+use counters::Counters;
+use gate::Gate;
 use gate::refusal::Reason;
-use gate::{Counters, Gate};
-use later::Waiting;
-use server::{Secret, Upstream};
+use lanes::lane::Lane;
+use lanes::worker::{self, Secret, Upstream};
+use memory::Room;
+use pending::Waiting;
+use request::Handler;
+use routes::context::Api;
+use shutdown::Door;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -134,7 +127,7 @@ pub enum StartError {
 pub struct Server {
     runtime: Option<Runtime>,
     gate: Arc<Gate>,
-    workers: Vec<server::Lane>,
+    workers: Vec<worker::Lane>,
     accepting: Option<JoinHandle<()>>,
     local_addr: SocketAddr,
     failed: watch::Receiver<Option<String>>,
@@ -213,7 +206,7 @@ pub fn start_with(
 struct Started {
     secret: Secret,
     n_quick: usize,
-    workers: Vec<server::Lane>,
+    workers: Vec<worker::Lane>,
     upstreams: Vec<Upstream>,
 }
 
@@ -225,7 +218,7 @@ impl Started {
         for n in 0..n_quick + BULK_LANES {
             let name = format!("http-{n}");
             let (worker, upstream) =
-                server::Lane::start(&name, &started.secret, Arc::clone(handler))?;
+                worker::Lane::start(&name, &started.secret, Arc::clone(handler))?;
             started.workers.push(worker);
             started.upstreams.push(upstream);
         }

@@ -1,8 +1,8 @@
 //! Which route a path means, and what may be asked of it.
 
-use super::ask::Method;
-use super::percent::{self, Plus};
-use super::reply::Failure;
+use super::request::Method;
+use super::response::Failure;
+use super::routes::percent::{self, Plus};
 use crate::limits::KEY_LEN_MAX;
 use std::borrow::Cow;
 

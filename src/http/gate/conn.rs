@@ -13,15 +13,15 @@
 
 use super::Gate;
 use super::chunked::{Chunks, body_too_long};
+use super::deadline::Watch;
 use super::head::{Framing, Head, Scan};
-use super::held::Held;
-use super::lane::{Answer, COPIED_BODY_LEN_MAX, Ending, Order};
 use super::refusal::{Reason, Refusal};
-use super::watch::Watch;
-use crate::http::ask::{Method, Trust};
-use crate::http::auth;
-use crate::http::reply::{Failure, number};
-use crate::http::server::BESIDE;
+use crate::http::lanes::lane::{Answer, COPIED_BODY_LEN_MAX, Ending, Order};
+use crate::http::lanes::worker::BESIDE;
+use crate::http::memory::Held;
+use crate::http::request::{Method, Trust};
+use crate::http::response::{Failure, number};
+use crate::http::token;
 use crate::limits::VALUE_LEN_HARD_MAX;
 use crate::time::Instant;
 use bytes::{Buf as _, BufMut as _, BytesMut};
@@ -368,14 +368,14 @@ fn end_head(bytes: &mut Vec<u8>, body_len: usize) {
 
 fn trust(gate: &Gate, peer: IpAddr, head: &Head<'_>, path: &str) -> Result<Trust, Refusal> {
     let Some(token) = &gate.token else {
-        let is_local = auth::is_loopback(peer)
+        let is_local = token::is_loopback(peer)
             && !head.is_relayed
-            && (head.host.is_empty() || auth::is_local_host(head.host));
+            && (head.host.is_empty() || token::is_local_host(head.host));
         return Ok(if is_local { Trust::Local } else { Trust::Anybody });
     };
     match head.authorization {
         Some(given) if token.admits(given) => Ok(Trust::Token),
-        _ if auth::is_open(path) => Ok(Trust::Anybody),
+        _ if token::is_open(path) => Ok(Trust::Anybody),
         given => {
             let message = match given {
                 None => "this server wants the header Authorization: Bearer TOKEN",

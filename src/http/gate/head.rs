@@ -6,7 +6,7 @@
 //! coding, a sign before the digits.
 
 use super::refusal::{Reason, Refusal};
-use crate::http::ask::Method;
+use crate::http::request::Method;
 use crate::limits::{HTTP_HEAD_LEN_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_LEN_MAX};
 use httparse::{Error, Status};
 use memchr::memchr;

@@ -10,29 +10,25 @@
 //!                      Lane x few (private, opened once): tiny_http --> Handler
 //! ```
 //!
-//! Every bound has a counter ([`Counters`]); no client can hold up another.
+//! Every bound has a counter ([`super::counters`]); no client can hold up another.
 
 pub mod chunked;
 pub mod conn;
-pub mod counters;
+pub mod deadline;
 pub mod head;
-pub mod held;
-pub mod lane;
 pub mod listen;
 pub mod refusal;
-pub mod watch;
 
-pub use counters::Counters;
-
-use super::auth::Token;
-use super::door::Door;
-use super::later::Waiting;
-use super::server::Secret;
+use super::counters::Counters;
+use super::lanes::lane::{Lane, Order};
+use super::lanes::worker::Secret;
+use super::memory::Room;
+use super::pending::Waiting;
+use super::shutdown::Door;
+use super::token::Token;
 use crate::limits::HTTP_TURNED_AWAY_MAX;
 use crate::node::command::Bridge;
 use conn::Conn;
-use held::Room;
-use lane::{Lane, Order};
 use refusal::Refusal;
 use std::io::ErrorKind;
 use std::net::IpAddr;

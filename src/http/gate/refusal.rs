@@ -1,6 +1,6 @@
 //! What the gate itself answers, before anything reaches tiny_http.
 
-use crate::http::reply::Failure;
+use crate::http::response::Failure;
 use std::fmt;
 
 /// Why a request or a connection was turned away; the label of a counter.

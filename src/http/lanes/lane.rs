@@ -10,9 +10,9 @@
 //! A lane never waits for a client: a request is whole when it is submitted, an answer is taken
 //! whole (or thrown away, when there is no room to hold it). So the slowest client delays nobody.
 
-use super::held::{Held, Room};
-use crate::http::later::{Later, Waiting};
-use crate::http::server::{Line, Upstream};
+use super::worker::{Line, Upstream};
+use crate::http::memory::{Held, Room};
+use crate::http::pending::{Later, Waiting};
 use crate::limits::HTTP_LANE_DEPTH_MAX;
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use parking_lot::Mutex;
@@ -30,7 +30,7 @@ const BATCH_LEN_MAX: usize = 64 << 10;
 pub const COPIED_BODY_LEN_MAX: usize = 16 << 10;
 /// Bytes read at a time.
 const READ_LEN: usize = 64 << 10;
-/// Most header lines of an answer: those of [`crate::http::reply`] and of tiny_http itself.
+/// Most header lines of an answer: those of [`crate::http::response`] and of tiny_http itself.
 const HEADERS_MAX: usize = 16;
 
 /// A whole request in the form tiny_http gets it.
@@ -38,7 +38,7 @@ const HEADERS_MAX: usize = 16;
 pub struct Order {
     /// Head, and the body when that is short. The answer comes in the same buffer.
     pub bytes: Vec<u8>,
-    /// A longer body, which the head says comes [beside](crate::http::server::BESIDE).
+    /// A longer body, which the head says comes [beside](super::worker::BESIDE).
     pub body: Vec<u8>,
     /// `HEAD`: the answer has a length but no body.
     pub is_head: bool,

@@ -1,13 +1,13 @@
 //! One key: read, written, deleted.
 
-use super::api::{Api, Desk, Done, too_many_wait};
-use super::ask::Method;
 use super::concern::{self, Wait};
-use super::later::Seat;
+use super::context::{Api, Desk, Done, too_many_wait};
 use super::precondition::{Precondition, Verdict};
-use super::reply::{Failure, Reply, error_body, number, version};
-use super::route;
-use super::value::json_pair;
+use crate::http::json::json_pair;
+use crate::http::pending::Seat;
+use crate::http::request::Method;
+use crate::http::response::{Failure, Reply, error_body, number, version};
+use crate::http::route;
 use crate::kv::{Record, Stamp, WriteError, Written};
 use crate::limits::CONTENT_TYPE_LEN_MAX;
 use crate::node::command::{Command, Reply as NodeReply};
@@ -86,7 +86,7 @@ pub fn put_body(api: &Api, desk: Desk<'_>, segment: &str) -> Result<Done, Failur
     let (written, wait) = write.put(api, &desk, &key, value, content_type)?;
     answer(api, desk, written, wait, |out| {
         out.extend_from_slice(b"{\"key\":");
-        super::reply::json_text(out, &key);
+        crate::http::response::json_text(out, &key);
         out.extend_from_slice(b",\"version\":\"");
         version(out, written.stamp);
         out.extend_from_slice(b"\",\"size\":");

@@ -1,8 +1,8 @@
 //! `GET /`: one page for a person, complete in itself.
 
-use super::api::{Desk, Done};
-use super::ask::Method;
-use super::reply::Reply;
+use super::context::{Desk, Done};
+use crate::http::request::Method;
+use crate::http::response::Reply;
 
 const PAGE: &str = include_str!("page.html");
 

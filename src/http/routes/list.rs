@@ -1,9 +1,9 @@
 //! `GET /kv/`: the keys in order, a page at a time.
 
-use super::api::{Api, Desk, Done};
-use super::reply::{Failure, json_text, version};
-use super::route::{self, Parameter};
-use super::value::json_value;
+use super::context::{Api, Desk, Done};
+use crate::http::json::json_value;
+use crate::http::response::{Failure, json_text, version};
+use crate::http::route::{self, Parameter};
 use crate::kv::{Listing, Record};
 use crate::limits::{HTTP_LIST_LEN_MAX, LIST_ITEMS_MAX};
 use std::borrow::Cow;

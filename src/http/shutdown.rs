@@ -8,7 +8,7 @@
 //! A write that is answered must reach the others before this node leaves them. So from some
 //! moment on there must be none: that is what `refuse_writes` makes sure of.
 
-use super::reply::Failure;
+use super::response::Failure;
 use parking_lot::{RwLock, RwLockReadGuard};
 use std::sync::atomic::{AtomicBool, Ordering};
 

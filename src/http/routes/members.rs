@@ -1,7 +1,7 @@
 //! `GET /members`: who is in the cluster, as this node sees it.
 
-use super::api::{Api, Desk, Done, NODE_LIMIT};
-use super::reply::Failure;
+use super::context::{Api, Desk, Done, NODE_LIMIT};
+use crate::http::response::Failure;
 use crate::node::command::{Command, MemberView, Reply};
 use serde::Serialize;
 

@@ -3,8 +3,8 @@
 //! They compare with what **this node** holds: a write of another node that has not arrived yet is
 //! not seen. That makes a lost update rarer, not impossible; it is no lock across the cluster.
 
-use super::ask::Ask;
-use super::reply::Failure;
+use crate::http::request::Ask;
+use crate::http::response::Failure;
 use crate::kv::{Record, Stamp};
 
 /// The conditions of one request.
@@ -92,7 +92,7 @@ fn tags(list: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::ask::{Method, Trust};
+    use crate::http::request::{Method, Trust};
     use crate::kv::{HlcTime, OriginId};
 
     fn ask<'a>(if_match: Option<&'a str>, if_none_match: Option<&'a str>) -> Ask<'a> {

@@ -3,15 +3,16 @@
 //! A route reads its request, changes or reads the store, and only then writes: a [`Failure`] may
 //! be returned as long as nothing has been written.
 
-use super::ask::{Ask, Handler, Method, Trust};
-use super::door::Door;
-use super::gate::Counters;
-use super::gate::held::Room;
-use super::later::{Render, Waiting};
-use super::reply::{Failure, Reply, json_text, number};
-use super::requests::Requests;
-use super::route::Route;
-use super::{Version, entry, keys, list, members, metrics, pages};
+use super::{entry, keys, list, members, metrics, page};
+use crate::http::Version;
+use crate::http::counters::Counters;
+use crate::http::memory::Room;
+use crate::http::pending::{Render, Seat, Waiting};
+use crate::http::request::{Ask, Handler, Method, Trust};
+use crate::http::requests::Requests;
+use crate::http::response::{Failure, Reply, json_text, number};
+use crate::http::route::Route;
+use crate::http::shutdown::Door;
 use crate::kv::Stamp;
 use crate::node::command::Reply as NodeReply;
 use crate::node::command::{Bridge, Command, Health, NotReady};
@@ -114,7 +115,7 @@ impl Api {
             Route::Version => Ok(self.version(desk)),
             Route::Members => members::answer(self, desk),
             Route::Metrics => metrics::answer(self, desk),
-            Route::Home => Ok(pages::home(desk)),
+            Route::Home => Ok(page::home(desk)),
             Route::Keys | Route::KeysInstall | Route::KeysUse | Route::KeysRemove => {
                 keys::answer(self, desk)
             }
@@ -208,7 +209,7 @@ impl Api {
     pub fn ask_seated(
         &self,
         desk: Desk<'_>,
-        seat: super::later::Seat,
+        seat: Seat,
         command: Command,
         limit: Duration,
         render: impl FnOnce(Option<NodeReply>, &mut Page<'_>) -> u16 + Send + 'static,

@@ -1,6 +1,6 @@
 //! What the gate counts.
 
-use super::refusal::Reason;
+use super::gate::refusal::Reason;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 

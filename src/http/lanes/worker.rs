@@ -20,7 +20,7 @@
 //! Elsewhere the line is a TCP connection over 127.0.0.1, shut down as soon as it is proven; who
 //! slips in before lacks the secret that every target begins with, and gets no answer.
 
-use super::ask::{Ask, Handler, Method, Trust};
+use crate::http::request::{Ask, Handler, Method, Trust};
 use std::io::{self, Read as _, Write};
 use std::mem::ManuallyDrop;
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};

@@ -3,9 +3,9 @@
 //! Only for clients on this host or with the token. A key is written, never read: answers name
 //! keys by their fingerprints, and no error repeats what was sent.
 
-use super::api::{Api, Desk, Done};
-use super::reply::Failure;
-use super::route::Route;
+use super::context::{Api, Desk, Done};
+use crate::http::response::Failure;
+use crate::http::route::Route;
 use crate::node::command::{Command, KeyCommand, Reply};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -4,8 +4,8 @@
 //! 504 tells the version, and how many members hold it: it may be waited for again by writing
 //! again, or left as it is.
 
-use super::reply::Failure;
-use super::route::Parameter;
+use crate::http::response::Failure;
+use crate::http::route::Parameter;
 use crate::limits::{HTTP_WAIT_MAX, MEMBERS_MAX};
 use crate::node::command::Concern;
 use std::time::Duration;

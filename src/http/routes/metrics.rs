@@ -1,11 +1,11 @@
 //! `GET /metrics`: everything counted, in Prometheus' text format.
 
-use super::api::{Api, Desk, Done, NODE_LIMIT};
-use super::gate::counters::LATENCY_BOUNDS_MICROS;
-use super::gate::refusal::Reason;
-use super::reply::Failure;
-use super::requests::CLASSES;
-use super::route::LABELS;
+use super::context::{Api, Desk, Done, NODE_LIMIT};
+use crate::http::counters::LATENCY_BOUNDS_MICROS;
+use crate::http::gate::refusal::Reason;
+use crate::http::requests::CLASSES;
+use crate::http::response::Failure;
+use crate::http::route::LABELS;
 use crate::node::command::{Command, NotReady, Reply, Sample};
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;

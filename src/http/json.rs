@@ -1,6 +1,6 @@
 //! Values in JSON.
 
-use super::reply::json_text;
+use super::response::json_text;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 

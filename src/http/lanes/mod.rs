@@ -1,0 +1,4 @@
+//! The few private connections to tiny_http.
+
+pub mod lane;
+pub mod worker;
