@@ -196,7 +196,7 @@ pub const HTTP_LANE_DEPTH_MAX: usize = 256;
 /// Requests that wait for the node at once (`?w=`, members, metrics, keys).
 pub const HTTP_WAITING_MAX: usize = 1_024;
 /// Connections being told that there are too many, at once; more are closed without a word.
-pub const HTTP_TURNED_AWAY_MAX: usize = 256;
+pub const HTTP_REFUSED_CONNECTIONS_MAX: usize = 256;
 /// Bytes after which an answer to a list request ends early, with `next` set.
 pub const HTTP_LIST_LEN_MAX: usize = 4 << 20;
 /// Longest `?timeout=` of a write.

@@ -142,7 +142,7 @@ impl Serving {
     /// stops. Blocks. What could not be handed over is told to `left` as soon as it is known.
     fn end(self, ending: Ending, left: &mpsc::Sender<Left>) {
         let bridge = self.agent.bridge();
-        self.server.turn_away();
+        self.server.set_not_ready();
         std::thread::sleep(ending.drain_delay);
         let started = bridge.now().instant;
         // What is written up to here reaches the others before they are told.

@@ -10,16 +10,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What there is, and how much of it is taken.
 #[derive(Debug)]
-pub struct Room {
+pub struct Budget {
     len_max: usize,
     taken: AtomicUsize,
 }
 
-impl Room {
+impl Budget {
     /// Room for `len_max` bytes.
     #[must_use]
-    pub fn new(len_max: usize) -> Arc<Room> {
-        Arc::new(Room { len_max, taken: AtomicUsize::new(0) })
+    pub fn new(len_max: usize) -> Arc<Budget> {
+        Arc::new(Budget { len_max, taken: AtomicUsize::new(0) })
     }
 
     /// Bytes taken at present.
@@ -29,22 +29,22 @@ impl Room {
     }
 }
 
-/// A share of the room, given back when dropped.
+/// A share of the budget, given back when dropped.
 #[derive(Debug)]
 pub struct Held {
-    room: Arc<Room>,
+    budget: Arc<Budget>,
     len: usize,
 }
 
-/// The room is full.
+/// The budget is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
 impl Held {
     /// Holds nothing yet.
     #[must_use]
-    pub fn new(room: &Arc<Room>) -> Held {
-        Held { room: Arc::clone(room), len: 0 }
+    pub fn new(budget: &Arc<Budget>) -> Held {
+        Held { budget: Arc::clone(budget), len: 0 }
     }
 
     /// Holds `len` bytes all in all; the first [`HTTP_UNCOUNTED_LEN_MAX`] are free.
@@ -56,9 +56,9 @@ impl Held {
             return Ok(());
         }
         let more = len - self.len;
-        let taken = self.room.taken.fetch_add(more, Ordering::Relaxed) + more;
-        if taken > self.room.len_max {
-            self.room.taken.fetch_sub(more, Ordering::Relaxed);
+        let taken = self.budget.taken.fetch_add(more, Ordering::Relaxed) + more;
+        if taken > self.budget.len_max {
+            self.budget.taken.fetch_sub(more, Ordering::Relaxed);
             return Err(Full);
         }
         self.len = len;
@@ -68,7 +68,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.room.taken.fetch_sub(self.len, Ordering::Relaxed);
+        self.budget.taken.fetch_sub(self.len, Ordering::Relaxed);
     }
 }
 
@@ -78,18 +78,18 @@ mod tests {
 
     #[test]
     fn what_is_held_is_bounded_and_comes_back() {
-        let room = Room::new(100_000);
-        let (mut a, mut b) = (Held::new(&room), Held::new(&room));
+        let budget = Budget::new(100_000);
+        let (mut a, mut b) = (Held::new(&budget), Held::new(&budget));
         assert_eq!(a.grow_to(HTTP_UNCOUNTED_LEN_MAX), Ok(()));
-        assert_eq!(room.taken(), 0);
+        assert_eq!(budget.taken(), 0);
         assert_eq!(a.grow_to(60_000), Ok(()));
         assert_eq!(b.grow_to(60_000), Err(Full));
         assert_eq!(b.grow_to(40_000), Ok(()));
         assert_eq!(a.grow_to(60_001), Err(Full));
-        assert_eq!(room.taken(), 100_000);
+        assert_eq!(budget.taken(), 100_000);
         drop(a);
         assert_eq!(b.grow_to(100_000), Ok(()));
         drop(b);
-        assert_eq!(room.taken(), 0);
+        assert_eq!(budget.taken(), 0);
     }
 }

@@ -38,11 +38,11 @@ use gate::Gate;
 use gate::refusal::Reason;
 use lanes::lane::Lane;
 use lanes::worker::{self, Secret, Upstream};
-use memory::Room;
-use pending::Waiting;
+use memory::Budget;
+use pending::PendingAnswers;
 use request::Handler;
 use routes::context::Api;
-use shutdown::Door;
+use shutdown::Shutdown;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -138,35 +138,35 @@ pub struct Server {
 /// # Errors
 /// See [`StartError`].
 pub fn start(config: Config, bridge: Arc<dyn Bridge>) -> Result<Server, StartError> {
-    let (waiting, counters) = (Arc::new(Waiting::default()), Arc::new(Counters::default()));
-    let room = Room::new(HTTP_HELD_LEN_MAX);
-    let door = Arc::new(Door::default());
+    let (pending, counters) = (Arc::new(PendingAnswers::default()), Arc::new(Counters::default()));
+    let budget = Budget::new(HTTP_HELD_LEN_MAX);
+    let shutdown = Arc::new(Shutdown::default());
     let api = Api {
         bridge: Arc::clone(&bridge),
-        door: Arc::clone(&door),
+        shutdown: Arc::clone(&shutdown),
         version: config.version,
         value_len_max: config.value_len_max,
         serves_while_starting: config.serves_while_starting,
-        waiting: Arc::clone(&waiting),
+        pending: Arc::clone(&pending),
         requests: Arc::default(),
         counters: Arc::clone(&counters),
-        room: Arc::clone(&room),
+        budget: Arc::clone(&budget),
         log_lines_dropped: Arc::clone(&config.log_lines_dropped),
     };
-    start_with(config, bridge, Arc::new(api), Shared { waiting, counters, room, door })
+    start_with(config, bridge, Arc::new(api), Shared { pending, counters, budget, shutdown })
 }
 
 /// What the gate shares with a handler.
 #[derive(Clone)]
 pub struct Shared {
     /// Answers that come later.
-    pub waiting: Arc<Waiting>,
+    pub pending: Arc<PendingAnswers>,
     /// What the gate counts.
     pub counters: Arc<Counters>,
     /// What the gate holds.
-    pub room: Arc<Room>,
+    pub budget: Arc<Budget>,
     /// What is still let in.
-    pub door: Arc<Door>,
+    pub shutdown: Arc<Shutdown>,
 }
 
 /// Starts HTTP with a handler of one's own.
@@ -191,9 +191,9 @@ pub fn start_with(
         connections_max: gate::listen::connections_max(config.connections_max),
         quick: (0..started.n_quick).map(|_| Lane::default()).collect(),
         bulk: (started.n_quick..started.upstreams.len()).map(|_| Lane::default()).collect(),
-        room: shared.room,
-        door: shared.door,
-        waiting: shared.waiting,
+        budget: shared.budget,
+        shutdown: shared.shutdown,
+        pending: shared.pending,
         counters: shared.counters,
         draining: AtomicBool::new(false),
         drain: Notify::new(),
@@ -243,7 +243,7 @@ fn run(started: Started, gate: Arc<Gate>, listener: std::net::TcpListener) -> io
         tokio::spawn(async move {
             let lane = gate.quick.iter().chain(&gate.bulk).nth(n);
             if let Some(lane) = lane {
-                let error = lane.run(upstream, &gate.waiting, &gate.room).await;
+                let error = lane.run(upstream, &gate.pending, &gate.budget).await;
                 failure.send_replace(Some(error.to_string()));
             }
         });
@@ -251,7 +251,7 @@ fn run(started: Started, gate: Arc<Gate>, listener: std::net::TcpListener) -> io
     let accepting = Some(tokio::spawn(Arc::clone(&gate).accept(listener)));
     let watched = Arc::clone(&gate);
     tokio::spawn(async move {
-        let error = watched.watch_lanes().await;
+        let error = watched.prove_lanes().await;
         failure.send_replace(Some(error));
     });
     drop(entered);
@@ -303,14 +303,14 @@ impl Server {
     }
 
     /// Answers `/health` as a leaving node does from now on, and everything else as before: so that
-    /// load balancers turn away before the door is shut.
-    pub fn turn_away(&self) {
-        self.gate.door.turn_away();
+    /// load balancers turn away before the shutdown is shut.
+    pub fn set_not_ready(&self) {
+        self.gate.shutdown.set_not_ready();
     }
 
     /// Answers writes with 503 from now on; those answered before are in the store.
     pub fn refuse_writes(&self) {
-        self.gate.door.refuse_writes();
+        self.gate.shutdown.refuse_writes();
     }
 
     /// Stops accepting, answers what is in flight, closes; returns when that is done, or after

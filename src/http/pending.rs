@@ -3,13 +3,13 @@
 //! ```text
 //! worker                     gate                                 node
 //!   |--- Command -------------------------------------------------->|
-//!   |--- 202, Later: 17 ----->| the lane is free again              |
+//!   |--- 202, Pending: 17 ----->| the lane is free again              |
 //!   |                         |<----------------------------- Reply-|
 //!   |                         | render(Reply) -> client
 //! ```
 //!
 //! A worker that waited would hold up its whole lane, and every client behind it. So it parks a
-//! [`Later`] and answers with its number; the gate, where waiting costs nothing, takes it from
+//! [`PendingAnswer`] and answers with its number; the gate, where waiting costs nothing, takes it from
 //! there. Nothing of this is seen outside.
 
 use crate::limits::HTTP_WAITING_MAX;
@@ -25,14 +25,14 @@ use tokio::sync::oneshot;
 pub type Render = Box<dyn FnOnce(Option<Reply>, &mut Vec<u8>) + Send>;
 
 /// An answer under way.
-pub struct Later {
+pub struct PendingAnswer {
     reply: oneshot::Receiver<Reply>,
     limit: Duration,
     render: Render,
-    _seat: Seat,
+    _slot: Slot,
 }
 
-impl Later {
+impl PendingAnswer {
     /// Waits for the node, at most as long as was said, and appends the answer.
     pub async fn finish(self, out: &mut Vec<u8>) {
         let reply = tokio::time::timeout(self.limit, self.reply).await;
@@ -42,9 +42,9 @@ impl Later {
 
 /// One of [`HTTP_WAITING_MAX`] places; given back when dropped.
 #[derive(Debug)]
-pub struct Seat(Arc<AtomicUsize>);
+pub struct Slot(Arc<AtomicUsize>);
 
-impl Drop for Seat {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -52,7 +52,7 @@ impl Drop for Seat {
 
 /// The answers under way, by number.
 #[derive(Default)]
-pub struct Waiting {
+pub struct PendingAnswers {
     parked: Mutex<Parked>,
     n_taken: Arc<AtomicUsize>,
 }
@@ -60,17 +60,17 @@ pub struct Waiting {
 #[derive(Default)]
 struct Parked {
     next: u64,
-    by_number: BTreeMap<u64, Later>,
+    by_number: BTreeMap<u64, PendingAnswer>,
 }
 
-impl Waiting {
+impl PendingAnswers {
     /// A seat, while there is one. Taken before a write that wants to wait, so that none is
     /// accepted and then refused.
     #[must_use]
-    pub fn seat(&self) -> Option<Seat> {
-        let seat = Seat(Arc::clone(&self.n_taken));
+    pub fn slot(&self) -> Option<Slot> {
+        let slot = Slot(Arc::clone(&self.n_taken));
         let n_before = self.n_taken.fetch_add(1, Ordering::Relaxed);
-        if n_before < HTTP_WAITING_MAX { Some(seat) } else { None }
+        if n_before < HTTP_WAITING_MAX { Some(slot) } else { None }
     }
 
     /// Seats taken at present.
@@ -83,10 +83,10 @@ impl Waiting {
     ///
     /// # Errors
     /// `render`, when the node takes no command: the answer can be given at once.
-    pub fn ask(
+    pub fn park(
         &self,
         bridge: &dyn Bridge,
-        seat: Seat,
+        slot: Slot,
         command: Command,
         limit: Duration,
         render: Render,
@@ -102,12 +102,12 @@ impl Waiting {
         let mut parked = self.parked.lock();
         let number = parked.next;
         parked.next += 1;
-        parked.by_number.insert(number, Later { reply, limit, render, _seat: seat });
+        parked.by_number.insert(number, PendingAnswer { reply, limit, render, _slot: slot });
         Ok(number)
     }
 
     /// Takes an answer over.
-    pub fn take(&self, number: u64) -> Option<Later> {
+    pub fn take(&self, number: u64) -> Option<PendingAnswer> {
         self.parked.lock().by_number.remove(&number)
     }
 }

@@ -1,6 +1,6 @@
 //! What a request is once the gate has let it through.
 //!
-//! Nothing here knows sockets or tiny_http: a [`Handler`] takes an [`Ask`] and writes a whole HTTP
+//! Nothing here knows sockets or tiny_http: a [`Handler`] takes an [`Request`] and writes a whole HTTP
 //! answer, head and body, into a buffer.
 
 /// The methods the gate knows; any other is answered with 501 there.
@@ -66,7 +66,7 @@ pub enum Trust {
 
 /// One request: its framing is checked, its body complete, its client authorised.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask<'a> {
+pub struct Request<'a> {
     /// The method.
     pub method: Method,
     /// Path and query, still percent-encoded: visible ASCII that begins with `/`.
@@ -89,7 +89,7 @@ pub struct Ask<'a> {
 pub trait Handler: Send + Sync + 'static {
     /// Appends one whole HTTP/1.1 answer to `out`: `Content-Length` always, `Connection` never,
     /// no body for `HEAD`. `scratch` is empty, and for any use.
-    fn answer(&self, ask: &Ask<'_>, scratch: &mut Vec<u8>, out: &mut Vec<u8>);
+    fn answer(&self, request: &Request<'_>, scratch: &mut Vec<u8>, out: &mut Vec<u8>);
     /// Appends the answer to a request whose handling panicked.
     fn failed(&self, out: &mut Vec<u8>);
 }

@@ -49,26 +49,26 @@ pub fn phrase(status: u16) -> &'static str {
 
 /// One answer under way: the head is written as it is built, the body ends it.
 #[derive(Debug)]
-pub struct Reply<'a> {
+pub struct Response<'a> {
     out: &'a mut Vec<u8>,
 }
 
-impl Reply<'_> {
+impl Response<'_> {
     /// Begins an answer whose body has `len` bytes (for `HEAD`: would have).
-    pub fn new(out: &mut Vec<u8>, now: WallMillis, status: u16, len: usize) -> Reply<'_> {
+    pub fn new(out: &mut Vec<u8>, now: WallMillis, status: u16, len: usize) -> Response<'_> {
         begin(out, status);
         out.extend_from_slice(b"Content-Length: ");
         number(out, len);
         out.extend_from_slice(b"\r\n");
         date(out, now);
-        Reply { out }
+        Response { out }
     }
 
     /// Begins an answer that has no body by its status, 304.
-    pub fn bodiless(out: &mut Vec<u8>, now: WallMillis, status: u16) -> Reply<'_> {
+    pub fn bodiless(out: &mut Vec<u8>, now: WallMillis, status: u16) -> Response<'_> {
         begin(out, status);
         date(out, now);
-        Reply { out }
+        Response { out }
     }
 
     /// Adds a header. `value` holds no line break: callers pass text of ours, or what the gate has
@@ -186,7 +186,7 @@ impl Failure {
     /// Appends the whole answer.
     pub fn write(&self, out: &mut Vec<u8>, now: WallMillis, with_body: bool) {
         let body = error_body(&self.message);
-        let reply = Reply::new(out, now, self.status, body.len()).json();
+        let reply = Response::new(out, now, self.status, body.len()).json();
         let reply = match self.header {
             Some((name, value)) => reply.header(name, value),
             None => reply,

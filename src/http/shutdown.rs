@@ -1,7 +1,7 @@
-//! The door of HTTP on its way to being shut.
+//! The shutdown of HTTP on its way to being shut.
 //!
 //! ```text
-//!   open -- turn_away --> not ready -- refuse_writes --> reading only -- drain --> shut
+//!   open -- set_not_ready --> not ready -- refuse_writes --> reading only -- drain --> shut
 //!           /health: 503               PUT, DELETE: 503                no connection
 //! ```
 //!
@@ -14,27 +14,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Open at first; each step is taken once and never back.
 #[derive(Debug, Default)]
-pub struct Door {
-    is_turned: AtomicBool,
+pub struct Shutdown {
+    is_not_ready: AtomicBool,
     refuses_writes: RwLock<bool>,
 }
 
 /// Leave to write, for as long as it is held.
 #[derive(Debug)]
-pub struct Writing<'a> {
+pub struct WritePermit<'a> {
     _guard: RwLockReadGuard<'a, bool>,
 }
 
-impl Door {
+impl Shutdown {
     /// Readiness says from now on that the end is near.
-    pub fn turn_away(&self) {
-        self.is_turned.store(true, Ordering::Release);
+    pub fn set_not_ready(&self) {
+        self.is_not_ready.store(true, Ordering::Release);
     }
 
-    /// Whether [`Door::turn_away`] has been called.
+    /// Whether [`Shutdown::set_not_ready`] has been called.
     #[must_use]
-    pub fn is_turned(&self) -> bool {
-        self.is_turned.load(Ordering::Acquire)
+    pub fn is_not_ready(&self) -> bool {
+        self.is_not_ready.load(Ordering::Acquire)
     }
 
     /// Refuses writes from now on; returns when those under way are in the store.
@@ -46,12 +46,12 @@ impl Door {
     ///
     /// # Errors
     /// 503 once writes are refused; nothing has changed.
-    pub fn enter(&self) -> Result<Writing<'_>, Failure> {
+    pub fn begin_write(&self) -> Result<WritePermit<'_>, Failure> {
         let guard = self.refuses_writes.read();
         if *guard {
             return Err(Failure::busy("this node is leaving the cluster; write to another one"));
         }
-        Ok(Writing { _guard: guard })
+        Ok(WritePermit { _guard: guard })
     }
 }
 
@@ -61,23 +61,23 @@ mod tests {
 
     #[test]
     fn it_is_shut_step_by_step() {
-        let door = Door::default();
-        assert!(!door.is_turned() && door.enter().is_ok());
-        door.turn_away();
-        assert!(door.is_turned() && door.enter().is_ok());
-        door.refuse_writes();
-        let refused = door.enter().expect_err("a refusal");
+        let shutdown = Shutdown::default();
+        assert!(!shutdown.is_not_ready() && shutdown.begin_write().is_ok());
+        shutdown.set_not_ready();
+        assert!(shutdown.is_not_ready() && shutdown.begin_write().is_ok());
+        shutdown.refuse_writes();
+        let refused = shutdown.begin_write().expect_err("a refusal");
         assert_eq!((refused.status, refused.header), (503, Some(("Retry-After", "1"))));
     }
 
     #[test]
     fn a_write_under_way_is_waited_for() {
-        let door = Door::default();
+        let shutdown = Shutdown::default();
         let is_in_store = AtomicBool::new(false);
-        let writing = door.enter().expect("an open door");
+        let writing = shutdown.begin_write().expect("an open shutdown");
         std::thread::scope(|threads| {
             let refusing = threads.spawn(|| {
-                door.refuse_writes();
+                shutdown.refuse_writes();
                 assert!(is_in_store.load(Ordering::Acquire), "a write was overtaken");
             });
             is_in_store.store(true, Ordering::Release);

@@ -335,7 +335,7 @@ fn a_node_that_is_not_complete_neither_reads_nor_judges() {
         rig.ask("GET", "/kv/").is(200);
     }
     *rig.bridge.health.lock().unwrap() = Health::Starting;
-    rig.server.turn_away();
+    rig.server.set_not_ready();
     let answer = rig.ask("GET", "/kv/a").is(503);
     assert!(answer.text().contains("leaving the cluster"), "{}", answer.text());
 }

@@ -13,11 +13,11 @@
 
 use super::Gate;
 use super::chunked::{Chunks, body_too_long};
-use super::deadline::Watch;
+use super::deadline::Deadline;
 use super::head::{Framing, Head, Scan};
 use super::refusal::{Reason, Refusal};
-use crate::http::lanes::lane::{Answer, COPIED_BODY_LEN_MAX, Ending, Order};
-use crate::http::lanes::worker::BESIDE;
+use crate::http::lanes::lane::{Answer, COPIED_BODY_LEN_MAX, Ending, Job};
+use crate::http::lanes::worker::BODY_OUT_OF_BAND;
 use crate::http::memory::Held;
 use crate::http::request::{Method, Trust};
 use crate::http::response::{Failure, number};
@@ -66,7 +66,7 @@ impl From<std::io::Error> for End {
 
 /// A request whose head is read.
 struct Opened {
-    order: Order,
+    job: Job,
     framing: Framing,
     takes_body: bool,
     expects_continue: bool,
@@ -82,16 +82,16 @@ pub struct Conn {
     peer: IpAddr,
     input: BytesMut,
     spare: Vec<u8>,
-    watch: Watch,
+    deadline: Deadline,
     is_head: bool,
 }
 
 impl Conn {
     /// A connection just accepted.
     pub fn new(gate: Arc<Gate>, stream: TcpStream, peer: IpAddr) -> Conn {
-        let watch = Watch::new(Arc::clone(&gate.bridge), gate.timing.idle);
+        let deadline = Deadline::new(Arc::clone(&gate.bridge), gate.timing.idle);
         let (input, spare) = (BytesMut::new(), Vec::new());
-        Conn { gate, stream, peer, input, spare, watch, is_head: false }
+        Conn { gate, stream, peer, input, spare, deadline, is_head: false }
     }
 
     /// Serves it to its end.
@@ -118,7 +118,7 @@ impl Conn {
             let spare = std::mem::take(&mut self.spare);
             let opened = open(&gate, self.peer, &self.input[..head_len], spare)?;
             self.input.advance(head_len);
-            self.is_head = opened.order.is_head;
+            self.is_head = opened.job.is_head;
             let is_kept = self.exchange(opened).await?;
             if !is_kept {
                 return Ok(());
@@ -145,11 +145,11 @@ impl Conn {
             if is_idle && !is_last && self.gate.is_draining() {
                 // A request may be on its way; it is still answered.
                 is_last = true;
-                self.watch.set(self.gate.bridge.now().instant, self.gate.timing.drain);
+                self.deadline.set(self.gate.bridge.now().instant, self.gate.timing.drain);
             }
             if !is_idle && !is_timed {
                 is_timed = true;
-                self.watch.set(self.gate.bridge.now().instant, self.gate.timing.head);
+                self.deadline.set(self.gate.bridge.now().instant, self.gate.timing.head);
             }
             self.input.reserve(READ_LEN);
             tokio::select! {
@@ -158,7 +158,7 @@ impl Conn {
                     return Err(End::Gone);
                 },
                 () = drain.as_mut(), if !is_last && !self.gate.is_draining() => {}
-                () = self.watch.expired() => {
+                () = self.deadline.expired() => {
                     if is_idle {
                         return Err(End::Gone);
                     }
@@ -172,24 +172,24 @@ impl Conn {
 
     /// Reads the body, has the request answered, sends the answer. True when another may follow.
     async fn exchange(&mut self, mut opened: Opened) -> Result<bool, End> {
-        let mut held = Held::new(&self.gate.room);
+        let mut held = Held::new(&self.gate.budget);
         if opened.framing == Framing::None {
-            opened.order.bytes.extend_from_slice(b"\r\n");
+            opened.job.bytes.extend_from_slice(b"\r\n");
         } else {
             self.body(&mut opened, &mut held).await?;
         }
         let began = self.gate.bridge.now().instant;
-        let is_bulk = opened.is_bulk || !opened.order.body.is_empty();
-        let answer = self.gate.lane(is_bulk).submit(opened.order);
+        let is_bulk = opened.is_bulk || !opened.job.body.is_empty();
+        let answer = self.gate.lane(is_bulk).submit(opened.job);
         let Ok(Answer { mut bytes, ending, held: mut answer_held }) = answer.await else {
             return Err(Refusal::broken().into());
         };
         drop(held);
         match ending {
             Ending::Ready => {}
-            Ending::Later(later) => {
+            Ending::Pending(pending) => {
                 bytes.clear();
-                later.finish(&mut bytes).await;
+                pending.finish(&mut bytes).await;
                 answer_held.grow_to(bytes.len()).map_err(|_| Refusal::memory())?;
             }
             Ending::Lost => return Err(Refusal::memory().into()),
@@ -203,7 +203,7 @@ impl Conn {
         let ended = self.send(&bytes).await?;
         drop(answer_held);
         self.gate.counters.answered(ended.since(began));
-        self.watch.set(ended, self.gate.timing.idle);
+        self.deadline.set(ended, self.gate.timing.idle);
         bytes.clear();
         bytes.shrink_to(KEPT_LEN_MAX);
         self.spare = bytes;
@@ -225,10 +225,10 @@ impl Conn {
             return Ok(now);
         }
         let rest = &bytes[n..];
-        self.watch.set(now, self.gate.timing.for_reader(rest.len()));
+        self.deadline.set(now, self.gate.timing.for_reader(rest.len()));
         tokio::select! {
             written = self.stream.write_all(rest) => written?,
-            () = self.watch.expired() => {
+            () = self.deadline.expired() => {
                 // The middle of an answer is no place for another one.
                 self.gate.counters.refused(Reason::Slow);
                 return Err(End::Gone);
@@ -247,24 +247,24 @@ impl Conn {
             && len <= self.input.len().min(COPIED_BODY_LEN_MAX)
         {
             // It came with the head, as most do.
-            end_order(opened, &self.input[..len]);
+            end_job(opened, &self.input[..len]);
             self.input.advance(len);
             return Ok(());
         }
         if opened.expects_continue && self.input.is_empty() {
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
-        self.watch.set(self.gate.bridge.now().instant, self.gate.timing.body);
+        self.deadline.set(self.gate.bridge.now().instant, self.gate.timing.body);
         let body = match opened.framing {
             Framing::Length(len) => self.sized_body(len, held).await?,
             _ => self.chunked_body(len_max, held).await?,
         };
         if body.len() <= COPIED_BODY_LEN_MAX || !opened.takes_body {
-            end_order(opened, &body);
+            end_job(opened, &body);
         } else {
-            opened.order.bytes.extend_from_slice(BESIDE);
-            end_head(&mut opened.order.bytes, 0);
-            opened.order.body = body;
+            opened.job.bytes.extend_from_slice(BODY_OUT_OF_BAND);
+            end_head(&mut opened.job.bytes, 0);
+            opened.job.body = body;
         }
         Ok(())
     }
@@ -282,7 +282,7 @@ impl Conn {
             let n = tokio::select! {
                 biased;
                 n = self.stream.read_buf(&mut into) => n?,
-                () = self.watch.expired() => return Err(self.slow_body().into()),
+                () = self.deadline.expired() => return Err(self.slow_body().into()),
             };
             if n == 0 {
                 return Err(End::Gone);
@@ -300,7 +300,7 @@ impl Conn {
             let n = tokio::select! {
                 biased;
                 n = self.stream.read_buf(&mut self.input) => n?,
-                () = self.watch.expired() => return Err(self.slow_body().into()),
+                () = self.deadline.expired() => return Err(self.slow_body().into()),
             };
             if n == 0 {
                 return Err(End::Gone);
@@ -339,7 +339,7 @@ fn open(gate: &Gate, peer: IpAddr, bytes: &[u8], mut out: Vec<u8>) -> Result<Ope
         }
     }
     Ok(Opened {
-        order: Order { bytes: out, body: Vec::new(), is_head: head.method == Method::Head },
+        job: Job { bytes: out, body: Vec::new(), is_head: head.method == Method::Head },
         framing: head.framing,
         takes_body: matches!(head.method, Method::Put | Method::Post | Method::Patch),
         expects_continue: head.expects_continue,
@@ -350,8 +350,8 @@ fn open(gate: &Gate, peer: IpAddr, bytes: &[u8], mut out: Vec<u8>) -> Result<Ope
 }
 
 /// Ends an order with a short body, or without one where the method has none.
-fn end_order(opened: &mut Opened, body: &[u8]) {
-    let bytes = &mut opened.order.bytes;
+fn end_job(opened: &mut Opened, body: &[u8]) {
+    let bytes = &mut opened.job.bytes;
     if opened.takes_body {
         end_head(bytes, body.len());
         bytes.extend_from_slice(body);

@@ -12,18 +12,18 @@ use std::time::Duration;
 use tokio::time::{Sleep, sleep};
 
 /// A deadline that can be awaited.
-pub struct Watch {
+pub struct Deadline {
     clock: Arc<dyn Bridge>,
     deadline: Instant,
     rings: Instant,
     sleep: Pin<Box<Sleep>>,
 }
 
-impl Watch {
+impl Deadline {
     /// Expires after `delay`.
-    pub fn new(clock: Arc<dyn Bridge>, delay: Duration) -> Watch {
+    pub fn new(clock: Arc<dyn Bridge>, delay: Duration) -> Deadline {
         let deadline = clock.now().instant + delay;
-        Watch { clock, deadline, rings: deadline, sleep: Box::pin(sleep(delay)) }
+        Deadline { clock, deadline, rings: deadline, sleep: Box::pin(sleep(delay)) }
     }
 
     /// Moves the deadline to `delay` after `now`.

@@ -20,13 +20,13 @@ pub mod listen;
 pub mod refusal;
 
 use super::counters::Counters;
-use super::lanes::lane::{Lane, Order};
+use super::lanes::lane::{Job, Lane};
 use super::lanes::worker::Secret;
-use super::memory::Room;
-use super::pending::Waiting;
-use super::shutdown::Door;
+use super::memory::Budget;
+use super::pending::PendingAnswers;
+use super::shutdown::Shutdown;
 use super::token::Token;
-use crate::limits::HTTP_TURNED_AWAY_MAX;
+use crate::limits::HTTP_REFUSED_CONNECTIONS_MAX;
 use crate::node::command::Bridge;
 use conn::Conn;
 use refusal::Refusal;
@@ -103,13 +103,13 @@ pub struct Gate {
     /// For lists and long bodies, which take their time.
     pub bulk: Vec<Lane>,
     /// For bodies and answers.
-    pub room: Arc<Room>,
+    pub budget: Arc<Budget>,
     /// Answers under way in the node.
-    pub waiting: Arc<Waiting>,
+    pub pending: Arc<PendingAnswers>,
     /// What happened.
     pub counters: Arc<Counters>,
     /// What is still let in.
-    pub door: Arc<Door>,
+    pub shutdown: Arc<Shutdown>,
     /// Set once: no further request on any connection.
     pub draining: AtomicBool,
     /// Wakes idle connections when draining begins.
@@ -145,7 +145,7 @@ impl Gate {
 
     /// Accepts clients until draining begins, then those that were waiting.
     pub async fn accept(self: Arc<Gate>, listener: TcpListener) {
-        let turned_away = Arc::new(AtomicUsize::new(0));
+        let n_refused = Arc::new(AtomicUsize::new(0));
         let mut drain = pin!(self.drain.notified());
         drain.as_mut().enable();
         loop {
@@ -157,7 +157,7 @@ impl Gate {
                 () = std::future::ready(()), if self.is_draining() => return,
             };
             match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer.ip(), &turned_away),
+                Ok((stream, peer)) => self.admit(stream, peer.ip(), &n_refused),
                 Err(error) => {
                     self.counters.accept_failed();
                     // A client that has vanished is no reason to wait.
@@ -169,9 +169,9 @@ impl Gate {
         }
     }
 
-    fn admit(self: &Arc<Gate>, stream: TcpStream, peer: IpAddr, turned_away: &Arc<AtomicUsize>) {
+    fn admit(self: &Arc<Gate>, stream: TcpStream, peer: IpAddr, n_refused: &Arc<AtomicUsize>) {
         let Some(open) = Open::one_of(self) else {
-            self.turn_away(stream, turned_away);
+            self.refuse_connection(stream, n_refused);
             return;
         };
         // Answers leave as they are written; a socket that cannot do so serves all the same.
@@ -184,30 +184,30 @@ impl Gate {
     }
 
     /// Tells a client that there are too many, unless even those that are told are too many.
-    fn turn_away(&self, stream: TcpStream, turned_away: &Arc<AtomicUsize>) {
+    fn refuse_connection(&self, stream: TcpStream, n_refused: &Arc<AtomicUsize>) {
         let refusal = Refusal::connections(self.connections_max);
         self.counters.refused(refusal.reason);
-        if turned_away.fetch_add(1, Ordering::Relaxed) >= HTTP_TURNED_AWAY_MAX {
-            turned_away.fetch_sub(1, Ordering::Relaxed);
+        if n_refused.fetch_add(1, Ordering::Relaxed) >= HTTP_REFUSED_CONNECTIONS_MAX {
+            n_refused.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         let mut bytes = Vec::new();
         refusal.failure.write(&mut bytes, self.bridge.now().wall, true);
         conn::connection_header(&mut bytes, conn::CLOSE);
-        let turned_away = Arc::clone(turned_away);
+        let n_refused = Arc::clone(n_refused);
         tokio::spawn(async move {
             conn::linger(stream, &bytes).await;
-            turned_away.fetch_sub(1, Ordering::Relaxed);
+            n_refused.fetch_sub(1, Ordering::Relaxed);
         });
     }
 
     /// Asks every lane, over and over, whether it is alive; returns when one is not.
-    pub async fn watch_lanes(&self) -> String {
+    pub async fn prove_lanes(&self) -> String {
         loop {
             tokio::time::sleep(PROOF_PERIOD).await;
             for lane in self.quick.iter().chain(&self.bulk) {
-                let order = Order { bytes: self.secret.proof(), ..Order::default() };
-                let answer = tokio::time::timeout(PROOF_LIMIT, lane.submit(order)).await;
+                let job = Job { bytes: self.secret.proof(), ..Job::default() };
+                let answer = tokio::time::timeout(PROOF_LIMIT, lane.submit(job)).await;
                 if answer.is_err() {
                     return format!(
                         "an HTTP worker has been stuck for {} s",

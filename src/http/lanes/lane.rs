@@ -8,11 +8,11 @@
 //! ```
 //!
 //! A lane never waits for a client: a request is whole when it is submitted, an answer is taken
-//! whole (or thrown away, when there is no room to hold it). So the slowest client delays nobody.
+//! whole (or thrown away, when there is no budget to hold it). So the slowest client delays nobody.
 
 use super::worker::{Line, Upstream};
-use crate::http::memory::{Held, Room};
-use crate::http::pending::{Later, Waiting};
+use crate::http::memory::{Budget, Held};
+use crate::http::pending::{PendingAnswer, PendingAnswers};
 use crate::limits::HTTP_LANE_DEPTH_MAX;
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use parking_lot::Mutex;
@@ -35,10 +35,10 @@ const HEADERS_MAX: usize = 16;
 
 /// A whole request in the form tiny_http gets it.
 #[derive(Debug, Default)]
-pub struct Order {
+pub struct Job {
     /// Head, and the body when that is short. The answer comes in the same buffer.
     pub bytes: Vec<u8>,
-    /// A longer body, which the head says comes [beside](super::worker::BESIDE).
+    /// A longer body, which the head says comes [beside](super::worker::BODY_OUT_OF_BAND).
     pub body: Vec<u8>,
     /// `HEAD`: the answer has a length but no body.
     pub is_head: bool,
@@ -52,7 +52,7 @@ pub struct Answer {
     pub bytes: Vec<u8>,
     /// What to do with it.
     pub ending: Ending,
-    /// The room its bytes take.
+    /// The budget its bytes take.
     pub held: Held,
 }
 
@@ -61,8 +61,8 @@ pub enum Ending {
     /// It is complete.
     Ready,
     /// The node has yet to reply.
-    Later(Later),
-    /// There was no room to hold it. What was asked has been done.
+    Pending(PendingAnswer),
+    /// There was no budget to hold it. What was asked has been done.
     Lost,
 }
 
@@ -77,11 +77,11 @@ pub struct Lane {
 #[derive(Default)]
 struct Queue {
     is_broken: bool,
-    unsent: VecDeque<(Order, oneshot::Sender<Answer>)>,
-    sent: VecDeque<Pending>,
+    unsent: VecDeque<(Job, oneshot::Sender<Answer>)>,
+    sent: VecDeque<Sent>,
 }
 
-struct Pending {
+struct Sent {
     is_head: bool,
     bytes: Vec<u8>,
     answer_to: oneshot::Sender<Answer>,
@@ -106,24 +106,29 @@ impl Lane {
     }
 
     /// Sends a request when its turn comes. The receiver fails only when the lane is broken.
-    pub fn submit(&self, order: Order) -> oneshot::Receiver<Answer> {
+    pub fn submit(&self, job: Job) -> oneshot::Receiver<Answer> {
         let (answer_to, answer) = oneshot::channel();
         let mut queue = self.queue.lock();
         if !queue.is_broken {
             self.load.fetch_add(1, Ordering::Relaxed);
-            queue.unsent.push_back((order, answer_to));
+            queue.unsent.push_back((job, answer_to));
             self.filled.notify_one();
         }
         answer
     }
 
     /// Sends and receives until the connection breaks, which is never meant to happen.
-    pub async fn run(&self, to: Upstream, waiting: &Waiting, room: &Arc<Room>) -> LaneError {
+    pub async fn run(
+        &self,
+        to: Upstream,
+        pending: &PendingAnswers,
+        budget: &Arc<Budget>,
+    ) -> LaneError {
         let (reader, writer) = match split(to.line) {
             Ok(halves) => halves,
             Err(error) => return error.into(),
         };
-        let reader = Reader { lane: self, waiting, room, input: BytesMut::new(), reader };
+        let reader = Reader { lane: self, pending, budget, input: BytesMut::new(), reader };
         let ended = tokio::select! {
             ended = self.write(writer, &to.bodies) => ended.map_err(LaneError::from),
             ended = reader.run() => ended,
@@ -162,12 +167,12 @@ impl Lane {
         let mut queue = self.queue.lock();
         while queue.sent.len() < HTTP_LANE_DEPTH_MAX
             && batch.len() < BATCH_LEN_MAX
-            && let Some((order, answer_to)) = queue.unsent.pop_front()
+            && let Some((job, answer_to)) = queue.unsent.pop_front()
         {
-            let Order { mut bytes, body, is_head } = order;
+            let Job { mut bytes, body, is_head } = job;
             batch.extend_from_slice(&bytes);
             bytes.clear();
-            queue.sent.push_back(Pending { is_head, bytes, answer_to });
+            queue.sent.push_back(Sent { is_head, bytes, answer_to });
             if !body.is_empty() {
                 // A worker that has gone breaks the connection too.
                 let _ = bodies.send(body);
@@ -176,7 +181,7 @@ impl Lane {
     }
 
     /// The request that the next answer belongs to.
-    fn next_sent(&self) -> Option<Pending> {
+    fn next_sent(&self) -> Option<Sent> {
         let mut queue = self.queue.lock();
         let pending = queue.sent.pop_front();
         if queue.sent.len() + 1 == HTTP_LANE_DEPTH_MAX {
@@ -190,8 +195,8 @@ impl Lane {
 
 struct Reader<'l> {
     lane: &'l Lane,
-    waiting: &'l Waiting,
-    room: &'l Arc<Room>,
+    pending: &'l PendingAnswers,
+    budget: &'l Arc<Budget>,
     input: BytesMut,
     reader: Box<dyn AsyncRead + Send + Unpin>,
 }
@@ -214,13 +219,13 @@ impl Reader<'_> {
         let Some(pending) = self.lane.next_sent() else {
             return Err(LaneError::Answer("an answer that nobody waits for"));
         };
-        let Pending { is_head, mut bytes, answer_to } = pending;
+        let Sent { is_head, mut bytes, answer_to } = pending;
         let len = head.len + if is_head { 0 } else { head.body_len };
-        let mut held = Held::new(self.room);
+        let mut held = Held::new(self.budget);
         let ending = if held.grow_to(len).is_ok() {
             self.take(len, &mut bytes).await?;
-            match head.later.and_then(|number| self.waiting.take(number)) {
-                Some(later) => Ending::Later(later),
+            match head.pending.and_then(|number| self.pending.take(number)) {
+                Some(pending) => Ending::Pending(pending),
                 None => Ending::Ready,
             }
         } else {
@@ -267,7 +272,7 @@ impl Reader<'_> {
 struct AnswerHead {
     len: usize,
     body_len: usize,
-    later: Option<u64>,
+    pending: Option<u64>,
 }
 
 impl AnswerHead {
@@ -282,7 +287,7 @@ impl AnswerHead {
         };
         let number = |value: &[u8]| std::str::from_utf8(value).ok()?.parse().ok();
         let find = |name: &str| response.headers.iter().find(|header| header.name == name);
-        let later = find("Later").and_then(|header| number(header.value));
+        let pending = find("Pending").and_then(|header| number(header.value));
         let body_len = match (response.code, find("Content-Length")) {
             (Some(304), None) => 0,
             (_, Some(header)) => number(header.value)
@@ -290,7 +295,7 @@ impl AnswerHead {
                 .ok_or(LaneError::Answer("no number as length"))?,
             _ => return Err(LaneError::Answer("no length")),
         };
-        Ok(Some(AnswerHead { len, body_len, later }))
+        Ok(Some(AnswerHead { len, body_len, pending }))
     }
 }
 

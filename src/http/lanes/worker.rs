@@ -11,7 +11,7 @@
 //! ```
 //!
 //! One worker per connection makes the order of answers the order of requests, so the gate can
-//! send many requests without waiting, and the worker can write many answers with one call.
+//! send many requests without waiting, and the worker can write many answers with one asked.
 //!
 //! **Nobody else reaches it.** On Linux the line is an abstract Unix socket: no file, so that a
 //! read-only root will do. Its queue has room for one connection, the gate connects at once and
@@ -20,7 +20,7 @@
 //! Elsewhere the line is a TCP connection over 127.0.0.1, shut down as soon as it is proven; who
 //! slips in before lacks the secret that every target begins with, and gets no answer.
 
-use crate::http::request::{Ask, Handler, Method, Trust};
+use crate::http::request::{Handler, Method, Request, Trust};
 use std::io::{self, Read as _, Write};
 use std::mem::ManuallyDrop;
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -34,7 +34,7 @@ use std::time::Duration;
 #[cfg(target_os = "linux")]
 use std::os::unix::net::{UnixListener, UnixStream};
 
-/// Answers written with one call, in bytes; what is more goes in a further call.
+/// Answers written with one asked, in bytes; what is more goes in a further asked.
 const BATCH_LEN_MAX: usize = 64 << 10;
 /// How long the proof of a fresh connection may take.
 const PROOF_LIMIT: Duration = Duration::from_secs(10);
@@ -93,14 +93,14 @@ impl std::fmt::Debug for Secret {
 
 /// The header of a request whose body comes through [`Upstream::bodies`]. Clients cannot send it:
 /// the gate passes on only headers it names.
-pub const BESIDE: &[u8] = b"Beside: 1\r\n";
+pub const BODY_OUT_OF_BAND: &[u8] = b"Out-Of-Band: 1\r\n";
 
 /// The gate's end of a lane.
 #[derive(Debug)]
 pub struct Upstream {
     /// Requests go in, answers come out.
     pub line: Line,
-    /// Bodies of requests with [`BESIDE`], in their order, each before its head: copying a long one
+    /// Bodies of requests with [`BODY_OUT_OF_BAND`], in their order, each before its head: copying a long one
     /// into the kernel and out again would take longer than all else that is done with it. As many
     /// wait as requests are under way.
     pub bodies: Sender<Vec<u8>>,
@@ -288,8 +288,8 @@ impl Worker {
 
     /// Reads a request's body, or gets it from beside; false when it is not whole.
     fn take_body(&mut self, request: &mut tiny_http::Request) -> bool {
-        let is_beside = |header: &tiny_http::Header| header.field.equiv("Beside");
-        if request.headers().iter().any(is_beside) {
+        let is_out_of_band = |header: &tiny_http::Header| header.field.equiv("Out-Of-Band");
+        if request.headers().iter().any(is_out_of_band) {
             return self.bodies.try_recv().map(|body| self.body = body).is_ok();
         }
         // Read to its end: what is left unread tiny_http reads into a buffer of that length.
@@ -321,7 +321,7 @@ impl Worker {
                 let header = request.headers().iter().find(|header| header.field.equiv(name));
                 header.map(|header| header.value.as_str())
             };
-            let ask = Ask {
+            let asked = Request {
                 method,
                 target,
                 trust,
@@ -331,7 +331,7 @@ impl Worker {
                 has_length: request.body_length().is_some(),
                 body: &self.body,
             };
-            self.handler.answer(&ask, &mut self.scratch, &mut self.answers);
+            self.handler.answer(&asked, &mut self.scratch, &mut self.answers);
         }));
         if caught.is_err() {
             self.answers.truncate(before);
@@ -349,14 +349,19 @@ mod tests {
     struct Echo;
 
     impl Handler for Echo {
-        fn answer(&self, ask: &Ask<'_>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
+        fn answer(&self, request: &Request<'_>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
             assert!(scratch.is_empty());
             let len = out.len();
             out.extend_from_slice(b"half an answer");
-            assert_ne!(ask.target, "/panic");
+            assert_ne!(request.target, "/panic");
             out.truncate(len);
-            let text =
-                format!("{:?} {} {:?} {}", ask.method, ask.target, ask.trust, ask.body.len());
+            let text = format!(
+                "{:?} {} {:?} {}",
+                request.method,
+                request.target,
+                request.trust,
+                request.body.len()
+            );
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len());
             out.extend_from_slice(head.as_bytes());
             out.extend_from_slice(text.as_bytes());
@@ -383,7 +388,7 @@ mod tests {
         let put = request(secret, Trust::Token, "/c?d").replace("GET", "PUT");
         let put = put.replace("\r\n\r\n", "\r\nContent-Length: 5000\r\n\r\n");
         let beside = request(secret, Trust::Local, "/e").replace("GET", "PUT");
-        let beside = beside.replace("\r\n\r\n", "\r\nBeside: 1\r\nContent-Length: 0\r\n\r\n");
+        let beside = beside.replace("\r\n\r\n", "\r\nOut-Of-Band: 1\r\nContent-Length: 0\r\n\r\n");
         let requests = request(secret, Trust::Local, "/a")
             + &request(secret, Trust::Anybody, "/panic")
             + &put

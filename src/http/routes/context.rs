@@ -6,13 +6,13 @@
 use super::{entry, keys, list, members, metrics, page};
 use crate::http::Version;
 use crate::http::counters::Counters;
-use crate::http::memory::Room;
-use crate::http::pending::{Render, Seat, Waiting};
-use crate::http::request::{Ask, Handler, Method, Trust};
+use crate::http::memory::Budget;
+use crate::http::pending::{PendingAnswers, Render, Slot};
+use crate::http::request::{Handler, Method, Request, Trust};
 use crate::http::requests::Requests;
-use crate::http::response::{Failure, Reply, json_text, number};
+use crate::http::response::{Failure, Response, json_text, number};
 use crate::http::route::Route;
-use crate::http::shutdown::Door;
+use crate::http::shutdown::Shutdown;
 use crate::kv::Stamp;
 use crate::node::command::Reply as NodeReply;
 use crate::node::command::{Bridge, Command, Health, NotReady};
@@ -29,7 +29,7 @@ pub struct Api {
     /// The node.
     pub bridge: Arc<dyn Bridge>,
     /// What is still let in.
-    pub door: Arc<Door>,
+    pub shutdown: Arc<Shutdown>,
     /// What `/version` tells.
     pub version: Version,
     /// Longest value taken, in bytes.
@@ -37,28 +37,28 @@ pub struct Api {
     /// Whether reads are answered from a store that is not complete yet.
     pub serves_while_starting: bool,
     /// Answers the node still owes.
-    pub waiting: Arc<Waiting>,
+    pub pending: Arc<PendingAnswers>,
     /// Answers given, by route.
     pub requests: Arc<Requests>,
     /// What the gate counts, for `/metrics`.
     pub counters: Arc<Counters>,
     /// What the gate holds, for `/metrics`.
-    pub room: Arc<Room>,
+    pub budget: Arc<Budget>,
     /// Log lines that found no room, for `/metrics`.
     pub log_lines_dropped: Arc<AtomicU64>,
 }
 
 /// One request on the desk of a worker.
-pub struct Desk<'a> {
+pub struct Call<'a> {
     /// What is asked.
-    pub ask: &'a Ask<'a>,
+    pub request: &'a Request<'a>,
     /// Its route.
     pub route: Route<'a>,
     /// Its query string.
     pub query: Option<&'a str>,
     /// When it was taken up.
     pub now: Now,
-    /// Empty room to write a body in before its length is known.
+    /// Empty budget to write a body in before its length is known.
     pub body: &'a mut Vec<u8>,
     /// Where the answer goes.
     pub out: &'a mut Vec<u8>,
@@ -66,7 +66,7 @@ pub struct Desk<'a> {
 
 /// What has been written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Done {
+pub enum Outcome {
     /// The answer, of this status.
     Answered(u16),
     /// The number of an answer that comes later, and is counted then.
@@ -74,21 +74,21 @@ pub enum Done {
 }
 
 impl Handler for Api {
-    fn answer(&self, ask: &Ask<'_>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
-        let (path, query) = match ask.target.split_once('?') {
+    fn answer(&self, request: &Request<'_>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
+        let (path, query) = match request.target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
-            None => (ask.target, None),
+            None => (request.target, None),
         };
         let (route, now) = (Route::of(path), self.bridge.now());
         let done = route
-            .check(ask.method, path)
-            .and_then(|()| self.dispatch(Desk { ask, route, query, now, body: scratch, out }));
+            .check(request.method, path)
+            .and_then(|()| self.dispatch(Call { request, route, query, now, body: scratch, out }));
         match done {
-            Ok(Done::Answered(status)) => self.requests.count(route, status),
-            Ok(Done::Parked) => {}
+            Ok(Outcome::Answered(status)) => self.requests.count(route, status),
+            Ok(Outcome::Parked) => {}
             Err(failure) => {
                 self.requests.count(route, failure.status);
-                failure.write(out, now.wall, ask.method != Method::Head);
+                failure.write(out, now.wall, request.method != Method::Head);
             }
         }
     }
@@ -101,37 +101,37 @@ impl Handler for Api {
 }
 
 impl Api {
-    fn dispatch(&self, desk: Desk<'_>) -> Result<Done, Failure> {
-        match desk.route {
-            Route::Entry(key) => match desk.ask.method {
-                Method::Put => entry::put_body(self, desk, key),
-                Method::Delete => entry::delete(self, desk, key),
-                _ => entry::get(self, desk, key),
+    fn dispatch(&self, call: Call<'_>) -> Result<Outcome, Failure> {
+        match call.route {
+            Route::Entry(key) => match call.request.method {
+                Method::Put => entry::put_body(self, call, key),
+                Method::Delete => entry::delete(self, call, key),
+                _ => entry::get(self, call, key),
             },
-            Route::Pair(key, value) => entry::put_pair(self, desk, key, value),
-            Route::List => list::answer(self, desk),
-            Route::Health => Ok(self.health(desk)),
-            Route::Live => Ok(self.live(desk)),
-            Route::Version => Ok(self.version(desk)),
-            Route::Members => members::answer(self, desk),
-            Route::Metrics => metrics::answer(self, desk),
-            Route::Home => Ok(page::home(desk)),
+            Route::Pair(key, value) => entry::put_pair(self, call, key, value),
+            Route::List => list::answer(self, call),
+            Route::Health => Ok(self.health(call)),
+            Route::Live => Ok(self.live(call)),
+            Route::Version => Ok(self.version(call)),
+            Route::Members => members::answer(self, call),
+            Route::Metrics => metrics::answer(self, call),
+            Route::Home => Ok(page::home(call)),
             Route::Keys | Route::KeysInstall | Route::KeysUse | Route::KeysRemove => {
-                keys::answer(self, desk)
+                keys::answer(self, call)
             }
             Route::Unknown => Err(Failure::new(404, "no such route")),
         }
     }
 
-    fn health(&self, desk: Desk<'_>) -> Done {
+    fn health(&self, call: Call<'_>) -> Outcome {
         let health = self.state();
         if health == Health::Ok {
-            return desk.state(200, "{\"status\":\"ok\"}");
+            return call.state(200, "{\"status\":\"ok\"}");
         }
         let mut text = format!("{{\"status\":\"{}\",\"why\":", health.as_str()).into_bytes();
         json_text(&mut text, &self.why(health));
         text.push(b'}');
-        desk.state(503, &String::from_utf8_lossy(&text))
+        call.state(503, &String::from_utf8_lossy(&text))
     }
 
     /// Readiness: of the node, and of this room, which turns clients away before the node leaves.
@@ -139,7 +139,7 @@ impl Api {
     pub fn state(&self) -> Health {
         match self.bridge.health() {
             Health::Stalled => Health::Stalled,
-            _ if self.door.is_turned() => Health::Leaving,
+            _ if self.shutdown.is_not_ready() => Health::Leaving,
             health => health,
         }
     }
@@ -168,25 +168,25 @@ impl Api {
         Arc::from(why)
     }
 
-    fn live(&self, desk: Desk<'_>) -> Done {
+    fn live(&self, call: Call<'_>) -> Outcome {
         // That HTTP makes progress is told by there being an answer.
         if self.bridge.live() {
-            desk.state(200, "{\"status\":\"ok\"}")
+            call.state(200, "{\"status\":\"ok\"}")
         } else {
-            desk.state(503, "{\"status\":\"stalled\"}")
+            call.state(503, "{\"status\":\"stalled\"}")
         }
     }
 
-    fn version(&self, desk: Desk<'_>) -> Done {
+    fn version(&self, call: Call<'_>) -> Outcome {
         let Version { version, hash, date } = self.version;
         for (name, text) in
             [("{\"version\":", version), (",\"buildhash\":", hash), (",\"builddate\":", date)]
         {
-            desk.body.extend_from_slice(name.as_bytes());
-            json_text(desk.body, text);
+            call.body.extend_from_slice(name.as_bytes());
+            json_text(call.body, text);
         }
-        desk.body.push(b'}');
-        desk.json(200, None)
+        call.body.push(b'}');
+        call.json(200, None)
     }
 
     /// Hands a command to the node; `render` writes the answer when the reply comes, or at once
@@ -196,42 +196,42 @@ impl Api {
     /// 503 when too many wait already.
     pub fn ask_node(
         &self,
-        desk: Desk<'_>,
+        call: Call<'_>,
         command: Command,
         limit: Duration,
-        render: impl FnOnce(Option<NodeReply>, &mut Page<'_>) -> u16 + Send + 'static,
-    ) -> Result<Done, Failure> {
-        let seat = self.waiting.seat().ok_or_else(too_many_wait)?;
-        Ok(self.ask_seated(desk, seat, command, limit, render))
+        render: impl FnOnce(Option<NodeReply>, &mut PendingResponse<'_>) -> u16 + Send + 'static,
+    ) -> Result<Outcome, Failure> {
+        let slot = self.pending.slot().ok_or_else(too_many_wait)?;
+        Ok(self.ask_node_in(call, slot, command, limit, render))
     }
 
     /// The same for a request that has its seat already.
-    pub fn ask_seated(
+    pub fn ask_node_in(
         &self,
-        desk: Desk<'_>,
-        seat: Seat,
+        call: Call<'_>,
+        slot: Slot,
         command: Command,
         limit: Duration,
-        render: impl FnOnce(Option<NodeReply>, &mut Page<'_>) -> u16 + Send + 'static,
-    ) -> Done {
+        render: impl FnOnce(Option<NodeReply>, &mut PendingResponse<'_>) -> u16 + Send + 'static,
+    ) -> Outcome {
         let (bridge, requests) = (Arc::clone(&self.bridge), Arc::clone(&self.requests));
-        let has_body = desk.ask.method != Method::Head;
-        let number_of = desk.route.number();
+        let has_body = call.request.method != Method::Head;
+        let number_of = call.route.number();
         let render: Render = Box::new(move |reply, out| {
-            let mut page = Page { out, now: bridge.now().wall, has_body };
-            let status = render(reply, &mut page);
+            let mut response = PendingResponse { out, now: bridge.now().wall, has_body };
+            let status = render(reply, &mut response);
             requests.count_number(number_of, status);
         });
-        match self.waiting.ask(&*self.bridge, seat, command, limit, render) {
+        match self.pending.park(&*self.bridge, slot, command, limit, render) {
             Ok(parked) => {
-                desk.out
-                    .extend_from_slice(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nLater: ");
-                number(desk.out, usize::try_from(parked).unwrap_or(usize::MAX));
-                desk.out.extend_from_slice(b"\r\n\r\n");
+                call.out
+                    .extend_from_slice(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nPending: ");
+                number(call.out, usize::try_from(parked).unwrap_or(usize::MAX));
+                call.out.extend_from_slice(b"\r\n\r\n");
             }
-            Err(render) => render(None, desk.out),
+            Err(render) => render(None, call.out),
         }
-        Done::Parked
+        Outcome::Parked
     }
 
     /// Refuses what only a store that holds all can answer: reads, and writes on a condition. To be
@@ -252,8 +252,8 @@ impl Api {
     ///
     /// # Errors
     /// 403.
-    pub fn check_admin(ask: &Ask<'_>) -> Result<(), Failure> {
-        if ask.trust != Trust::Anybody {
+    pub fn check_admin(request: &Request<'_>) -> Result<(), Failure> {
+        if request.trust != Trust::Anybody {
             return Ok(());
         }
         let message = "the gossip keys are for clients on this host (by address or localhost, \
@@ -268,39 +268,39 @@ pub fn too_many_wait() -> Failure {
     Failure::busy("too many requests wait for the node; try again")
 }
 
-impl Desk<'_> {
+impl Call<'_> {
     /// The body written so far, as JSON.
-    pub fn json(self, status: u16, etag: Option<Stamp>) -> Done {
-        let reply = Reply::new(self.out, self.now.wall, status, self.body.len()).json();
+    pub fn json(self, status: u16, etag: Option<Stamp>) -> Outcome {
+        let reply = Response::new(self.out, self.now.wall, status, self.body.len()).json();
         let reply = match etag {
             Some(stamp) => reply.etag(stamp),
             None => reply,
         };
-        reply.end(if self.ask.method == Method::Head { b"" } else { self.body });
-        Done::Answered(status)
+        reply.end(if self.request.method == Method::Head { b"" } else { self.body });
+        Outcome::Answered(status)
     }
 
     /// A short text that changes by itself.
-    fn state(self, status: u16, text: &str) -> Done {
-        let reply = Reply::new(self.out, self.now.wall, status, text.len()).json();
+    fn state(self, status: u16, text: &str) -> Outcome {
+        let reply = Response::new(self.out, self.now.wall, status, text.len()).json();
         let reply = reply.header("Cache-Control", "no-store");
         let reply = if status == 503 { reply.header("Retry-After", "1") } else { reply };
-        reply.end(if self.ask.method == Method::Head { b"" } else { text.as_bytes() });
-        Done::Answered(status)
+        reply.end(if self.request.method == Method::Head { b"" } else { text.as_bytes() });
+        Outcome::Answered(status)
     }
 }
 
 /// An answer being written when the node has replied.
-pub struct Page<'a> {
+pub struct PendingResponse<'a> {
     out: &'a mut Vec<u8>,
     now: WallMillis,
     has_body: bool,
 }
 
-impl Page<'_> {
+impl PendingResponse<'_> {
     /// A body of this type.
     pub fn body(&mut self, status: u16, content_type: &str, body: &[u8]) -> u16 {
-        Reply::new(self.out, self.now, status, body.len())
+        Response::new(self.out, self.now, status, body.len())
             .header("Content-Type", content_type)
             .header("Cache-Control", "no-store")
             .end(if self.has_body { body } else { b"" });
@@ -309,14 +309,14 @@ impl Page<'_> {
 
     /// JSON with the version of an entry.
     pub fn entry(&mut self, status: u16, stamp: Stamp, body: &[u8]) -> u16 {
-        let reply = Reply::new(self.out, self.now, status, body.len()).json().etag(stamp);
+        let reply = Response::new(self.out, self.now, status, body.len()).json().etag(stamp);
         reply.end(if self.has_body { body } else { b"" });
         status
     }
 
     /// No body but the version of an entry.
     pub fn empty_entry(&mut self, stamp: Stamp) -> u16 {
-        Reply::new(self.out, self.now, 200, 0).etag(stamp).end(b"");
+        Response::new(self.out, self.now, 200, 0).etag(stamp).end(b"");
         200
     }
 

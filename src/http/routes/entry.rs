@@ -1,12 +1,12 @@
 //! One key: read, written, deleted.
 
 use super::concern::{self, Wait};
-use super::context::{Api, Desk, Done, too_many_wait};
+use super::context::{Api, Call, Outcome, too_many_wait};
 use super::precondition::{Precondition, Verdict};
 use crate::http::json::json_pair;
-use crate::http::pending::Seat;
+use crate::http::pending::Slot;
 use crate::http::request::Method;
-use crate::http::response::{Failure, Reply, error_body, number, version};
+use crate::http::response::{Failure, Response, error_body, number, version};
 use crate::http::route;
 use crate::kv::{Record, Stamp, WriteError, Written};
 use crate::limits::CONTENT_TYPE_LEN_MAX;
@@ -19,72 +19,72 @@ const UNKNOWN_TYPE: &str = "application/octet-stream";
 const WAIT_GRACE: Duration = Duration::from_secs(2);
 
 /// `GET` and `HEAD`.
-pub fn get(api: &Api, desk: Desk<'_>, segment: &str) -> Result<Done, Failure> {
+pub fn get(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome, Failure> {
     let key = route::key(segment)?;
-    let [raw] = route::query(desk.query, ["raw"])?;
+    let [raw] = route::query(call.query, ["raw"])?;
     let is_raw = raw.map_or(Ok(false), |raw| raw.switch("raw"))?;
-    let precondition = Precondition::of(desk.ask)?;
+    let precondition = Precondition::of(call.request)?;
     api.check_complete()?;
     let entry = api.bridge.store().entry(key.as_bytes());
     if !precondition.is_empty() {
         match (precondition.check(entry.as_ref()), &entry) {
             (Verdict::Unmet, _) => return Err(unmet(entry.as_ref())),
             (Verdict::Unchanged, Some(record)) => {
-                let reply = Reply::bodiless(desk.out, desk.now.wall, 304);
-                reply.etag(record.stamp()).end(b"");
-                return Ok(Done::Answered(304));
+                let response = Response::bodiless(call.out, call.now.wall, 304);
+                response.etag(record.stamp()).end(b"");
+                return Ok(Outcome::Answered(304));
             }
             _ => {}
         }
     }
     let Some((record, value)) = entry.as_ref().and_then(|record| Some((record, record.value()?)))
     else {
-        return Ok(absent(desk, &key, entry.as_ref()));
+        return Ok(absent(call, &key, entry.as_ref()));
     };
     if is_raw {
-        return Ok(raw_value(desk, record, value));
+        return Ok(raw_value(call, record, value));
     }
-    json_pair(desk.body, &key, value);
-    Ok(desk.json(200, Some(record.stamp())))
+    json_pair(call.body, &key, value);
+    Ok(call.json(200, Some(record.stamp())))
 }
 
 /// 404, with the version of the delete when one is remembered.
-fn absent(desk: Desk<'_>, key: &str, tombstone: Option<&Record>) -> Done {
-    desk.body.extend_from_slice(&error_body(&format!("no such key: {key}")));
-    desk.json(404, tombstone.map(Record::stamp))
+fn absent(call: Call<'_>, key: &str, tombstone: Option<&Record>) -> Outcome {
+    call.body.extend_from_slice(&error_body(&format!("no such key: {key}")));
+    call.json(404, tombstone.map(Record::stamp))
 }
 
 /// The bytes as they were put. A value may say of itself that it is a web page, but it is not one
 /// of ours: it gets no script and no origin to act in.
-fn raw_value(desk: Desk<'_>, record: &Record, value: &[u8]) -> Done {
-    Reply::new(desk.out, desk.now.wall, 200, value.len())
+fn raw_value(call: Call<'_>, record: &Record, value: &[u8]) -> Outcome {
+    Response::new(call.out, call.now.wall, 200, value.len())
         .header("Content-Type", record.content_type().unwrap_or(UNKNOWN_TYPE))
         .header("X-Content-Type-Options", "nosniff")
         .header("Content-Security-Policy", "sandbox; default-src 'none'")
         .etag(record.stamp())
-        .end(if desk.ask.method == Method::Head { b"" } else { value });
-    Done::Answered(200)
+        .end(if call.request.method == Method::Head { b"" } else { value });
+    Outcome::Answered(200)
 }
 
 /// `PUT /kv/{key}`, the value in the body.
-pub fn put_body(api: &Api, desk: Desk<'_>, segment: &str) -> Result<Done, Failure> {
+pub fn put_body(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome, Failure> {
     let key = route::key(segment)?;
-    let write = Write::of(&desk)?;
-    if !desk.ask.has_length {
+    let write = Write::of(&call)?;
+    if !call.request.has_length {
         let message = "a PUT of a key wants its value in the body, with Content-Length (0 for an \
             empty value) or chunked; or in the path, as /kv/{key}/{value}";
         return Err(Failure::new(411, message));
     }
-    let content_type = desk.ask.content_type.unwrap_or_default();
+    let content_type = call.request.content_type.unwrap_or_default();
     if content_type.len() > CONTENT_TYPE_LEN_MAX {
         let len = content_type.len();
         let message = format_args!("Content-Type has {len} bytes, at most {CONTENT_TYPE_LEN_MAX}");
         return Err(Failure::new(400, message));
     }
     let content_type = if content_type.is_empty() { None } else { Some(content_type) };
-    let value = desk.ask.body;
-    let (written, wait) = write.put(api, &desk, &key, value, content_type)?;
-    answer(api, desk, written, wait, |out| {
+    let value = call.request.body;
+    let (written, wait) = write.put(api, &call, &key, value, content_type)?;
+    answer(api, call, written, wait, |out| {
         out.extend_from_slice(b"{\"key\":");
         crate::http::response::json_text(out, &key);
         out.extend_from_slice(b",\"version\":\"");
@@ -96,24 +96,24 @@ pub fn put_body(api: &Api, desk: Desk<'_>, segment: &str) -> Result<Done, Failur
 }
 
 /// `PUT /kv/{key}/{value}`.
-pub fn put_pair(api: &Api, desk: Desk<'_>, segment: &str, value: &str) -> Result<Done, Failure> {
+pub fn put_pair(api: &Api, call: Call<'_>, segment: &str, value: &str) -> Result<Outcome, Failure> {
     let key = route::key(segment)?;
     let value = route::value(value)?;
-    let write = Write::of(&desk)?;
-    if !desk.ask.body.is_empty() {
+    let write = Write::of(&call)?;
+    if !call.request.body.is_empty() {
         let message = "the value is given twice: in the path and in the body";
         return Err(Failure::new(400, message));
     }
-    let (written, wait) = write.put(api, &desk, &key, &value, None)?;
-    answer(api, desk, written, wait, |out| json_pair(out, &key, &value))
+    let (written, wait) = write.put(api, &call, &key, &value, None)?;
+    answer(api, call, written, wait, |out| json_pair(out, &key, &value))
 }
 
 /// `DELETE`, of a key that is there or not.
-pub fn delete(api: &Api, desk: Desk<'_>, segment: &str) -> Result<Done, Failure> {
+pub fn delete(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome, Failure> {
     let key = route::key(segment)?;
-    let write = Write::of(&desk)?;
-    let (written, wait) = write.delete(api, &desk, &key)?;
-    answer(api, desk, written, wait, |_| {})
+    let write = Write::of(&call)?;
+    let (written, wait) = write.delete(api, &call, &key)?;
+    answer(api, call, written, wait, |_| {})
 }
 
 /// What is asked of a write beside its value, checked before anything changes.
@@ -123,64 +123,64 @@ struct Write<'a> {
 }
 
 /// A seat and what to wait for in it.
-type Seated = (Seat, Wait);
+type Waiting = (Slot, Wait);
 
 impl<'a> Write<'a> {
-    fn of(desk: &Desk<'a>) -> Result<Write<'a>, Failure> {
-        let [w, timeout] = route::query(desk.query, ["w", "timeout"])?;
+    fn of(call: &Call<'a>) -> Result<Write<'a>, Failure> {
+        let [w, timeout] = route::query(call.query, ["w", "timeout"])?;
         let wait = concern::wait(w, timeout)?;
-        Ok(Write { wait, precondition: Precondition::of(desk.ask)? })
+        Ok(Write { wait, precondition: Precondition::of(call.request)? })
     }
 
     /// Takes a seat if there is to be a wait: afterwards it would be too late to refuse.
     ///
     /// A condition is about what the cluster holds: a node that lacks it must not judge.
-    fn begin(&self, api: &Api) -> Result<Option<Seated>, Failure> {
+    fn begin(&self, api: &Api) -> Result<Option<Waiting>, Failure> {
         if !self.precondition.is_empty() {
             api.check_complete()?;
         }
         let Some(wait) = self.wait else { return Ok(None) };
-        let seat = api.waiting.seat().ok_or_else(too_many_wait)?;
-        Ok(Some((seat, wait)))
+        let slot = api.pending.slot().ok_or_else(too_many_wait)?;
+        Ok(Some((slot, wait)))
     }
 
     fn put(
         &self,
         api: &Api,
-        desk: &Desk<'_>,
+        call: &Call<'_>,
         key: &str,
         value: &[u8],
         content_type: Option<&str>,
-    ) -> Result<(Written, Option<Seated>), Failure> {
+    ) -> Result<(Written, Option<Waiting>), Failure> {
         if value.len() > api.value_len_max {
             let (len, max) = (value.len(), api.value_len_max);
             let message =
                 format_args!("the value has {len} bytes, at most {max} (--max-value-bytes)");
             return Err(Failure::new(413, message));
         }
-        let seated = self.begin(api)?;
-        let _writing = api.door.enter()?;
+        let waiting = self.begin(api)?;
+        let _writing = api.shutdown.begin_write()?;
         let store = api.bridge.store();
         let written = if self.precondition.is_empty() {
-            store.put(desk.now, key.as_bytes(), value, content_type)
+            store.put(call.now, key.as_bytes(), value, content_type)
         } else {
             let is_met = |entry: Option<&Record>| self.is_met(entry);
-            store.put_if(desk.now, key.as_bytes(), value, content_type, is_met)
+            store.put_if(call.now, key.as_bytes(), value, content_type, is_met)
         };
-        self.written(api, key, written).map(|written| (written, seated))
+        self.written(api, key, written).map(|written| (written, waiting))
     }
 
     fn delete(
         &self,
         api: &Api,
-        desk: &Desk<'_>,
+        call: &Call<'_>,
         key: &str,
-    ) -> Result<(Written, Option<Seated>), Failure> {
-        let seated = self.begin(api)?;
-        let _writing = api.door.enter()?;
+    ) -> Result<(Written, Option<Waiting>), Failure> {
+        let waiting = self.begin(api)?;
+        let _writing = api.shutdown.begin_write()?;
         let is_met = |entry: Option<&Record>| self.is_met(entry);
-        let written = api.bridge.store().delete_if(desk.now, key.as_bytes(), is_met);
-        self.written(api, key, written).map(|written| (written, seated))
+        let written = api.bridge.store().delete_if(call.now, key.as_bytes(), is_met);
+        self.written(api, key, written).map(|written| (written, waiting))
     }
 
     fn is_met(&self, entry: Option<&Record>) -> bool {
@@ -234,40 +234,40 @@ fn refused(error: &WriteError) -> Failure {
 /// Answers a write at once, or when enough members hold it.
 fn answer(
     api: &Api,
-    desk: Desk<'_>,
+    call: Call<'_>,
     written: Written,
-    wait: Option<Seated>,
+    wait: Option<Waiting>,
     body: impl FnOnce(&mut Vec<u8>),
-) -> Result<Done, Failure> {
-    body(desk.body);
-    let Some((seat, Wait { concern, timeout })) = wait else {
-        if desk.body.is_empty() {
-            Reply::new(desk.out, desk.now.wall, 200, 0).etag(written.stamp).end(b"");
-            return Ok(Done::Answered(200));
+) -> Result<Outcome, Failure> {
+    body(call.body);
+    let Some((slot, Wait { concern, timeout })) = wait else {
+        if call.body.is_empty() {
+            Response::new(call.out, call.now.wall, 200, 0).etag(written.stamp).end(b"");
+            return Ok(Outcome::Answered(200));
         }
-        return Ok(desk.json(200, Some(written.stamp)));
+        return Ok(call.json(200, Some(written.stamp)));
     };
-    let body = desk.body.clone();
-    let deadline = desk.now.instant + timeout;
+    let body = call.body.clone();
+    let deadline = call.now.instant + timeout;
     let command = Command::AwaitHolders { dot: written.dot, concern, deadline };
     let stamp = written.stamp;
     let limit = timeout + WAIT_GRACE;
-    Ok(api.ask_seated(desk, seat, command, limit, move |reply, page| match reply {
+    Ok(api.ask_node_in(call, slot, command, limit, move |reply, response| match reply {
         Some(NodeReply::Holders { held, wanted }) if held >= wanted => {
             if body.is_empty() {
-                page.empty_entry(stamp)
+                response.empty_entry(stamp)
             } else {
-                page.entry(200, stamp, &body)
+                response.entry(200, stamp, &body)
             }
         }
         Some(NodeReply::Holders { held, wanted }) => {
             let why = format!("held by {held} of {wanted} members after {timeout:?}");
-            page.entry(504, stamp, &short_of(&why, stamp, Some((held, wanted))))
+            response.entry(504, stamp, &short_of(&why, stamp, Some((held, wanted))))
         }
-        Some(NodeReply::Refused(why)) => page.entry(504, stamp, &short_of(&why, stamp, None)),
+        Some(NodeReply::Refused(why)) => response.entry(504, stamp, &short_of(&why, stamp, None)),
         _ => {
             let why = "the node is too busy to tell who holds it";
-            page.entry(504, stamp, &short_of(why, stamp, None))
+            response.entry(504, stamp, &short_of(why, stamp, None))
         }
     }))
 }

@@ -3,7 +3,7 @@
 //! Only for clients on this host or with the token. A key is written, never read: answers name
 //! keys by their fingerprints, and no error repeats what was sent.
 
-use super::context::{Api, Desk, Done};
+use super::context::{Api, Call, Outcome};
 use crate::http::response::Failure;
 use crate::http::route::Route;
 use crate::node::command::{Command, KeyCommand, Reply};
@@ -37,17 +37,17 @@ struct Member {
 }
 
 /// Lists the keys, or has one installed, used or removed; answers with what each member says.
-pub fn answer(api: &Api, desk: Desk<'_>) -> Result<Done, Failure> {
-    Api::check_admin(desk.ask)?;
-    let command = match desk.route {
-        Route::KeysInstall => KeyCommand::Install(key(desk.ask.body)?),
-        Route::KeysUse => KeyCommand::Use(key(desk.ask.body)?),
-        Route::KeysRemove => KeyCommand::Remove(key(desk.ask.body)?),
+pub fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
+    Api::check_admin(call.request)?;
+    let command = match call.route {
+        Route::KeysInstall => KeyCommand::Install(key(call.request.body)?),
+        Route::KeysUse => KeyCommand::Use(key(call.request.body)?),
+        Route::KeysRemove => KeyCommand::Remove(key(call.request.body)?),
         _ => KeyCommand::List,
     };
-    api.ask_node(desk, Command::Keys(command), MEMBERS_LIMIT, |reply, page| match reply {
-        Some(Reply::Keys(results)) => page.body(200, "application/json", &table(results)),
-        other => page.no_reply(other),
+    api.ask_node(call, Command::Keys(command), MEMBERS_LIMIT, |reply, response| match reply {
+        Some(Reply::Keys(results)) => response.body(200, "application/json", &table(results)),
+        other => response.no_reply(other),
     })
 }
 

@@ -1,6 +1,6 @@
 //! `GET /kv/`: the keys in order, a page at a time.
 
-use super::context::{Api, Desk, Done};
+use super::context::{Api, Call, Outcome};
 use crate::http::json::json_value;
 use crate::http::response::{Failure, json_text, version};
 use crate::http::route::{self, Parameter};
@@ -9,9 +9,9 @@ use crate::limits::{HTTP_LIST_LEN_MAX, LIST_ITEMS_MAX};
 use std::borrow::Cow;
 
 /// Answers with the page asked for. A page ends early when it grows large; `next` says so.
-pub fn answer(api: &Api, desk: Desk<'_>) -> Result<Done, Failure> {
+pub fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     let [prefix, after, limit, keys] =
-        route::query(desk.query, ["prefix", "after", "limit", "keys"])?;
+        route::query(call.query, ["prefix", "after", "limit", "keys"])?;
     let prefix = read("prefix", prefix)?;
     let after = read("after", after)?;
     let limit = limit.map_or(Ok(LIST_ITEMS_MAX), |limit| items(limit.text()))?;
@@ -19,8 +19,8 @@ pub fn answer(api: &Api, desk: Desk<'_>) -> Result<Done, Failure> {
     let after = Some(after.as_bytes()).filter(|after| !after.is_empty());
     api.check_complete()?;
     let page = api.bridge.store().list(prefix.as_bytes(), after, limit);
-    write(desk.body, &page, only_keys);
-    Ok(desk.json(200, None))
+    write(call.body, &page, only_keys);
+    Ok(call.json(200, None))
 }
 
 fn read<'t>(name: &str, parameter: Option<Parameter<'t>>) -> Result<Cow<'t, str>, Failure> {

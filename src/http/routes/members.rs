@@ -1,6 +1,6 @@
 //! `GET /members`: who is in the cluster, as this node sees it.
 
-use super::context::{Api, Desk, Done, NODE_LIMIT};
+use super::context::{Api, Call, NODE_LIMIT, Outcome};
 use crate::http::response::Failure;
 use crate::node::command::{Command, MemberView, Reply};
 use serde::Serialize;
@@ -25,10 +25,10 @@ struct Row<'a> {
 }
 
 /// Asks the node for the table.
-pub fn answer(api: &Api, desk: Desk<'_>) -> Result<Done, Failure> {
-    api.ask_node(desk, Command::Members, NODE_LIMIT, |reply, page| match reply {
-        Some(Reply::Members(members)) => page.body(200, "application/json", &table(&members)),
-        other => page.no_reply(other),
+pub fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
+    api.ask_node(call, Command::Members, NODE_LIMIT, |reply, response| match reply {
+        Some(Reply::Members(members)) => response.body(200, "application/json", &table(&members)),
+        other => response.no_reply(other),
     })
 }
 

@@ -1,6 +1,6 @@
 //! `GET /metrics`: everything counted, in Prometheus' text format.
 
-use super::context::{Api, Desk, Done, NODE_LIMIT};
+use super::context::{Api, Call, NODE_LIMIT, Outcome};
 use crate::http::counters::LATENCY_BOUNDS_MICROS;
 use crate::http::gate::refusal::Reason;
 use crate::http::requests::CLASSES;
@@ -14,9 +14,9 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Asks the node for its numbers and adds our own. Ours are told even when the node is stuck: that
 /// is when they are wanted.
-pub fn answer(api: &Api, desk: Desk<'_>) -> Result<Done, Failure> {
+pub fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     let own = own(api);
-    api.ask_node(desk, Command::Stats, NODE_LIMIT, move |reply, page| {
+    api.ask_node(call, Command::Stats, NODE_LIMIT, move |reply, response| {
         let mut samples = own;
         let is_up = match reply {
             Some(Reply::Stats(stats)) => {
@@ -26,7 +26,7 @@ pub fn answer(api: &Api, desk: Desk<'_>) -> Result<Done, Failure> {
             _ => 0,
         };
         samples.push(plain("node_replies", "Whether the node told its numbers just now.", is_up));
-        page.body(200, CONTENT_TYPE, text(samples).as_bytes())
+        response.body(200, CONTENT_TYPE, text(samples).as_bytes())
     })
 }
 
@@ -55,9 +55,9 @@ fn own(api: &Api) -> Vec<Sample> {
             counters.accept_failures(),
         ),
         plain("http_held_bytes", "Bodies and answers held for slow clients.", {
-            api.room.taken() as u64
+            api.budget.taken() as u64
         }),
-        plain("http_waiting", "Requests that wait for the node.", api.waiting.n_taken() as u64),
+        plain("http_waiting", "Requests that wait for the node.", api.pending.n_taken() as u64),
     ];
     samples.push(plain(
         "log_lines_dropped_total",

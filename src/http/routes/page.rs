@@ -1,8 +1,8 @@
 //! `GET /`: one page for a person, complete in itself.
 
-use super::context::{Desk, Done};
+use super::context::{Call, Outcome};
 use crate::http::request::Method;
-use crate::http::response::Reply;
+use crate::http::response::Response;
 
 const PAGE: &str = include_str!("page.html");
 
@@ -11,12 +11,12 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Answers with the page.
-pub fn home(desk: Desk<'_>) -> Done {
-    Reply::new(desk.out, desk.now.wall, 200, PAGE.len())
+pub fn home(call: Call<'_>) -> Outcome {
+    Response::new(call.out, call.now.wall, 200, PAGE.len())
         .header("Content-Type", "text/html; charset=utf-8")
         .header("Content-Security-Policy", POLICY)
         .header("X-Content-Type-Options", "nosniff")
         .header("Referrer-Policy", "no-referrer")
-        .end(if desk.ask.method == Method::Head { b"" } else { PAGE.as_bytes() });
-    Done::Answered(200)
+        .end(if call.request.method == Method::Head { b"" } else { PAGE.as_bytes() });
+    Outcome::Answered(200)
 }

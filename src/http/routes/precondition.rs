@@ -3,7 +3,7 @@
 //! They compare with what **this node** holds: a write of another node that has not arrived yet is
 //! not seen. That makes a lost update rarer, not impossible; it is no lock across the cluster.
 
-use crate::http::request::Ask;
+use crate::http::request::Request;
 use crate::http::response::Failure;
 use crate::kv::{Record, Stamp};
 
@@ -30,15 +30,15 @@ impl<'a> Precondition<'a> {
     ///
     /// # Errors
     /// 400.
-    pub fn of(ask: &Ask<'a>) -> Result<Precondition<'a>, Failure> {
-        let given = [("If-Match", ask.if_match), ("If-None-Match", ask.if_none_match)];
+    pub fn of(request: &Request<'a>) -> Result<Precondition<'a>, Failure> {
+        let given = [("If-Match", request.if_match), ("If-None-Match", request.if_none_match)];
         for (name, value) in given {
             if value.is_some_and(|value| !is_list(value)) {
                 let message = format_args!("{name} is * or a list of \"VERSION\"");
                 return Err(Failure::new(400, message));
             }
         }
-        Ok(Precondition { if_match: ask.if_match, if_none_match: ask.if_none_match })
+        Ok(Precondition { if_match: request.if_match, if_none_match: request.if_none_match })
     }
 
     /// Whether there is none.
@@ -95,8 +95,8 @@ mod tests {
     use crate::http::request::{Method, Trust};
     use crate::kv::{HlcTime, OriginId};
 
-    fn ask<'a>(if_match: Option<&'a str>, if_none_match: Option<&'a str>) -> Ask<'a> {
-        Ask {
+    fn request<'a>(if_match: Option<&'a str>, if_none_match: Option<&'a str>) -> Request<'a> {
+        Request {
             method: Method::Get,
             target: "/kv/k",
             trust: Trust::Anybody,
@@ -112,7 +112,7 @@ mod tests {
         let stamp = Stamp { time: HlcTime(1), origin: OriginId(2) };
         let live = Record::new(stamp, 1, b"k", Some((b"v", None)));
         let dead = Record::new(stamp, 1, b"k", None);
-        let precondition = Precondition::of(&ask(if_match, if_none_match)).unwrap();
+        let precondition = Precondition::of(&request(if_match, if_none_match)).unwrap();
         let states = [Some(&live), Some(&dead), None];
         let verdicts = states.map(|state| precondition.check(state));
         assert_eq!(verdicts, expected, "{if_match:?} {if_none_match:?}");
@@ -140,7 +140,11 @@ mod tests {
     #[test]
     fn what_is_no_tag_is_refused() {
         for bad in ["", "abc", "\"a", "\"a\", b", "W/", "*, \"a\""] {
-            assert_eq!(Precondition::of(&ask(Some(bad), None)).unwrap_err().status, 400, "{bad}");
+            assert_eq!(
+                Precondition::of(&request(Some(bad), None)).unwrap_err().status,
+                400,
+                "{bad}"
+            );
         }
     }
 }
