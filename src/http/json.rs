@@ -1,12 +1,17 @@
-//! Values in JSON.
+//! What is written by hand as JSON: texts, and values that may be any bytes.
 
-use super::response::json_text;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+/// Appends a text as a JSON string, quotes included.
+pub(super) fn json_text(out: &mut Vec<u8>, text: &str) {
+    // Writing to a vector does not fail, and a string always has a JSON form.
+    let _ = serde_json::to_writer(out, text);
+}
+
 /// Appends a value: a string when it is UTF-8, else `{"base64":".."}`. Either way the very bytes
 /// can be had back.
-pub fn json_value(out: &mut Vec<u8>, value: &[u8]) {
+pub(super) fn json_value(out: &mut Vec<u8>, value: &[u8]) {
     match std::str::from_utf8(value) {
         Ok(text) => json_text(out, text),
         Err(_) => {
@@ -18,7 +23,7 @@ pub fn json_value(out: &mut Vec<u8>, value: &[u8]) {
 }
 
 /// Appends `{"<key>":<value>}`, the answer to a key.
-pub fn json_pair(out: &mut Vec<u8>, key: &str, value: &[u8]) {
+pub(super) fn json_pair(out: &mut Vec<u8>, key: &str, value: &[u8]) {
     out.push(b'{');
     json_text(out, key);
     out.push(b':');

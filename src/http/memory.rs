@@ -1,57 +1,54 @@
 //! How many bytes clients can make the gate hold.
 //!
-//! A body is read whole before it goes on, and an answer is taken whole before it is sent, so that
-//! no slow client holds up an upstream connection. What a client makes us hold beyond a small
-//! allowance is counted here, and refused when all of them together hold too much.
+//! The gate reads a body whole before it passes it on, and takes an answer whole before it sends it:
+//! so no slow client holds up a lane. Each client may make the gate hold a small allowance. What a
+//! client makes it hold beyond that is counted here, and refused when all clients together make it
+//! hold too much.
 
 use crate::limits::HTTP_UNCOUNTED_LEN_MAX;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What there is, and how much of it is taken.
+/// How many bytes may be held for all clients together, and how many are.
 #[derive(Debug)]
-pub struct Budget {
+pub(super) struct Budget {
     len_max: usize,
     taken: AtomicUsize,
 }
 
 impl Budget {
-    /// Room for `len_max` bytes.
-    #[must_use]
-    pub fn new(len_max: usize) -> Arc<Budget> {
+    pub(super) fn new(len_max: usize) -> Arc<Budget> {
         Arc::new(Budget { len_max, taken: AtomicUsize::new(0) })
     }
 
-    /// Bytes taken at present.
-    #[must_use]
-    pub fn taken(&self) -> usize {
+    /// Bytes held now.
+    pub(super) fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }
 }
 
 /// A share of the budget, given back when dropped.
 #[derive(Debug)]
-pub struct Held {
+pub(super) struct Held {
     budget: Arc<Budget>,
     len: usize,
 }
 
-/// The budget is full.
+/// The budget does not have so many bytes left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Full;
+pub(super) struct Spent;
 
 impl Held {
-    /// Holds nothing yet.
-    #[must_use]
-    pub fn new(budget: &Arc<Budget>) -> Held {
+    /// An empty share.
+    pub(super) fn new(budget: &Arc<Budget>) -> Held {
         Held { budget: Arc::clone(budget), len: 0 }
     }
 
-    /// Holds `len` bytes all in all; the first [`HTTP_UNCOUNTED_LEN_MAX`] are free.
+    /// Makes it a share of `len` bytes; the first [`HTTP_UNCOUNTED_LEN_MAX`] are free.
     ///
     /// # Errors
-    /// [`Full`]; then as much is held as before.
-    pub fn grow_to(&mut self, len: usize) -> Result<(), Full> {
+    /// [`Spent`]; then as much is held as before.
+    pub(super) fn grow_to(&mut self, len: usize) -> Result<(), Spent> {
         if len <= HTTP_UNCOUNTED_LEN_MAX || len <= self.len {
             return Ok(());
         }
@@ -59,7 +56,7 @@ impl Held {
         let taken = self.budget.taken.fetch_add(more, Ordering::Relaxed) + more;
         if taken > self.budget.len_max {
             self.budget.taken.fetch_sub(more, Ordering::Relaxed);
-            return Err(Full);
+            return Err(Spent);
         }
         self.len = len;
         Ok(())
@@ -83,9 +80,9 @@ mod tests {
         assert_eq!(a.grow_to(HTTP_UNCOUNTED_LEN_MAX), Ok(()));
         assert_eq!(budget.taken(), 0);
         assert_eq!(a.grow_to(60_000), Ok(()));
-        assert_eq!(b.grow_to(60_000), Err(Full));
+        assert_eq!(b.grow_to(60_000), Err(Spent));
         assert_eq!(b.grow_to(40_000), Ok(()));
-        assert_eq!(a.grow_to(60_001), Err(Full));
+        assert_eq!(a.grow_to(60_001), Err(Spent));
         assert_eq!(budget.taken(), 100_000);
         drop(a);
         assert_eq!(b.grow_to(100_000), Ok(()));

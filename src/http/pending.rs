@@ -1,19 +1,21 @@
-//! Answers that come later: those the node has to be asked for.
+//! Pending answers: those for which the node has to be asked.
 //!
 //! ```text
 //! worker                     gate                                 node
 //!   |--- Command -------------------------------------------------->|
-//!   |--- 202, Pending: 17 ----->| the lane is free again              |
+//!   |--- 202, Pending: 17 --->| the lane is free again              |
 //!   |                         |<----------------------------- Reply-|
 //!   |                         | render(Reply) -> client
 //! ```
 //!
-//! A worker that waited would hold up its whole lane, and every client behind it. So it parks a
-//! [`PendingAnswer`] and answers with its number; the gate, where waiting costs nothing, takes it from
-//! there. Nothing of this is seen outside.
+//! A worker that waited would hold up its whole lane, and every client behind it. So the worker
+//! parks a [`PendingAnswer`] and answers with its number. The gate, where waiting costs nothing,
+//! takes the pending answer and finishes it. Clients see only the finished answer.
 
+use super::counters::Counters;
 use crate::limits::HTTP_WAITING_MAX;
 use crate::node::command::{Bridge, Command, Reply};
+use crate::time::WallMillis;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,28 +23,30 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Appends the answer for the client. `None`: the node gave no reply in time.
-pub type Render = Box<dyn FnOnce(Option<Reply>, &mut Vec<u8>) + Send>;
+/// Appends the answer for the client and returns its status. `None`: the node gave no reply in time.
+pub(super) type Render = Box<dyn FnOnce(Option<Reply>, WallMillis, &mut Vec<u8>) -> u16 + Send>;
 
-/// An answer under way.
-pub struct PendingAnswer {
+/// What is needed to answer a client once the node has replied.
+pub(super) struct PendingAnswer {
     reply: oneshot::Receiver<Reply>,
     limit: Duration,
+    route: usize,
     render: Render,
     _slot: Slot,
 }
 
 impl PendingAnswer {
-    /// Waits for the node, at most as long as was said, and appends the answer.
-    pub async fn finish(self, out: &mut Vec<u8>) {
+    /// Waits for the node, at most as long as was said; appends the answer and counts it.
+    pub(super) async fn finish(self, bridge: &dyn Bridge, counters: &Counters, out: &mut Vec<u8>) {
         let reply = tokio::time::timeout(self.limit, self.reply).await;
-        (self.render)(reply.ok().and_then(Result::ok), out);
+        let status = (self.render)(reply.ok().and_then(Result::ok), bridge.now().wall, out);
+        counters.answered(self.route, status);
     }
 }
 
 /// One of [`HTTP_WAITING_MAX`] places; given back when dropped.
 #[derive(Debug)]
-pub struct Slot(Arc<AtomicUsize>);
+pub(super) struct Slot(Arc<AtomicUsize>);
 
 impl Drop for Slot {
     fn drop(&mut self) {
@@ -50,9 +54,9 @@ impl Drop for Slot {
     }
 }
 
-/// The answers under way, by number.
+/// The answers that wait for the node, by number.
 #[derive(Default)]
-pub struct PendingAnswers {
+pub(super) struct PendingAnswers {
     parked: Mutex<Parked>,
     n_taken: Arc<AtomicUsize>,
 }
@@ -64,31 +68,31 @@ struct Parked {
 }
 
 impl PendingAnswers {
-    /// A seat, while there is one. Taken before a write that wants to wait, so that none is
-    /// accepted and then refused.
-    #[must_use]
-    pub fn slot(&self) -> Option<Slot> {
+    /// A slot, while one is free. A write that wants to wait takes its slot before it is written,
+    /// so that none is accepted and then refused.
+    pub(super) fn slot(&self) -> Option<Slot> {
         let slot = Slot(Arc::clone(&self.n_taken));
         let n_before = self.n_taken.fetch_add(1, Ordering::Relaxed);
         if n_before < HTTP_WAITING_MAX { Some(slot) } else { None }
     }
 
-    /// Seats taken at present.
-    #[must_use]
-    pub fn n_taken(&self) -> usize {
+    /// How many slots are taken now.
+    pub(super) fn n_taken(&self) -> usize {
         self.n_taken.load(Ordering::Relaxed)
     }
 
-    /// Hands `command` to the node and parks its answer. Returns the number to answer with.
+    /// Hands `command` to the node and parks the answer to a request for `route`. Returns the
+    /// number to answer with.
     ///
     /// # Errors
     /// `render`, when the node takes no command: the answer can be given at once.
-    pub fn park(
+    pub(super) fn park(
         &self,
         bridge: &dyn Bridge,
         slot: Slot,
         command: Command,
         limit: Duration,
+        route: usize,
         render: Render,
     ) -> Result<u64, Render> {
         let (reply_to, reply) = oneshot::channel();
@@ -102,12 +106,13 @@ impl PendingAnswers {
         let mut parked = self.parked.lock();
         let number = parked.next;
         parked.next += 1;
-        parked.by_number.insert(number, PendingAnswer { reply, limit, render, _slot: slot });
+        let answer = PendingAnswer { reply, limit, route, render, _slot: slot };
+        parked.by_number.insert(number, answer);
         Ok(number)
     }
 
-    /// Takes an answer over.
-    pub fn take(&self, number: u64) -> Option<PendingAnswer> {
+    /// Takes the answer of this number out, to finish it.
+    pub(super) fn take(&self, number: u64) -> Option<PendingAnswer> {
         self.parked.lock().by_number.remove(&number)
     }
 }

@@ -1,28 +1,19 @@
-//! What a request is once the gate has let it through.
+//! A request as the routes get it, after the gate has let it through.
 //!
-//! Nothing here knows sockets or tiny_http: a [`Handler`] takes an [`Request`] and writes a whole HTTP
+//! Nothing here knows sockets or tiny_http: a [`Handler`] takes a [`Request`] and writes a whole HTTP
 //! answer, head and body, into a buffer.
 
 /// The methods the gate knows; any other is answered with 501 there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// `GET`
     Get,
-    /// `HEAD`
     Head,
-    /// `PUT`
     Put,
-    /// `POST`
     Post,
-    /// `DELETE`
     Delete,
-    /// `OPTIONS`
     Options,
-    /// `PATCH`
     Patch,
-    /// `TRACE`
     Trace,
-    /// `CONNECT`
     Connect,
 }
 
@@ -40,14 +31,11 @@ impl Method {
     ];
 
     /// The method of this name; names are case-sensitive.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Method> {
+    pub(super) fn from_name(name: &str) -> Option<Method> {
         Method::ALL.into_iter().find(|&(_, text)| text == name).map(|(method, _)| method)
     }
 
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         Method::ALL.into_iter().find(|&(method, _)| method == self).map_or("", |(_, text)| text)
     }
 }
@@ -55,38 +43,32 @@ impl Method {
 /// How far the gate trusts a client. The gate decides it from the connection itself; nothing a
 /// client sends raises it but the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trust {
-    /// Anybody, where no token is asked for.
+pub(super) enum Trust {
+    /// A client of which the gate knows nothing.
     Anybody,
-    /// On this host, and speaking for nobody else: no proxy's or browser's headers.
+    /// The client is on this host and speaks for nobody else: no proxy's or browser's headers.
     Local,
-    /// It knows the token.
+    /// The client has sent the token.
     Token,
 }
 
 /// One request: its framing is checked, its body complete, its client authorised.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
-    /// The method.
-    pub method: Method,
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
     /// Path and query, still percent-encoded: visible ASCII that begins with `/`.
-    pub target: &'a str,
-    /// How far its client is trusted.
-    pub trust: Trust,
-    /// `Content-Type`, when given.
-    pub content_type: Option<&'a str>,
-    /// `If-None-Match`, when given.
-    pub if_none_match: Option<&'a str>,
-    /// `If-Match`, when given.
-    pub if_match: Option<&'a str>,
-    /// Whether a length was announced, be it 0: an empty body and none at all differ.
-    pub has_length: bool,
-    /// The body.
-    pub body: &'a [u8],
+    pub(super) target: &'a str,
+    pub(super) trust: Trust,
+    pub(super) content_type: Option<&'a str>,
+    pub(super) if_none_match: Option<&'a str>,
+    pub(super) if_match: Option<&'a str>,
+    /// Whether a length was announced, even one of 0: an empty body and none at all differ.
+    pub(super) has_length: bool,
+    pub(super) body: &'a [u8],
 }
 
 /// Answers requests. One thread of each lane calls it.
-pub trait Handler: Send + Sync + 'static {
+pub(super) trait Handler: Send + Sync + 'static {
     /// Appends one whole HTTP/1.1 answer to `out`: `Content-Length` always, `Connection` never,
     /// no body for `HEAD`. `scratch` is empty, and for any use.
     fn answer(&self, request: &Request<'_>, scratch: &mut Vec<u8>, out: &mut Vec<u8>);

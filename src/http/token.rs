@@ -1,8 +1,7 @@
-//! Who may ask: the bearer token, and which clients count as local.
+//! The bearer token, with which a client shows that it may ask.
 
 use crate::limits::HTTP_TOKEN_LEN_MAX;
 use std::hint::black_box;
-use std::net::IpAddr;
 
 /// The secret every request but `/health` and `/live` must carry.
 #[derive(Clone, PartialEq, Eq)]
@@ -11,10 +10,10 @@ pub struct Token(Box<[u8]>);
 /// A text that can be no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Nothing but white space.
+    /// The text is nothing but white space.
     #[error("the token is empty")]
     Empty,
-    /// More than [`HTTP_TOKEN_LEN_MAX`].
+    /// The text is longer than [`HTTP_TOKEN_LEN_MAX`] bytes.
     #[error("the token is longer than {HTTP_TOKEN_LEN_MAX} bytes")]
     Len,
     /// A byte that no HTTP header carries unchanged.
@@ -42,8 +41,7 @@ impl Token {
 
     /// Whether an `Authorization` header carries this token. The time it takes tells the token's
     /// length at most.
-    #[must_use]
-    pub fn admits(&self, authorization: &[u8]) -> bool {
+    pub(super) fn admits(&self, authorization: &[u8]) -> bool {
         let Some((scheme, given)) = authorization.split_at_checked(7) else { return false };
         if !scheme.eq_ignore_ascii_case(b"Bearer ") {
             return false;
@@ -65,29 +63,6 @@ impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Token(..)")
     }
-}
-
-/// Whether a path is answered without the token: probes carry none.
-#[must_use]
-pub fn is_open(path: &str) -> bool {
-    matches!(path, "/health" | "/live")
-}
-
-/// Whether an address is this host's own.
-#[must_use]
-pub fn is_loopback(ip: IpAddr) -> bool {
-    ip.to_canonical().is_loopback()
-}
-
-/// Whether a `Host` names this host by address or as `localhost`. A page of a name that its owner
-/// points at 127.0.0.1 (DNS rebinding) does not.
-#[must_use]
-pub fn is_local_host(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 #[cfg(test)]
@@ -114,17 +89,5 @@ mod tests {
             assert!(!token.admits(bad.as_bytes()), "{bad}");
         }
         assert_eq!(format!("{token:?}"), "Token(..)");
-    }
-
-    #[test]
-    fn local_is_an_address_or_localhost() {
-        for good in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:8080", "10.0.0.7"] {
-            assert!(is_local_host(good), "{good}");
-        }
-        for bad in ["", "evil.example", "127.0.0.1.evil.example", "localhost.evil.example"] {
-            assert!(!is_local_host(bad), "{bad}");
-        }
-        assert!(is_loopback("::ffff:127.0.0.1".parse().unwrap()));
-        assert!(!is_loopback("10.0.0.7".parse().unwrap()));
     }
 }

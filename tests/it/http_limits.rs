@@ -1,8 +1,7 @@
 //! The gate's bounds: time, connections, memory; and its end.
 
 use super::http_rig::{Client, PATIENCE, Rig, config, until};
-use gossipykv::http::Config;
-use gossipykv::http::gate::refusal::Reason;
+use gossipykv::http::{Config, Reason};
 use gossipykv::limits::HTTP_HELD_LEN_MAX;
 use gossipykv::node::command::Reply;
 use std::io::Read as _;

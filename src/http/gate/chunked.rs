@@ -8,7 +8,8 @@
 //! What goes on to tiny_http carries a length instead: it leaves unread chunks of a body in the
 //! connection, where they are taken for the next request.
 
-use super::refusal::{Reason, Refusal};
+use super::refusal::Refusal;
+use crate::http::counters::Reason;
 use crate::limits::{HTTP_CHUNK_LINE_LEN_MAX, HTTP_HEADERS_MAX};
 use bytes::{Buf as _, BytesMut};
 use memchr::memchr;
@@ -91,9 +92,8 @@ impl Chunks {
     }
 }
 
-/// 413, for any framing.
-#[must_use]
-pub fn body_too_long(len_max: usize) -> Refusal {
+/// 413 for a body too long, however it is framed.
+pub(super) fn body_too_long(len_max: usize) -> Refusal {
     let message = format_args!("the body is longer than {len_max} bytes (--max-value-bytes)");
     Refusal::new(Reason::Large, 413, message)
 }

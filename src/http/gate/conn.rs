@@ -11,17 +11,16 @@
 //! What a client sends ahead stays in its buffer, and when that is full in its socket: no byte of
 //! the next request goes on before the answer to this one has come.
 
-use super::Gate;
 use super::chunked::{Chunks, body_too_long};
+use super::context::Gate;
 use super::deadline::Deadline;
-use super::head::{Framing, Head, Scan};
-use super::refusal::{Reason, Refusal};
-use crate::http::lanes::lane::{Answer, COPIED_BODY_LEN_MAX, Ending, Job};
-use crate::http::lanes::worker::BODY_OUT_OF_BAND;
+use super::forward::Opened;
+use super::head::{Framing, Scan};
+use super::refusal::Refusal;
+use crate::http::counters::Reason;
+use crate::http::lanes::{Answer, COPIED_BODY_LEN_MAX, Ending};
 use crate::http::memory::Held;
-use crate::http::request::{Method, Trust};
-use crate::http::response::{Failure, number};
-use crate::http::token;
+use crate::http::shared::Shared;
 use crate::limits::VALUE_LEN_HARD_MAX;
 use crate::time::Instant;
 use bytes::{Buf as _, BufMut as _, BytesMut};
@@ -64,19 +63,8 @@ impl From<std::io::Error> for End {
     }
 }
 
-/// A request whose head is read.
-struct Opened {
-    job: Job,
-    framing: Framing,
-    takes_body: bool,
-    expects_continue: bool,
-    keep_alive: bool,
-    is_http_1_0: bool,
-    is_bulk: bool,
-}
-
-/// One client.
-pub struct Conn {
+/// One client connection.
+pub(super) struct Conn {
     gate: Arc<Gate>,
     stream: TcpStream,
     peer: IpAddr,
@@ -88,35 +76,40 @@ pub struct Conn {
 
 impl Conn {
     /// A connection just accepted.
-    pub fn new(gate: Arc<Gate>, stream: TcpStream, peer: IpAddr) -> Conn {
-        let deadline = Deadline::new(Arc::clone(&gate.bridge), gate.timing.idle);
+    pub(super) fn new(gate: Arc<Gate>, stream: TcpStream, peer: IpAddr) -> Conn {
+        let deadline =
+            Deadline::new(Arc::clone(&gate.shared.bridge), gate.shared.config.timing.idle);
         let (input, spare) = (BytesMut::new(), Vec::new());
         Conn { gate, stream, peer, input, spare, deadline, is_head: false }
     }
 
     /// Serves it to its end.
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         match self.serve().await {
             Ok(()) => linger(self.stream, b"").await,
             Err(End::Gone) => {}
             Err(End::Refused(refusal)) => {
-                self.gate.counters.refused(refusal.reason);
+                self.shared().counters.refused(refusal.reason);
                 let mut bytes = Vec::new();
-                refusal.failure.write(&mut bytes, self.gate.bridge.now().wall, !self.is_head);
+                refusal.failure.write(&mut bytes, self.shared().bridge.now().wall, !self.is_head);
                 connection_header(&mut bytes, CLOSE);
                 linger(self.stream, &bytes).await;
             }
         }
     }
 
+    fn shared(&self) -> &Shared {
+        &self.gate.shared
+    }
+
     async fn serve(&mut self) -> Result<(), End> {
         let gate = Arc::clone(&self.gate);
-        let mut drain = pin!(gate.drain.notified());
+        let mut drain = pin!(gate.shared.shutdown.draining());
         drain.as_mut().enable();
         loop {
             let head_len = self.head(drain.as_mut()).await?;
             let spare = std::mem::take(&mut self.spare);
-            let opened = open(&gate, self.peer, &self.input[..head_len], spare)?;
+            let opened = Opened::read(&gate, self.peer, &self.input[..head_len], spare)?;
             self.input.advance(head_len);
             self.is_head = opened.job.is_head;
             let is_kept = self.exchange(opened).await?;
@@ -142,14 +135,16 @@ impl Conn {
                 return Ok(len);
             }
             let is_idle = self.input.is_empty();
-            if is_idle && !is_last && self.gate.is_draining() {
+            if is_idle && !is_last && self.shared().shutdown.is_draining() {
                 // A request may be on its way; it is still answered.
                 is_last = true;
-                self.deadline.set(self.gate.bridge.now().instant, self.gate.timing.drain);
+                self.deadline
+                    .set(self.shared().bridge.now().instant, self.shared().config.timing.drain);
             }
             if !is_idle && !is_timed {
                 is_timed = true;
-                self.deadline.set(self.gate.bridge.now().instant, self.gate.timing.head);
+                self.deadline
+                    .set(self.shared().bridge.now().instant, self.shared().config.timing.head);
             }
             self.input.reserve(READ_LEN);
             tokio::select! {
@@ -157,12 +152,12 @@ impl Conn {
                 n = self.stream.read_buf(&mut self.input) => if n? == 0 {
                     return Err(End::Gone);
                 },
-                () = drain.as_mut(), if !is_last && !self.gate.is_draining() => {}
+                () = drain.as_mut(), if !is_last && !self.shared().shutdown.is_draining() => {}
                 () = self.deadline.expired() => {
                     if is_idle {
                         return Err(End::Gone);
                     }
-                    let limit = self.gate.timing.head.as_secs_f64();
+                    let limit = self.shared().config.timing.head.as_secs_f64();
                     let message = format_args!("the request head did not arrive within {limit} s");
                     return Err(Refusal::slow(message).into());
                 }
@@ -172,15 +167,15 @@ impl Conn {
 
     /// Reads the body, has the request answered, sends the answer. True when another may follow.
     async fn exchange(&mut self, mut opened: Opened) -> Result<bool, End> {
-        let mut held = Held::new(&self.gate.budget);
+        let mut held = Held::new(&self.shared().budget);
         if opened.framing == Framing::None {
-            opened.job.bytes.extend_from_slice(b"\r\n");
+            opened.end_without_body();
         } else {
             self.body(&mut opened, &mut held).await?;
         }
-        let began = self.gate.bridge.now().instant;
+        let began = self.shared().bridge.now().instant;
         let is_bulk = opened.is_bulk || !opened.job.body.is_empty();
-        let answer = self.gate.lane(is_bulk).submit(opened.job);
+        let answer = self.gate.lanes.least_loaded(is_bulk).submit(opened.job);
         let Ok(Answer { mut bytes, ending, held: mut answer_held }) = answer.await else {
             return Err(Refusal::broken().into());
         };
@@ -189,12 +184,13 @@ impl Conn {
             Ending::Ready => {}
             Ending::Pending(pending) => {
                 bytes.clear();
-                pending.finish(&mut bytes).await;
+                let Shared { bridge, counters, .. } = self.shared();
+                pending.finish(&**bridge, counters, &mut bytes).await;
                 answer_held.grow_to(bytes.len()).map_err(|_| Refusal::memory())?;
             }
             Ending::Lost => return Err(Refusal::memory().into()),
         }
-        let is_kept = opened.keep_alive && !self.gate.is_draining();
+        let is_kept = opened.keep_alive && !self.shared().shutdown.is_draining();
         if !is_kept {
             connection_header(&mut bytes, CLOSE);
         } else if opened.is_http_1_0 {
@@ -202,8 +198,8 @@ impl Conn {
         }
         let ended = self.send(&bytes).await?;
         drop(answer_held);
-        self.gate.counters.answered(ended.since(began));
-        self.deadline.set(ended, self.gate.timing.idle);
+        self.shared().counters.sent(ended.since(began));
+        self.deadline.set(ended, self.shared().config.timing.idle);
         bytes.clear();
         bytes.shrink_to(KEPT_LEN_MAX);
         self.spare = bytes;
@@ -220,26 +216,26 @@ impl Conn {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error.into()),
         };
-        let now = self.gate.bridge.now().instant;
+        let now = self.shared().bridge.now().instant;
         if n == bytes.len() {
             return Ok(now);
         }
         let rest = &bytes[n..];
-        self.deadline.set(now, self.gate.timing.for_reader(rest.len()));
+        self.deadline.set(now, self.shared().config.timing.for_reader(rest.len()));
         tokio::select! {
             written = self.stream.write_all(rest) => written?,
             () = self.deadline.expired() => {
                 // The middle of an answer is no place for another one.
-                self.gate.counters.refused(Reason::Slow);
+                self.shared().counters.refused(Reason::Slow);
                 return Err(End::Gone);
             }
         }
-        Ok(self.gate.bridge.now().instant)
+        Ok(self.shared().bridge.now().instant)
     }
 
-    /// Reads the body and completes the order with it.
+    /// Reads the body and completes the job with it.
     async fn body(&mut self, opened: &mut Opened, held: &mut Held) -> Result<(), End> {
-        let len_max = self.gate.value_len_max;
+        let len_max = self.shared().config.value_len_max;
         if matches!(opened.framing, Framing::Length(len) if len > len_max) {
             return Err(body_too_long(len_max).into());
         }
@@ -247,25 +243,19 @@ impl Conn {
             && len <= self.input.len().min(COPIED_BODY_LEN_MAX)
         {
             // It came with the head, as most do.
-            end_job(opened, &self.input[..len]);
+            opened.end_with_copy(&self.input[..len]);
             self.input.advance(len);
             return Ok(());
         }
         if opened.expects_continue && self.input.is_empty() {
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
-        self.deadline.set(self.gate.bridge.now().instant, self.gate.timing.body);
+        self.deadline.set(self.shared().bridge.now().instant, self.shared().config.timing.body);
         let body = match opened.framing {
             Framing::Length(len) => self.sized_body(len, held).await?,
             _ => self.chunked_body(len_max, held).await?,
         };
-        if body.len() <= COPIED_BODY_LEN_MAX || !opened.takes_body {
-            end_job(opened, &body);
-        } else {
-            opened.job.bytes.extend_from_slice(BODY_OUT_OF_BAND);
-            end_head(&mut opened.job.bytes, 0);
-            opened.job.body = body;
-        }
+        opened.end_with(body);
         Ok(())
     }
 
@@ -310,96 +300,24 @@ impl Conn {
     }
 
     fn slow_body(&self) -> Refusal {
-        let limit = self.gate.timing.body.as_secs_f64();
+        let limit = self.shared().config.timing.body.as_secs_f64();
         Refusal::slow(format_args!("the request body did not arrive within {limit} s"))
     }
 }
 
-/// Reads a head, authorises its client, and begins the form in which tiny_http gets it: only the
-/// headers that are used, and before the target what the gate knows of the client.
-fn open(gate: &Gate, peer: IpAddr, bytes: &[u8], mut out: Vec<u8>) -> Result<Opened, Refusal> {
-    let head = Head::read(bytes)?;
-    let path = head.target.split('?').next().unwrap_or_default();
-    let trust = trust(gate, peer, &head, path)?;
-    out.extend_from_slice(head.method.name().as_bytes());
-    out.push(b' ');
-    gate.secret.prefix(trust, &mut out);
-    out.extend_from_slice(head.target.as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    let forwarded = [
-        ("Content-Type: ", head.content_type),
-        ("If-None-Match: ", head.if_none_match),
-        ("If-Match: ", head.if_match),
-    ];
-    for (name, value) in forwarded {
-        if let Some(value) = value {
-            for part in [name, value, "\r\n"] {
-                out.extend_from_slice(part.as_bytes());
-            }
-        }
-    }
-    Ok(Opened {
-        job: Job { bytes: out, body: Vec::new(), is_head: head.method == Method::Head },
-        framing: head.framing,
-        takes_body: matches!(head.method, Method::Put | Method::Post | Method::Patch),
-        expects_continue: head.expects_continue,
-        keep_alive: head.keep_alive,
-        is_http_1_0: head.is_http_1_0,
-        is_bulk: matches!(path, "/kv" | "/kv/"),
-    })
-}
-
-/// Ends an order with a short body, or without one where the method has none.
-fn end_job(opened: &mut Opened, body: &[u8]) {
-    let bytes = &mut opened.job.bytes;
-    if opened.takes_body {
-        end_head(bytes, body.len());
-        bytes.extend_from_slice(body);
-    } else {
-        bytes.extend_from_slice(b"\r\n");
-    }
-}
-
-fn end_head(bytes: &mut Vec<u8>, body_len: usize) {
-    bytes.extend_from_slice(b"Content-Length: ");
-    number(bytes, body_len);
-    bytes.extend_from_slice(b"\r\n\r\n");
-}
-
-fn trust(gate: &Gate, peer: IpAddr, head: &Head<'_>, path: &str) -> Result<Trust, Refusal> {
-    let Some(token) = &gate.token else {
-        let is_local = token::is_loopback(peer)
-            && !head.is_relayed
-            && (head.host.is_empty() || token::is_local_host(head.host));
-        return Ok(if is_local { Trust::Local } else { Trust::Anybody });
-    };
-    match head.authorization {
-        Some(given) if token.admits(given) => Ok(Trust::Token),
-        _ if token::is_open(path) => Ok(Trust::Anybody),
-        given => {
-            let message = match given {
-                None => "this server wants the header Authorization: Bearer TOKEN",
-                Some(_) => "the token in the Authorization header is not the right one",
-            };
-            let failure = Failure::new(401, message).with("WWW-Authenticate", "Bearer");
-            Err(Refusal { reason: Reason::Token, failure })
-        }
-    }
-}
-
 /// Ends a connection.
-pub const CLOSE: &str = "Connection: close\r\n";
+pub(super) const CLOSE: &str = "Connection: close\r\n";
 const KEEP_ALIVE: &str = "Connection: keep-alive\r\n";
 
 /// Puts a header after the status line of an answer.
-pub fn connection_header(bytes: &mut Vec<u8>, line: &str) {
+pub(super) fn connection_header(bytes: &mut Vec<u8>, line: &str) {
     if let Some(at) = memchr::memchr(b'\n', bytes) {
         bytes.splice(at + 1..=at, line.bytes());
     }
 }
 
 /// Sends the rest of a connection's last answer, and gives the client time to read it.
-pub async fn linger(mut stream: TcpStream, bytes: &[u8]) {
+pub(super) async fn linger(mut stream: TcpStream, bytes: &[u8]) {
     let rest = async {
         stream.write_all(bytes).await?;
         stream.shutdown().await?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::{Sleep, sleep};
 
 /// A deadline that can be awaited.
-pub struct Deadline {
+pub(super) struct Deadline {
     clock: Arc<dyn Bridge>,
     deadline: Instant,
     rings: Instant,
@@ -20,14 +20,14 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// Expires after `delay`.
-    pub fn new(clock: Arc<dyn Bridge>, delay: Duration) -> Deadline {
+    /// A deadline `delay` from now.
+    pub(super) fn new(clock: Arc<dyn Bridge>, delay: Duration) -> Deadline {
         let deadline = clock.now().instant + delay;
         Deadline { clock, deadline, rings: deadline, sleep: Box::pin(sleep(delay)) }
     }
 
     /// Moves the deadline to `delay` after `now`.
-    pub fn set(&mut self, now: Instant, delay: Duration) {
+    pub(super) fn set(&mut self, now: Instant, delay: Duration) {
         self.deadline = now + delay;
         if self.deadline < self.rings {
             self.rings = self.deadline;
@@ -36,7 +36,7 @@ impl Deadline {
     }
 
     /// Returns when the deadline has passed. Can be dropped and called again.
-    pub async fn expired(&mut self) {
+    pub(super) async fn expired(&mut self) {
         loop {
             self.sleep.as_mut().await;
             let now = self.clock.now().instant;

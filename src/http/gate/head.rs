@@ -5,7 +5,8 @@
 //! bare line feed, white space before or inside a field name, two lengths, a length and a transfer
 //! coding, a sign before the digits.
 
-use super::refusal::{Reason, Refusal};
+use super::refusal::Refusal;
+use crate::http::counters::Reason;
 use crate::http::request::Method;
 use crate::limits::{HTTP_HEAD_LEN_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_LEN_MAX};
 use httparse::{Error, Status};
@@ -88,14 +89,14 @@ pub enum Framing {
     None,
     /// This many bytes follow.
     Length(usize),
-    /// Chunks follow.
+    /// Chunks follow, up to an empty one.
     Chunked,
 }
 
 /// A request head, its fields borrowed from the buffer it was read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head<'b> {
-    /// The method.
+    /// One of the methods that the gate knows.
     pub method: Method,
     /// Path and query: visible ASCII from the first `/` on, without scheme and authority.
     pub target: &'b str,
@@ -105,17 +106,17 @@ pub struct Head<'b> {
     pub keep_alive: bool,
     /// Whether the client waits for `100 Continue`.
     pub expects_continue: bool,
-    /// Where the body ends.
+    /// How to tell where the body ends.
     pub framing: Framing,
-    /// `Host`.
+    /// The value of `Host`, empty when an HTTP/1.0 client sent none.
     pub host: &'b str,
-    /// `Authorization`.
+    /// The value of `Authorization`, not judged yet.
     pub authorization: Option<&'b [u8]>,
-    /// `Content-Type`.
+    /// The value of `Content-Type`, to be kept with a value.
     pub content_type: Option<&'b str>,
-    /// `If-None-Match`.
+    /// The value of `If-None-Match`, not read yet.
     pub if_none_match: Option<&'b str>,
-    /// `If-Match`.
+    /// The value of `If-Match`, not read yet.
     pub if_match: Option<&'b str>,
     /// A header says that the request was made for another: by a proxy or by a web page.
     pub is_relayed: bool,

@@ -12,7 +12,7 @@ const BACKLOG: i32 = 4096;
 ///
 /// # Errors
 /// Those of the operating system.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(in crate::http) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
@@ -26,8 +26,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Raises the soft limit of open descriptors to the hard one, and returns how many client
 /// connections fit: at most half of it, the rest is for everything else in the process.
-#[must_use]
-pub fn connections_max(wanted: usize) -> usize {
+pub(super) fn connections_max(wanted: usize) -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let mut soft = limit.current;

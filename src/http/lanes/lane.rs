@@ -8,17 +8,17 @@
 //! ```
 //!
 //! A lane never waits for a client: a request is whole when it is submitted, an answer is taken
-//! whole (or thrown away, when there is no budget to hold it). So the slowest client delays nobody.
+//! whole (or thrown away, when the budget is spent). So the slowest client delays nobody.
 
-use super::worker::{Line, Upstream};
-use crate::http::memory::{Budget, Held};
-use crate::http::pending::{PendingAnswer, PendingAnswers};
+use super::line::{Line, Upstream};
+use crate::http::memory::Held;
+use crate::http::pending::PendingAnswer;
+use crate::http::shared::Shared;
 use crate::limits::HTTP_LANE_DEPTH_MAX;
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -26,8 +26,8 @@ use tokio::sync::{Notify, oneshot};
 
 /// Requests written with one call, in bytes; what is more goes in a further call.
 const BATCH_LEN_MAX: usize = 64 << 10;
-/// A body of more bytes stays where it lies: the worker gets it beside the connection.
-pub const COPIED_BODY_LEN_MAX: usize = 16 << 10;
+/// A body of more bytes is not copied: the worker gets it out of band.
+pub(in crate::http) const COPIED_BODY_LEN_MAX: usize = 16 << 10;
 /// Bytes read at a time.
 const READ_LEN: usize = 64 << 10;
 /// Most header lines of an answer: those of [`crate::http::response`] and of tiny_http itself.
@@ -35,40 +35,40 @@ const HEADERS_MAX: usize = 16;
 
 /// A whole request in the form tiny_http gets it.
 #[derive(Debug, Default)]
-pub struct Job {
+pub(in crate::http) struct Job {
     /// Head, and the body when that is short. The answer comes in the same buffer.
-    pub bytes: Vec<u8>,
-    /// A longer body, which the head says comes [beside](super::worker::BODY_OUT_OF_BAND).
-    pub body: Vec<u8>,
+    pub(in crate::http) bytes: Vec<u8>,
+    /// A longer body, which goes out of band; the head says so.
+    pub(in crate::http) body: Vec<u8>,
     /// `HEAD`: the answer has a length but no body.
-    pub is_head: bool,
+    pub(in crate::http) is_head: bool,
 }
 
-/// What came back.
-pub struct Answer {
+/// What comes back from a lane.
+pub(in crate::http) struct Answer {
     /// The answer as it goes to the client, `Connection` excepted. Empty when it was [`Lost`].
     ///
     /// [`Lost`]: Ending::Lost
-    pub bytes: Vec<u8>,
-    /// What to do with it.
-    pub ending: Ending,
-    /// The budget its bytes take.
-    pub held: Held,
+    pub(in crate::http) bytes: Vec<u8>,
+    /// What the gate does with it.
+    pub(in crate::http) ending: Ending,
+    /// The share of the budget that its bytes take.
+    pub(in crate::http) held: Held,
 }
 
 /// What kind of answer came back.
-pub enum Ending {
-    /// It is complete.
+pub(in crate::http) enum Ending {
+    /// The answer is complete.
     Ready,
     /// The node has yet to reply.
     Pending(PendingAnswer),
-    /// There was no budget to hold it. What was asked has been done.
+    /// The budget was spent, and it is thrown away. What was asked has been done.
     Lost,
 }
 
 /// One connection to tiny_http; [`run`](Lane::run) drives it.
 #[derive(Default)]
-pub struct Lane {
+pub(in crate::http) struct Lane {
     queue: Mutex<Queue>,
     filled: Notify,
     load: AtomicUsize,
@@ -89,8 +89,8 @@ struct Sent {
 
 /// Why a lane ended.
 #[derive(Debug, thiserror::Error)]
-pub enum LaneError {
-    /// Its connection broke.
+pub(in crate::http) enum LaneError {
+    /// The connection to tiny_http broke.
     #[error("the connection to the HTTP workers broke: {0}")]
     Io(#[from] io::Error),
     /// Something else than an answer came.
@@ -100,13 +100,12 @@ pub enum LaneError {
 
 impl Lane {
     /// Requests submitted and not yet answered.
-    #[must_use]
-    pub fn load(&self) -> usize {
+    pub(super) fn load(&self) -> usize {
         self.load.load(Ordering::Relaxed)
     }
 
     /// Sends a request when its turn comes. The receiver fails only when the lane is broken.
-    pub fn submit(&self, job: Job) -> oneshot::Receiver<Answer> {
+    pub(in crate::http) fn submit(&self, job: Job) -> oneshot::Receiver<Answer> {
         let (answer_to, answer) = oneshot::channel();
         let mut queue = self.queue.lock();
         if !queue.is_broken {
@@ -118,17 +117,12 @@ impl Lane {
     }
 
     /// Sends and receives until the connection breaks, which is never meant to happen.
-    pub async fn run(
-        &self,
-        to: Upstream,
-        pending: &PendingAnswers,
-        budget: &Arc<Budget>,
-    ) -> LaneError {
+    pub(in crate::http) async fn run(&self, to: Upstream, shared: &Shared) -> LaneError {
         let (reader, writer) = match split(to.line) {
             Ok(halves) => halves,
             Err(error) => return error.into(),
         };
-        let reader = Reader { lane: self, pending, budget, input: BytesMut::new(), reader };
+        let reader = Reader { lane: self, shared, input: BytesMut::new(), reader };
         let ended = tokio::select! {
             ended = self.write(writer, &to.bodies) => ended.map_err(LaneError::from),
             ended = reader.run() => ended,
@@ -183,20 +177,19 @@ impl Lane {
     /// The request that the next answer belongs to.
     fn next_sent(&self) -> Option<Sent> {
         let mut queue = self.queue.lock();
-        let pending = queue.sent.pop_front();
+        let sent = queue.sent.pop_front();
         if queue.sent.len() + 1 == HTTP_LANE_DEPTH_MAX {
             self.filled.notify_one();
         }
         drop(queue);
         self.load.fetch_sub(1, Ordering::Relaxed);
-        pending
+        sent
     }
 }
 
 struct Reader<'l> {
     lane: &'l Lane,
-    pending: &'l PendingAnswers,
-    budget: &'l Arc<Budget>,
+    shared: &'l Shared,
     input: BytesMut,
     reader: Box<dyn AsyncRead + Send + Unpin>,
 }
@@ -216,15 +209,15 @@ impl Reader<'_> {
 
     /// Takes the rest of an answer and hands it over.
     async fn answer(&mut self, head: AnswerHead) -> Result<(), LaneError> {
-        let Some(pending) = self.lane.next_sent() else {
+        let Some(sent) = self.lane.next_sent() else {
             return Err(LaneError::Answer("an answer that nobody waits for"));
         };
-        let Sent { is_head, mut bytes, answer_to } = pending;
+        let Sent { is_head, mut bytes, answer_to } = sent;
         let len = head.len + if is_head { 0 } else { head.body_len };
-        let mut held = Held::new(self.budget);
+        let mut held = Held::new(&self.shared.budget);
         let ending = if held.grow_to(len).is_ok() {
             self.take(len, &mut bytes).await?;
-            match head.pending.and_then(|number| self.pending.take(number)) {
+            match head.pending.and_then(|number| self.shared.pending.take(number)) {
                 Some(pending) => Ending::Pending(pending),
                 None => Ending::Ready,
             }

@@ -4,8 +4,8 @@
 //! 504 tells the version, and how many members hold it: it may be waited for again by writing
 //! again, or left as it is.
 
-use crate::http::response::Failure;
-use crate::http::route::Parameter;
+use super::query::Parameter;
+use crate::http::failure::Failure;
 use crate::limits::{HTTP_WAIT_MAX, MEMBERS_MAX};
 use crate::node::command::Concern;
 use std::time::Duration;
@@ -14,20 +14,20 @@ use std::time::Duration;
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
-/// A wait asked for.
+/// The wait that a write asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wait {
-    /// How many must hold it.
-    pub concern: Concern,
+pub(super) struct Wait {
+    /// How many members must hold the write.
+    pub(super) concern: Concern,
     /// How long to wait for them.
-    pub timeout: Duration,
+    pub(super) timeout: Duration,
 }
 
 /// The wait these parameters ask for; `None` when this node alone is enough.
 ///
 /// # Errors
-/// 400.
-pub fn wait(
+/// 400 with what is allowed.
+pub(super) fn wait(
     w: Option<Parameter<'_>>,
     timeout: Option<Parameter<'_>>,
 ) -> Result<Option<Wait>, Failure> {

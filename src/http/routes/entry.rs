@@ -1,16 +1,17 @@
 //! One key: read, written, deleted.
 
 use super::concern::{self, Wait};
-use super::context::{Api, Call, Outcome, too_many_wait};
+use super::context::{Api, Call, Outcome};
 use super::precondition::{Precondition, Verdict};
-use crate::http::json::json_pair;
+use super::query;
+use crate::http::failure::{Failure, error_body};
+use crate::http::json::{json_pair, json_text};
 use crate::http::pending::Slot;
 use crate::http::request::Method;
-use crate::http::response::{Failure, Response, error_body, number, version};
-use crate::http::route;
+use crate::http::response::{Response, number, version};
 use crate::kv::{Record, Stamp, WriteError, Written};
 use crate::limits::CONTENT_TYPE_LEN_MAX;
-use crate::node::command::{Command, Reply as NodeReply};
+use crate::node::command::{Command, Reply};
 use std::time::Duration;
 
 /// What a raw value is served as when nothing was kept with it.
@@ -18,14 +19,14 @@ const UNKNOWN_TYPE: &str = "application/octet-stream";
 /// How much later than asked the node may tell that time is up.
 const WAIT_GRACE: Duration = Duration::from_secs(2);
 
-/// `GET` and `HEAD`.
-pub fn get(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome, Failure> {
-    let key = route::key(segment)?;
-    let [raw] = route::query(call.query, ["raw"])?;
+/// `GET` and `HEAD` of an entry.
+pub(super) fn get(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome, Failure> {
+    let key = query::key(segment)?;
+    let [raw] = query::parameters(call.query, ["raw"])?;
     let is_raw = raw.map_or(Ok(false), |raw| raw.switch("raw"))?;
     let precondition = Precondition::of(call.request)?;
     api.check_complete()?;
-    let entry = api.bridge.store().entry(key.as_bytes());
+    let entry = api.store().entry(key.as_bytes());
     if !precondition.is_empty() {
         match (precondition.check(entry.as_ref()), &entry) {
             (Verdict::Unmet, _) => return Err(unmet(entry.as_ref())),
@@ -67,8 +68,8 @@ fn raw_value(call: Call<'_>, record: &Record, value: &[u8]) -> Outcome {
 }
 
 /// `PUT /kv/{key}`, the value in the body.
-pub fn put_body(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome, Failure> {
-    let key = route::key(segment)?;
+pub(super) fn put_body(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome, Failure> {
+    let key = query::key(segment)?;
     let write = Write::of(&call)?;
     if !call.request.has_length {
         let message = "a PUT of a key wants its value in the body, with Content-Length (0 for an \
@@ -86,7 +87,7 @@ pub fn put_body(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome, Fai
     let (written, wait) = write.put(api, &call, &key, value, content_type)?;
     answer(api, call, written, wait, |out| {
         out.extend_from_slice(b"{\"key\":");
-        crate::http::response::json_text(out, &key);
+        json_text(out, &key);
         out.extend_from_slice(b",\"version\":\"");
         version(out, written.stamp);
         out.extend_from_slice(b"\",\"size\":");
@@ -95,10 +96,15 @@ pub fn put_body(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome, Fai
     })
 }
 
-/// `PUT /kv/{key}/{value}`.
-pub fn put_pair(api: &Api, call: Call<'_>, segment: &str, value: &str) -> Result<Outcome, Failure> {
-    let key = route::key(segment)?;
-    let value = route::value(value)?;
+/// `PUT /kv/{key}/{value}`, the value in the path.
+pub(super) fn put_pair(
+    api: &Api,
+    call: Call<'_>,
+    segment: &str,
+    value: &str,
+) -> Result<Outcome, Failure> {
+    let key = query::key(segment)?;
+    let value = query::value(value)?;
     let write = Write::of(&call)?;
     if !call.request.body.is_empty() {
         let message = "the value is given twice: in the path and in the body";
@@ -109,8 +115,8 @@ pub fn put_pair(api: &Api, call: Call<'_>, segment: &str, value: &str) -> Result
 }
 
 /// `DELETE`, of a key that is there or not.
-pub fn delete(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome, Failure> {
-    let key = route::key(segment)?;
+pub(super) fn delete(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome, Failure> {
+    let key = query::key(segment)?;
     let write = Write::of(&call)?;
     let (written, wait) = write.delete(api, &call, &key)?;
     answer(api, call, written, wait, |_| {})
@@ -122,17 +128,17 @@ struct Write<'a> {
     precondition: Precondition<'a>,
 }
 
-/// A seat and what to wait for in it.
+/// A slot and what to wait for in it.
 type Waiting = (Slot, Wait);
 
 impl<'a> Write<'a> {
     fn of(call: &Call<'a>) -> Result<Write<'a>, Failure> {
-        let [w, timeout] = route::query(call.query, ["w", "timeout"])?;
+        let [w, timeout] = query::parameters(call.query, ["w", "timeout"])?;
         let wait = concern::wait(w, timeout)?;
         Ok(Write { wait, precondition: Precondition::of(call.request)? })
     }
 
-    /// Takes a seat if there is to be a wait: afterwards it would be too late to refuse.
+    /// Takes a slot if there is to be a wait: afterwards it would be too late to refuse.
     ///
     /// A condition is about what the cluster holds: a node that lacks it must not judge.
     fn begin(&self, api: &Api) -> Result<Option<Waiting>, Failure> {
@@ -140,7 +146,7 @@ impl<'a> Write<'a> {
             api.check_complete()?;
         }
         let Some(wait) = self.wait else { return Ok(None) };
-        let slot = api.pending.slot().ok_or_else(too_many_wait)?;
+        let slot = api.slot()?;
         Ok(Some((slot, wait)))
     }
 
@@ -152,15 +158,15 @@ impl<'a> Write<'a> {
         value: &[u8],
         content_type: Option<&str>,
     ) -> Result<(Written, Option<Waiting>), Failure> {
-        if value.len() > api.value_len_max {
-            let (len, max) = (value.len(), api.value_len_max);
+        if value.len() > api.shared.config.value_len_max {
+            let (len, max) = (value.len(), api.shared.config.value_len_max);
             let message =
                 format_args!("the value has {len} bytes, at most {max} (--max-value-bytes)");
             return Err(Failure::new(413, message));
         }
         let waiting = self.begin(api)?;
-        let _writing = api.shutdown.begin_write()?;
-        let store = api.bridge.store();
+        let _writing = api.shared.shutdown.begin_write()?;
+        let store = api.store();
         let written = if self.precondition.is_empty() {
             store.put(call.now, key.as_bytes(), value, content_type)
         } else {
@@ -177,9 +183,9 @@ impl<'a> Write<'a> {
         key: &str,
     ) -> Result<(Written, Option<Waiting>), Failure> {
         let waiting = self.begin(api)?;
-        let _writing = api.shutdown.begin_write()?;
+        let _writing = api.shared.shutdown.begin_write()?;
         let is_met = |entry: Option<&Record>| self.is_met(entry);
-        let written = api.bridge.store().delete_if(call.now, key.as_bytes(), is_met);
+        let written = api.store().delete_if(call.now, key.as_bytes(), is_met);
         self.written(api, key, written).map(|written| (written, waiting))
     }
 
@@ -196,10 +202,10 @@ impl<'a> Write<'a> {
     ) -> Result<Written, Failure> {
         match written {
             Ok(written) => {
-                api.bridge.written();
+                api.shared.bridge.written();
                 Ok(written)
             }
-            Err(WriteError::Unmet) => Err(unmet(api.bridge.store().entry(key.as_bytes()).as_ref())),
+            Err(WriteError::Unmet) => Err(unmet(api.store().entry(key.as_bytes()).as_ref())),
             Err(error) => Err(refused(&error)),
         }
     }
@@ -252,19 +258,19 @@ fn answer(
     let command = Command::AwaitHolders { dot: written.dot, concern, deadline };
     let stamp = written.stamp;
     let limit = timeout + WAIT_GRACE;
-    Ok(api.ask_node_in(call, slot, command, limit, move |reply, response| match reply {
-        Some(NodeReply::Holders { held, wanted }) if held >= wanted => {
+    Ok(api.ask_node_in(slot, call, command, limit, move |reply, response| match reply {
+        Some(Reply::Holders { held, wanted }) if held >= wanted => {
             if body.is_empty() {
                 response.empty_entry(stamp)
             } else {
                 response.entry(200, stamp, &body)
             }
         }
-        Some(NodeReply::Holders { held, wanted }) => {
+        Some(Reply::Holders { held, wanted }) => {
             let why = format!("held by {held} of {wanted} members after {timeout:?}");
             response.entry(504, stamp, &short_of(&why, stamp, Some((held, wanted))))
         }
-        Some(NodeReply::Refused(why)) => response.entry(504, stamp, &short_of(&why, stamp, None)),
+        Some(Reply::Refused(why)) => response.entry(504, stamp, &short_of(&why, stamp, None)),
         _ => {
             let why = "the node is too busy to tell who holds it";
             response.entry(504, stamp, &short_of(why, stamp, None))

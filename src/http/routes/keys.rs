@@ -4,7 +4,7 @@
 //! keys by their fingerprints, and no error repeats what was sent.
 
 use super::context::{Api, Call, Outcome};
-use crate::http::response::Failure;
+use crate::http::failure::Failure;
 use crate::http::route::Route;
 use crate::node::command::{Command, KeyCommand, Reply};
 use base64::Engine as _;
@@ -37,7 +37,7 @@ struct Member {
 }
 
 /// Lists the keys, or has one installed, used or removed; answers with what each member says.
-pub fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
+pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     Api::check_admin(call.request)?;
     let command = match call.route {
         Route::KeysInstall => KeyCommand::Install(key(call.request.body)?),

@@ -1,30 +1,31 @@
 //! `GET /kv/`: the keys in order, a page at a time.
 
 use super::context::{Api, Call, Outcome};
-use crate::http::json::json_value;
-use crate::http::response::{Failure, json_text, version};
-use crate::http::route::{self, Parameter};
+use super::query::{self, Parameter};
+use crate::http::failure::Failure;
+use crate::http::json::{json_text, json_value};
+use crate::http::response::version;
 use crate::kv::{Listing, Record};
 use crate::limits::{HTTP_LIST_LEN_MAX, LIST_ITEMS_MAX};
 use std::borrow::Cow;
 
 /// Answers with the page asked for. A page ends early when it grows large; `next` says so.
-pub fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
+pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     let [prefix, after, limit, keys] =
-        route::query(call.query, ["prefix", "after", "limit", "keys"])?;
+        query::parameters(call.query, ["prefix", "after", "limit", "keys"])?;
     let prefix = read("prefix", prefix)?;
     let after = read("after", after)?;
     let limit = limit.map_or(Ok(LIST_ITEMS_MAX), |limit| items(limit.text()))?;
     let only_keys = keys.map_or(Ok(false), |keys| keys.switch("keys"))?;
     let after = Some(after.as_bytes()).filter(|after| !after.is_empty());
     api.check_complete()?;
-    let page = api.bridge.store().list(prefix.as_bytes(), after, limit);
+    let page = api.store().list(prefix.as_bytes(), after, limit);
     write(call.body, &page, only_keys);
     Ok(call.json(200, None))
 }
 
 fn read<'t>(name: &str, parameter: Option<Parameter<'t>>) -> Result<Cow<'t, str>, Failure> {
-    route::query_text(name, parameter.map_or("", Parameter::text))
+    query::text(name, parameter.map_or("", Parameter::text))
 }
 
 /// More than the most is the most: a page may always be shorter than asked for.

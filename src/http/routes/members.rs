@@ -1,7 +1,7 @@
 //! `GET /members`: who is in the cluster, as this node sees it.
 
 use super::context::{Api, Call, NODE_LIMIT, Outcome};
-use crate::http::response::Failure;
+use crate::http::failure::Failure;
 use crate::node::command::{Command, MemberView, Reply};
 use serde::Serialize;
 
@@ -25,7 +25,7 @@ struct Row<'a> {
 }
 
 /// Asks the node for the table.
-pub fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
+pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     api.ask_node(call, Command::Members, NODE_LIMIT, |reply, response| match reply {
         Some(Reply::Members(members)) => response.body(200, "application/json", &table(&members)),
         other => response.no_reply(other),

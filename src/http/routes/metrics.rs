@@ -1,11 +1,10 @@
 //! `GET /metrics`: everything counted, in Prometheus' text format.
 
 use super::context::{Api, Call, NODE_LIMIT, Outcome};
-use crate::http::counters::LATENCY_BOUNDS_MICROS;
-use crate::http::gate::refusal::Reason;
-use crate::http::requests::CLASSES;
-use crate::http::response::Failure;
+use crate::http::counters::{CLASSES, Counters, LATENCY_BOUNDS_MICROS, Reason};
+use crate::http::failure::Failure;
 use crate::http::route::LABELS;
+use crate::http::shared::Shared;
 use crate::node::command::{Command, NotReady, Reply, Sample};
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,7 +13,7 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Asks the node for its numbers and adds our own. Ours are told even when the node is stuck: that
 /// is when they are wanted.
-pub fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
+pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     let own = own(api);
     api.ask_node(call, Command::Stats, NODE_LIMIT, move |reply, response| {
         let mut samples = own;
@@ -36,14 +35,14 @@ fn plain(name: &'static str, help: &'static str, value: u64) -> Sample {
 
 /// What HTTP itself counts.
 fn own(api: &Api) -> Vec<Sample> {
-    let counters = &api.counters;
+    let Shared { config, counters, budget, pending, .. } = &*api.shared;
     let mut samples = vec![
         Sample {
             name: "build_info",
             help: "Always 1; the labels say what is running.",
             labels: vec![
-                ("version", api.version.version.to_owned()),
-                ("commit", api.version.hash.to_owned()),
+                ("version", config.version.version.to_owned()),
+                ("commit", config.version.hash.to_owned()),
             ],
             value: 1.0,
         },
@@ -55,14 +54,14 @@ fn own(api: &Api) -> Vec<Sample> {
             counters.accept_failures(),
         ),
         plain("http_held_bytes", "Bodies and answers held for slow clients.", {
-            api.budget.taken() as u64
+            budget.taken() as u64
         }),
-        plain("http_waiting", "Requests that wait for the node.", api.pending.n_taken() as u64),
+        plain("http_waiting", "Requests that wait for the node.", pending.n_taken() as u64),
     ];
     samples.push(plain(
         "log_lines_dropped_total",
         "Log lines dropped because standard error took none: its reader stands.",
-        api.log_lines_dropped.load(Relaxed),
+        config.log_lines_dropped.load(Relaxed),
     ));
     samples.extend(readiness(api));
     for reason in Reason::ALL {
@@ -73,7 +72,7 @@ fn own(api: &Api) -> Vec<Sample> {
             value: counters.refusals(reason) as f64,
         });
     }
-    for (label, row) in LABELS.iter().zip(api.requests.all()) {
+    for (label, row) in LABELS.iter().zip(counters.answers()) {
         for (class, n) in CLASSES.iter().zip(row) {
             samples.push(Sample {
                 name: "http_requests_total",
@@ -83,7 +82,7 @@ fn own(api: &Api) -> Vec<Sample> {
             });
         }
     }
-    samples.extend(latency(api));
+    samples.extend(latency(counters));
     samples
 }
 
@@ -104,12 +103,12 @@ fn readiness(api: &Api) -> Vec<Sample> {
 
 const LATENCY_HELP: &str = "Time from the last byte of a request to the last of its answer.";
 
-fn latency(api: &Api) -> Vec<Sample> {
+fn latency(counters: &Counters) -> Vec<Sample> {
     let mut n = 0;
     let mut samples = Vec::new();
     let bounds = LATENCY_BOUNDS_MICROS.iter().map(|&micros| (micros as f64 / 1e6).to_string());
     let bounds = bounds.chain(std::iter::once("+Inf".to_owned()));
-    for (bound, in_bucket) in bounds.zip(api.counters.latency()) {
+    for (bound, in_bucket) in bounds.zip(counters.latency()) {
         n += in_bucket;
         samples.push(Sample {
             name: "http_request_duration_seconds_bucket",
@@ -118,7 +117,7 @@ fn latency(api: &Api) -> Vec<Sample> {
             value: n as f64,
         });
     }
-    let sum = api.counters.latency_micros() as f64 / 1e6;
+    let sum = counters.latency_micros() as f64 / 1e6;
     let rest = [
         ("http_request_duration_seconds_sum", sum),
         ("http_request_duration_seconds_count", n as f64),

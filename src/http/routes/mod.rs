@@ -1,12 +1,31 @@
-//! Every route, answered.
+//! The routes answer requests: from the store at once, from the node when it has replied.
+//!
+//! ```text
+//! Request --> router --> entry, list                  --> Store
+//!                   |--> members, keys, metrics       --> Command, pending answer
+//!                   |--> entry with ?w=               --> Store, then Command, pending answer
+//!                   `--> probes, page                 --> (nothing)
+//! ```
+//!
+//! - [`router`]: finds the route of a request, and counts the answer. It alone knows every route.
+//! - [`context`]: what a route may use, and the three forms of its outcome.
+//! - [`entry`]: one key; [`concern`] and [`precondition`] are what may be asked of a write.
+//! - [`list`]: many keys. [`probes`]: health, liveness, version. [`page`]: a page for a person.
+//! - [`members`], [`keys`], [`metrics`]: what the node is asked for.
+//! - [`query`], [`percent`]: what keys, values and parameters in a target spell.
 
-pub mod concern;
-pub mod context;
-pub mod entry;
-pub mod keys;
-pub mod list;
-pub mod members;
-pub mod metrics;
-pub mod page;
-pub mod percent;
-pub mod precondition;
+mod concern;
+mod context;
+mod entry;
+mod keys;
+mod list;
+mod members;
+mod metrics;
+mod page;
+mod percent;
+mod precondition;
+mod probes;
+pub mod query;
+mod router;
+
+pub(super) use router::Router;

@@ -11,7 +11,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Answers with the page.
-pub fn home(call: Call<'_>) -> Outcome {
+pub(super) fn home(call: Call<'_>) -> Outcome {
     Response::new(call.out, call.now.wall, 200, PAGE.len())
         .header("Content-Type", "text/html; charset=utf-8")
         .header("Content-Security-Policy", POLICY)

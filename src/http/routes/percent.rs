@@ -7,12 +7,12 @@ use std::borrow::Cow;
 /// A `%` without two hex digits behind it; the text is what stands there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no percent-encoding: % wants two hex digits, and is itself written %25")]
-pub struct BadPercent(String);
+pub(super) struct BadPercent(String);
 
-/// What a `+` means.
+/// What a `+` stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plus {
-    /// Itself, as in a path.
+pub(super) enum Plus {
+    /// A plus, as in a path.
     Plus,
     /// A space, as in the query strings that forms and most client libraries write.
     Space,
@@ -22,7 +22,7 @@ pub enum Plus {
 ///
 /// # Errors
 /// [`BadPercent`] for the first thing that is none.
-pub fn decode(text: &str, plus: Plus) -> Result<Cow<'_, [u8]>, BadPercent> {
+pub(super) fn decode(text: &str, plus: Plus) -> Result<Cow<'_, [u8]>, BadPercent> {
     let is_special = |&b: &u8| b == b'%' || (b == b'+' && plus == Plus::Space);
     let Some(first) = text.bytes().position(|b| is_special(&b)) else {
         return Ok(Cow::Borrowed(text.as_bytes()));

@@ -3,21 +3,21 @@
 //! They compare with what **this node** holds: a write of another node that has not arrived yet is
 //! not seen. That makes a lost update rarer, not impossible; it is no lock across the cluster.
 
+use crate::http::failure::Failure;
 use crate::http::request::Request;
-use crate::http::response::Failure;
 use crate::kv::{Record, Stamp};
 
 /// The conditions of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Precondition<'a> {
+pub(super) struct Precondition<'a> {
     if_match: Option<&'a str>,
     if_none_match: Option<&'a str>,
 }
 
-/// What they come to.
+/// What the conditions of a request come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Go on.
+pub(super) enum Verdict {
+    /// The request may go on.
     Met,
     /// The client's copy is the current one.
     Unchanged,
@@ -29,8 +29,8 @@ impl<'a> Precondition<'a> {
     /// Those of a request, checked to be lists of entity tags.
     ///
     /// # Errors
-    /// 400.
-    pub fn of(request: &Request<'a>) -> Result<Precondition<'a>, Failure> {
+    /// 400 with what a condition looks like.
+    pub(super) fn of(request: &Request<'a>) -> Result<Precondition<'a>, Failure> {
         let given = [("If-Match", request.if_match), ("If-None-Match", request.if_none_match)];
         for (name, value) in given {
             if value.is_some_and(|value| !is_list(value)) {
@@ -41,15 +41,13 @@ impl<'a> Precondition<'a> {
         Ok(Precondition { if_match: request.if_match, if_none_match: request.if_none_match })
     }
 
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(self) -> bool {
+    /// Whether the request has no condition.
+    pub(super) fn is_empty(self) -> bool {
         self.if_match.is_none() && self.if_none_match.is_none()
     }
 
     /// What they come to for this state of the key; a tombstone is no state to match.
-    #[must_use]
-    pub fn check(self, current: Option<&Record>) -> Verdict {
+    pub(super) fn check(self, current: Option<&Record>) -> Verdict {
         let current = current.filter(|record| !record.is_tombstone()).map(Record::stamp);
         if self.if_match.is_some_and(|list| !names(list, current, false)) {
             return Verdict::Unmet;

@@ -2,10 +2,7 @@
 
 use super::{FIXED, Heap, pieces, within};
 use bytes::BytesMut;
-use gossipykv::http::gate::chunked::Chunks;
-use gossipykv::http::gate::head::{Framing, Head, Scan};
-use gossipykv::http::gate::refusal::Refusal;
-use gossipykv::http::route::{self, Route};
+use gossipykv::http::readers::{Chunks, Framing, Head, Refusal, Route, Scan, query};
 use gossipykv::limits::{HTTP_HEAD_LEN_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_LEN_MAX, KEY_LEN_MAX};
 
 /// Longest chunked body taken here.
@@ -56,8 +53,8 @@ fn taken(head: &Head<'_>, heap: &dyn Heap) {
 }
 
 fn routed(head: &Head<'_>) {
-    let (path, query) = match head.target.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
+    let (path, parameters) = match head.target.split_once('?') {
+        Some((path, parameters)) => (path, Some(parameters)),
         None => (head.target, None),
     };
     let route = Route::of(path);
@@ -69,15 +66,15 @@ fn routed(head: &Head<'_>) {
     if let Err(failure) = route.check(head.method, path) {
         assert!([404, 405].contains(&failure.status));
     }
-    if let Some(Ok(key)) = key.map(route::key) {
+    if let Some(Ok(key)) = key.map(query::key) {
         assert!((1..=KEY_LEN_MAX).contains(&key.len()));
     }
-    if let Some(Ok(decoded)) = value.map(route::value) {
+    if let Some(Ok(decoded)) = value.map(query::value) {
         assert!(decoded.len() <= path.len());
     }
-    if let Ok(found) = route::query(query, ["w", "timeout", "prefix", "after"]) {
+    if let Ok(found) = query::parameters(parameters, ["w", "timeout", "prefix", "after"]) {
         for parameter in found.into_iter().flatten() {
-            if let Ok(text) = route::query_text("w", parameter.text()) {
+            if let Ok(text) = query::text("w", parameter.text()) {
                 assert!(text.len() <= parameter.text().len());
             }
         }

@@ -1,0 +1,96 @@
+//! What HTTP is given at its start: where to listen, whom to admit, how long to wait for clients.
+
+use super::token::Token;
+use crate::limits::{HTTP_CONNECTIONS_MAX, VALUE_LEN_DEFAULT_MAX};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+/// What HTTP is given at its start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The address and port to listen on; `[::]` takes IPv4 clients as well.
+    pub listen: SocketAddr,
+    /// What clients must know. Without it everybody may ask, and `/keys` is for local clients.
+    pub token: Option<Token>,
+    /// Largest value taken, in bytes, at most
+    /// [`VALUE_LEN_HARD_MAX`](crate::limits::VALUE_LEN_HARD_MAX).
+    pub value_len_max: usize,
+    /// Whether reads and conditional writes are answered before the node is ready, instead of 503.
+    pub serves_while_starting: bool,
+    /// Most client connections at one time.
+    pub connections_max: usize,
+    /// How long clients may take.
+    pub timing: Timing,
+    /// What `/version` answers with.
+    pub version: Version,
+    /// Log lines that were dropped, counted by the log and shown by `/metrics`.
+    pub log_lines_dropped: Arc<AtomicU64>,
+}
+
+/// What `/version` answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    /// The number of the release.
+    pub version: &'static str,
+    /// The commit that the program was built from.
+    pub hash: &'static str,
+    /// The date of that commit, as ISO 8601.
+    pub date: &'static str,
+}
+
+impl Config {
+    /// The defaults, at an address.
+    #[must_use]
+    pub fn new(listen: SocketAddr, version: Version) -> Config {
+        Config {
+            listen,
+            token: None,
+            value_len_max: VALUE_LEN_DEFAULT_MAX,
+            serves_while_starting: false,
+            connections_max: HTTP_CONNECTIONS_MAX,
+            timing: Timing::default(),
+            version,
+            log_lines_dropped: Arc::default(),
+        }
+    }
+}
+
+/// How long clients may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// For a head, from its first byte to its last.
+    pub head: Duration,
+    /// For a body, from the end of the head.
+    pub body: Duration,
+    /// Between requests. Longer than a load balancer's idle limit (60 s with AWS): if ours ended
+    /// first, a request could meet the closing connection.
+    pub idle: Duration,
+    /// For reading an answer, beside the time its length takes at `reader_rate_min`.
+    pub reader: Duration,
+    /// Bytes a second that a client takes in at least; not 0.
+    pub reader_rate_min: u64,
+    /// For a request that was on its way to an idle connection when draining began.
+    pub drain: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(60),
+            idle: Duration::from_secs(75),
+            reader: Duration::from_secs(30),
+            reader_rate_min: 32 << 10,
+            drain: Duration::from_millis(250),
+        }
+    }
+}
+
+impl Timing {
+    /// How long a client may take to read `len` bytes.
+    pub(super) fn for_reader(&self, len: usize) -> Duration {
+        self.reader + Duration::from_secs(len as u64 / self.reader_rate_min.max(1))
+    }
+}

@@ -1,0 +1,69 @@
+//! An answer that says what was wrong.
+
+use super::json::json_text;
+use super::response::Response;
+use crate::time::WallMillis;
+use std::fmt;
+
+/// Says what was wrong, with one more header where the status wants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The status of the answer, from 400 up.
+    pub status: u16,
+    /// What was wrong, with the limit or the allowed values.
+    pub message: String,
+    /// `Allow`, `Retry-After` or `WWW-Authenticate`.
+    pub header: Option<(&'static str, &'static str)>,
+}
+
+impl Failure {
+    /// A failure without a further header.
+    pub(super) fn new(status: u16, message: impl fmt::Display) -> Failure {
+        Failure { status, message: message.to_string(), header: None }
+    }
+
+    /// The same with a header.
+    pub(super) fn with(self, name: &'static str, value: &'static str) -> Failure {
+        Failure { header: Some((name, value)), ..self }
+    }
+
+    /// 503: a bound is reached, and will not be for long.
+    pub(super) fn busy(message: impl fmt::Display) -> Failure {
+        Failure::new(503, message).with("Retry-After", "1")
+    }
+
+    /// Appends the whole answer.
+    pub(super) fn write(&self, out: &mut Vec<u8>, now: WallMillis, with_body: bool) {
+        let body = error_body(&self.message);
+        let response = Response::new(out, now, self.status, body.len()).json();
+        let response = match self.header {
+            Some((name, value)) => response.header(name, value),
+            None => response,
+        };
+        response.end(if with_body { &body } else { b"" });
+    }
+}
+
+/// The body of an error.
+pub(super) fn error_body(message: &str) -> Vec<u8> {
+    let mut body = b"{\"error\":".to_vec();
+    json_text(&mut body, message);
+    body.push(b'}');
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_a_whole_answer() {
+        let mut out = Vec::new();
+        let failure = Failure::new(405, "use \"GET\"").with("Allow", "GET, HEAD");
+        failure.write(&mut out, WallMillis(784_111_777_000), true);
+        let expected = "HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 23\r\n\
+            Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: application/json\r\n\
+            Allow: GET, HEAD\r\n\r\n{\"error\":\"use \\\"GET\\\"\"}";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}

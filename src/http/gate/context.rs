@@ -1,0 +1,58 @@
+//! What all client connections have in common.
+
+use super::listen;
+use crate::http::lanes::Lanes;
+use crate::http::shared::Shared;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// One for all connections.
+pub(in crate::http) struct Gate {
+    pub(in crate::http) shared: Arc<Shared>,
+    /// The ways to the workers.
+    pub(in crate::http) lanes: Lanes,
+    /// Most client connections, as the limit of open files permits.
+    pub(super) connections_max: usize,
+    /// Wakes whoever waits for the last connection to end.
+    last_closed: Notify,
+}
+
+impl Gate {
+    pub(in crate::http) fn new(shared: Arc<Shared>, lanes: Lanes) -> Gate {
+        let connections_max = listen::connections_max(shared.config.connections_max);
+        Gate { shared, lanes, connections_max, last_closed: Notify::new() }
+    }
+
+    /// Returns when no connection is open.
+    pub(in crate::http) async fn emptied(&self) {
+        loop {
+            let last_closed = self.last_closed.notified();
+            if self.shared.counters.n_open() == 0 {
+                return;
+            }
+            last_closed.await;
+        }
+    }
+}
+
+/// One client connection, counted while it is open.
+pub(super) struct Open(Arc<Gate>);
+
+impl Open {
+    /// `None` when there are as many as there may be.
+    pub(super) fn one_of(gate: &Arc<Gate>) -> Option<Open> {
+        if gate.shared.counters.opened() <= gate.connections_max {
+            return Some(Open(Arc::clone(gate)));
+        }
+        gate.shared.counters.closed();
+        None
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.0.shared.counters.closed() == 0 {
+            self.0.last_closed.notify_waiters();
+        }
+    }
+}

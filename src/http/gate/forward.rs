@@ -1,0 +1,107 @@
+//! A client's request in the form in which tiny_http gets it.
+//!
+//! ```text
+//! PUT /kv/a?w=1 HTTP/1.1                     PUT /SECRETt/kv/a?w=1 HTTP/1.1
+//! Host: h, Cookie: .., Content-Type: a/b --> Content-Type: a/b
+//! Transfer-Encoding: chunked                 Content-Length: 5 (or Out-Of-Band: 1)
+//! ```
+//!
+//! The head is written anew: the method, the secret of the lanes with the client's trust, the
+//! target, and only the headers that a route uses. Everything else that a client sent ends here.
+
+use super::context::Gate;
+use super::head::{Framing, Head};
+use super::refusal::Refusal;
+use super::trust;
+use crate::http::lanes::{BODY_OUT_OF_BAND, COPIED_BODY_LEN_MAX, Job};
+use crate::http::request::Method;
+use crate::http::response::number;
+use crate::http::route::Route;
+use std::net::IpAddr;
+
+/// A request whose head is read and whose client is admitted; the body is still to come.
+pub(super) struct Opened {
+    pub(super) job: Job,
+    pub(super) framing: Framing,
+    pub(super) expects_continue: bool,
+    pub(super) keep_alive: bool,
+    pub(super) is_http_1_0: bool,
+    /// Whether it takes its time, so that quick requests must not stand behind it.
+    pub(super) is_bulk: bool,
+    takes_body: bool,
+}
+
+impl Opened {
+    /// Reads a head, decides how far its client is trusted, and begins the job; `out` is an empty
+    /// buffer to write it into.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that names what was wrong.
+    pub(super) fn read(
+        gate: &Gate,
+        peer: IpAddr,
+        bytes: &[u8],
+        mut out: Vec<u8>,
+    ) -> Result<Opened, Refusal> {
+        let head = Head::read(bytes)?;
+        let route = Route::of(head.target.split('?').next().unwrap_or_default());
+        let trust = trust::of(gate.shared.config.token.as_ref(), peer, &head, route)?;
+        out.extend_from_slice(head.method.name().as_bytes());
+        out.push(b' ');
+        gate.lanes.secret().prefix(trust, &mut out);
+        out.extend_from_slice(head.target.as_bytes());
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        let forwarded = [
+            ("Content-Type: ", head.content_type),
+            ("If-None-Match: ", head.if_none_match),
+            ("If-Match: ", head.if_match),
+        ];
+        for (name, value) in forwarded {
+            if let Some(value) = value {
+                for part in [name, value, "\r\n"] {
+                    out.extend_from_slice(part.as_bytes());
+                }
+            }
+        }
+        Ok(Opened {
+            job: Job { bytes: out, body: Vec::new(), is_head: head.method == Method::Head },
+            framing: head.framing,
+            expects_continue: head.expects_continue,
+            keep_alive: head.keep_alive,
+            is_http_1_0: head.is_http_1_0,
+            is_bulk: route == Route::List,
+            takes_body: matches!(head.method, Method::Put | Method::Post | Method::Patch),
+        })
+    }
+
+    /// Completes the job of a request without a body.
+    pub(super) fn end_without_body(&mut self) {
+        self.job.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// Completes the job with a short body, which is copied. It is left out where the method has
+    /// none.
+    pub(super) fn end_with_copy(&mut self, body: &[u8]) {
+        if !self.takes_body {
+            return self.end_without_body();
+        }
+        self.end_head(body.len());
+        self.job.bytes.extend_from_slice(body);
+    }
+
+    /// Completes the job with a body, which reaches the worker out of band when it is long.
+    pub(super) fn end_with(&mut self, body: Vec<u8>) {
+        if body.len() <= COPIED_BODY_LEN_MAX || !self.takes_body {
+            return self.end_with_copy(&body);
+        }
+        self.job.bytes.extend_from_slice(BODY_OUT_OF_BAND);
+        self.end_head(0);
+        self.job.body = body;
+    }
+
+    fn end_head(&mut self, body_len: usize) {
+        self.job.bytes.extend_from_slice(b"Content-Length: ");
+        number(&mut self.job.bytes, body_len);
+        self.job.bytes.extend_from_slice(b"\r\n\r\n");
+    }
+}

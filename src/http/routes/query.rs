@@ -1,0 +1,136 @@
+//! What the variable parts of a target spell: keys and values in a path, parameters in a query.
+
+use super::percent::{self, Plus};
+use crate::http::failure::Failure;
+use crate::limits::KEY_LEN_MAX;
+use std::borrow::Cow;
+
+/// The key that a path segment spells.
+///
+/// # Errors
+/// 400 with what is wrong, or 414 for a key too long.
+pub fn key(segment: &str) -> Result<Cow<'_, str>, Failure> {
+    let bytes = percent::decode(segment, Plus::Plus).map_err(|error| in_part("key", &error))?;
+    let key = utf8("key", bytes)?;
+    if key.is_empty() {
+        return Err(Failure::new(400, format_args!("a key has 1 to {KEY_LEN_MAX} bytes, not 0")));
+    }
+    if key.len() > KEY_LEN_MAX {
+        let len = key.len();
+        let message = format_args!("a key has 1 to {KEY_LEN_MAX} bytes, not {len}");
+        return Err(Failure::new(414, message));
+    }
+    Ok(key)
+}
+
+/// The value that a path segment spells: any bytes.
+///
+/// # Errors
+/// 400 with what is wrong.
+pub fn value(segment: &str) -> Result<Cow<'_, [u8]>, Failure> {
+    percent::decode(segment, Plus::Plus).map_err(|error| in_part("value", &error))
+}
+
+/// The text that a query parameter spells.
+///
+/// # Errors
+/// 400 with what is wrong.
+pub fn text<'t>(name: &str, text: &'t str) -> Result<Cow<'t, str>, Failure> {
+    let bytes = percent::decode(text, Plus::Space).map_err(|error| in_part(name, &error))?;
+    utf8(name, bytes)
+}
+
+fn in_part(part: &str, error: &percent::BadPercent) -> Failure {
+    Failure::new(400, format_args!("{part}: {error}"))
+}
+
+fn utf8<'t>(part: &str, bytes: Cow<'t, [u8]>) -> Result<Cow<'t, str>, Failure> {
+    let text = match bytes {
+        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed),
+        Cow::Owned(bytes) => {
+            String::from_utf8(bytes).map(Cow::Owned).map_err(|error| error.utf8_error())
+        }
+    };
+    text.map_err(|error| Failure::new(400, format_args!("{part}: not UTF-8: {error}")))
+}
+
+/// The parameters of a query string, values still encoded. `name` and `name=` are not the same.
+///
+/// # Errors
+/// 400 for one that is not `allowed`, or is given twice: a misspelt one that was ignored could
+/// mean a write that is safer in its writer's mind than in fact.
+pub fn parameters<'t, const N: usize>(
+    query: Option<&'t str>,
+    allowed: [&str; N],
+) -> Result<[Option<Parameter<'t>>; N], Failure> {
+    let mut found = [const { None }; N];
+    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = match pair.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (pair, None),
+        };
+        let Some(at) = allowed.iter().position(|&allowed| allowed == name) else {
+            let allowed = allowed.join(", ");
+            let message = format_args!("no such parameter: {name}; there are: {allowed}");
+            return Err(Failure::new(400, message));
+        };
+        if found[at].replace(Parameter(value)).is_some() {
+            return Err(Failure::new(400, format_args!("the parameter {name} is given twice")));
+        }
+    }
+    Ok(found)
+}
+
+/// What stands behind a parameter's `=`, if there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parameter<'t>(pub Option<&'t str>);
+
+impl<'t> Parameter<'t> {
+    /// Its text; empty without `=`.
+    #[must_use]
+    pub fn text(self) -> &'t str {
+        self.0.unwrap_or_default()
+    }
+
+    /// Whether a switch is on: `name`, `name=`, `name=1`, `name=true`.
+    ///
+    /// # Errors
+    /// 400 with what is allowed.
+    pub fn switch(self, name: &str) -> Result<bool, Failure> {
+        match self.text() {
+            "" | "1" | "true" => Ok(true),
+            "0" | "false" => Ok(false),
+            other => {
+                let message = format_args!("{name}={other}: {name}, {name}=true or {name}=false");
+                Err(Failure::new(400, message))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_strictly() {
+        assert_eq!(key("a%2Fb").as_deref(), Ok("a/b"));
+        assert_eq!(key("%F0%9F%A6%80+").as_deref(), Ok("\u{1f980}+"));
+        assert_eq!(key("").unwrap_err().status, 400);
+        assert_eq!(key("%FF").unwrap_err().status, 400);
+        assert!(key("x%").unwrap_err().message.starts_with("key: \"%\""));
+        assert!(key(&"k".repeat(512)).is_ok());
+        assert_eq!(key(&"k".repeat(513)).unwrap_err().status, 414);
+    }
+
+    #[test]
+    fn parameters_are_known_and_given_once() {
+        let found = parameters(Some("b=1&a&"), ["a", "b", "c"]);
+        assert_eq!(found, Ok([Some(Parameter(None)), Some(Parameter(Some("1"))), None]));
+        assert_eq!(parameters(None, ["a"]), Ok([None]));
+        assert_eq!(parameters(Some("x"), ["a"]).unwrap_err().status, 400);
+        assert_eq!(parameters(Some("a&a"), ["a"]).unwrap_err().status, 400);
+        assert_eq!(Parameter(Some("false")).switch("raw"), Ok(false));
+        assert_eq!(Parameter(Some("x")).switch("raw").unwrap_err().status, 400);
+    }
+}

@@ -1,0 +1,72 @@
+//! Finds the route of a request, has it answered, and counts the answer.
+
+use super::context::{Api, Call, Outcome};
+use super::{entry, keys, list, members, metrics, page, probes};
+use crate::http::failure::Failure;
+use crate::http::request::{Handler, Method, Request};
+use crate::http::route::Route;
+use crate::http::shared::Shared;
+use std::sync::Arc;
+
+/// Every route, answered.
+pub(in crate::http) struct Router {
+    api: Api,
+}
+
+impl Router {
+    pub(in crate::http) fn new(shared: Arc<Shared>) -> Router {
+        Router { api: Api::new(shared) }
+    }
+
+    fn dispatch(&self, call: Call<'_>) -> Result<Outcome, Failure> {
+        let api = &self.api;
+        match call.route {
+            Route::Entry(key) => match call.request.method {
+                Method::Put => entry::put_body(api, call, key),
+                Method::Delete => entry::delete(api, call, key),
+                _ => entry::get(api, call, key),
+            },
+            Route::Pair(key, value) => entry::put_pair(api, call, key, value),
+            Route::List => list::answer(api, call),
+            Route::Health => Ok(probes::health(api, call)),
+            Route::Live => Ok(probes::live(api, call)),
+            Route::Version => Ok(probes::version(api, call)),
+            Route::Members => members::answer(api, call),
+            Route::Metrics => metrics::answer(api, call),
+            Route::Home => Ok(page::home(call)),
+            Route::Keys | Route::KeysInstall | Route::KeysUse | Route::KeysRemove => {
+                keys::answer(api, call)
+            }
+            Route::Unknown => Err(Failure::new(404, "no such route")),
+        }
+    }
+}
+
+impl Handler for Router {
+    fn answer(&self, request: &Request<'_>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
+        let (path, query) = match request.target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (request.target, None),
+        };
+        let (shared, route) = (&self.api.shared, Route::of(path));
+        let now = shared.bridge.now();
+        let outcome = route
+            .check(request.method, path)
+            .and_then(|()| self.dispatch(Call { request, route, query, now, body: scratch, out }));
+        match outcome {
+            Ok(Outcome::Answered(status)) => shared.counters.answered(route.number(), status),
+            Ok(Outcome::Parked) => {}
+            Err(failure) => {
+                shared.counters.answered(route.number(), failure.status);
+                failure.write(out, now.wall, request.method != Method::Head);
+            }
+        }
+    }
+
+    fn failed(&self, out: &mut Vec<u8>) {
+        let shared = &self.api.shared;
+        shared.counters.answered(Route::Unknown.number(), 500);
+        let message = "the server failed at this request; its log says why";
+        Failure::new(500, message).write(out, shared.bridge.now().wall, true);
+    }
+}

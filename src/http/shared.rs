@@ -1,0 +1,44 @@
+//! What the gate, the lanes and the routes share, behind one `Arc`.
+//!
+//! ```text
+//!              counts, holds                     shows what is counted and held
+//!   gate   --------------------->            <-------------------------------- routes
+//!              takes pending answers   Shared    parks pending answers
+//!   lanes  --------------------->            <-------------------------------- routes
+//!                                        ^
+//!                                        `-- start: config, the node, the steps of the shutdown
+//! ```
+
+use super::config::Config;
+use super::counters::Counters;
+use super::memory::Budget;
+use super::pending::PendingAnswers;
+use super::shutdown::Shutdown;
+use crate::limits::HTTP_HELD_LEN_MAX;
+use crate::node::command::Bridge;
+use std::sync::Arc;
+
+/// Everything that more than one part of HTTP uses. What one part alone uses lives in that part.
+pub(super) struct Shared {
+    pub(super) config: Config,
+    /// The node: its clocks, its store, and the commands it takes.
+    pub(super) bridge: Arc<dyn Bridge>,
+    pub(super) shutdown: Shutdown,
+    pub(super) pending: PendingAnswers,
+    pub(super) counters: Counters,
+    /// Behind an `Arc` of its own, because every share that is held gives back to it.
+    pub(super) budget: Arc<Budget>,
+}
+
+impl Shared {
+    pub(super) fn new(config: Config, bridge: Arc<dyn Bridge>) -> Arc<Shared> {
+        Arc::new(Shared {
+            config,
+            bridge,
+            shutdown: Shutdown::default(),
+            pending: PendingAnswers::default(),
+            counters: Counters::default(),
+            budget: Budget::new(HTTP_HELD_LEN_MAX),
+        })
+    }
+}
