@@ -6,59 +6,53 @@
 use super::failure::Failure;
 use super::request::Method;
 
-/// A route, with the parts of the path that vary, still encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route<'t> {
-    /// `/`
-    Home,
-    /// `/health`
-    Health,
-    /// `/live`
-    Live,
-    /// `/version`
-    Version,
-    /// `/metrics`
-    Metrics,
-    /// `/members`
-    Members,
-    /// `/keys`
-    Keys,
-    /// `/keys/install`
-    KeysInstall,
-    /// `/keys/use`
-    KeysUse,
-    /// `/keys/remove`
-    KeysRemove,
-    /// `/kv/`
-    List,
-    /// `/kv/{key}`
-    Entry(&'t str),
-    /// `/kv/{key}/{value}`
-    Pair(&'t str, &'t str),
-    /// A path that is none of these.
-    Unknown,
+/// Makes the routes, their numbers and their labels of one list.
+macro_rules! routes {
+    ($($name:ident $(($($part:ty),+))? $label:literal,)+) => {
+        /// A route, with the parts of the path that vary, still encoded.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Route<'t> {
+            $(
+                #[doc = concat!("The route `", $label, "`, as `/metrics` calls it.")]
+                $name $(($($part),+))?,
+            )+
+        }
+
+        enum Number { $($name,)+ }
+
+        /// The labels of the routes, in the order of [`Route::number`].
+        pub(super) const LABELS: [&str; N_ROUTES] = [$($label,)+];
+
+        /// Routes there are, for a table of counters.
+        pub(super) const N_ROUTES: usize = [$($label,)+].len();
+
+        impl Route<'_> {
+            /// Its place in [`LABELS`].
+            pub(super) fn number(self) -> usize {
+                match self {
+                    $(Route::$name { .. } => Number::$name as usize,)+
+                }
+            }
+        }
+    };
 }
 
-/// Routes there are, for a table of counters.
-pub(super) const N_ROUTES: usize = 14;
-
-/// The labels of the routes, in the order of [`Route::number`].
-pub(super) const LABELS: [&str; N_ROUTES] = [
-    "/",
-    "/health",
-    "/live",
-    "/version",
-    "/metrics",
-    "/members",
-    "/keys",
-    "/keys/install",
-    "/keys/use",
-    "/keys/remove",
-    "/kv/",
-    "/kv/{key}",
-    "/kv/{key}/{value}",
-    "other",
-];
+routes! {
+    Home "/",
+    Health "/health",
+    Live "/live",
+    Version "/version",
+    Metrics "/metrics",
+    Members "/members",
+    Keys "/keys",
+    KeysInstall "/keys/install",
+    KeysUse "/keys/use",
+    KeysRemove "/keys/remove",
+    List "/kv/",
+    Entry(&'t str) "/kv/{key}",
+    Pair(&'t str, &'t str) "/kv/{key}/{value}",
+    Unknown "other",
+}
 
 impl<'t> Route<'t> {
     /// The route that a path means.
@@ -85,26 +79,6 @@ impl<'t> Route<'t> {
                     Some((key, value)) => Route::Pair(key, value),
                 },
             },
-        }
-    }
-
-    /// Its place in [`LABELS`].
-    pub(super) fn number(self) -> usize {
-        match self {
-            Route::Home => 0,
-            Route::Health => 1,
-            Route::Live => 2,
-            Route::Version => 3,
-            Route::Metrics => 4,
-            Route::Members => 5,
-            Route::Keys => 6,
-            Route::KeysInstall => 7,
-            Route::KeysUse => 8,
-            Route::KeysRemove => 9,
-            Route::List => 10,
-            Route::Entry(_) => 11,
-            Route::Pair(..) => 12,
-            Route::Unknown => 13,
         }
     }
 
