@@ -1,4 +1,4 @@
-//! An answer that says what was wrong.
+//! Failures: answers that say what was wrong, from the gate and from the routes alike.
 
 use super::json::json_text;
 use super::response::Response;

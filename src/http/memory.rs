@@ -1,9 +1,9 @@
 //! How many bytes clients can make the gate hold.
 //!
-//! The gate reads a body whole before it passes it on, and takes an answer whole before it sends it:
-//! so no slow client holds up a lane. Each client may make the gate hold a small allowance. What a
-//! client makes it hold beyond that is counted here, and refused when all clients together make it
-//! hold too much.
+//! The gate reads a body whole before it passes it on, and takes an answer whole before it sends
+//! it: so no slow client holds up a lane. Each client may make the gate hold a small allowance.
+//! What a client makes it hold beyond that is counted here, and refused when all clients together
+//! make it hold too much.
 
 use crate::limits::HTTP_UNCOUNTED_LEN_MAX;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ impl Budget {
         Arc::new(Budget { len_max, taken: AtomicUsize::new(0) })
     }
 
-    /// Bytes held now.
+    /// Bytes held for all clients now.
     pub(super) fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }
@@ -39,7 +39,6 @@ pub(super) struct Held {
 pub(super) struct Spent;
 
 impl Held {
-    /// An empty share.
     pub(super) fn new(budget: &Arc<Budget>) -> Held {
         Held { budget: Arc::clone(budget), len: 0 }
     }

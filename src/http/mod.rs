@@ -12,15 +12,15 @@
 //!   Everything else is a [`Command`](crate::node::command::Command), and waits in the gate.
 //! - `start` puts them together and ends them.
 //!
-//! On the ground below stands what they all use: `request` and `response`, `failure`,
-//! `route`, `json`, `pending` answers, the `memory` held for clients, `counters`, the
-//! `token`, the steps of the `shutdown`, and `config`. `shared` holds one of each.
+//! Below them is the ground, which they all use: `request`, `response`, `failure`, `json`, `route`,
+//! `pending` answers, the `memory` held for clients, `counters`, `token`, `config` and the steps of
+//! the `shutdown`. `shared` holds what there is only one of.
 //!
 //! ```text
 //!   start --> gate --> lanes --> ground        start --> routes --> ground
 //! ```
 //!
-//! No import runs back up, and none in a circle.
+//! No import runs back up, and none runs in a circle: `tests/it/tidy/circles.rs` checks that.
 
 mod config;
 mod counters;

@@ -23,7 +23,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Appends the answer for the client and returns its status. `None`: the node gave no reply in time.
+/// Appends the answer for the client and returns its status. `None`: the node gave no reply in
+/// time.
 pub(super) type Render = Box<dyn FnOnce(Option<Reply>, WallMillis, &mut Vec<u8>) -> u16 + Send>;
 
 /// What is needed to answer a client once the node has replied.

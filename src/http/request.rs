@@ -1,7 +1,7 @@
 //! A request as the routes get it, after the gate has let it through.
 //!
-//! Nothing here knows sockets or tiny_http: a [`Handler`] takes a [`Request`] and writes a whole HTTP
-//! answer, head and body, into a buffer.
+//! Nothing here knows sockets or tiny_http: a [`Handler`] takes a [`Request`] and writes a whole
+//! HTTP answer, head and body, into a buffer.
 
 /// The methods the gate knows; any other is answered with 501 there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +40,10 @@ impl Method {
     }
 }
 
-/// How far the gate trusts a client. The gate decides it from the connection itself; nothing a
-/// client sends raises it but the token.
+/// How far the gate trusts a client. Of all that a client sends, the token alone raises its trust.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// A client of which the gate knows nothing.
+    /// Nothing is known about the client.
     Anybody,
     /// The client is on this host and speaks for nobody else: no proxy's or browser's headers.
     Local,

@@ -77,13 +77,11 @@ impl Response<'_> {
         self
     }
 
-    /// Adds `Content-Type: application/json`.
     pub(super) fn json(self) -> Self {
         self.out.extend_from_slice(b"Content-Type: application/json\r\n");
         self
     }
 
-    /// Adds the version as `ETag`.
     pub(super) fn etag(self, stamp: Stamp) -> Self {
         self.out.extend_from_slice(b"ETag: \"");
         version(self.out, stamp);

@@ -1,12 +1,10 @@
 //! What the gate, the lanes and the routes share, behind one `Arc`.
 //!
 //! ```text
-//!              counts, holds                     shows what is counted and held
-//!   gate   --------------------->            <-------------------------------- routes
-//!              takes pending answers   Shared    parks pending answers
-//!   lanes  --------------------->            <-------------------------------- routes
-//!                                        ^
-//!                                        `-- start: config, the node, the steps of the shutdown
+//!   gate    counts; takes memory from the budget; refuses what the shutdown no longer permits
+//!   lanes   take memory from the budget, and take pending answers out
+//!   routes  count; park pending answers; ask the node; show everything in /metrics
+//!   start   makes it, and takes the steps of the shutdown
 //! ```
 
 use super::config::Config;

@@ -1,7 +1,7 @@
 //! Accepts clients, each with a task of its own, up to a bound.
 //!
-//! An accept that fails is counted and tried again: it must not end the service. A client beyond the
-//! bound is told so, unless too many are being told already.
+//! An accept that fails is counted and tried again: it must not end the service. A client beyond
+//! the bound gets a refusal, as long as few enough others are being refused at the same time.
 
 use super::conn::{self, Conn};
 use super::context::{Gate, Open};

@@ -5,8 +5,8 @@
 //! `- Size          `- Data `- Gap  `- Size  `- Trailer      `- done
 //! ```
 //!
-//! What goes on to tiny_http carries a length instead: it leaves unread chunks of a body in the
-//! connection, where they are taken for the next request.
+//! The request that goes on to tiny_http carries a length instead. tiny_http would leave unread
+//! chunks in the connection, and take them for the next request.
 
 use super::refusal::Refusal;
 use crate::http::counters::Reason;

@@ -8,8 +8,8 @@
 //!    `-- close                 `-- refusal: answer, close, drain ----'-- too slow: close
 //! ```
 //!
-//! What a client sends ahead stays in its buffer, and when that is full in its socket: no byte of
-//! the next request goes on before the answer to this one has come.
+//! The gate hands on no byte of the next request before it has the answer to this one. What a
+//! client sends ahead stays in the connection's buffer, and once that is full, in its socket.
 
 use super::chunked::{Chunks, body_too_long};
 use super::context::Gate;
@@ -63,7 +63,7 @@ impl From<std::io::Error> for End {
     }
 }
 
-/// One client connection.
+/// A client connection, and what is kept between its requests.
 pub(super) struct Conn {
     gate: Arc<Gate>,
     stream: TcpStream,
@@ -305,7 +305,7 @@ impl Conn {
     }
 }
 
-/// Ends a connection.
+/// The header of an answer after which the gate closes the connection.
 pub(super) const CLOSE: &str = "Connection: close\r\n";
 const KEEP_ALIVE: &str = "Connection: keep-alive\r\n";
 

@@ -1,4 +1,4 @@
-//! What all client connections have in common.
+//! What all client connections have in common: the lanes, and how many connections may be open.
 
 use super::listen;
 use crate::http::lanes::Lanes;

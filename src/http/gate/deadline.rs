@@ -1,8 +1,8 @@
 //! One timer per connection, cheap to move.
 //!
-//! Most requests arrive whole and are answered at once: setting a timer for each would cost more
-//! than reading it. So a deadline is a number, and the timer behind it is touched only when it
-//! would ring too late. Ringing too early is harmless: it is set again.
+//! Most requests arrive whole and are answered at once. To set a timer for each would cost more
+//! than to read the request. So a deadline is a number. The timer behind the deadline is set anew
+//! only when it would ring too late. A timer that rings too early is harmless: it is set again.
 
 use crate::node::command::Bridge;
 use crate::time::Instant;

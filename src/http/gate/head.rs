@@ -1,9 +1,9 @@
 //! The head of a request, read as strictly as RFC 9112 allows.
 //!
-//! Two readers that disagree on where a request ends let one client speak in another's name. So
-//! whatever two readers might read differently is refused here, though tiny_http would take it: a
-//! bare line feed, white space before or inside a field name, two lengths, a length and a transfer
-//! coding, a sign before the digits.
+//! Two readers that disagree on where a request ends let one client speak in another's name. So the
+//! gate refuses whatever two readers might read differently, even where tiny_http would take it.
+//! That is a bare line feed, white space before or inside a field name, two lengths, a length and a
+//! transfer coding, a sign before the digits.
 
 use super::refusal::Refusal;
 use crate::http::counters::Reason;
@@ -371,9 +371,9 @@ mod tests {
         assert_eq!(scan(lines(HTTP_HEADERS_MAX).as_bytes()), Ok(None));
         assert_eq!(scan(lines(HTTP_HEADERS_MAX + 1).as_bytes()), Err(431));
         let filled = |len: usize| format!("{}a: {}\r\n\r\n", line(0), "b".repeat(len));
-        let room = HTTP_HEAD_LEN_MAX - filled(0).len();
-        assert_eq!(Scan::default().end(filled(room).as_bytes()), Ok(Some(HTTP_HEAD_LEN_MAX)));
-        assert!(Scan::default().end(filled(room + 1).as_bytes()).is_err());
+        let left = HTTP_HEAD_LEN_MAX - filled(0).len();
+        assert_eq!(Scan::default().end(filled(left).as_bytes()), Ok(Some(HTTP_HEAD_LEN_MAX)));
+        assert!(Scan::default().end(filled(left + 1).as_bytes()).is_err());
     }
 
     #[test]

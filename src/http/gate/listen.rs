@@ -1,4 +1,4 @@
-//! The listening socket, and how many descriptors there are for what it accepts.
+//! The listening socket, and how many connections the limit of open files permits.
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;

@@ -1,4 +1,4 @@
-//! What the gate itself answers, before anything reaches tiny_http.
+//! Refusals: the answers that the gate gives itself, before anything reaches tiny_http.
 
 use crate::http::counters::Reason;
 use crate::http::failure::Failure;

@@ -1,7 +1,8 @@
 //! How far a client is trusted.
 //!
-//! The gate decides it from the connection and the head. Whatever a client sends only lowers its
-//! trust; the token alone raises it.
+//! Without a token to ask for, the gate trusts a client on this host more than others. What a
+//! client sends can lower its trust, by a header that shows a proxy or a web page. Only the token
+//! raises it.
 
 use super::head::Head;
 use super::refusal::Refusal;

@@ -1,4 +1,4 @@
-//! The gate's side of the connections to tiny_http: many clients share few of them.
+//! The gate's end of a connection to tiny_http, which many clients share.
 //!
 //! ```text
 //! client tasks --submit--> unsent --writer task--> [Line] --reader task--> Answer --> client task
@@ -7,8 +7,8 @@
 //!                               long bodies: a channel to the worker, in the same order
 //! ```
 //!
-//! A lane never waits for a client: a request is whole when it is submitted, an answer is taken
-//! whole (or thrown away, when the budget is spent). So the slowest client delays nobody.
+//! A lane never waits for a client. A request is whole when it is submitted. An answer is read
+//! whole, or thrown away when the budget of memory is spent. So the slowest client delays nobody.
 
 use super::line::{Line, Upstream};
 use crate::http::memory::Held;

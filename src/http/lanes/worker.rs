@@ -89,8 +89,8 @@ impl Worker {
     }
 }
 
-/// What the thread holds: it takes one request after the other, and writes the answers of those that
-/// wait together.
+/// What the thread holds: it takes one request after the other, and writes the answers of those
+/// that wait together.
 struct Answering {
     _alive: Sender<()>,
     server: Arc<Tiny>,

@@ -1,8 +1,8 @@
 //! `?w=` and `?timeout=`: how many members must hold a write before it is answered.
 //!
-//! The write itself is done and goes on replicating whatever comes of the wait. So an answer of
-//! 504 tells the version, and how many members hold it: it may be waited for again by writing
-//! again, or left as it is.
+//! The write itself is done, and goes on replicating whether enough members hold it in time or not.
+//! So an answer of 504 gives the version, and how many members hold it. The client may wait again
+//! by writing again, or leave the write as it is.
 
 use super::query::Parameter;
 use crate::http::failure::Failure;

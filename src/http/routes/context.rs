@@ -141,8 +141,8 @@ impl Api {
     }
 
     /// Refuses what only a complete store can answer: reads, and writes on a condition. A route
-    /// calls it before it reads the store. A plain write needs no permission: it is merged with what
-    /// is still to come.
+    /// calls it before it reads the store. A plain write needs no permission: it is merged with
+    /// what is still to come.
     ///
     /// # Errors
     /// 503 with the reason.

@@ -122,7 +122,7 @@ pub(super) fn delete(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome
     answer(api, call, written, wait, |_| {})
 }
 
-/// What is asked of a write beside its value, checked before anything changes.
+/// What a write asks for beside its value, checked before anything changes.
 struct Write<'a> {
     wait: Option<Wait>,
     precondition: Precondition<'a>,
@@ -138,7 +138,7 @@ impl<'a> Write<'a> {
         Ok(Write { wait, precondition: Precondition::of(call.request)? })
     }
 
-    /// Takes a slot if there is to be a wait: afterwards it would be too late to refuse.
+    /// Takes a slot if the write asks for a wait: once it is written, it is too late to refuse.
     ///
     /// A condition is about what the cluster holds: a node that lacks it must not judge.
     fn begin(&self, api: &Api) -> Result<Option<Waiting>, Failure> {

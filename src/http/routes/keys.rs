@@ -1,7 +1,7 @@
 //! `/keys`: the gossip keyring of the whole cluster.
 //!
-//! Only for clients on this host or with the token. A key is written, never read: answers name
-//! keys by their fingerprints, and no error repeats what was sent.
+//! This route is only for clients on this host, or with the token. Keys are written, never read: an
+//! answer names keys by their fingerprints, and no error repeats what a client sent.
 
 use super::context::{Api, Call, Outcome};
 use crate::http::failure::Failure;

@@ -9,7 +9,7 @@ use crate::kv::{Listing, Record};
 use crate::limits::{HTTP_LIST_LEN_MAX, LIST_ITEMS_MAX};
 use std::borrow::Cow;
 
-/// Answers with the page asked for. A page ends early when it grows large; `next` says so.
+/// Answers with one page. A page ends early when it grows large; then `next` says where to go on.
 pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     let [prefix, after, limit, keys] =
         query::parameters(call.query, ["prefix", "after", "limit", "keys"])?;

@@ -1,6 +1,6 @@
 //! Percent-encoding, read strictly.
 //!
-//! A lenient reader passes `%zz` on as it is, and then two keys share one spelling.
+//! A lenient reader would pass `%zz` on as it is: then `%zz` and `%25zz` would name the same key.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,8 @@
 //! `If-Match` and `If-None-Match`.
 //!
-//! They compare with what **this node** holds: a write of another node that has not arrived yet is
-//! not seen. That makes a lost update rarer, not impossible; it is no lock across the cluster.
+//! A condition is compared with what **this node** holds: it does not see a write of another node
+//! that has not arrived yet. So conditions make lost updates rarer, not impossible. They are no
+//! lock across the cluster.
 
 use crate::http::failure::Failure;
 use crate::http::request::Request;

@@ -8,7 +8,7 @@ use crate::http::route::Route;
 use crate::http::shared::Shared;
 use std::sync::Arc;
 
-/// Every route, answered.
+/// Answers requests by their routes, on the threads of the workers.
 pub(in crate::http) struct Router {
     api: Api,
 }
