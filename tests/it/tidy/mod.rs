@@ -1,10 +1,14 @@
 //! The rules of the house that no compiler knows.
 //!
 //! - [`rooms`]: which room may import which, and that the core names nothing impure.
+//! - [`circles`]: that imports inside a room run one way.
+//! - [`map`]: that the code map names every file.
 //! - [`text`]: how a file looks, and words that do not belong into one.
 //! - [`whole`]: that what is written is also reached: modules, tests, limits, documents.
 //! - [`source`]: the files looked at, and a view of Rust code without comments and tests.
 
+mod circles;
+mod map;
 mod rooms;
 mod source;
 mod text;

@@ -123,6 +123,22 @@ fn core_rooms_name_nothing_impure() {
     );
 }
 
+/// The only file that names the HTTP library: what the library costs stays in its folder.
+const NAMES_TINY_HTTP: &str = "src/http/lanes/worker.rs";
+
+#[test]
+fn one_file_names_tiny_http() {
+    let mut problems = Vec::new();
+    for file in rust("src/").filter(|file| file.path != NAMES_TINY_HTTP) {
+        for (number, line) in file.code() {
+            if line.contains("tiny_http::") {
+                problems.push(format!("{}:{number}: {}", file.path, line.trim()));
+            }
+        }
+    }
+    expect_none("tiny_http is named in src/http/lanes/worker.rs alone.", problems);
+}
+
 /// The room a file of `src/` belongs to.
 fn room(file: &File) -> &str {
     let path = file.path.trim_start_matches("src/");
@@ -143,7 +159,7 @@ fn imports(file: &File) -> BTreeSet<String> {
 }
 
 /// Adds the paths at the front of `rest`, each below `prefix`; returns what comes after them.
-fn expand<'a>(prefix: &str, rest: &'a str, paths: &mut BTreeSet<String>) -> &'a str {
+pub fn expand<'a>(prefix: &str, rest: &'a str, paths: &mut BTreeSet<String>) -> &'a str {
     let rest = rest.trim_start();
     if let Some(mut group) = rest.strip_prefix('{') {
         loop {
