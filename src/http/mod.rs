@@ -10,7 +10,7 @@
 //! - `lanes` lead to tiny_http: a few private connections, each with a worker.
 //! - `routes` answer: reads and writes of keys go straight to the store on the worker's thread.
 //!   Everything else is a [`Command`](crate::node::command::Command), and waits in the gate.
-//! - `start` puts them together and ends them.
+//! - `start` puts them together and ends them. [`readers`] lends out what reads bytes of clients.
 //!
 //! Below them is the ground, which they all use: `request`, `response`, `failure`, `json`, `route`,
 //! `pending` answers, the `memory` held for clients, `counters`, `token`, `config` and the steps of
@@ -30,6 +30,7 @@ mod json;
 mod lanes;
 mod memory;
 mod pending;
+pub mod readers;
 mod request;
 mod response;
 mod route;
@@ -43,12 +44,3 @@ pub use config::{Config, Timing, Version};
 pub use counters::Reason;
 pub use start::{Server, StartError, start};
 pub use token::{Token, TokenError};
-
-/// What reads the bytes of clients, for tests that give it any bytes.
-pub mod readers {
-    pub use super::gate::chunked::Chunks;
-    pub use super::gate::head::{Framing, Head, Scan};
-    pub use super::gate::refusal::Refusal;
-    pub use super::route::Route;
-    pub use super::routes::query;
-}

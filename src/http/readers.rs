@@ -1,0 +1,7 @@
+//! What reads the bytes of clients, for tests that give it any bytes.
+
+pub use super::gate::chunked::Chunks;
+pub use super::gate::head::{Framing, Head, Scan};
+pub use super::gate::refusal::Refusal;
+pub use super::route::Route;
+pub use super::routes::query;
