@@ -1,7 +1,7 @@
 //! Nodes at work, from their start to their end: one for `agent`, some for `dev`.
 //!
 //! ```text
-//!   start --> serve --signal--> turn away, leave, drain, stop --> exit 0, or 1 when writes could
+//!   start --> serve --signal--> not ready, leave, drain, stop --> exit 0, or 1 when writes could
 //!               |                     |                             not be handed over
 //!               |                     +-- second signal --> exit 128 + its number, at once
 //!               +-- a part has died ----------------------> exit 1, with its last word

@@ -113,7 +113,7 @@ fn those_that_wait_are_bounded_and_none_is_written_in_vain() {
     rig.ask("GET", "/kv/more").is(404);
     rig.send("PUT", "/kv/more", "", b"v").is(200);
     assert_eq!(rig.bridge.n_written.load(Ordering::Relaxed), HTTP_WAITING_MAX as u64 + 1);
-    // A client that goes away is still waited for by the node, but its seat comes back.
+    // A client that goes away is still waited for by the node, but its slot comes back.
     for reply_to in kept.lock().unwrap().drain(..) {
         reply_to(Reply::Holders { held: 9, wanted: 9 });
     }
