@@ -10,7 +10,7 @@
 //!                      lanes (private, opened once): tiny_http --> Handler
 //! ```
 //!
-//! - [`listen`], [`accept`]: the port, and the task for each client, up to a bound.
+//! - [`listen`], `accept`: the port, and the task for each client, up to a bound.
 //! - [`conn`]: one client, request after request. [`head`] and [`chunked`] read what it sends,
 //!   [`deadline`] limits how long it takes, [`refusal`] is what it gets when it breaks a rule.
 //! - [`trust`], [`forward`]: who a client is, and the form in which its request goes on.

@@ -11,7 +11,7 @@
 //!
 //! - [`pool`]: all lanes; which of them a request takes, and whether each is alive.
 //! - [`lane`]: the gate's end of one: many clients share it, and none is waited for.
-//! - [`line`]: the connection between them, proven to be private; [`secret`] is its password.
+//! - `line`: the connection between them, proven to be private; [`secret`] is its password.
 //! - [`worker`]: the only file that names tiny_http; it parses, and has the routes answer.
 
 mod lane;
