@@ -78,6 +78,7 @@ fn gossip(config: AgentConfig, identity: Identity) -> runtime::Config {
         srv: config.srv,
         dns: config.dns,
         own: Some(identity.advertise),
+        bound: Some(config.bind),
     };
     let node = NodeSettings {
         name: identity.name.as_str().into(),

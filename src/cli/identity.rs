@@ -84,6 +84,7 @@ fn looked_for(config: &AgentConfig) -> Vec<IpAddr> {
         srv: config.srv.clone(),
         dns: config.dns,
         own: None,
+        bound: None,
     };
     let named = discovery::look_once(discovery, DNS_LIMIT).unwrap_or_else(|error| {
         tracing::warn!(%error, "the peers looked for could not be resolved beforehand");

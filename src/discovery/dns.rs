@@ -38,6 +38,9 @@ pub enum DnsError {
     /// There are SRV records, and none of their targets has an address.
     #[error("its {0} targets have no address")]
     NoAddress(usize),
+    /// There are addresses, and none that can be dialled from where the node listens.
+    #[error("its {0} addresses are of a family that --bind has not")]
+    OtherFamily(usize),
     /// No server answered in time.
     #[error("no answer from the DNS server in time")]
     Timeout,
@@ -67,6 +70,16 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Leaves only addresses that can be dialled. Where none is left that is a failure: there are
+    /// peers, if none to be reached.
+    pub fn keep(&mut self, reaches: impl Fn(SocketAddr) -> bool) {
+        let n_given = self.addresses.len();
+        self.addresses.retain(|addr| reaches(*addr));
+        if n_given > 0 && self.addresses.is_empty() {
+            self.failure.get_or_insert(DnsError::OtherFamily(n_given));
+        }
+    }
+
     /// What is worth a line in the log: how many addresses, or why there are none.
     ///
     /// # Errors

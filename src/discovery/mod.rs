@@ -44,6 +44,9 @@ pub struct Config {
     pub dns: Option<SocketAddr>,
     /// What this node advertises; never offered.
     pub own: Option<SocketAddr>,
+    /// Where it listens, and so dials from; addresses of a family that this has not are not
+    /// offered. A zone with DNS64 has an IPv6 address for everybody.
+    pub bound: Option<SocketAddr>,
 }
 
 impl Config {
@@ -51,5 +54,41 @@ impl Config {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.seeds.is_empty() && self.srv.is_none()
+    }
+
+    /// Whether what is dialled from where it listens can be of this family.
+    #[must_use]
+    pub fn reaches(&self, addr: SocketAddr) -> bool {
+        let is_ipv4 = addr.ip().to_canonical().is_ipv4();
+        match self.bound {
+            None => true,
+            Some(SocketAddr::V4(_)) => is_ipv4,
+            // Listening on every address is listening on those of IPv4, too.
+            Some(SocketAddr::V6(bound)) => !is_ipv4 || bound.ip().is_unspecified(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_reaches_its_own_family_and_that_of_every_address_both() {
+        let reaches = |bound: &str, addr: &str| {
+            let bound = (!bound.is_empty()).then(|| bound.parse().expect("an address"));
+            Config { bound, ..Config::default() }.reaches(addr.parse().expect("an address"))
+        };
+        for (bound, ipv4, ipv6) in [
+            ("", true, true),
+            ("0.0.0.0:1", true, false),
+            ("10.0.0.1:1", true, false),
+            ("[::]:1", true, true),
+            ("[2001:db8::1]:1", false, true),
+        ] {
+            assert_eq!(reaches(bound, "10.0.0.2:7947"), ipv4, "{bound}");
+            assert_eq!(reaches(bound, "[::ffff:10.0.0.2]:7947"), ipv4, "{bound}");
+            assert_eq!(reaches(bound, "[64:ff9b::a00:2]:7947"), ipv6, "{bound}");
+        }
     }
 }

@@ -91,10 +91,11 @@ async fn look(
     let mut sources = questions(config, log, &mut look.failed);
     while let Some(answer) = sources.join_next().await {
         // A task of ours neither panics nor is cancelled while its set lives.
-        let Ok((source, answer)) = answer else { continue };
+        let Ok((source, mut answer)) = answer else { continue };
+        let own = config.own.is_some_and(|own| answer.addresses.contains(&own));
+        answer.keep(|addr| config.reaches(addr));
         look.failed.extend(answer.failure.iter().map(|error| format!("{source}: {error}")));
         log.note(source, answer.to_log());
-        let own = config.own.is_some_and(|own| answer.addresses.contains(&own));
         look.names_me |= own;
         if !sources.is_empty() {
             let early = choose(config, answer.addresses.clone(), rng);
@@ -211,6 +212,7 @@ mod tests {
             seeds: seeds.iter().map(|seed| seed.parse().expect("a seed")).collect(),
             dns: Some(dns),
             own: "127.0.0.1:1".parse().ok(),
+            bound: None,
         }
     }
 
@@ -258,13 +260,33 @@ mod tests {
         assert_eq!(look.failed.len(), 1, "{:?}", look.failed);
     }
 
+    #[tokio::test]
+    async fn what_cannot_be_dialled_is_not_offered_and_is_not_nobody() {
+        let seeds = |seeds: &[&str]| {
+            let mut config = config("127.0.0.1:9".parse().unwrap(), seeds);
+            (config.srv, config.bound) = (None, "0.0.0.0:7947".parse().ok());
+            config
+        };
+        let (look, _) = looked(&seeds(&["127.0.0.1:2", "[64:ff9b::7f00:1]:2"])).await;
+        let expected = Look {
+            named: vec!["127.0.0.1:2".parse().unwrap()],
+            only_literal: true,
+            ..Look::default()
+        };
+        assert_eq!(look, expected);
+        let (look, early) = looked(&seeds(&["[::1]:2", "[::1]:3"])).await;
+        let why = "the addresses given: its 2 addresses are of a family that --bind has not";
+        let expected = Look { only_literal: true, failed: vec![why.to_owned()], ..Look::default() };
+        assert_eq!((look, early), (expected, vec![]));
+    }
+
     #[test]
     fn one_look_tells_what_it_has_got_in_time() {
         let config = |dns: &str| Config {
             srv: "_gossip._tcp.kv.internal".parse().ok(),
             seeds: vec!["127.0.0.1:2".parse().expect("a seed")],
             dns: dns.parse().ok(),
-            own: None,
+            ..Config::default()
         };
         // Nobody answers there, neither with words nor with an error.
         let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");

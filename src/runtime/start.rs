@@ -42,7 +42,7 @@ pub struct Config {
     pub bind: SocketAddr,
     /// What kind of member it is.
     pub node: NodeSettings,
-    /// Where to look for others. Its own address is filled in here.
+    /// Where to look for others. Its own addresses are filled in here.
     pub discovery: discovery::Config,
 }
 
@@ -129,6 +129,7 @@ pub fn start(mut config: Config) -> Result<Agent, StartError> {
         config.node.advertise.set_port(pair.addr.port());
     }
     config.discovery.own = Some(config.node.advertise);
+    config.discovery.bound = Some(pair.addr);
     warn_of_plaintext(&config.node.security, &pair);
 
     let clock = Clock::start();

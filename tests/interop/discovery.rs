@@ -99,3 +99,27 @@ fn a_lost_peer_is_found_again_by_its_record() {
     await_all(&[&a, &b], FOUND_MAX);
     eventually("the key", Duration::from_secs(1), || b.has("key", Some("value")));
 }
+
+/// A zone with DNS64 has an IPv6 address for every name, which nodes on IPv4 cannot dial.
+#[test]
+fn addresses_of_another_family_are_not_dialled() {
+    needs!(Dnsmasq);
+    let range = Range::claim();
+    let mut dns = Dns::start(&range, &[]);
+    let peers = [1, 2, 3].map(|host| range.gossip(host));
+    let nat64 = |peer: SocketAddr| match peer {
+        SocketAddr::V4(peer) => {
+            Some(format!("64:ff9b::{}", peer.ip()).parse().expect("an address"))
+        }
+        SocketAddr::V6(_) => None,
+    };
+    dns.serve_with(&peers, nat64);
+    let agents = [1, 2, 3].map(|host| Agent::start(&range, host, by_dns(&dns, vec![])));
+    await_all(&nodes(&agents), FOUND_MAX);
+    for agent in &agents {
+        eventually("it is ready", FOUND_MAX, || agent.is_ready());
+        // A peer that does not listen yet is another matter.
+        let lines = agent.complaints().into_iter().filter(|line| line.contains("64:ff9b"));
+        assert_eq!(lines.collect::<Vec<_>>(), Vec::<String>::new());
+    }
+}

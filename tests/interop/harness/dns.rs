@@ -3,7 +3,7 @@
 use super::clock::eventually;
 use super::process::Process;
 use super::range::Range;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,6 +38,15 @@ impl Dns {
 
     /// Changes the records; for a moment nobody answers.
     pub fn serve(&mut self, peers: &[SocketAddr]) {
+        self.serve_with(peers, |_| None);
+    }
+
+    /// Changes the records, those of each peer's address to that and another one.
+    pub fn serve_with(
+        &mut self,
+        peers: &[SocketAddr],
+        other: impl Fn(SocketAddr) -> Option<Ipv6Addr>,
+    ) {
         self.process = None;
         let mut command = Process::command("dnsmasq", None);
         // An empty configuration file and no root: nothing of the machine's own server is used.
@@ -48,7 +57,8 @@ impl Dns {
         command.arg(format!("--local=/{ZONE}/")).args(["--log-queries", "--log-facility=-"]);
         for (at, peer) in peers.iter().enumerate() {
             let (host, port) = (format!("n{at}.{ZONE}"), peer.port());
-            command.arg(format!("--host-record={host},{}", peer.ip()));
+            let other = other(*peer).map(|ip| format!(",{ip}")).unwrap_or_default();
+            command.arg(format!("--host-record={host},{}{other}", peer.ip()));
             command.arg(format!("--srv-host={},{host},{port}", Dns::SERVICE));
         }
         self.process = Some(Process::spawn("dnsmasq", command));
