@@ -11,12 +11,32 @@ guarded_type() {
     esac
 }
 
+# Template $1 as it is sent: AWS takes 51,200 bytes. Comments stay here, so does what is for the checks
+# and the console's form (Metadata), and each level is indented by one space.
+compact() {
+    awk '
+        { match($0, /^ */); depth = RLENGTH }
+        inside && (depth > skipped || /^ *$/) { next }
+        { inside = 0 }
+        /^ *(#|$)/ { next }
+        /^(    )?Metadata:$/ { inside = 1; skipped = depth; next }
+        {
+            # Levels that this line ends; then its own, if that is new.
+            while (n > 0 && from[n] > depth) n--
+            if (n == 0 || from[n] < depth) { n++; from[n] = depth; to[n] = n > 1 ? to[n - 1] + 1 : 0 }
+            printf "%*s%s\n", to[n], "", substr($0, depth + 1)
+            # What stands behind the dash of an item is a level, too.
+            while (substr($0, from[n] + 1, 2) == "- ") { n++; from[n] = from[n - 1] + 2; to[n] = to[n - 1] + 2 }
+        }' "$1"
+}
+
 # Makes a change set for stack $1 from template $2, parameters $3 and tags $4 (JSON). Sets
 # CHANGE_SET (its ARN), STACK_ID and CHANGE_TYPE; CHANGE_SET is empty when nothing would change.
 change_set() {
     stack=$1 template=$2
     printf '%s' "$3" >"$WORK/parameters.json"
     printf '%s' "$4" >"$WORK/tags.json"
+    compact "$template" >"$WORK/template.yaml"
     read_stack "$stack"
     status=$(seen_status "$stack")
     case $status in
@@ -31,7 +51,7 @@ change_set() {
     MADE_STACK=
     [ "$status" != ABSENT ] || MADE_STACK=$stack
     set -- --stack-name "$stack" --change-set-type "$CHANGE_TYPE" --change-set-name "make-$(date +%s)-$$" \
-        --template-body "file://$template" --parameters "file://$WORK/parameters.json" \
+        --template-body "file://$WORK/template.yaml" --parameters "file://$WORK/parameters.json" \
         --capabilities CAPABILITY_IAM --tags "file://$WORK/tags.json" \
         --query '[Id, StackId]' --output text
     # Why a first deployment failed is asked of its tasks and its log, which deleting would end.

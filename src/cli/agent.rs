@@ -6,6 +6,7 @@ use super::identity::{self, Identity};
 use super::logging;
 use super::reader::variable;
 use super::serving::{self, Ending, Flags, Serving, Watch};
+use super::status;
 use crate::discovery;
 use crate::node::formats::Formats;
 use crate::runtime::{self, NodeSettings};
@@ -48,7 +49,13 @@ impl AgentArgs {
         http.serves_while_starting = config.serves_while_starting;
         http.log_lines_dropped = Arc::clone(&logging.dropped);
         let watch = Watch::begin()?;
+        let (name, interval) = (identity.name.clone(), config.status_interval);
         let node = Serving::start(gossip(config, identity), http, FLAGS)?;
+        if let Some(interval) = interval {
+            status::start(name, node.bridge(), interval, &logging.fault).map_err(|error| {
+                Failure::failed(format!("cannot start the thread of the status lines: {error}"))
+            })?;
+        }
         watch.serve(vec![node], Ending { drain_delay, leave_timeout }, &logging.fault)
     }
 }

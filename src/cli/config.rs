@@ -16,7 +16,6 @@ use crate::http::Token;
 use crate::limits::VALUE_LEN_HARD_MAX;
 use crate::wire::keyring::Keyring;
 use clap::{ArgMatches, Args};
-
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -162,6 +161,11 @@ pub(super) struct AgentFlags {
     /// How: text or json [default: text on a terminal, else json]
     #[arg(long, value_name = "FORMAT", env = "GOSSIPYKV_LOG_FORMAT", hide_env_values = true)]
     log_format: Option<OsString>,
+
+    /// How often a line of the log tells how the node stands; 0s: never
+    #[arg(long, value_name = "DURATION", hide_env_values = true, default_value = "60s")]
+    #[arg(env = "GOSSIPYKV_STATUS_INTERVAL")]
+    status_interval: OsString,
 }
 
 /// Timing presets.
@@ -204,6 +208,7 @@ pub(super) struct AgentConfig {
     pub(super) drain_delay: Duration,
     pub(super) leave_timeout: Duration,
     pub(super) log: LogConfig,
+    pub(super) status_interval: Option<Duration>,
 }
 
 impl AgentFlags {
@@ -267,6 +272,8 @@ impl Reader<'_> {
             parse::duration(text, LEAVE_TIMEOUT)
         });
         let log = self.log(flags.log_level, flags.log_format.as_deref(), variable);
+        let status_interval =
+            self.value("status_interval", &flags.status_interval, parse::interval);
         self.same_port(bind, http);
         Some(AgentConfig {
             name,
@@ -291,6 +298,7 @@ impl Reader<'_> {
             drain_delay: drain_delay?,
             leave_timeout: leave_timeout?,
             log,
+            status_interval: status_interval?,
         })
     }
 
@@ -484,6 +492,7 @@ pub(super) mod tests {
             "--leave-timeout=2h",
             "--log-level=loud",
             "--log-format=xml",
+            "--status-interval=1ms",
         ];
         let problems = problems(&flags, &[]);
         let named = problems.iter().map(|line| line.split(':').next().unwrap_or_default());

@@ -5,6 +5,7 @@
 
 use super::failure::Failure;
 use super::log_writer::LogWriter;
+use super::status;
 use crate::runtime::threads::{self, Fault};
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -105,28 +106,36 @@ fn subscribe(config: LogConfig, writer: &Arc<LogWriter>) {
     let terminal = io::stderr().is_terminal();
     let by_place = if terminal { LogFormat::Text } else { LogFormat::Json };
     let lines = tracing_subscriber::fmt::layer().with_writer(Arc::clone(writer));
-    let lines = match config.format.unwrap_or(by_place) {
+    let format = config.format.unwrap_or(by_place);
+    let filter = filter(config.level, format);
+    let lines = match format {
         LogFormat::Text => {
             let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
             lines.with_ansi(colours).with_target(false).boxed()
         }
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    let started = tracing_subscriber::registry().with(lines.with_filter(filter(config.level)));
+    let started = tracing_subscriber::registry().with(lines.with_filter(filter));
     // It fails only when logging has already started, and then goes on as it was.
     let _ = started.try_init();
 }
 
 /// Our own lines as asked for, of the crates we use no more than warnings: the resolver alone
-/// writes several lines a question.
-fn filter(level: LevelFilter) -> Targets {
+/// writes several lines a question. What programs are to read is written however little people
+/// want to: alarms that are made of it would be blind, and nobody would know.
+fn filter(level: LevelFilter, format: LogFormat) -> Targets {
     let foreign = match level {
         LevelFilter::TRACE => LevelFilter::DEBUG,
         other => other.min(LevelFilter::WARN),
     };
+    let status = match (format, level) {
+        (LogFormat::Text, _) | (_, LevelFilter::OFF) => level,
+        (LogFormat::Json, level) => level.max(LevelFilter::INFO),
+    };
     Targets::new()
         .with_default(foreign)
         .with_target(env!("CARGO_PKG_NAME"), level)
+        .with_target(status::TARGET, status)
         // It calls it an error that we close its listener, which is what keeps others out.
         .with_target("tiny_http", LevelFilter::OFF)
 }
@@ -138,6 +147,7 @@ mod tests {
 
     #[test]
     fn foreign_crates_are_quieter_than_we_are() {
+        let filter = |level| filter(level, LogFormat::Json);
         let info = filter(LevelFilter::INFO);
         assert!(info.would_enable("gossipykv::runtime", &Level::INFO));
         assert!(!info.would_enable("gossipykv::runtime", &Level::DEBUG));
@@ -146,5 +156,17 @@ mod tests {
         assert!(!info.would_enable("tiny_http", &Level::ERROR));
         assert!(!filter(LevelFilter::ERROR).would_enable("hickory_resolver", &Level::WARN));
         assert!(filter(LevelFilter::TRACE).would_enable("hickory_resolver", &Level::DEBUG));
+    }
+
+    #[test]
+    fn what_programs_read_is_written_unless_nothing_is() {
+        let shows =
+            |level, format| filter(level, format).would_enable(status::TARGET, &Level::INFO);
+        for level in [LevelFilter::ERROR, LevelFilter::WARN, LevelFilter::INFO, LevelFilter::TRACE]
+        {
+            assert!(shows(level, LogFormat::Json));
+            assert_eq!(shows(level, LogFormat::Text), level >= LevelFilter::INFO);
+        }
+        assert!(!shows(LevelFilter::OFF, LogFormat::Json));
     }
 }

@@ -29,6 +29,7 @@ mod reader;
 mod route;
 mod serving;
 mod sim;
+mod status;
 mod table;
 mod usage;
 mod version;

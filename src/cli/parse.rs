@@ -145,6 +145,16 @@ pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Du
     Ok(duration)
 }
 
+/// A pause between two of many, at least a second; none stands for never.
+pub(super) fn interval(text: &str) -> Result<Option<Duration>, String> {
+    const LEAST: Duration = Duration::from_secs(1);
+    let interval = duration(text, Duration::ZERO..=Duration::from_secs(3600))?;
+    if !interval.is_zero() && interval < LEAST {
+        return Err(format!("{text:?} is neither 0s, for never, nor at least a second"));
+    }
+    Ok(Some(interval).filter(|interval| !interval.is_zero()))
+}
+
 /// A switch.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {

@@ -19,7 +19,7 @@ use crate::time::Instant;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
@@ -138,6 +138,11 @@ impl Serving {
         Ok(Serving { agent, server })
     }
 
+    /// What the front of the house holds of the node.
+    pub(super) fn bridge(&self) -> Arc<dyn Bridge> {
+        self.agent.bridge()
+    }
+
     /// Turns load balancers away, hands over, tells the others, finishes the requests in flight,
     /// stops. Blocks. What could not be handed over is told to `left` as soon as it is known.
     fn end(self, ending: Ending, left: &mpsc::Sender<Left>) {
@@ -201,14 +206,14 @@ fn handed_over(left: impl Iterator<Item = Left>) -> Result<(), Failure> {
 
 /// What became of a command.
 #[derive(Debug, PartialEq)]
-enum Asked {
+pub(super) enum Asked {
     Answered(Reply),
     Silent,
     Busy,
 }
 
 /// Asks the node and waits for its answer.
-fn ask(bridge: &dyn Bridge, command: Command, timeout: Duration) -> Asked {
+pub(super) fn ask(bridge: &dyn Bridge, command: Command, timeout: Duration) -> Asked {
     let (tell, told) = mpsc::channel();
     let reply_to = Box::new(move |reply| {
         // Nobody waits any more when the time is over.

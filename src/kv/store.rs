@@ -81,7 +81,13 @@ impl Store {
         self.slot_of(key).read(|shard| shard.entry(key).cloned())
     }
 
-    /// The most bytes local writes may grow the store to.
+    /// The most bytes that writes made here may grow the store to; 0 for no limit.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.config.store_len_max
+    }
+
+    /// The same as something to compare with.
     pub(super) fn len_max(&self) -> u64 {
         if self.config.store_len_max == 0 { u64::MAX } else { self.config.store_len_max }
     }

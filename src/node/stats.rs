@@ -170,6 +170,11 @@ impl Node {
             sample("keys", "Live keys.", s.n_live),
             sample("tombstones", "Deletes remembered.", s.n_tombstones),
             sample("store_bytes", "Bytes of all records, tombstones included.", s.bytes),
+            sample(
+                "store_limit_bytes",
+                "What writes may grow the store to; 0 for no limit.",
+                self.store.limit(),
+            ),
             sample("writes_total", "Writes taken by this node.", s.last_seq),
             sample(
                 "own_log_entries",

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Each impurity has one address: [`clock`] reads the clocks, [`entropy`] asks the system for
-//! random bytes, [`threads`] spawns, [`signal`] listens to signals.
+//! random bytes, [`threads`] spawns, [`signal`] listens to signals, [`process`] asks what all this
+//! costs.
 
 mod agent;
 mod alarm;
@@ -18,6 +19,7 @@ mod engine;
 pub mod entropy;
 mod log;
 mod mailbox;
+pub mod process;
 pub mod signal;
 mod sockets;
 mod start;

@@ -103,8 +103,8 @@ MUTATIONS = {
     ),
     "an alarm that compares in no known way": (
         "E3030",
-        "      Threshold: 0.5\n",
-        "      Threshold: 0.5\n      Unit: Second\n",
+        "      ExtendedStatistic: p99\n",
+        "      ExtendedStatistic: p99\n      Unit: Second\n",
     ),
     "a stop before the node has left": ("stop_timeout", "StopTimeout: 60", "StopTimeout: 20"),
     "gossip from everywhere": (
