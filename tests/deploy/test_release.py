@@ -1,0 +1,171 @@
+"""The release, as far as it goes without a tag: the script's parts, the package, and who may do what."""
+
+import gzip
+import hashlib
+import io
+import re
+import tarfile
+
+import pytest
+import yaml
+from conftest import ROOT, TOOLS, run
+
+SCRIPT = ROOT / "deploy/release.sh"
+CONTENTS = {"gossipykv", "README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "gossipykv.service"}
+VERSION = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M).group(1)
+
+
+def release(*arguments, **env):
+    return run(SCRIPT, *arguments, env=env)
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """Sources of a version 1.2.3 whose changelog tells of it."""
+    (tmp_path / "Cargo.toml").write_text('[package]\nname = "gossipykv"\nversion = "1.2.3"\n')
+    (tmp_path / "Cargo.lock").write_text('[[package]]\nname = "gossipykv"\nversion = "1.2.3"\n')
+    text = "# Changelog\n\n## Unreleased\n\nLater.\n\n## 1.2.3 (2026-12-01)\n\n- One.\n\n- Two.\n\n## 1.2.2 (2026-11-01)\n\n- Old.\n"
+    (tmp_path / "CHANGELOG.md").write_text(text)
+    return tmp_path
+
+
+def test_a_tag_is_one_version_everywhere(sources):
+    def check(tag):
+        return release("check", tag, RELEASE_ROOT=str(sources))
+
+    good = check("v1.2.3")
+    assert (good.returncode, good.stdout) == (0, "1.2.3\n")
+    for tag in ("v1.2.4", "1.2.3", "v1.2.3-rc1"):
+        assert check(tag).returncode == 1, tag
+    (sources / "Cargo.lock").write_text('[[package]]\nname = "gossipykv"\nversion = "1.2.2"\n')
+    assert "Cargo.lock has version 1.2.2" in check("v1.2.3").stdout
+    (sources / "Cargo.lock").write_text('[[package]]\nname = "gossipykv"\nversion = "1.2.3"\n')
+    (sources / "CHANGELOG.md").write_text("# Changelog\n\n## Unreleased\n\n- One.\n")
+    assert 'no part "## 1.2.3"' in check("v1.2.3").stdout
+    (sources / "CHANGELOG.md").write_text("# Changelog\n\n## 1.2.3\n\n## 1.2.2\n\n- Old.\n")
+    assert "says nothing of 1.2.3" in check("v1.2.3").stdout
+
+
+def test_the_notes_are_the_changelogs(sources):
+    assert release("notes", RELEASE_ROOT=str(sources)).stdout == "- One.\n\n- Two.\n"
+
+
+def test_the_tarball_is_whole_and_the_same_each_time(tmp_path, report):
+    program = tmp_path / "built"
+    program.write_bytes(b"#!/bin/sh\n")
+    program.chmod(0o700)
+    made = []
+    for folder in ("one", "two"):
+        result = release("pack", program, "arm64", tmp_path / folder, SOURCE_DATE_EPOCH="1700000000")
+        name = f"gossipykv-{VERSION}-linux-arm64"
+        path = tmp_path / folder / f"{name}.tar.gz"
+        assert (result.returncode, result.stdout) == (0, f"{path}\n"), result.stdout
+        made.append(path.read_bytes())
+        program.touch()
+    assert made[0] == made[1]
+    members = tarfile.open(fileobj=io.BytesIO(gzip.decompress(made[0]))).getmembers()
+    assert {one.name for one in members} == {name, *(f"{name}/{file}" for file in CONTENTS)}
+    assert {(one.uid, one.gid, one.mtime) for one in members} == {(0, 0, 1_700_000_000)}
+    modes = {one.name.split("/")[-1]: one.mode for one in members}
+    assert modes["gossipykv"] == 0o755 and modes["README.md"] == 0o644
+    assert release("pack", program, "mips", tmp_path).returncode == 2
+    assert release("pack", tmp_path / "absent", "amd64", tmp_path).returncode == 2
+    report(f"release.sh pack: {len(members)} members, byte for byte the same twice")
+
+
+def test_the_sums_are_over_everything(tmp_path):
+    assert release("sums", tmp_path).returncode == 1, "nothing is no release"
+    for name in ("b", "a"):
+        (tmp_path / name).write_text(name)
+    for _ in range(2):
+        assert release("sums", tmp_path).returncode == 0
+        lines = (tmp_path / "SHA256SUMS").read_text().splitlines()
+        assert lines == [f"{hashlib.sha256(name.encode()).hexdigest()}  {name}" for name in ("a", "b")]
+
+
+# -- The package for Debian ---------------------------------------------------------------------
+
+
+def test_the_package_has_what_is_there():
+    import tomllib
+
+    package = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]
+    deb = package["metadata"]["deb"]
+    program, *files = deb["assets"]
+    assert program == ["target/release/gossipykv", "usr/bin/", "755"]
+    for path, *_ in files:
+        assert (ROOT / path).is_file(), path
+    units = deb["systemd-units"]
+    assert (ROOT / units["unit-scripts"] / "gossipykv.service").is_file()
+    assert not units["enable"] and not units["start"], "it has no key yet"
+    placed = {f"/{where.rstrip('/')}" if not where.endswith("/") else f"/{where}{path.split('/')[-1]}" for path, where, _ in files}
+    assert set(deb["conf-files"]) <= placed
+    unit = (ROOT / "deploy/systemd/gossipykv.service").read_text()
+    assert f"EnvironmentFile=-{deb['conf-files'][0]}\n" in unit
+    lines = (ROOT / "deploy/systemd/environment").read_text().splitlines()
+    assert all(line.startswith("#") for line in lines), "nothing is set before somebody does"
+
+
+def test_the_package_is_built(tmp_path, report):
+    cargo_deb = TOOLS / "cargo/bin/cargo-deb"
+    if not cargo_deb.exists():
+        pytest.skip("cargo-deb is not under target/deploy/cargo: cargo install --root target/deploy/cargo cargo-deb")
+    program = ROOT / "target/release/gossipykv"
+    if not program.exists():
+        pytest.skip("tests/run release has not been run")
+    path = tmp_path / "gossipykv.deb"
+    run(cargo_deb, "--no-build", "--no-strip", "--output", path, "--manifest-path", ROOT / "Cargo.toml", check=True)
+    listing = run("dpkg-deb", "--contents", path, check=True).stdout
+    for file in ("usr/bin/gossipykv", "lib/systemd/system/gossipykv.service", "etc/gossipykv/environment"):
+        assert re.search(rf"\./(usr/)?{file}\n", listing), listing
+    control = run("dpkg-deb", "--info", path, check=True).stdout
+    assert "Package: gossipykv" in control and f"Version: {VERSION}" in control and "Depends:" not in control
+    report(f"cargo-deb: {path.stat().st_size} bytes, {len(listing.splitlines())} entries, depends on nothing")
+
+
+# -- The workflow -------------------------------------------------------------------------------
+
+
+def workflow():
+    made = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
+    return made, made["jobs"]
+
+
+def commands(job):
+    return "\n".join(step.get("run", "") for step in job["steps"])
+
+
+def test_who_writes_compiles_nothing_and_who_compiles_writes_nothing():
+    made, jobs = workflow()
+    assert made[True] == {"push": {"tags": ["v[0-9]+.[0-9]+.[0-9]+"]}} and made["permissions"] == {}
+    for name, job in jobs.items():
+        rights = job["permissions"]
+        assert rights["contents"] == ("write" if name == "publish" else "read"), name
+        writes = any(right == "write" for right in rights.values())
+        assert not (writes and "cargo " in commands(job)), name
+        # What is in the shell came through the environment, and not into the text.
+        assert "${{" not in commands(job), name
+    assert set(jobs["publish"]["needs"]) == {"check", "build", "image"}
+    assert jobs["publish"]["environment"] == "release", "where somebody may have to agree"
+
+
+def test_both_machines_are_built_and_everything_is_attested():
+    _, jobs = workflow()
+    rows = jobs["build"]["strategy"]["matrix"]["include"]
+    assert {(row["arch"], row["target"]) for row in rows} == {
+        ("amd64", "x86_64-unknown-linux-gnu"), ("arm64", "aarch64-unknown-linux-gnu"),
+    }  # fmt: skip
+    assert "--platform linux/amd64,linux/arm64" in commands(jobs["image"])
+    attested = [step["with"] for name in ("image", "publish") for step in jobs[name]["steps"] if "actions/attest@" in step.get("uses", "")]
+    assert [set(one) for one in attested] == [
+        {"subject-name", "subject-digest", "push-to-registry"}, {"subject-checksums"},
+        {"subject-path", "sbom-path"}, {"subject-path", "sbom-path"},
+    ]  # fmt: skip
+    built = commands(jobs["build"])
+    for word in ("cargo auditable build --release --locked", "cargo deb ", "cargo cyclonedx ", "+crt-static"):
+        assert word in built + str(jobs["build"]["steps"]), word
+    # Tools that pack are of one version each, as the sources are.
+    (tools,) = re.findall(r"cargo install --locked (.*)", built)
+    assert all(re.fullmatch(r"[\w-]+@[\d.]+", tool) for tool in tools.split())
+    used = set(re.findall(r"deploy/release\.sh (\w+)", "\n".join(commands(job) for job in jobs.values())))
+    assert used == {"check", "pack", "sums", "notes"}
