@@ -198,6 +198,10 @@ def test_prometheus_files(tmp_path, report):
 def test_the_dashboard_is_one(tmp_path, report):
     panels, expressions = dashboard()
     assert len({panel["id"] for panel in panels}) == len(panels)
+    rows = [panel["title"] for panel in panels if panel["type"] == "row"]
+    assert rows == ["Cluster", "HTTP", "Store", "Replication", "Membership", "Readiness", "Process"]
+    for word in ("ready", "peer_lag_writes", "process_resident_bytes", "process_cpu_seconds_total", "store_limit_bytes"):
+        assert f"gossipykv_{word}{{" in " ".join(expressions), word
     # Every expression is PromQL: as a rule of its own.
     rules = [{"record": f"panel:{n}", "expr": text} for n, text in enumerate(expressions)]
     (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
