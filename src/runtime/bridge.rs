@@ -1,8 +1,9 @@
 //! What the front of the house holds of the node.
 
 use super::mailbox::Post;
+use super::process;
 use crate::kv::Store;
-use crate::node::command::{Bridge, Busy, Command, Health, NotReady, ReplyTo};
+use crate::node::command::{Bridge, Busy, Command, Health, NotReady, Reply, ReplyTo};
 use crate::time::Now;
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ impl Bridge for Front {
     }
 
     fn send(&self, command: Command, reply_to: ReplyTo) -> Result<(), Busy> {
+        let is_about_all = command == Command::Stats;
+        let reply_to = if is_about_all { with_process(reply_to) } else { reply_to };
         self.post.send(command, reply_to)
     }
 
@@ -58,4 +61,16 @@ impl Bridge for Front {
     fn live(&self) -> bool {
         self.post.shared.is_live()
     }
+}
+
+/// Adds what the system says of the process to the numbers of the node. It is asked here, by
+/// whoever wants to know: to count ten thousand files takes longer than a turn of the engine may.
+fn with_process(reply_to: ReplyTo) -> ReplyTo {
+    let samples = process::samples();
+    Box::new(move |mut reply| {
+        if let Reply::Stats(all) = &mut reply {
+            all.extend(samples);
+        }
+        reply_to(reply);
+    })
 }

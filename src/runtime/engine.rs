@@ -14,7 +14,6 @@ use super::alarm::Alarm;
 use super::entropy;
 use super::log::Log;
 use super::mailbox::{Letter, Mailbox, Report, State};
-use super::process;
 use super::tcp::Streams;
 use super::udp::Udp;
 use crate::limits::{STREAMS_OUTBOUND_MAX, TICKETS_MAX, TURN_INPUTS_MAX};
@@ -348,7 +347,6 @@ impl<M: Machine> Engine<M> {
                 labels: Vec::new(),
                 value: value as f64,
             };
-            samples.extend(process::samples());
             samples.push(gauge("streams", "Gossip connections open.", self.conns.len()));
             samples.push(gauge("tickets", "Commands without an answer yet.", self.tickets.len()));
         }

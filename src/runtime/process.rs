@@ -6,7 +6,7 @@ use std::fs;
 /// Ticks a second in which Linux counts processor time for programs, whatever its own are.
 const TICKS_A_SECOND: f64 = 100.0;
 
-/// Bytes of memory in use: what a limit of memory is compared with, shared pages aside.
+/// Bytes of memory in use.
 #[must_use]
 pub fn resident_bytes() -> Option<u64> {
     resident_of(&fs::read_to_string("/proc/self/status").ok()?)
