@@ -22,6 +22,7 @@ import textwrap
 import pytest
 from conftest import TOOLS, run
 from engine import wait_for
+from resolve import Resolved
 
 NODES = {"node1": "10.42.0.11", "node2": "10.42.0.12", "node3": "10.42.0.13"}
 HOSTS = NODES | {"balancer": "10.42.0.2", "client": "10.42.0.99"}
@@ -37,23 +38,17 @@ def group_of(reference):
 
 def rules(service, group, direction):
     """(protocol, port, addresses) that the template lets in to, or out of, a group's members."""
-    resources = service["Resources"]
-    properties = resources[group]["Properties"]
-    found = list(properties[f"SecurityGroup{direction}"])
-    for resource in resources.values():
-        if resource["Type"] == f"AWS::EC2::SecurityGroup{direction}":
-            # Without a certificate: what needs one is not there.
-            if group_of(resource["Properties"]["GroupId"]) == group and "HasCertificate" != resource.get("Condition"):
-                found.append(resource["Properties"])
+    made = Resolved(service)
+    found = list(made[group][f"SecurityGroup{direction}"])
+    for properties in made.of_type(f"AWS::EC2::SecurityGroup{direction}").values():
+        if group_of(properties["GroupId"]) == group:
+            found.append(properties)
     for rule in found:
         other = rule.get("SourceSecurityGroupId") or rule.get("DestinationSecurityGroupId")
         if other:
             yield rule["IpProtocol"], (rule["FromPort"], rule["ToPort"]), GROUPS[group_of(other)]
         elif "CidrIp" in rule:
-            block = rule["CidrIp"]
-            if isinstance(block, dict):
-                block = service["Parameters"][block["Ref"]]["Default"]
-            yield rule["IpProtocol"], (rule["FromPort"], rule["ToPort"]), [block]
+            yield rule["IpProtocol"], (rule["FromPort"], rule["ToPort"]), [rule["CidrIp"]]
 
 
 def ruleset(service, group):
@@ -111,10 +106,8 @@ def hosts():
 def cluster(hosts, binary, service, tmp_path_factory):
     """Three nodes that find each other by SRV, and a balancer; all behind the template's rules."""
     folder = tmp_path_factory.mktemp("cluster")
-    environment = {
-        entry["Name"]: entry["Value"]
-        for entry in service["Resources"]["TaskDefinition"]["Properties"]["ContainerDefinitions"][0]["Environment"]
-    }
+    (container,) = Resolved(service)["TaskDefinition"]["ContainerDefinitions"]
+    environment = {entry["Name"]: entry["Value"] for entry in container["Environment"]}
     for name in HOSTS:
         group = "TaskSecurityGroup" if name in NODES else "LoadBalancerSecurityGroup"
         if name != "client":
