@@ -114,6 +114,12 @@ impl Cluster {
         Held { by, heads }
     }
 
+    /// Whether the node on a host holds every write of `origin` up to `seq`, by its vector.
+    pub(super) fn is_covered_at(&self, index: usize, origin: OriginId, seq: u64) -> bool {
+        let node = self.hosts[index].node();
+        node.is_some_and(|node| node.replication().contiguous(origin) >= seq)
+    }
+
     /// A write that was held then and that the node on a host does not cover.
     pub(super) fn lacks(&self, index: usize, held: &Held) -> Option<(OriginId, u64)> {
         let node = self.hosts[index].node()?;

@@ -39,7 +39,9 @@ pub fn not_handed_over(cluster: &Cluster, index: usize, history: &History) -> Op
         let required = Required { stamp, seq: known.seq(stamp), is_delete: known.is_delete(stamp) };
         let stands = |held| held >= stamp || history.excuses(known, stamp, held);
         let holds = |at: usize| cluster.hosts[at].version(key, required).is_some_and(stands);
-        holds(index) && !(0..cluster.hosts.len()).filter(stays).any(holds)
+        // What a copy that broke off has left comes by the safety net, as what is past a lost write.
+        let covers = cluster.is_covered_at(index, stamp.origin, required.seq);
+        covers && holds(index) && !(0..cluster.hosts.len()).filter(stays).any(holds)
     });
     lost.map(|(key, _)| {
         let what = format!(
