@@ -16,8 +16,8 @@ Examples:
 
 Live means that HTTP answers and gossip makes progress (GET /live): restart a node that is not.
 Ready means that it holds all that the cluster held when it came (GET /health): send no clients to
-a node that is not, and stop none of the others for it. A node that is alone or still copies is
-live and not ready, and so is one that leaves.";
+a node that is not, and stop none of the others for it. A node that looks for the others or still
+copies is live and not ready, and so is one that leaves.";
 
 /// Exits with 0 when a node is live (with --ready: when it is ready), with 1 when it is not.
 #[derive(Debug, Args)]

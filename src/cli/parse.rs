@@ -139,10 +139,21 @@ pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Du
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{text:?} is no duration such as 90s, 5m or 24h: {error}"))?;
     if !range.contains(&duration) {
-        let [min, max] = [range.start(), range.end()].map(|d| humantime::format_duration(*d));
+        let [min, max] = [range.start(), range.end()].map(|bound| written(*bound));
         return Err(format!("{text:?} is not between {min} and {max}"));
     }
     Ok(duration)
+}
+
+/// A bound in the largest unit that divides it, as it would be given: `365d`, not in months.
+fn written(bound: Duration) -> String {
+    let seconds = bound.as_secs();
+    let units = [("d", 86_400), ("h", 3600), ("m", 60)];
+    let unit = units.into_iter().find(|(_, len)| seconds >= *len && seconds.is_multiple_of(*len));
+    match unit {
+        Some((unit, len)) => format!("{}{unit}", seconds / len),
+        None => humantime::format_duration(bound).to_string(),
+    }
 }
 
 /// A pause between two of many, at least a second; none stands for never.
@@ -275,7 +286,9 @@ mod tests {
         assert_eq!(duration("1m 30s", range.clone()), Ok(Duration::from_secs(90)));
         assert!(duration("5", range.clone()).unwrap_err().contains("no duration"));
         let error = duration("2d", range).unwrap_err();
-        assert_eq!(error, "\"2d\" is not between 1s and 1day");
+        assert_eq!(error, "\"2d\" is not between 1s and 1d");
+        let year = Duration::from_secs(1)..=365 * day;
+        assert_eq!(duration("0s", year).unwrap_err(), "\"0s\" is not between 1s and 365d");
     }
 
     #[test]

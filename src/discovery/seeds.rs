@@ -27,6 +27,9 @@ pub enum SeedError {
     /// Not a port.
     #[error("the port is not a number from 1 to 65535")]
     Port,
+    /// A URL, or something with a path.
+    #[error("a seed is HOST[:PORT], without a scheme such as http:// and without a path")]
+    Url,
     /// An opening bracket without its end, or text behind it.
     #[error("an IPv6 address with a port is written [ADDR]:PORT")]
     Bracket,
@@ -53,6 +56,9 @@ impl FromStr for Seed {
     type Err = SeedError;
 
     fn from_str(text: &str) -> Result<Seed, SeedError> {
+        if text.contains('/') {
+            return Err(SeedError::Url);
+        }
         let (host, port) = split(text)?;
         let port = match port {
             None => GOSSIP_PORT,
@@ -134,7 +140,9 @@ mod tests {
         check("10.0.0.256", Err(SeedError::Host));
         check("a..b", Err(SeedError::Host));
         check(&"a".repeat(64), Err(SeedError::Host));
-        check("http://10.0.0.1", Err(SeedError::Port));
+        check("http://10.0.0.1", Err(SeedError::Url));
+        check("http://a", Err(SeedError::Url));
+        check("10.0.0.1:7947/kv", Err(SeedError::Url));
         check("10.0.0.1:", Err(SeedError::Port));
         check("10.0.0.1:0", Err(SeedError::Port));
         check("10.0.0.1:65536", Err(SeedError::Port));

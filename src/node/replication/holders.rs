@@ -52,13 +52,16 @@ impl Holders {
 }
 
 impl Replication {
-    /// Begins a wait; the members counted are those alive now.
+    /// Begins a wait; the members counted are those alive now. A node that has never been ready
+    /// belongs to others, be they known yet or not.
     pub fn await_holders(&mut self, now: Now, wait: Waiting) {
         if self.holders.waiting.len() >= WAITERS_MAX {
             self.reply(wait.ticket, Reply::Refused("too many writes wait for holders".into()));
             return;
         }
-        let n_members = u32::try_from(self.peers.n_reachable() + 1).unwrap_or(u32::MAX);
+        let n_least = if self.ready.has_been_ready() { 1 } else { 2 };
+        let n_members = (self.peers.n_reachable() + 1).max(n_least);
+        let n_members = u32::try_from(n_members).unwrap_or(u32::MAX);
         let wanted = match wait.concern {
             Concern::All => n_members,
             Concern::Majority => n_members / 2 + 1,

@@ -146,8 +146,10 @@ impl Replication {
             self.pulls.records_in_total += records.len() as u64;
         }
         let (n_newer, _) = self.apply(now, records, supply.observe);
-        if n_newer > 0 && !is_asked {
-            self.stranded_heard();
+        match (n_newer > 0, is_asked) {
+            (true, true) if !supply.observe => self.unclaimed_came(),
+            (true, false) => self.stranded_heard(),
+            _ => {}
         }
     }
 

@@ -5,11 +5,14 @@
 //! by its hashes; deletes have no part in those. So when such an origin folds, and when a peer
 //! arrives, those who hold its later deletes send them, a few shards at each step of the sweep.
 //! Then every node holds the latest delete of each key, and the end of one holder loses nothing.
+//!
+//! A copy whose server ended has left records here that no head claims. Among them the deletes are
+//! told in the same way, once.
 
 use super::Replication;
 use super::codec::supplies;
 use super::rumor::FANOUT;
-use crate::kv::OriginId;
+use crate::kv::{Dot, OriginId};
 use crate::limits::STORE_SHARDS;
 use crate::mutation::mutated;
 use crate::time::{Instant, Now};
@@ -31,6 +34,10 @@ pub(super) struct Stranded {
     again: Option<Instant>,
     /// Somebody has told us what we did not hold, and may not reach everybody.
     is_news: bool,
+    /// A copy may have left deletes that no head claims.
+    may_be_unclaimed: bool,
+    /// A pass has begun since the last record of a copy came, and how many of those it has found.
+    looked: Option<usize>,
     /// Messages sent, one for each peer and some records.
     pub(super) told_total: u64,
 }
@@ -39,14 +46,17 @@ impl Replication {
     /// Begins a pass through all shards when there is something new, or somebody.
     pub(super) fn stranded_due(&mut self, now: Now) {
         let is_news = std::mem::take(&mut self.stranded.is_news);
-        if !is_news && !self.known.has_tails() {
+        let unclaimed = self.stranded.may_be_unclaimed && !self.pulls.is_active();
+        if !is_news && !unclaimed && !self.known.has_tails() {
             return;
         }
+        let is_news = is_news || (unclaimed && self.stranded.looked.is_none());
         let seen = (self.known.tails_total(), self.peers.arrivals_total());
         let again = self.stranded.again.is_some_and(|again| again <= now.instant);
         if is_news || again || seen != self.stranded.seen {
             self.stranded.seen = seen;
             self.stranded.shards_left = STORE_SHARDS;
+            self.stranded.looked = unclaimed.then_some(0);
             self.stranded.again = Some(now.instant + AGAIN);
         }
     }
@@ -60,10 +70,16 @@ impl Replication {
         let mut records = Vec::new();
         for shard in (first..first + n).map(|shard| shard % STORE_SHARDS) {
             self.store.scan_shard(shard, |record| {
-                if record.is_tombstone() && self.known.is_past_fold(record.dot()) {
+                let is_told = record.is_tombstone()
+                    && (self.known.is_past_fold(record.dot()) || self.is_unclaimed(record.dot()));
+                if is_told {
                     records.push(record.clone());
                 }
             });
+        }
+        if let Some(n_found) = &mut self.stranded.looked {
+            *n_found += records.len();
+            self.stranded.may_be_unclaimed &= *n_found > 0 || self.stranded.shards_left > 0;
         }
         // Whom it is news to tells others.
         let peers: Vec<OriginId> = if self.is_direct() {
@@ -82,8 +98,25 @@ impl Replication {
         }
     }
 
+    /// Whether a delete is here that came with a copy that broke off: no head claims it, and its
+    /// origin is no member that could.
+    fn is_unclaimed(&self, dot: Dot) -> bool {
+        self.stranded.looked.is_some()
+            && !self.known.covers(dot)
+            && !self.peers.is_member(dot.origin)
+    }
+
+    /// Records of a copy have come, or some that another copy has left.
+    pub(super) fn unclaimed_came(&mut self) {
+        self.stranded.may_be_unclaimed = true;
+        self.stranded.looked = None;
+    }
+
     /// Something that nobody was asked for was news. With few members all have been told.
     pub(super) fn stranded_heard(&mut self) {
-        self.stranded.is_news |= !self.is_direct();
+        if !self.is_direct() {
+            self.stranded.is_news = true;
+            self.unclaimed_came();
+        }
     }
 }

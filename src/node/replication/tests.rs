@@ -346,6 +346,21 @@ fn write_concern_answers_when_they_hold_it() {
 }
 
 #[test]
+fn one_that_was_never_ready_does_not_take_itself_for_all_members() {
+    let mut cluster = Cluster::new(0, 0.0);
+    cluster.add(Duration::from_secs(3600));
+    for concern in [Concern::All, Concern::Majority] {
+        cluster.put_and_wait(b"v", concern, MILLIS * 50);
+        assert!(cluster.members[0].replication.holders.is_waiting(), "{concern:?}");
+        assert!(cluster.run_until(MILLIS * 51, |c| !c.members[0].replication.holders.is_waiting()));
+    }
+    let now = cluster.now;
+    cluster.members[0].replication.found(now);
+    cluster.put_and_wait(b"v", Concern::All, MILLIS * 50);
+    assert!(!cluster.members[0].replication.holders.is_waiting());
+}
+
+#[test]
 fn what_finds_the_window_full_follows_from_the_log() {
     let mut cluster = Cluster::new(3, 0.0);
     cluster.link_len = 0;

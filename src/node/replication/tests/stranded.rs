@@ -113,3 +113,33 @@ fn a_delete_that_heads_tell_of_is_not_told() {
     assert!(is_folded(&cluster));
     assert_eq!(told(&cluster), 0);
 }
+
+#[test]
+fn deletes_that_a_broken_copy_has_left_are_told_to_those_who_founded_since() {
+    let mut cluster = Cluster::new(1, 0.0);
+    for index in 0..5000 {
+        cluster.put(0, &format!("k{index}"), b"v");
+        cluster.delete(0, &format!("k{index}"));
+    }
+    (0..2).for_each(|_| cluster.add(Duration::from_secs(3600)));
+    cluster.cut = vec![(0, 2), (1, 2)];
+    cluster.meet();
+    let n_deletes = |c: &Cluster, at: usize| c.members[at].store.stats().n_tombstones;
+    assert!(cluster.run_until(Duration::from_secs(5), |c| n_deletes(c, 1) > 100));
+    cluster.members[0].up = false;
+    let now = cluster.now;
+    cluster.members[2].replication.found(now);
+    cluster.cut.clear();
+    cluster.tell(1, &[2]);
+    cluster.tell(2, &[1]);
+    let is_ready = |c: &Cluster| c.members[1].replication.health() == Health::Ok;
+    assert!(cluster.run_until(Duration::from_secs(5), is_ready));
+    assert!(n_deletes(&cluster, 1) < 5000 && n_deletes(&cluster, 2) == 0);
+    cluster.run(TOLD);
+    assert_eq!(n_deletes(&cluster, 1), n_deletes(&cluster, 2));
+    assert!(n_deletes(&cluster, 1) > 100);
+    // Each has told once.
+    let before = told(&cluster);
+    cluster.run(TOLD);
+    assert_eq!(told(&cluster), before);
+}
