@@ -247,7 +247,7 @@ impl Node {
         let Err(peer) = self.replication.peers_are_new(now) else { return Ok(()) };
         let name = peer.name;
         let why = match peer.stage {
-            Some(Stage::Leaving) => format!("{name} holds data and leaves"),
+            Some(Stage::Leaving | Stage::Ending) => format!("waits for {name} to leave"),
             Some(Stage::Hidden) => format!("{name} holds data and is not ready itself"),
             Some(Stage::Founded | Stage::Copied) => format!("is about to copy the store of {name}"),
             Some(Stage::New) | None => format!("waits to hear how far {name} has come"),

@@ -19,7 +19,7 @@ use std::time::Duration;
 /// Time between two calls to one member.
 const CALL_EVERY: Duration = Duration::from_millis(50);
 /// How long a member is called.
-const CALL_FOR: Duration = Duration::from_secs(60);
+const CALL_FOR: Duration = Duration::from_secs(3600);
 
 /// Whom this node calls, and until when.
 #[derive(Debug, Default)]
@@ -66,9 +66,8 @@ impl Swim {
         let called: Vec<SocketAddr> = self.calls.until.keys().copied().collect();
         for addr in called {
             let name = self.members_at(addr).next().map(|member| member.name.clone());
-            if name.is_none() {
-                self.calls.answered(addr);
-            } else if !self.exchanges.dials(addr) {
+            // One that has left is forgotten in the table, and may come back all the same.
+            if !self.exchanges.dials(addr) {
                 self.begin_push_pull(now, Purpose::Redial, addr, name, false);
             }
         }

@@ -32,6 +32,8 @@ use std::time::Duration;
 const END_SLACK: Duration = Duration::from_secs(1);
 /// Members redialled at once that have lately died or left; the others take their turn.
 const REDIALS_LATELY: usize = 3;
+/// Members redialled at once of all that are remembered as dead or gone.
+const REDIALS_ANY: usize = 3;
 
 /// Why a stream was dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +168,7 @@ impl Swim {
         }
     }
 
-    /// Tries to reach one random member that is dead or gone, and up to [`REDIALS_LATELY`] that
+    /// Tries to reach some random members that are dead or gone, and up to [`REDIALS_LATELY`] that
     /// have been for less than half a minute: a process that crashed is restarted soon, perhaps
     /// with nobody to look for, and must hear of its cluster before it takes itself for the first.
     pub(super) fn redial_tick(&mut self, now: Instant) {
@@ -179,9 +181,12 @@ impl Swim {
         if self.is_leaving() {
             return;
         }
-        let Some(any) = self.members.pick_absent(&mut self.rng) else { return };
         let of = |member: &Member| (member.socket_addr, member.name.clone(), member.buried);
-        let mut drawn = vec![of(any)];
+        let mut drawn = Vec::new();
+        for _ in 0..REDIALS_ANY {
+            let Some(any) = self.members.pick_absent(&mut self.rng) else { return };
+            drawn.push(of(any));
+        }
         let lately = self.members.pick(REDIALS_LATELY, &mut self.rng, Member::is_lately_absent);
         drawn.extend(lately.into_iter().map(of));
         for (peer, name, buried) in drawn {

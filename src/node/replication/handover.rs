@@ -87,9 +87,12 @@ impl Replication {
     fn heirs(&self) -> impl Iterator<Item = &Peer> {
         let any_ready = self.peers.reachable().any(Peer::is_ready);
         let any_stays = self.peers.reachable().any(|peer| !peer.is_leaving());
+        let has_been_ready = self.ready.has_been_ready();
         self.peers.reachable().filter(move |peer| match any_ready {
             true => peer.is_ready(),
-            false => !any_stays || !peer.is_leaving(),
+            // A cluster that is stopped ends with all its nodes; one that was never ready belongs
+            // to others.
+            false => !peer.is_leaving() || (!any_stays && has_been_ready),
         })
     }
 
@@ -101,8 +104,11 @@ impl Replication {
 
     /// Whether those who stay hold all that is held here; with nobody to look for, at once.
     pub fn is_drained(&mut self) -> bool {
+        if self.is_store_of_one() {
+            return true;
+        }
         if self.peers.n_reachable() == 0 {
-            return self.unsent() == 0;
+            return self.own_unheld() == 0 && self.others_are_held();
         }
         let last = self.store.last_seq();
         let n_holding = self.heirs().filter(|peer| peer.acked >= last).count();
@@ -122,10 +128,19 @@ impl Replication {
         self.handover.others.is_empty() && self.is_folded_held()
     }
 
-    /// The heirs that have told what they hold since the handing over began.
+    /// The heirs that have told what they hold since the handing over began. Where nobody answers,
+    /// the dead: they may be cut off only, and keep what they held.
     fn told(&self) -> impl Iterator<Item = &Peer> {
         let began = self.handover.began;
-        self.heirs().filter(move |heir| heir.told_at.is_some_and(|at| at >= began))
+        let any = self.peers.n_reachable() > 0;
+        let told = self.heirs().filter(move |heir| heir.told_at.is_some_and(|at| at >= began));
+        told.chain(self.peers.iter().filter(move |_| !any))
+    }
+
+    /// Whether nobody is known, dead or alive, to one that has been ready: a store of one node
+    /// ends with it. One that never was knows that it belongs to others.
+    fn is_store_of_one(&self) -> bool {
+        self.ready.has_been_ready() && self.peers.iter().next().is_none()
     }
 
     /// How many of `of`'s writes up to `through` no heir has said to hold.
@@ -155,21 +170,24 @@ impl Replication {
         n
     }
 
+    /// How many of our own writes nobody who counts has acknowledged.
+    fn own_unheld(&self) -> u64 {
+        let acked = match self.peers.n_reachable() {
+            0 => self.peers.iter().map(|peer| peer.acked).max(),
+            _ => self.heirs().map(|heir| heir.acked).max(),
+        };
+        self.store.last_seq().saturating_sub(acked.unwrap_or(0))
+    }
+
     /// Writes held here that, as far as this node knows, no member holds that stays: its own, and
-    /// with heirs those of runs that are over. 0 with nobody known, dead or alive, for one that has
-    /// been ready: a store of one node ends with it. One that never was knows that it belongs to
-    /// others.
+    /// those of runs that are over.
     #[must_use]
     pub fn unsent(&self) -> u64 {
-        let last = self.store.last_seq();
-        if self.peers.n_reachable() == 0 {
-            // Dead members may come back: they keep what they held.
-            let acked = self.peers.iter().map(|peer| peer.acked).max();
-            let alone = if self.ready.has_been_ready() { last } else { 0 };
-            return last.saturating_sub(acked.unwrap_or(alone));
+        if self.is_store_of_one() {
+            return 0;
         }
-        let own = last.saturating_sub(self.heirs().map(|heir| heir.acked).max().unwrap_or(0));
-        if self.is_to_be_copied() {
+        let own = self.own_unheld();
+        if self.peers.n_reachable() > 0 && self.is_to_be_copied() {
             return own.max(self.store.stats().n_live);
         }
         let own =

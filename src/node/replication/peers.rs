@@ -190,7 +190,7 @@ impl Peer {
 
     /// Whether it is about to end.
     pub(super) fn is_leaving(&self) -> bool {
-        self.stage == Some(Stage::Leaving)
+        matches!(self.stage, Some(Stage::Leaving | Stage::Ending))
     }
 
     /// Whether it has said within `time` that it is new.

@@ -55,6 +55,8 @@ pub enum Stage {
     /// It is ready and about to end: a first copy is taken from it only where nobody else has one
     /// to give, and it is nobody's heir.
     Leaving,
+    /// It is about to end, and is not ready.
+    Ending,
 }
 
 impl Stage {
@@ -67,6 +69,7 @@ impl Stage {
             Stage::Copied => 2,
             Stage::Hidden => 3,
             Stage::Leaving => 4,
+            Stage::Ending => 5,
         }
     }
 
@@ -79,6 +82,7 @@ impl Stage {
             1 => Stage::Founded,
             2 => Stage::Copied,
             4 => Stage::Leaving,
+            5 => Stage::Ending,
             _ => Stage::Hidden,
         }
     }
@@ -144,6 +148,7 @@ impl Readiness {
     pub(super) fn stage(&self) -> Stage {
         match self.state {
             State::Ready if self.is_leaving => Stage::Leaving,
+            _ if self.is_leaving => Stage::Ending,
             State::Ready if self.has_copied || self.has_served => Stage::Copied,
             State::Ready => Stage::Founded,
             _ if self.has_been_ready() => Stage::Hidden,

@@ -36,7 +36,8 @@ pub fn not_handed_over(cluster: &Cluster, index: usize, history: &History) -> Op
         if may_be_lost {
             return false;
         }
-        let required = Required { stamp, seq: known.seq(stamp), is_delete: known.is_delete(stamp) };
+        let (seq, is_delete) = (known.seq(stamp), known.is_delete(stamp));
+        let required = Required { stamp, seq, is_delete };
         let stands = |held| held >= stamp || history.excuses(known, stamp, held);
         let holds = |at: usize| cluster.hosts[at].version(key, required).is_some_and(stands);
         // What a copy that broke off has left comes by the safety net, as what is past a lost write.

@@ -202,3 +202,47 @@ fn with_all_others_dead_their_last_acknowledgement_counts() {
     assert!(!cluster.members[0].replication.is_drained());
     assert_eq!(cluster.members[0].replication.unsent(), 1);
 }
+
+#[test]
+fn what_others_wrote_is_not_forgotten_where_nobody_answers() {
+    // The second one has copied nothing of it, and is dead.
+    let mut cluster = last_word();
+    cluster.members[1].up = false;
+    let dead = vec![cluster.info(1, false)];
+    let now = cluster.now;
+    cluster.members[0].replication.members(now, dead);
+    drain(&mut cluster, 0);
+    assert!(!is_drained_within(&mut cluster, 0, Duration::from_secs(1)));
+    assert_eq!(cluster.members[0].replication.unsent(), 1);
+}
+
+#[test]
+fn the_folded_are_not_forgotten_where_nobody_answers() {
+    let mut cluster = heirloom();
+    cluster.members[1].up = false;
+    cluster.add(Duration::from_secs(3600));
+    let dead = vec![cluster.info(3, false)];
+    let now = cluster.now;
+    cluster.members[0].replication.members(now, dead);
+    drain(&mut cluster, 0);
+    assert!(!is_drained_within(&mut cluster, 0, Duration::from_secs(1)));
+    assert_eq!(cluster.members[0].replication.unsent(), 1);
+}
+
+#[test]
+fn those_that_were_never_ready_are_no_heirs_of_each_other_when_both_leave() {
+    let mut cluster = Cluster::new(0, 0.0);
+    (0..2).for_each(|_| cluster.add(Duration::from_secs(3600)));
+    cluster.tell(0, &[1]);
+    cluster.tell(1, &[0]);
+    cluster.put(0, "k", b"v");
+    cluster.must_agree_within(Duration::from_secs(1));
+    for at in [0, 1] {
+        drain(&mut cluster, at);
+        cluster.run(MILLIS * 5);
+    }
+    for at in [0, 1] {
+        assert!(!is_drained_within(&mut cluster, at, MILLIS * 500), "{at}");
+        assert_eq!(cluster.members[at].replication.unsent(), 1, "{at}");
+    }
+}
