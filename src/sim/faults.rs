@@ -192,7 +192,7 @@ impl Run {
             return;
         }
         let deadline = self.cluster.now + LEAVE_LIMIT;
-        self.cluster.hosts[victim].leaving = Some(self.cluster.now);
+        self.cluster.begins_to_leave(victim);
         let ticket = self.cluster.command(victim, Command::Leave { deadline });
         self.faults.leaves.insert(victim, ticket);
     }

@@ -105,7 +105,7 @@ impl Run {
             return;
         }
         let deadline = self.cluster.now + LEAVE_LIMIT;
-        self.cluster.hosts[old].leaving = Some(self.cluster.now);
+        self.cluster.begins_to_leave(old);
         let ticket = self.cluster.command(old, Command::Leave { deadline });
         roll.at = At::Stopping(old, ticket, self.cluster.now);
     }

@@ -39,6 +39,8 @@ pub(super) struct Standing {
     pub(super) copied: Option<Vec<Held>>,
     /// The run that founded the cluster that it belongs to.
     pub(super) cluster: Option<OriginId>,
+    /// Its heads when it was told to leave.
+    pub(super) left_with: Vec<(OriginId, u64)>,
     /// Which replication formats it speaks.
     pub(super) formats: Formats,
     /// What DNS named to it at the last look that was answered.
@@ -114,10 +116,19 @@ impl Cluster {
         Held { by, heads }
     }
 
-    /// Whether the node on a host holds every write of `origin` up to `seq`, by its vector.
-    pub(super) fn is_covered_at(&self, index: usize, origin: OriginId, seq: u64) -> bool {
-        let node = self.hosts[index].node();
-        node.is_some_and(|node| node.replication().contiguous(origin) >= seq)
+    /// Notes that the node on a host is told to leave, and what it holds.
+    pub(super) fn begins_to_leave(&mut self, index: usize) {
+        let held = self.held(index);
+        let host = &mut self.hosts[index];
+        host.leaving = Some(self.now);
+        host.standing.left_with = held.heads;
+    }
+
+    /// Whether the node on a host held every write of `origin` up to `seq`, by its vector, when it
+    /// was told to leave.
+    pub(super) fn left_with(&self, index: usize, origin: OriginId, seq: u64) -> bool {
+        let mut heads = self.hosts[index].standing.left_with.iter();
+        heads.any(|(of, through)| *of == origin && *through >= seq)
     }
 
     /// A write that was held then and that the node on a host does not cover.

@@ -41,7 +41,8 @@ pub fn not_handed_over(cluster: &Cluster, index: usize, history: &History) -> Op
         let stands = |held| held >= stamp || history.excuses(known, stamp, held);
         let holds = |at: usize| cluster.hosts[at].version(key, required).is_some_and(stands);
         // What a broken copy has left comes by the safety net, as what is past a lost write does.
-        let covers = cluster.is_covered_at(index, stamp.origin, required.seq);
+        let own = stamp.origin == origin;
+        let covers = own || cluster.left_with(index, stamp.origin, seq);
         covers && holds(index) && !(0..cluster.hosts.len()).filter(stays).any(holds)
     });
     lost.map(|(key, _)| {
