@@ -181,15 +181,22 @@ impl Swim {
         if self.is_leaving() {
             return;
         }
-        let of = |member: &Member| (member.socket_addr, member.name.clone(), member.buried);
-        let mut drawn = Vec::new();
+        let mut drawn: Vec<&Member> = Vec::new();
         for _ in 0..REDIALS_ANY {
-            let Some(any) = self.members.pick_absent(&mut self.rng) else { return };
-            drawn.push(of(any));
+            drawn.extend(self.members.pick_absent(&mut self.rng));
         }
-        let lately = self.members.pick(REDIALS_LATELY, &mut self.rng, Member::is_lately_absent);
-        drawn.extend(lately.into_iter().map(of));
-        for (peer, name, buried) in drawn {
+        if drawn.is_empty() {
+            return;
+        }
+        let is_lately = Member::is_lately_absent;
+        drawn.extend(self.members.pick(REDIALS_LATELY, &mut self.rng, is_lately));
+        let mut absent: Vec<(SocketAddr, NodeName, bool)> = Vec::new();
+        for member in drawn {
+            if !absent.iter().any(|(_, name, _)| *name == member.name) {
+                absent.push((member.socket_addr, member.name.clone(), member.buried));
+            }
+        }
+        for (peer, name, buried) in absent {
             self.redial(now, peer, name, buried);
         }
     }
