@@ -9,9 +9,8 @@
 //! Heirs are the ready peers; where none is ready, those that do not leave, too; where all leave,
 //! all. One that has stopped answering keeps nobody waiting as long as another holds everything.
 //! Where all heirs are new, one of them has to copy the store first: what was written long ago is
-//! in no push. What an heir holds of others
-//! counts once it has told so since the handing over began, its own writes too: it may have crashed
-//! a moment ago, and nobody may have noticed yet.
+//! in no push. What an heir holds of others counts once it has told so since the handing over
+//! began, its own writes too: it may have crashed a moment ago, and nobody may have noticed yet.
 
 use super::message::KvMessage;
 use super::peers::Peer;
@@ -88,11 +87,13 @@ impl Replication {
         let any_ready = self.peers.reachable().any(Peer::is_ready);
         let any_stays = self.peers.reachable().any(|peer| !peer.is_leaving());
         let has_been_ready = self.ready.has_been_ready();
-        self.peers.reachable().filter(move |peer| match any_ready {
-            true => peer.is_ready(),
+        self.peers.reachable().filter(move |peer| {
+            if any_ready {
+                return peer.is_ready();
+            }
             // A cluster that is stopped ends with all its nodes; one that was never ready belongs
             // to others.
-            false => !peer.is_leaving() || (!any_stays && has_been_ready),
+            !peer.is_leaving() || (!any_stays && has_been_ready)
         })
     }
 
@@ -128,13 +129,19 @@ impl Replication {
         self.handover.others.is_empty() && self.is_folded_held()
     }
 
-    /// The heirs that have told what they hold since the handing over began. Where nobody answers,
-    /// the dead: they may be cut off only, and keep what they held.
+    /// Those whose word for what they hold counts: the heirs. Where nobody answers, the dead: they
+    /// may be cut off only, and keep what they held.
+    fn holders(&self) -> impl Iterator<Item = &Peer> {
+        let any = self.peers.n_reachable() > 0;
+        self.heirs().chain(self.peers.iter().filter(move |_| !any))
+    }
+
+    /// The holders that have told what they hold since the handing over began, or are dead.
     fn told(&self) -> impl Iterator<Item = &Peer> {
         let began = self.handover.began;
-        let any = self.peers.n_reachable() > 0;
-        let told = self.heirs().filter(move |heir| heir.told_at.is_some_and(|at| at >= began));
-        told.chain(self.peers.iter().filter(move |_| !any))
+        self.holders().filter(move |holder| {
+            !holder.info.reachable || holder.told_at.is_some_and(|at| at >= began)
+        })
     }
 
     /// Whether nobody is known, dead or alive, to one that has been ready: a store of one node
@@ -172,10 +179,7 @@ impl Replication {
 
     /// How many of our own writes nobody who counts has acknowledged.
     fn own_unheld(&self) -> u64 {
-        let acked = match self.peers.n_reachable() {
-            0 => self.peers.iter().map(|peer| peer.acked).max(),
-            _ => self.heirs().map(|heir| heir.acked).max(),
-        };
+        let acked = self.holders().map(|holder| holder.acked).max();
         self.store.last_seq().saturating_sub(acked.unwrap_or(0))
     }
 
@@ -190,9 +194,10 @@ impl Replication {
         if self.peers.n_reachable() > 0 && self.is_to_be_copied() {
             return own.max(self.store.stats().n_live);
         }
-        let own =
-            own.saturating_add(if self.is_folded_held() { 0 } else { self.n_folded_values() });
+        let folded = if self.is_folded_held() { 0 } else { self.n_folded_values() };
         let others = self.handover.others.iter();
-        others.fold(own, |sum, (of, through)| sum.saturating_add(self.n_unheld(*of, *through)))
+        others.fold(own.saturating_add(folded), |sum, (of, through)| {
+            sum.saturating_add(self.n_unheld(*of, *through))
+        })
     }
 }

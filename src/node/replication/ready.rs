@@ -274,12 +274,12 @@ impl Replication {
         let is_of_several = self.ready.has_served || self.ready.has_copied;
         let fits = |peer: &&Peer| peer.is_foreign || !is_of_several;
         let servers = self.peers.reachable().filter(is_there).filter(told).filter(fits);
-        let servers: Vec<&Peer> = servers.collect();
-        let stay = servers.iter().filter(|peer| !peer.is_leaving());
-        let stay: Vec<OriginId> = stay.map(|peer| peer.info.origin).collect();
-        let all = || servers.iter().map(|peer| peer.info.origin).collect();
-        let drawn: Vec<OriginId> = if stay.is_empty() { all() } else { stay };
-        (!drawn.is_empty()).then(|| drawn[self.rng.below(drawn.len())])
+        let mut servers: Vec<&Peer> = servers.collect();
+        if servers.iter().any(|peer| !peer.is_leaving()) {
+            servers.retain(|peer| !peer.is_leaving());
+        }
+        let servers: Vec<OriginId> = servers.iter().map(|peer| peer.info.origin).collect();
+        (!servers.is_empty()).then(|| servers[self.rng.below(servers.len())])
     }
 
     /// No peer serves a first copy. Who has been ready before trusts its own store again after a

@@ -34,29 +34,39 @@ pub(super) struct Stranded {
     again: Option<Instant>,
     /// Somebody has told us what we did not hold, and may not reach everybody.
     is_news: bool,
-    /// A copy may have left deletes that no head claims.
-    may_be_unclaimed: bool,
-    /// A pass has begun since the last record of a copy came, and how many of those it has found.
-    looked: Option<usize>,
+    unclaimed: Unclaimed,
     /// Messages sent, one for each peer and some records.
     pub(super) told_total: u64,
+}
+
+/// Whether a copy has left deletes here that no head claims.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Unclaimed {
+    #[default]
+    None,
+    /// Perhaps: records of a copy have come, and no pass has begun since.
+    Perhaps,
+    /// A pass tells them, and has told so many deletes so far.
+    Told(usize),
 }
 
 impl Replication {
     /// Begins a pass through all shards when there is something new, or somebody.
     pub(super) fn stranded_due(&mut self, now: Now) {
         let is_news = std::mem::take(&mut self.stranded.is_news);
-        let unclaimed = self.stranded.may_be_unclaimed && !self.pulls.is_active();
+        let unclaimed = self.stranded.unclaimed != Unclaimed::None && !self.pulls.is_active();
         if !is_news && !unclaimed && !self.known.has_tails() {
             return;
         }
-        let is_news = is_news || (unclaimed && self.stranded.looked.is_none());
+        let is_news = is_news || (unclaimed && self.stranded.unclaimed == Unclaimed::Perhaps);
         let seen = (self.known.tails_total(), self.peers.arrivals_total());
         let again = self.stranded.again.is_some_and(|again| again <= now.instant);
         if is_news || again || seen != self.stranded.seen {
             self.stranded.seen = seen;
             self.stranded.shards_left = STORE_SHARDS;
-            self.stranded.looked = unclaimed.then_some(0);
+            if unclaimed {
+                self.stranded.unclaimed = Unclaimed::Told(0);
+            }
             self.stranded.again = Some(now.instant + AGAIN);
         }
     }
@@ -77,9 +87,11 @@ impl Replication {
                 }
             });
         }
-        if let Some(n_found) = &mut self.stranded.looked {
-            *n_found += records.len();
-            self.stranded.may_be_unclaimed &= *n_found > 0 || self.stranded.shards_left > 0;
+        if let Unclaimed::Told(n) = &mut self.stranded.unclaimed {
+            *n += records.len();
+            if *n == 0 && self.stranded.shards_left == 0 {
+                self.stranded.unclaimed = Unclaimed::None;
+            }
         }
         // Whom it is news to tells others.
         let peers: Vec<OriginId> = if self.is_direct() {
@@ -101,15 +113,14 @@ impl Replication {
     /// Whether a delete is here that came with a copy that broke off: no head claims it, and its
     /// origin is no member that could.
     fn is_unclaimed(&self, dot: Dot) -> bool {
-        self.stranded.looked.is_some()
+        matches!(self.stranded.unclaimed, Unclaimed::Told(_))
             && !self.known.covers(dot)
             && !self.peers.is_member(dot.origin)
     }
 
     /// Records of a copy have come, or some that another copy has left.
     pub(super) fn unclaimed_came(&mut self) {
-        self.stranded.may_be_unclaimed = true;
-        self.stranded.looked = None;
+        self.stranded.unclaimed = Unclaimed::Perhaps;
     }
 
     /// Something that nobody was asked for was news. With few members all have been told.

@@ -32,7 +32,8 @@ pub fn not_handed_over(cluster: &Cluster, index: usize, history: &History) -> Op
     let stays = |at: &usize| *at != index && !cluster.hosts[*at].is_stranger;
     let lost = history.keys.iter().find(|(key, known)| {
         let Some(stamp) = known.required else { return false };
-        let may_be_lost = if stamp.origin == origin { own_may_be_lost } else { others_may_be_lost };
+        let is_own = stamp.origin == origin;
+        let may_be_lost = if is_own { own_may_be_lost } else { others_may_be_lost };
         if may_be_lost {
             return false;
         }
@@ -41,8 +42,7 @@ pub fn not_handed_over(cluster: &Cluster, index: usize, history: &History) -> Op
         let stands = |held| held >= stamp || history.excuses(known, stamp, held);
         let holds = |at: usize| cluster.hosts[at].version(key, required).is_some_and(stands);
         // What a broken copy has left comes by the safety net, as what is past a lost write does.
-        let own = stamp.origin == origin;
-        let covers = own || cluster.left_with(index, stamp.origin, seq);
+        let covers = is_own || cluster.left_with(index, stamp.origin, seq);
         covers && holds(index) && !(0..cluster.hosts.len()).filter(stays).any(holds)
     });
     lost.map(|(key, _)| {
