@@ -122,11 +122,19 @@ impl Replication {
         is_held && !self.is_to_be_copied() && self.others_are_held()
     }
 
+    /// Whether what others wrote is held, too. What an heir has said to hold is settled; the word
+    /// of the dead counts only as long as nobody answers.
     fn others_are_held(&mut self) -> bool {
         let mut others = std::mem::take(&mut self.handover.others);
-        others.retain(|(of, through)| self.n_unheld(*of, *through) > 0);
+        let is_unheld = |(of, through): &(OriginId, u64)| self.n_unheld(*of, *through) > 0;
+        let are_held = if self.peers.n_reachable() == 0 {
+            !others.iter().any(is_unheld)
+        } else {
+            others.retain(is_unheld);
+            others.is_empty()
+        };
         self.handover.others = others;
-        self.handover.others.is_empty() && self.is_folded_held()
+        are_held && self.is_folded_held()
     }
 
     /// Those whose word for what they hold counts: the heirs. Where nobody answers, the dead: they

@@ -221,6 +221,29 @@ fn what_others_wrote_is_not_forgotten_where_nobody_answers() {
 }
 
 #[test]
+fn the_word_of_the_dead_counts_no_more_when_somebody_answers() {
+    let mut cluster = heirloom();
+    cluster.add(Duration::from_secs(3600));
+    cluster.cut = vec![(0, 1), (1, 3)];
+    cluster.tell(0, &[3]);
+    cluster.tell(3, &[0]);
+    cluster.put(3, "last word", b"v");
+    assert!(cluster.run_until(MILLIS * 5, |c| c.value(0, "last word").is_some()));
+    // Its writer may be cut off only, but nobody is there to hold the heirloom.
+    cluster.members[3].up = false;
+    let infos = vec![cluster.info(3, false)];
+    let now = cluster.now;
+    cluster.members[0].replication.members(now, infos);
+    drain(&mut cluster, 0);
+    assert!(!is_drained_within(&mut cluster, 0, MILLIS * 100));
+    cluster.cut.clear();
+    cluster.tell(0, &[1]);
+    cluster.tell(1, &[0]);
+    assert!(is_drained_within(&mut cluster, 0, Duration::from_secs(2)));
+    assert!(cluster.value(1, "last word").is_some());
+}
+
+#[test]
 fn the_folded_are_not_forgotten_where_nobody_answers() {
     let mut cluster = heirloom();
     cluster.add(Duration::from_secs(3600));
