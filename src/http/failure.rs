@@ -1,7 +1,9 @@
 //! Failures: answers that say what was wrong, from the gate and from the routes alike.
 
 use super::json::json_text;
+use super::request::Form;
 use super::response::Response;
+use crate::kv::Stamp;
 use crate::time::WallMillis;
 use std::fmt;
 
@@ -14,17 +16,24 @@ pub struct Failure {
     pub message: String,
     /// `Allow`, `Retry-After` or `WWW-Authenticate`.
     pub header: Option<(&'static str, &'static str)>,
+    /// The version of the entry that the answer is about.
+    pub(super) version: Option<Stamp>,
 }
 
 impl Failure {
     /// A failure without a further header.
     pub(super) fn new(status: u16, message: impl fmt::Display) -> Failure {
-        Failure { status, message: message.to_string(), header: None }
+        Failure { status, message: message.to_string(), header: None, version: None }
     }
 
     /// The same with a header.
     pub(super) fn with(self, name: &'static str, value: &'static str) -> Failure {
         Failure { header: Some((name, value)), ..self }
+    }
+
+    /// The same about an entry at this version.
+    pub(super) fn about(self, version: Option<Stamp>) -> Failure {
+        Failure { version, ..self }
     }
 
     /// 503: a bound is reached, and will not be for long.
@@ -33,14 +42,18 @@ impl Failure {
     }
 
     /// Appends the whole answer.
-    pub(super) fn write(&self, out: &mut Vec<u8>, now: WallMillis, with_body: bool) {
+    pub(super) fn write(&self, out: &mut Vec<u8>, now: WallMillis, form: Form) {
         let body = error_body(&self.message);
         let response = Response::new(out, now, self.status, body.len()).json();
         let response = match self.header {
             Some((name, value)) => response.header(name, value),
             None => response,
         };
-        response.end(if with_body { &body } else { b"" });
+        let response = match self.version {
+            Some(version) => response.etag(version),
+            None => response,
+        };
+        response.end(form, &body);
     }
 }
 
@@ -60,7 +73,7 @@ mod tests {
     fn a_failure_is_a_whole_answer() {
         let mut out = Vec::new();
         let failure = Failure::new(405, "use \"GET\"").with("Allow", "GET, HEAD");
-        failure.write(&mut out, WallMillis(784_111_777_000), true);
+        failure.write(&mut out, WallMillis(784_111_777_000), Form::Whole);
         let expected = "HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 23\r\n\
             Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: application/json\r\n\
             Allow: GET, HEAD\r\n\r\n{\"error\":\"use \\\"GET\\\"\"}";

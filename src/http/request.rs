@@ -40,6 +40,38 @@ impl Method {
     }
 }
 
+/// Which part of an answer goes to the client. It follows from the method of the request, so it is
+/// part of the request from its first byte on, and of nothing that outlives the request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Head and body.
+    #[default]
+    Whole,
+    /// The head alone, with the length that the body would have: the answer to `HEAD`.
+    HeadOnly,
+}
+
+impl Form {
+    /// The form of an answer to this method.
+    pub(super) fn of(method: Method) -> Form {
+        if method == Method::Head { Form::HeadOnly } else { Form::Whole }
+    }
+
+    /// The same for a request of which only these bytes have come: it may be refused before it is
+    /// whole, or because it never will be.
+    pub(super) fn of_bytes(request: &[u8]) -> Form {
+        if request.starts_with(b"HEAD ") { Form::HeadOnly } else { Form::Whole }
+    }
+
+    /// What of a body is sent.
+    pub(super) fn part_of(self, body: &[u8]) -> &[u8] {
+        match self {
+            Form::Whole => body,
+            Form::HeadOnly => b"",
+        }
+    }
+}
+
 /// How far the gate trusts a client. Of all that a client sends, the token alone raises its trust.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
@@ -66,11 +98,18 @@ pub(super) struct Request<'a> {
     pub(super) body: &'a [u8],
 }
 
+impl Request<'_> {
+    /// The form of its answer.
+    pub(super) fn form(&self) -> Form {
+        Form::of(self.method)
+    }
+}
+
 /// Answers requests. One thread of each lane calls it.
 pub(super) trait Handler: Send + Sync + 'static {
     /// Appends one whole HTTP/1.1 answer to `out`: `Content-Length` always, `Connection` never,
     /// no body for `HEAD`. `scratch` is empty, and for any use.
     fn answer(&self, request: &Request<'_>, scratch: &mut Vec<u8>, out: &mut Vec<u8>);
     /// Appends the answer to a request whose handling panicked.
-    fn failed(&self, out: &mut Vec<u8>);
+    fn failed(&self, form: Form, out: &mut Vec<u8>);
 }

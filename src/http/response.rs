@@ -9,6 +9,7 @@
 //! (body, not after HEAD)
 //! ```
 
+use super::request::Form;
 use crate::kv::Stamp;
 use crate::time::WallMillis;
 use std::cell::RefCell;
@@ -89,10 +90,15 @@ impl Response<'_> {
         self
     }
 
-    /// Ends the head and appends the body, empty after `HEAD`.
-    pub(super) fn end(self, body: &[u8]) {
+    /// Ends the head and appends what this form has of the body.
+    pub(super) fn end(self, form: Form, body: &[u8]) {
         self.out.extend_from_slice(b"\r\n");
-        self.out.extend_from_slice(body);
+        self.out.extend_from_slice(form.part_of(body));
+    }
+
+    /// Ends an answer that has no body.
+    pub(super) fn end_bodiless(self) {
+        self.out.extend_from_slice(b"\r\n");
     }
 }
 

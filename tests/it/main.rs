@@ -15,6 +15,7 @@ mod fuzz;
 mod fuzz_smoke;
 mod golden;
 mod hostile;
+mod http_answers;
 mod http_curl;
 mod http_framing;
 mod http_limits;

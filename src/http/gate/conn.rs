@@ -20,6 +20,7 @@ use super::refusal::Refusal;
 use crate::http::counters::Reason;
 use crate::http::lanes::{Answer, COPIED_BODY_LEN_MAX, Ending};
 use crate::http::memory::Held;
+use crate::http::request::Form;
 use crate::http::shared::Shared;
 use crate::limits::VALUE_LEN_HARD_MAX;
 use crate::time::Instant;
@@ -47,19 +48,35 @@ const LINGER_LEN_MAX: usize = 2 * VALUE_LEN_HARD_MAX;
 enum End {
     /// The client has gone, or has to.
     Gone,
-    /// It is told why, then has to go.
+    /// It is told why, in the form that the request at hand wants, then has to go.
+    Refused(Refusal, Form),
+}
+
+/// What a step ends with that does not come to its end.
+enum Stop {
+    Gone,
     Refused(Refusal),
 }
 
-impl From<Refusal> for End {
-    fn from(refusal: Refusal) -> End {
-        End::Refused(refusal)
+impl Stop {
+    /// The end of the connection in the middle of a request that wants this form of answer.
+    fn during(self, form: Form) -> End {
+        match self {
+            Stop::Gone => End::Gone,
+            Stop::Refused(refusal) => End::Refused(refusal, form),
+        }
     }
 }
 
-impl From<std::io::Error> for End {
-    fn from(_: std::io::Error) -> End {
-        End::Gone
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Stop {
+        Stop::Refused(refusal)
+    }
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(_: std::io::Error) -> Stop {
+        Stop::Gone
     }
 }
 
@@ -71,7 +88,6 @@ pub(super) struct Conn {
     input: BytesMut,
     spare: Vec<u8>,
     deadline: Deadline,
-    is_head: bool,
 }
 
 impl Conn {
@@ -80,7 +96,7 @@ impl Conn {
         let deadline =
             Deadline::new(Arc::clone(&gate.shared.bridge), gate.shared.config.timing.idle);
         let (input, spare) = (BytesMut::new(), Vec::new());
-        Conn { gate, stream, peer, input, spare, deadline, is_head: false }
+        Conn { gate, stream, peer, input, spare, deadline }
     }
 
     /// Serves it to its end.
@@ -88,10 +104,10 @@ impl Conn {
         match self.serve().await {
             Ok(()) => linger(self.stream, b"").await,
             Err(End::Gone) => {}
-            Err(End::Refused(refusal)) => {
+            Err(End::Refused(refusal, form)) => {
                 self.shared().counters.refused(refusal.reason);
                 let mut bytes = Vec::new();
-                refusal.failure.write(&mut bytes, self.shared().bridge.now().wall, !self.is_head);
+                refusal.failure.write(&mut bytes, self.shared().bridge.now().wall, form);
                 connection_header(&mut bytes, CLOSE);
                 linger(self.stream, &bytes).await;
             }
@@ -107,20 +123,30 @@ impl Conn {
         let mut drain = pin!(gate.shared.shutdown.draining());
         drain.as_mut().enable();
         loop {
-            let head_len = self.head(drain.as_mut()).await?;
-            let spare = std::mem::take(&mut self.spare);
-            let opened = Opened::read(&gate, self.peer, &self.input[..head_len], spare)?;
-            self.input.advance(head_len);
-            self.is_head = opened.job.is_head;
-            let is_kept = self.exchange(opened).await?;
+            // What has come of a request is at the front of the input until its head is read.
+            let opened = match self.open(drain.as_mut()).await {
+                Ok(opened) => opened,
+                Err(stop) => return Err(stop.during(Form::of_bytes(&self.input))),
+            };
+            let form = opened.job.form;
+            let is_kept = self.exchange(opened).await.map_err(|stop| stop.during(form))?;
             if !is_kept {
                 return Ok(());
             }
         }
     }
 
+    /// Waits for a whole head, and reads it.
+    async fn open(&mut self, drain: Pin<&mut Notified<'_>>) -> Result<Opened, Stop> {
+        let head_len = self.head(drain).await?;
+        let spare = std::mem::take(&mut self.spare);
+        let opened = Opened::read(&self.gate, self.peer, &self.input[..head_len], spare)?;
+        self.input.advance(head_len);
+        Ok(opened)
+    }
+
     /// Waits for a whole head; returns its length.
-    async fn head(&mut self, mut drain: Pin<&mut Notified<'_>>) -> Result<usize, End> {
+    async fn head(&mut self, mut drain: Pin<&mut Notified<'_>>) -> Result<usize, Stop> {
         let mut scan = Scan::default();
         let (mut is_timed, mut is_last) = (false, false);
         // Some clients end a body with a line break that is not part of it.
@@ -150,12 +176,12 @@ impl Conn {
             tokio::select! {
                 biased;
                 n = self.stream.read_buf(&mut self.input) => if n? == 0 {
-                    return Err(End::Gone);
+                    return Err(Stop::Gone);
                 },
                 () = drain.as_mut(), if !is_last && !self.shared().shutdown.is_draining() => {}
                 () = self.deadline.expired() => {
                     if is_idle {
-                        return Err(End::Gone);
+                        return Err(Stop::Gone);
                     }
                     let limit = self.shared().config.timing.head.as_secs_f64();
                     let message = format_args!("the request head did not arrive within {limit} s");
@@ -166,7 +192,7 @@ impl Conn {
     }
 
     /// Reads the body, has the request answered, sends the answer. True when another may follow.
-    async fn exchange(&mut self, mut opened: Opened) -> Result<bool, End> {
+    async fn exchange(&mut self, mut opened: Opened) -> Result<bool, Stop> {
         let mut held = Held::new(&self.shared().budget);
         if opened.framing == Framing::None {
             opened.end_without_body();
@@ -210,7 +236,7 @@ impl Conn {
     }
 
     /// Sends an answer; returns when it was out.
-    async fn send(&mut self, bytes: &[u8]) -> Result<Instant, End> {
+    async fn send(&mut self, bytes: &[u8]) -> Result<Instant, Stop> {
         let n = match self.stream.try_write(bytes) {
             Ok(n) => n,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
@@ -227,14 +253,14 @@ impl Conn {
             () = self.deadline.expired() => {
                 // The middle of an answer is no place for another one.
                 self.shared().counters.refused(Reason::Slow);
-                return Err(End::Gone);
+                return Err(Stop::Gone);
             }
         }
         Ok(self.shared().bridge.now().instant)
     }
 
     /// Reads the body and completes the job with it.
-    async fn body(&mut self, opened: &mut Opened, held: &mut Held) -> Result<(), End> {
+    async fn body(&mut self, opened: &mut Opened, held: &mut Held) -> Result<(), Stop> {
         let len_max = self.shared().config.value_len_max;
         if matches!(opened.framing, Framing::Length(len) if len > len_max) {
             return Err(body_too_long(len_max).into());
@@ -259,7 +285,7 @@ impl Conn {
         Ok(())
     }
 
-    async fn sized_body(&mut self, len: usize, held: &mut Held) -> Result<Vec<u8>, End> {
+    async fn sized_body(&mut self, len: usize, held: &mut Held) -> Result<Vec<u8>, Stop> {
         let here = len.min(self.input.len());
         let mut body = self.input[..here].to_vec();
         self.input.advance(here);
@@ -275,13 +301,13 @@ impl Conn {
                 () = self.deadline.expired() => return Err(self.slow_body().into()),
             };
             if n == 0 {
-                return Err(End::Gone);
+                return Err(Stop::Gone);
             }
         }
         Ok(body)
     }
 
-    async fn chunked_body(&mut self, len_max: usize, held: &mut Held) -> Result<Vec<u8>, End> {
+    async fn chunked_body(&mut self, len_max: usize, held: &mut Held) -> Result<Vec<u8>, Stop> {
         let mut chunks = Chunks::new(len_max);
         let mut body = Vec::new();
         while !chunks.take(&mut self.input, &mut body)? {
@@ -293,7 +319,7 @@ impl Conn {
                 () = self.deadline.expired() => return Err(self.slow_body().into()),
             };
             if n == 0 {
-                return Err(End::Gone);
+                return Err(Stop::Gone);
             }
         }
         Ok(body)

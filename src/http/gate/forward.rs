@@ -14,7 +14,7 @@ use super::head::{Framing, Head};
 use super::refusal::Refusal;
 use super::trust;
 use crate::http::lanes::{BODY_OUT_OF_BAND, COPIED_BODY_LEN_MAX, Job};
-use crate::http::request::Method;
+use crate::http::request::{Form, Method};
 use crate::http::response::number;
 use crate::http::route::Route;
 use std::net::IpAddr;
@@ -64,7 +64,7 @@ impl Opened {
             }
         }
         Ok(Opened {
-            job: Job { bytes: out, body: Vec::new(), is_head: head.method == Method::Head },
+            job: Job { bytes: out, body: Vec::new(), form: Form::of(head.method) },
             framing: head.framing,
             expects_continue: head.expects_continue,
             keep_alive: head.keep_alive,

@@ -13,6 +13,7 @@
 use super::line::{Line, Upstream};
 use crate::http::memory::Held;
 use crate::http::pending::PendingAnswer;
+use crate::http::request::Form;
 use crate::http::shared::Shared;
 use crate::limits::HTTP_LANE_DEPTH_MAX;
 use bytes::{Buf as _, BufMut as _, BytesMut};
@@ -40,8 +41,8 @@ pub(in crate::http) struct Job {
     pub(in crate::http) bytes: Vec<u8>,
     /// A longer body, which goes out of band; the head says so.
     pub(in crate::http) body: Vec<u8>,
-    /// `HEAD`: the answer has a length but no body.
-    pub(in crate::http) is_head: bool,
+    /// What of the answer comes.
+    pub(in crate::http) form: Form,
 }
 
 /// What comes back from a lane.
@@ -82,7 +83,7 @@ struct Queue {
 }
 
 struct Sent {
-    is_head: bool,
+    form: Form,
     bytes: Vec<u8>,
     answer_to: oneshot::Sender<Answer>,
 }
@@ -163,10 +164,10 @@ impl Lane {
             && batch.len() < BATCH_LEN_MAX
             && let Some((job, answer_to)) = queue.unsent.pop_front()
         {
-            let Job { mut bytes, body, is_head } = job;
+            let Job { mut bytes, body, form } = job;
             batch.extend_from_slice(&bytes);
             bytes.clear();
-            queue.sent.push_back(Sent { is_head, bytes, answer_to });
+            queue.sent.push_back(Sent { form, bytes, answer_to });
             if !body.is_empty() {
                 // A worker that has gone breaks the connection too.
                 let _ = bodies.send(body);
@@ -212,8 +213,12 @@ impl Reader<'_> {
         let Some(sent) = self.lane.next_sent() else {
             return Err(LaneError::Answer("an answer that nobody waits for"));
         };
-        let Sent { is_head, mut bytes, answer_to } = sent;
-        let len = head.len + if is_head { 0 } else { head.body_len };
+        let Sent { form, mut bytes, answer_to } = sent;
+        let body_len = match form {
+            Form::Whole => head.body_len,
+            Form::HeadOnly => 0,
+        };
+        let len = head.len + body_len;
         let mut held = Held::new(&self.shared.budget);
         let ending = if held.grow_to(len).is_ok() {
             self.take(len, &mut bytes).await?;

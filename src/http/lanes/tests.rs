@@ -5,7 +5,7 @@ use super::line::start_unix;
 use super::line::{Line, start_tcp};
 use super::secret::Secret;
 use super::worker::Worker;
-use crate::http::request::{Handler, Request, Trust};
+use crate::http::request::{Form, Handler, Request, Trust};
 use std::io::{self, Read as _, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 #[cfg(target_os = "linux")]
@@ -33,10 +33,11 @@ impl Handler for Echo {
         );
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len());
         out.extend_from_slice(head.as_bytes());
-        out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(request.form().part_of(text.as_bytes()));
     }
-    fn failed(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n");
+    fn failed(&self, form: Form, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\n");
+        out.extend_from_slice(form.part_of(b"oh"));
     }
 }
 
@@ -48,7 +49,7 @@ fn request(secret: &Secret, trust: Trust, target: &str) -> String {
     format!("GET {}{target} HTTP/1.1\r\n\r\n", String::from_utf8(prefix).unwrap())
 }
 
-/// Sends four requests at once, the last with a body out of band, and expects their answers in
+/// Sends five requests at once, the last with a body out of band, and expects their answers in
 /// order.
 fn check<'l, L>(line: &'l L, bodies: &Sender<Vec<u8>>, secret: &Secret)
 where
@@ -61,12 +62,14 @@ where
         out_of_band.replace("\r\n\r\n", "\r\nOut-Of-Band: 1\r\nContent-Length: 0\r\n\r\n");
     let requests = request(secret, Trust::Local, "/a")
         + &request(secret, Trust::Anybody, "/panic")
+        + &request(secret, Trust::Anybody, "/panic").replace("GET", "HEAD")
         + &put
         + &"x".repeat(5_000)
         + &out_of_band;
     bodies.send(vec![b'x'; 70_000]).unwrap();
     let expected = "HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\nGet /a Local 0\
-        HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n\
+        HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\noh\
+        HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\n\
         HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\nPut /c?d Token 5000\
         HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\nPut /e Local 70000";
     let (mut reader, mut writer) = (line, line);

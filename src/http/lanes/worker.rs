@@ -11,7 +11,7 @@
 //! many answers with one call.
 
 use super::secret::{Asked, PROOF_ANSWER, Secret};
-use crate::http::request::{Handler, Method, Request};
+use crate::http::request::{Form, Handler, Method, Request};
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -173,7 +173,7 @@ impl Answering {
         }));
         if caught.is_err() {
             self.answers.truncate(before);
-            self.handler.failed(&mut self.answers);
+            self.handler.failed(Form::of(method), &mut self.answers);
         }
         Some(request.into_writer())
     }

@@ -5,7 +5,7 @@
 
 use crate::http::failure::Failure;
 use crate::http::pending::{Render, Slot};
-use crate::http::request::{Method, Request, Trust};
+use crate::http::request::{Form, Request, Trust};
 use crate::http::response::{Response, number};
 use crate::http::route::Route;
 use crate::http::shared::Shared;
@@ -119,10 +119,9 @@ impl Api {
         limit: Duration,
         render: impl FnOnce(Option<Reply>, &mut PendingResponse<'_>) -> u16 + Send + 'static,
     ) -> Outcome {
-        let has_body = call.request.method != Method::Head;
-        let render: Render = Box::new(move |reply, now, out| {
-            render(reply, &mut PendingResponse { out, now, has_body })
-        });
+        let form = call.request.form();
+        let render: Render =
+            Box::new(move |reply, now, out| render(reply, &mut PendingResponse { out, now, form }));
         let Shared { pending, bridge, counters, .. } = &*self.shared;
         let route = call.route.number();
         match pending.park(&**bridge, slot, command, limit, route, render) {
@@ -177,7 +176,7 @@ impl Call<'_> {
             Some(stamp) => response.etag(stamp),
             None => response,
         };
-        response.end(if self.request.method == Method::Head { b"" } else { self.body });
+        response.end(self.request.form(), self.body);
         Outcome::Answered(status)
     }
 }
@@ -186,7 +185,7 @@ impl Call<'_> {
 pub(super) struct PendingResponse<'a> {
     out: &'a mut Vec<u8>,
     now: WallMillis,
-    has_body: bool,
+    form: Form,
 }
 
 impl PendingResponse<'_> {
@@ -195,25 +194,25 @@ impl PendingResponse<'_> {
         Response::new(self.out, self.now, status, body.len())
             .header("Content-Type", content_type)
             .header("Cache-Control", "no-store")
-            .end(if self.has_body { body } else { b"" });
+            .end(self.form, body);
         status
     }
 
     /// JSON with the version of an entry.
     pub(super) fn entry(&mut self, status: u16, stamp: Stamp, body: &[u8]) -> u16 {
         let response = Response::new(self.out, self.now, status, body.len()).json().etag(stamp);
-        response.end(if self.has_body { body } else { b"" });
+        response.end(self.form, body);
         status
     }
 
     /// No body but the version of an entry.
     pub(super) fn empty_entry(&mut self, stamp: Stamp) -> u16 {
-        Response::new(self.out, self.now, 200, 0).etag(stamp).end(b"");
+        Response::new(self.out, self.now, 200, 0).etag(stamp).end_bodiless();
         200
     }
 
     fn failure(&mut self, failure: &Failure) -> u16 {
-        failure.write(self.out, self.now, self.has_body);
+        failure.write(self.out, self.now, self.form);
         failure.status
     }
 

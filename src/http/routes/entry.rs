@@ -7,7 +7,6 @@ use super::query;
 use crate::http::failure::{Failure, error_body};
 use crate::http::json::{json_pair, json_text};
 use crate::http::pending::Slot;
-use crate::http::request::Method;
 use crate::http::response::{Response, number, version};
 use crate::kv::{Record, Stamp, WriteError, Written};
 use crate::limits::CONTENT_TYPE_LEN_MAX;
@@ -32,7 +31,7 @@ pub(super) fn get(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome, F
             (Verdict::Unmet, _) => return Err(unmet(entry.as_ref())),
             (Verdict::Unchanged, Some(record)) => {
                 let response = Response::bodiless(call.out, call.now.wall, 304);
-                response.etag(record.stamp()).end(b"");
+                response.etag(record.stamp()).end_bodiless();
                 return Ok(Outcome::Answered(304));
             }
             _ => {}
@@ -63,7 +62,7 @@ fn raw_value(call: Call<'_>, record: &Record, value: &[u8]) -> Outcome {
         .header("X-Content-Type-Options", "nosniff")
         .header("Content-Security-Policy", "sandbox; default-src 'none'")
         .etag(record.stamp())
-        .end(if call.request.method == Method::Head { b"" } else { value });
+        .end(call.request.form(), value);
     Outcome::Answered(200)
 }
 
@@ -205,36 +204,37 @@ impl<'a> Write<'a> {
                 api.shared.bridge.written();
                 Ok(written)
             }
-            Err(WriteError::Unmet) => Err(unmet(api.store().entry(key.as_bytes()).as_ref())),
-            Err(error) => Err(refused(&error)),
+            Err(error) => Err(refused(&error, api.store().entry(key.as_bytes()).as_ref())),
         }
     }
 }
 
 /// 412, with what the key is at now.
 fn unmet(current: Option<&Record>) -> Failure {
-    match current.filter(|record| !record.is_tombstone()) {
+    let failure = match current.filter(|record| !record.is_tombstone()) {
         Some(record) => {
             let message = format_args!("the key is at version {} on this node", record.stamp());
             Failure::new(412, message)
         }
         None => Failure::new(412, "the key is absent on this node"),
-    }
+    };
+    failure.about(current.map(Record::stamp))
 }
 
-fn refused(error: &WriteError) -> Failure {
+/// Why nothing was written, and what the key is at.
+fn refused(error: &WriteError, current: Option<&Record>) -> Failure {
     let status = match error {
+        WriteError::Unmet => return unmet(current),
         WriteError::StoreFull { .. } => 507,
         WriteError::ValueLen(_) => 413,
         WriteError::StampExhausted => 409,
-        WriteError::Unmet => 412,
         WriteError::KeyLen(_)
         | WriteError::KeyNotUtf8
         | WriteError::ContentTypeLen(_)
         | WriteError::ContentTypeText => 400,
     };
     let hint = if status == 507 { " (--max-store-bytes)" } else { "" };
-    Failure::new(status, format_args!("{error}{hint}"))
+    Failure::new(status, format_args!("{error}{hint}")).about(current.map(Record::stamp))
 }
 
 /// Answers a write at once, or when enough members hold it.
@@ -248,7 +248,7 @@ fn answer(
     body(call.body);
     let Some((slot, Wait { concern, timeout })) = wait else {
         if call.body.is_empty() {
-            Response::new(call.out, call.now.wall, 200, 0).etag(written.stamp).end(b"");
+            Response::new(call.out, call.now.wall, 200, 0).etag(written.stamp).end_bodiless();
             return Ok(Outcome::Answered(200));
         }
         return Ok(call.json(200, Some(written.stamp)));

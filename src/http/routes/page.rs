@@ -1,7 +1,6 @@
 //! `GET /`: one page for a person, complete in itself.
 
 use super::context::{Call, Outcome};
-use crate::http::request::Method;
 use crate::http::response::Response;
 
 const PAGE: &str = include_str!("page.html");
@@ -17,6 +16,6 @@ pub(super) fn home(call: Call<'_>) -> Outcome {
         .header("Content-Security-Policy", POLICY)
         .header("X-Content-Type-Options", "nosniff")
         .header("Referrer-Policy", "no-referrer")
-        .end(if call.request.method == Method::Head { b"" } else { PAGE.as_bytes() });
+        .end(call.request.form(), PAGE.as_bytes());
     Outcome::Answered(200)
 }

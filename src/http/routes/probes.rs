@@ -3,7 +3,6 @@
 use super::context::{Api, Call, Outcome};
 use crate::http::config::Version;
 use crate::http::json::json_text;
-use crate::http::request::Method;
 use crate::http::response::Response;
 use crate::node::command::Health;
 
@@ -48,6 +47,6 @@ fn status(call: Call<'_>, status: u16, text: &str) -> Outcome {
     let response = Response::new(call.out, call.now.wall, status, text.len()).json();
     let response = response.header("Cache-Control", "no-store");
     let response = if status == 503 { response.header("Retry-After", "1") } else { response };
-    response.end(if call.request.method == Method::Head { b"" } else { text.as_bytes() });
+    response.end(call.request.form(), text.as_bytes());
     Outcome::Answered(status)
 }

@@ -3,7 +3,7 @@
 use super::context::{Api, Call, Outcome};
 use super::{entry, keys, list, members, metrics, page, probes};
 use crate::http::failure::Failure;
-use crate::http::request::{Handler, Method, Request};
+use crate::http::request::{Form, Handler, Method, Request};
 use crate::http::route::Route;
 use crate::http::shared::Shared;
 use std::sync::Arc;
@@ -58,15 +58,15 @@ impl Handler for Router {
             Ok(Outcome::Parked) => {}
             Err(failure) => {
                 shared.counters.answered(route.number(), failure.status);
-                failure.write(out, now.wall, request.method != Method::Head);
+                failure.write(out, now.wall, request.form());
             }
         }
     }
 
-    fn failed(&self, out: &mut Vec<u8>) {
+    fn failed(&self, form: Form, out: &mut Vec<u8>) {
         let shared = &self.api.shared;
         shared.counters.answered(Route::Unknown.number(), 500);
         let message = "the server failed at this request; its log says why";
-        Failure::new(500, message).write(out, shared.bridge.now().wall, true);
+        Failure::new(500, message).write(out, shared.bridge.now().wall, form);
     }
 }
