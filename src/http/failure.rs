@@ -14,7 +14,7 @@ pub struct Failure {
     pub status: u16,
     /// What was wrong, with the limit or the allowed values.
     pub message: String,
-    /// `Allow`, `Retry-After` or `WWW-Authenticate`.
+    /// `Allow`, `Retry-After`, `WWW-Authenticate` or `Accept-Encoding`.
     pub header: Option<(&'static str, &'static str)>,
     /// The version of the entry that the answer is about.
     pub(super) version: Option<Stamp>,

@@ -35,6 +35,16 @@ impl Method {
         Method::ALL.into_iter().find(|&(_, text)| text == name).map(|(method, _)| method)
     }
 
+    /// Whether the body of a request is what it is about; with other methods it has no meaning.
+    pub(super) fn takes_body(self) -> bool {
+        matches!(self, Method::Put | Method::Post | Method::Patch)
+    }
+
+    /// Whether it may change something.
+    pub(super) fn is_write(self) -> bool {
+        self.takes_body() || self == Method::Delete
+    }
+
     pub(super) fn name(self) -> &'static str {
         Method::ALL.into_iter().find(|&(method, _)| method == self).map_or("", |(_, text)| text)
     }

@@ -22,6 +22,7 @@ fn refused() -> Vec<(String, u16)> {
         (after("/kv/a", &format!("{host}X: {}\r\n", "x".repeat(17_000))), 431),
         (after("/kv/a", &format!("{host}Expect: the-best\r\n")), 417),
         (after("/kv/a", &format!("{host}Transfer-Encoding: gzip\r\n")), 501),
+        (after("/kv/a b", host), 400),
         (after("/kv/a", host).replace("1.1", "2.0"), 505),
     ]
 }

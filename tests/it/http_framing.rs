@@ -161,6 +161,43 @@ fn lines_that_are_no_headers_are_refused() {
 }
 
 #[test]
+fn what_is_asked_of_a_write_is_done_or_refused() {
+    // A part was kept as the whole value, gzip as if it was the text, and a condition was ignored.
+    let rig = Rig::new();
+    let length = "Content-Length: 3\r\n";
+    let part = check(&rig, put(&format!("Content-Range: bytes 3-5/6\r\n{length}"), "bar"), 400);
+    assert!(part.text().contains("Content-Range"));
+    for coding in ["gzip", "br", "identity, gzip", "x", "Identity;q=1"] {
+        let headers = format!("Content-Encoding: {coding}\r\n{length}");
+        let answer = check(&rig, put(&headers, "bar"), 415);
+        assert_eq!(answer.header("Accept-Encoding"), Some("identity"), "{coding}");
+    }
+    let since = "If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    check(&rig, put(&format!("{since}{length}"), "bar"), 400);
+    let delete = format!("DELETE /kv/k HTTP/1.1\r\nHost: localhost\r\n{since}\r\n");
+    assert!(check(&rig, delete, 400).text().contains("If-Match"));
+    assert_eq!(rig.bridge.n_written.load(Ordering::Relaxed), 0);
+    for coding in ["", "identity", "Identity , identity,"] {
+        rig.send("PUT", "/kv/k", &format!("Content-Encoding: {coding}\r\n"), b"bar").is(200);
+    }
+    // A reader that gets the whole value gets no less than it asked for.
+    let asked = format!("Range: bytes=1-\r\nContent-Encoding: gzip\r\n{since}");
+    assert_eq!(rig.send("GET", "/kv/k?raw", &asked, b"").is(200).text(), "bar");
+}
+
+#[test]
+fn a_space_in_a_target_is_named() {
+    // It was taken for an unknown version of HTTP.
+    let rig = Rig::new();
+    for target in ["/kv/a b", "/kv/a b c", "/kv/a/b c?d e", "/kv/a HTTP/1.1"] {
+        let request = format!("PUT {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert!(check(&rig, request, 400).text().contains("%20"), "{target}");
+    }
+    check(&rig, "GET /kv/a HTTP/3\r\nHost: localhost\r\n\r\n", 505);
+    check(&rig, "GET /kv/a b HTTP/2.0\r\nHost: localhost\r\n\r\n", 505);
+}
+
+#[test]
 fn targets_come_in_the_forms_of_the_standard() {
     let rig = Rig::new();
     let ask = |target: &str| {

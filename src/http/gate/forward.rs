@@ -14,7 +14,7 @@ use super::head::{Framing, Head};
 use super::refusal::Refusal;
 use super::trust;
 use crate::http::lanes::{BODY_OUT_OF_BAND, COPIED_BODY_LEN_MAX, Job};
-use crate::http::request::{Form, Method};
+use crate::http::request::Form;
 use crate::http::response::number;
 use crate::http::route::Route;
 use std::net::IpAddr;
@@ -70,7 +70,7 @@ impl Opened {
             keep_alive: head.keep_alive,
             is_http_1_0: head.is_http_1_0,
             is_bulk: route == Route::List,
-            takes_body: matches!(head.method, Method::Put | Method::Post | Method::Patch),
+            takes_body: head.method.takes_body(),
         })
     }
 

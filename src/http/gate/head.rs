@@ -135,7 +135,7 @@ impl<'b> Head<'b> {
             Ok(Status::Partial) => {
                 return Err(Refusal::malformed("the request head is broken off"));
             }
-            Err(error) => return Err(syntax(error)),
+            Err(error) => return Err(syntax(error, bytes)),
         }
         let Some(method) = Method::from_name(request.method.unwrap_or_default()) else {
             let message = "the method is none of GET, HEAD, PUT, POST, DELETE";
@@ -189,6 +189,7 @@ impl<'b> Head<'b> {
             12 if is("Content-Type") => {
                 once("Content-Type", &mut self.content_type, visible("Content-Type", value)?)?
             }
+            13 if is("Content-Range") => seen.is_part = true,
             13 if is("Authorization") => once("Authorization", &mut self.authorization, value)?,
             13 if is("If-None-Match") => {
                 once("If-None-Match", &mut self.if_none_match, visible("If-None-Match", value)?)?
@@ -198,10 +199,12 @@ impl<'b> Head<'b> {
                 self.framing = Framing::Length(length(value)?);
             }
             15 if is("X-Forwarded-For") => self.is_relayed = true,
+            16 if is("Content-Encoding") => seen.is_encoded |= !is_identity(value),
             17 if is("Transfer-Encoding") => {
                 seen.n_codings += 1;
                 seen.is_chunked = value.eq_ignore_ascii_case(b"chunked");
             }
+            19 if is("If-Unmodified-Since") => seen.is_dated = true,
             _ => {}
         }
         Ok(())
@@ -246,6 +249,22 @@ impl<'b> Head<'b> {
             self.framing = Framing::Chunked;
         }
         self.keep_alive &= !seen.is_closing;
+        self.check_wishes(seen)
+    }
+
+    /// What is asked of a write, and would be another write if it was ignored.
+    fn check_wishes(&self, seen: &Seen) -> Result<(), Refusal> {
+        if self.method.takes_body() && seen.is_part {
+            let message = "Content-Range: a part of a value cannot be written, only a whole one";
+            return Err(Refusal::malformed(message));
+        }
+        if self.method.takes_body() && seen.is_encoded {
+            return Err(Refusal::encoded());
+        }
+        if self.method.is_write() && seen.is_dated {
+            let message = "If-Unmodified-Since: values have versions, not dates; send If-Match";
+            return Err(Refusal::malformed(message));
+        }
         Ok(())
     }
 }
@@ -257,6 +276,12 @@ struct Seen {
     n_codings: usize,
     is_chunked: bool,
     is_closing: bool,
+    /// `Content-Range`: the body is a part of something.
+    is_part: bool,
+    /// `Content-Encoding`: the body is compressed.
+    is_encoded: bool,
+    /// `If-Unmodified-Since`: a condition that names a date.
+    is_dated: bool,
 }
 
 fn twice(name: &str) -> Refusal {
@@ -278,6 +303,12 @@ fn visible<'b>(name: &str, value: &'b [u8]) -> Result<&'b str, Refusal> {
         Ok(text) if is_plain => Ok(text),
         _ => Err(Refusal::malformed(format_args!("the header {name} is not plain ASCII"))),
     }
+}
+
+/// Whether a `Content-Encoding` names none.
+fn is_identity(value: &[u8]) -> bool {
+    let names = value.split(|&b| b == b',').map(<[u8]>::trim_ascii);
+    names.into_iter().all(|name| name.is_empty() || name.eq_ignore_ascii_case(b"identity"))
 }
 
 /// A length is digits and nothing else; what does not fit a number is larger than any limit.
@@ -317,8 +348,11 @@ fn target(method: Method, given: &str) -> Result<&str, Refusal> {
     }
 }
 
-fn syntax(error: Error) -> Refusal {
+fn syntax(error: Error, head: &[u8]) -> Refusal {
     match error {
+        Error::Version | Error::NewLine if has_spaced_target(head) => {
+            Refusal::malformed("the request target has a space in it: a space is written %20")
+        }
         Error::Version => {
             let message = "this server speaks HTTP/1.1 and HTTP/1.0";
             Refusal::new(Reason::Unsupported, 505, message)
@@ -329,6 +363,13 @@ fn syntax(error: Error) -> Refusal {
         Error::Token => Refusal::malformed("the method or the target is no valid HTTP"),
         Error::NewLine | Error::Status => Refusal::malformed("the request line is no valid HTTP"),
     }
+}
+
+/// Whether a request line has more than its two spaces: a client has not encoded one in the target.
+fn has_spaced_target(head: &[u8]) -> bool {
+    let line = &head[..memchr(b'\r', head).unwrap_or(head.len())];
+    let words = line.split(|&b| b == b' ');
+    words.clone().count() > 3 && words.last().is_some_and(|word| word.starts_with(b"HTTP/1."))
 }
 
 #[cfg(test)]

@@ -22,6 +22,13 @@ impl Refusal {
         Refusal::new(Reason::Malformed, 400, message)
     }
 
+    /// 415 for a body that is compressed.
+    pub(super) fn encoded() -> Refusal {
+        let message = "Content-Encoding: a body is taken as it is, not compressed";
+        let failure = Failure::new(415, message).with("Accept-Encoding", "identity");
+        Refusal { reason: Reason::Unsupported, failure }
+    }
+
     /// 408 for what did not arrive in time.
     pub(super) fn slow(message: impl fmt::Display) -> Refusal {
         Refusal::new(Reason::Slow, 408, message)
