@@ -3,6 +3,7 @@
 //! ```text
 //! HTTP/1.1 200 OK CRLF
 //! Content-Length: 13 CRLF        always, so that the gate knows where an answer ends
+//! Cache-Control: no-cache CRLF   or no-store: whatever is asked for may have changed since
 //! Date: Tue, 29 Jul 2025 ... CRLF
 //! (headers of the route) CRLF
 //! CRLF
@@ -51,19 +52,32 @@ pub(super) struct Response<'a> {
 }
 
 impl Response<'_> {
-    /// Begins an answer whose body has `len` bytes (for `HEAD`: would have).
+    /// Begins an answer whose body has `len` bytes (for `HEAD`: would have). A cache may keep it,
+    /// but asks whether it is still the same before it gives it to anybody.
     pub(super) fn new(out: &mut Vec<u8>, now: WallMillis, status: u16, len: usize) -> Response<'_> {
-        begin(out, status);
-        out.extend_from_slice(b"Content-Length: ");
-        number(out, len);
-        out.extend_from_slice(b"\r\n");
+        begin(out, status, len);
+        out.extend_from_slice(NO_CACHE);
+        date(out, now);
+        Response { out }
+    }
+
+    /// The same, and no cache may keep it.
+    pub(super) fn unkept(
+        out: &mut Vec<u8>,
+        now: WallMillis,
+        status: u16,
+        len: usize,
+    ) -> Response<'_> {
+        begin(out, status, len);
+        out.extend_from_slice(b"Cache-Control: no-store\r\n");
         date(out, now);
         Response { out }
     }
 
     /// Begins an answer that has no body by its status, 304.
     pub(super) fn bodiless(out: &mut Vec<u8>, now: WallMillis, status: u16) -> Response<'_> {
-        begin(out, status);
+        status_line(out, status);
+        out.extend_from_slice(NO_CACHE);
         date(out, now);
         Response { out }
     }
@@ -90,6 +104,14 @@ impl Response<'_> {
         self
     }
 
+    /// An entity tag that is not a version.
+    pub(super) fn tag(self, tag: &str) -> Self {
+        for part in ["ETag: \"", tag, "\"\r\n"] {
+            self.out.extend_from_slice(part.as_bytes());
+        }
+        self
+    }
+
     /// Ends the head and appends what this form has of the body.
     pub(super) fn end(self, form: Form, body: &[u8]) {
         self.out.extend_from_slice(b"\r\n");
@@ -102,7 +124,16 @@ impl Response<'_> {
     }
 }
 
-fn begin(out: &mut Vec<u8>, status: u16) {
+const NO_CACHE: &[u8] = b"Cache-Control: no-cache\r\n";
+
+fn begin(out: &mut Vec<u8>, status: u16, len: usize) {
+    status_line(out, status);
+    out.extend_from_slice(b"Content-Length: ");
+    number(out, len);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn status_line(out: &mut Vec<u8>, status: u16) {
     out.extend_from_slice(b"HTTP/1.1 ");
     number(out, usize::from(status));
     out.push(b' ');

@@ -104,3 +104,77 @@ fn every_answer_about_a_key_has_its_version() {
     assert_eq!(rig.send("PUT", "/kv/a", only, b"w").is(412).version(), deleted);
     assert_eq!(rig.send("PUT", "/kv/never", only, b"w").is(412).header("ETag"), None);
 }
+
+#[test]
+fn a_cache_asks_before_it_answers() {
+    // A cache in between kept what it liked for as long as it liked: 404s and lists, too.
+    let rig = Rig::new();
+    let put = rig.send("PUT", "/kv/a", "", b"v").is(200);
+    let fresh = format!("If-None-Match: \"{}\"\r\n", put.version());
+    let asked = [
+        ("GET", "/kv/a", ""),
+        ("HEAD", "/kv/a?raw", ""),
+        ("GET", "/kv/a?raw", ""),
+        ("GET", "/kv/a", &fresh),
+        ("GET", "/kv/none", ""),
+        ("GET", "/kv/", ""),
+        ("GET", "/kv/?limit=x", ""),
+        ("GET", "/kv/a/b", ""),
+        ("PUT", "/kv/b", ""),
+        ("PUT", "/kv/a", "If-Match: \"x\"\r\n"),
+        ("DELETE", "/kv/b", ""),
+        ("GET", "/version", ""),
+        ("GET", "/", ""),
+    ];
+    for (method, target, headers) in asked {
+        let answer = rig.send(method, target, headers, b"");
+        assert_eq!(answer.header("Cache-Control"), Some("no-cache"), "{method} {target}");
+    }
+    for target in ["/health", "/live", "/members", "/metrics"] {
+        let answer = rig.ask("GET", target).is(200);
+        assert_eq!(answer.header("Cache-Control"), Some("no-store"), "{target}");
+    }
+    let rig = guarded();
+    assert_eq!(rig.ask("GET", "/kv/a").is(401).header("Cache-Control"), Some("no-cache"));
+}
+
+#[test]
+fn tags_are_taken_as_proxies_return_them() {
+    // Each was a 412 that named the very version sent.
+    let rig = Rig::new();
+    let mut version = rig.send("PUT", "/kv/a", "", b"v").is(200).version();
+    for spelt in ["W/\"V\"", "\"V-gzip\"", "\"V-br\"", "W/\"V-zstd\"", "\"x\", ,\"V\",", ",\"V\""] {
+        let only = format!("If-Match: {}\r\n", spelt.replace('V', &version));
+        let unless = only.replace("If-Match", "If-None-Match");
+        rig.send("GET", "/kv/a", &unless, b"").is(304);
+        version = rig.send("PUT", "/kv/a", &only, b"v").is(200).version();
+        rig.send("PUT", "/kv/a", &only, b"v").is(412);
+    }
+    // A list may be spread over lines.
+    let lines = format!("If-Match: \"x\"\r\nIf-Match: \"{version}\"\r\nIf-Match:\r\n");
+    let version = rig.send("PUT", "/kv/a", &lines, b"v").is(200).version();
+    let lines = format!("If-None-Match: \"x\", \"y\"\r\nIf-None-Match: \"{version}\"\r\n");
+    rig.send("GET", "/kv/a", &lines, b"").is(304);
+    rig.send("GET", "/kv/a", "If-Match: *\r\nIf-Match: \"x\"\r\n", b"").is(400);
+}
+
+#[test]
+fn a_list_has_a_tag_of_its_own() {
+    let rig = Rig::new();
+    rig.send("PUT", "/kv/a", "", b"v").is(200);
+    let list = rig.ask("GET", "/kv/").is(200);
+    let tag = list.version();
+    assert_eq!(rig.ask("GET", "/kv/").version(), tag);
+    assert_eq!(rig.ask("HEAD", "/kv/").version(), tag);
+    assert_ne!(rig.ask("GET", "/kv/?keys").version(), tag);
+    let fresh = format!("If-None-Match: W/\"{tag}\"\r\n");
+    let same = rig.send("GET", "/kv/", &fresh, b"").is(304);
+    assert_eq!((same.version(), same.header("Cache-Control")), (tag.clone(), Some("no-cache")));
+    rig.send("GET", "/kv/", &fresh.replace("None-", ""), b"").is(200);
+    // The same value written again is another version.
+    rig.send("PUT", "/kv/a", "", b"v").is(200);
+    let list = rig.send("GET", "/kv/", &fresh, b"").is(200);
+    assert_ne!(list.version(), tag);
+    let other = rig.send("GET", "/kv/", &fresh.replace("None-", ""), b"").is(412);
+    assert_eq!(other.version(), list.version());
+}

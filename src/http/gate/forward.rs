@@ -53,8 +53,8 @@ impl Opened {
         out.extend_from_slice(b" HTTP/1.1\r\n");
         let forwarded = [
             ("Content-Type: ", head.content_type),
-            ("If-None-Match: ", head.if_none_match),
-            ("If-Match: ", head.if_match),
+            ("If-None-Match: ", head.if_none_match.as_deref()),
+            ("If-Match: ", head.if_match.as_deref()),
         ];
         for (name, value) in forwarded {
             if let Some(value) = value {

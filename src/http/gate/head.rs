@@ -11,6 +11,7 @@ use crate::http::request::Method;
 use crate::limits::{HTTP_HEAD_LEN_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_LEN_MAX};
 use httparse::{Error, Status};
 use memchr::memchr;
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 /// Longest method, version and white space around a target.
@@ -114,10 +115,10 @@ pub struct Head<'b> {
     pub authorization: Option<&'b [u8]>,
     /// The value of `Content-Type`, to be kept with a value.
     pub content_type: Option<&'b str>,
-    /// The value of `If-None-Match`, not read yet.
-    pub if_none_match: Option<&'b str>,
-    /// The value of `If-Match`, not read yet.
-    pub if_match: Option<&'b str>,
+    /// The value of `If-None-Match`, not read yet; several lines are one list.
+    pub if_none_match: Option<Cow<'b, str>>,
+    /// The value of `If-Match`, likewise.
+    pub if_match: Option<Cow<'b, str>>,
     /// A header says that the request was made for another: by a proxy or by a web page.
     pub is_relayed: bool,
 }
@@ -182,7 +183,7 @@ impl<'b> Head<'b> {
             }
             6 if is("Origin") => self.is_relayed = true,
             8 if is("If-Match") => {
-                once("If-Match", &mut self.if_match, visible("If-Match", value)?)?
+                join(&mut self.if_match, visible("If-Match", value)?);
             }
             9 if is("Forwarded") => self.is_relayed = true,
             10 if is("Connection") => self.connection(seen, value),
@@ -192,7 +193,7 @@ impl<'b> Head<'b> {
             13 if is("Content-Range") => seen.is_part = true,
             13 if is("Authorization") => once("Authorization", &mut self.authorization, value)?,
             13 if is("If-None-Match") => {
-                once("If-None-Match", &mut self.if_none_match, visible("If-None-Match", value)?)?
+                join(&mut self.if_none_match, visible("If-None-Match", value)?);
             }
             14 if is("Content-Length") => {
                 seen.n_lengths += 1;
@@ -292,6 +293,18 @@ fn once<T>(name: &str, slot: &mut Option<T>, value: T) -> Result<(), Refusal> {
     match slot.replace(value) {
         None => Ok(()),
         Some(_) => Err(twice(name)),
+    }
+}
+
+/// Adds a line to a list that may be spread over several.
+fn join<'b>(slot: &mut Option<Cow<'b, str>>, line: &'b str) {
+    match slot {
+        None => *slot = Some(Cow::Borrowed(line)),
+        Some(list) => {
+            let list = list.to_mut();
+            list.push_str(", ");
+            list.push_str(line);
+        }
     }
 }
 

@@ -191,9 +191,8 @@ pub(super) struct PendingResponse<'a> {
 impl PendingResponse<'_> {
     /// A body of this type, which nobody may keep.
     pub(super) fn body(&mut self, status: u16, content_type: &str, body: &[u8]) -> u16 {
-        Response::new(self.out, self.now, status, body.len())
+        Response::unkept(self.out, self.now, status, body.len())
             .header("Content-Type", content_type)
-            .header("Cache-Control", "no-store")
             .end(self.form, body);
         status
     }

@@ -1,15 +1,18 @@
 //! `GET /kv/`: the keys in order, a page at a time.
 
 use super::context::{Api, Call, Outcome};
+use super::precondition::{Precondition, Verdict};
 use super::query::{self, Parameter};
-use crate::http::failure::Failure;
+use crate::http::failure::{Failure, error_body};
 use crate::http::json::{json_text, json_value};
-use crate::http::response::version;
+use crate::http::response::{Response, version};
 use crate::kv::{Listing, Record};
 use crate::limits::{HTTP_LIST_LEN_MAX, LIST_ITEMS_MAX};
 use std::borrow::Cow;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// Answers with one page. A page ends early when it grows large; then `next` says where to go on.
+/// Its tag is made of all it says, so that the same page has the same tag on every node.
 pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     let [prefix, after, limit, keys] =
         query::parameters(call.query, ["prefix", "after", "limit", "keys"])?;
@@ -18,10 +21,33 @@ pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     let limit = limit.map_or(Ok(LIST_ITEMS_MAX), |limit| items(limit.text()))?;
     let only_keys = keys.map_or(Ok(false), |keys| keys.switch("keys"))?;
     let after = Some(after.as_bytes()).filter(|after| !after.is_empty());
+    let precondition = Precondition::of(call.request)?;
     api.check_complete()?;
     let page = api.store().list(prefix.as_bytes(), after, limit);
     write(call.body, &page, only_keys);
-    Ok(call.json(200, None))
+    let tag = format!("list-{:032x}", xxh3_128(call.body));
+    match precondition.check_tag(Some(&tag)) {
+        Verdict::Met => {
+            Response::new(call.out, call.now.wall, 200, call.body.len())
+                .json()
+                .tag(&tag)
+                .end(call.request.form(), call.body);
+            Ok(Outcome::Answered(200))
+        }
+        Verdict::Unchanged => {
+            Response::bodiless(call.out, call.now.wall, 304).tag(&tag).end_bodiless();
+            Ok(Outcome::Answered(304))
+        }
+        Verdict::Unmet => {
+            call.body.clear();
+            call.body.extend_from_slice(&error_body("the list is another one by now"));
+            Response::new(call.out, call.now.wall, 412, call.body.len())
+                .json()
+                .tag(&tag)
+                .end(call.request.form(), call.body);
+            Ok(Outcome::Answered(412))
+        }
+    }
 }
 
 fn read<'t>(name: &str, parameter: Option<Parameter<'t>>) -> Result<Cow<'t, str>, Failure> {

@@ -6,7 +6,7 @@
 
 use crate::http::failure::Failure;
 use crate::http::request::Request;
-use crate::kv::{Record, Stamp};
+use crate::kv::Record;
 
 /// The conditions of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,50 +49,80 @@ impl<'a> Precondition<'a> {
 
     /// What they come to for this state of the key; a tombstone is no state to match.
     pub(super) fn check(self, current: Option<&Record>) -> Verdict {
-        let current = current.filter(|record| !record.is_tombstone()).map(Record::stamp);
-        if self.if_match.is_some_and(|list| !names(list, current, false)) {
+        if self.is_empty() {
+            return Verdict::Met;
+        }
+        let current = current.filter(|record| !record.is_tombstone());
+        self.check_tag(current.map(|record| record.stamp().to_string()).as_deref())
+    }
+
+    /// What they come to when this is the tag of what is there.
+    pub(super) fn check_tag(self, current: Option<&str>) -> Verdict {
+        if self.if_match.is_some_and(|list| !names(list, current)) {
             return Verdict::Unmet;
         }
-        if self.if_none_match.is_some_and(|list| names(list, current, true)) {
+        if self.if_none_match.is_some_and(|list| names(list, current)) {
             return Verdict::Unchanged;
         }
         Verdict::Met
     }
 }
 
-/// Whether `list` names the version. A weak tag never is the same bytes, but may well say that a
-/// copy is fresh.
-fn names(list: &str, current: Option<Stamp>, weak_counts: bool) -> bool {
+/// Whether `list` names the tag.
+///
+/// A weak tag counts like a strong one, also for `If-Match`: our tags change with every write, and
+/// are weak only after a proxy has compressed the answer.
+fn names(list: &str, current: Option<&str>) -> bool {
     let Some(current) = current else { return false };
-    tags(list).any(|tag| {
-        let tag = match tag.strip_prefix("W/") {
-            Some(strong) if weak_counts => strong,
-            Some(_) => return false,
-            None => tag,
-        };
-        let version = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
-        tag == "*" || version.is_some_and(|version| version.parse() == Ok(current))
-    })
+    let is_current = |tag: &str| tag.strip_prefix(current).is_some_and(is_coding);
+    is_any(list) || Tags(list).flatten().any(is_current)
+}
+
+/// Whether this is what a proxy adds to a tag when it compresses the answer: nothing, or the name
+/// of the coding behind a hyphen (Apache, Caddy) or two (Jetty).
+fn is_coding(suffix: &str) -> bool {
+    let coding = suffix.trim_start_matches('-');
+    suffix.is_empty() || (coding != suffix && ["gzip", "br", "zstd", "deflate"].contains(&coding))
+}
+
+fn is_any(value: &str) -> bool {
+    value.trim() == "*"
 }
 
 fn is_list(value: &str) -> bool {
-    let is_tag = |tag: &str| {
-        let tag = tag.strip_prefix("W/").unwrap_or(tag);
-        tag.len() >= 2 && tag.starts_with('"') && tag.ends_with('"')
-    };
-    value.trim() == "*" || tags(value).all(is_tag)
+    is_any(value) || (Tags(value).next().is_some() && Tags(value).all(|tag| tag.is_ok()))
 }
 
-/// The members of a list. Our versions hold no comma, so a tag that does is of no interest.
-fn tags(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(str::trim)
+/// The tags of a list, what is between their quotes. Elements may be empty: lists are put together
+/// by proxies.
+struct Tags<'a>(&'a str);
+
+/// Something else than a tag.
+struct NoTag;
+
+impl<'a> Iterator for Tags<'a> {
+    type Item = Result<&'a str, NoTag>;
+
+    fn next(&mut self) -> Option<Result<&'a str, NoTag>> {
+        let rest = std::mem::take(&mut self.0).trim_start_matches([' ', ',']);
+        if rest.is_empty() {
+            return None;
+        }
+        let quoted = rest.strip_prefix("W/").unwrap_or(rest).strip_prefix('"');
+        let Some((tag, after)) = quoted.and_then(|quoted| quoted.split_once('"')) else {
+            return Some(Err(NoTag));
+        };
+        self.0 = after.trim_start_matches(' ');
+        let is_end = self.0.is_empty() || self.0.starts_with(',');
+        Some(if is_end { Ok(tag) } else { Err(NoTag) })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::http::request::{Method, Trust};
-    use crate::kv::{HlcTime, OriginId};
+    use crate::kv::{HlcTime, OriginId, Stamp};
 
     fn request<'a>(if_match: Option<&'a str>, if_none_match: Option<&'a str>) -> Request<'a> {
         Request {
@@ -123,12 +153,23 @@ mod tests {
         let same = "\"0000000000000001-0000000000000002\"";
         let other = "\"0000000000000009-0000000000000002\"";
         let weak = format!("W/{same}");
+        let coded = |suffix| format!("{}{suffix}\"", &same[..same.len() - 1]);
         let both = format!("{other}, {same}");
         check(None, None, [Met, Met, Met]);
         check(Some(same), None, [Met, Unmet, Unmet]);
         check(Some(&both), None, [Met, Unmet, Unmet]);
         check(Some(other), None, [Unmet, Unmet, Unmet]);
-        check(Some(&weak), None, [Unmet, Unmet, Unmet]);
+        // As nginx and haproxy, Apache, Caddy and Jetty return the tag of what they compressed.
+        for coded in [weak.as_str(), &coded("-gzip"), &coded("-br"), &coded("--gzip")] {
+            check(Some(coded), None, [Met, Unmet, Unmet]);
+            check(None, Some(coded), [Unchanged, Met, Met]);
+        }
+        for foreign in [coded("gzip"), coded("-"), coded("-x"), coded("0"), coded("-gzip-br")] {
+            check(Some(&foreign), None, [Unmet, Unmet, Unmet]);
+        }
+        let odd = format!(", ,{other},,\"a,b\" , {same},");
+        check(Some(&odd), None, [Met, Unmet, Unmet]);
+        check(None, Some(&odd), [Unchanged, Met, Met]);
         check(Some("*"), None, [Met, Unmet, Unmet]);
         check(None, Some(same), [Unchanged, Met, Met]);
         check(None, Some(&weak), [Unchanged, Met, Met]);
@@ -138,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_is_no_tag_is_refused() {
-        for bad in ["", "abc", "\"a", "\"a\", b", "W/", "*, \"a\""] {
+        for bad in ["", ",", "abc", "\"a", "\"a\", b", "\"a\"\"b\"", "W/", "*, \"a\"", "w/\"a\""] {
             assert_eq!(
                 Precondition::of(&request(Some(bad), None)).unwrap_err().status,
                 400,

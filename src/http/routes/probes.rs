@@ -44,8 +44,7 @@ pub(super) fn version(api: &Api, call: Call<'_>) -> Outcome {
 
 /// A status that changes by itself, so nobody may keep it.
 fn status(call: Call<'_>, status: u16, text: &str) -> Outcome {
-    let response = Response::new(call.out, call.now.wall, status, text.len()).json();
-    let response = response.header("Cache-Control", "no-store");
+    let response = Response::unkept(call.out, call.now.wall, status, text.len()).json();
     let response = if status == 503 { response.header("Retry-After", "1") } else { response };
     response.end(call.request.form(), text.as_bytes());
     Outcome::Answered(status)

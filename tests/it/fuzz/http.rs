@@ -29,7 +29,7 @@ pub fn head(data: &[u8], heap: &dyn Heap) {
     }
     let Ok(Some(len)) = cut else { return };
     assert!(len <= HTTP_HEAD_LEN_MAX && bytes[..len].ends_with(b"\r\n\r\n"));
-    match within(heap, FIXED, || Head::read(&bytes[..len])) {
+    match within(heap, 4 * len + FIXED, || Head::read(&bytes[..len])) {
         Ok(head) => taken(&head, heap),
         Err(refusal) => told(&refusal),
     }
@@ -44,7 +44,8 @@ fn told(refusal: &Refusal) {
 fn taken(head: &Head<'_>, heap: &dyn Heap) {
     assert!(head.target.starts_with('/') && head.target.len() <= HTTP_TARGET_LEN_MAX);
     assert!(head.target.bytes().all(|b| b.is_ascii_graphic()));
-    let texts = [Some(head.host), head.content_type, head.if_match, head.if_none_match];
+    let lists = [head.if_match.as_deref(), head.if_none_match.as_deref()];
+    let texts = [Some(head.host), head.content_type, lists[0], lists[1]];
     for text in texts.into_iter().flatten() {
         assert!(text.bytes().all(|b| (b' '..=b'~').contains(&b)), "{text:?}");
     }
@@ -88,7 +89,7 @@ pub fn head_seeds() -> Vec<Vec<u8>> {
         "PUT /kv/a%2Fb/c+d?w=2&timeout=3s HTTP/1.1\r\nHost: h:80\r\nContent-Length: 0\r\n\r\n",
         "PUT http://h/kv/a?w=1 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\
             Expect: 100-continue\r\nContent-Type: text/plain\r\nAuthorization: Bearer t\r\n\
-            If-Match: \"1-2\"\r\nConnection: x, close\r\nVia: 1.1 p\r\n\r\n5\r\n",
+            If-Match: \"1-2\"\r\nIf-Match: W/\"3-4\"\r\nConnection: x, close\r\nVia: 1.1 p\r\n\r\n5\r\n",
         "GET /kv/?prefix=a%20b&after=+ HTTP/1.0\r\nIf-None-Match: *\r\n\r\n",
         "OPTIONS * HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 1\r\n\r\n",
     ];

@@ -23,7 +23,7 @@
 //! |             | `Keyring::open`       | n + `FIXED`                                         |
 //! | replication | `KvMessage::decode`   | `HEAD_RATIO` x n + `FIXED`                          |
 //! | record      | `Record::read`        | n + `FIXED`, nothing when it is refused             |
-//! | head        | `Scan`, `Head::read`  | `FIXED` (a refusal's text) + 4 n for paths          |
+//! | head        | `Scan`, `Head::read`  | 4 n (lists of several lines, paths) + `FIXED`       |
 //! | chunked     | `Chunks::take`        | 3 n + `FIXED`                                       |
 
 mod data;
