@@ -381,8 +381,8 @@ fn syntax(error: Error, head: &[u8]) -> Refusal {
 /// Whether a request line has more than its two spaces: a client has not encoded one in the target.
 fn has_spaced_target(head: &[u8]) -> bool {
     let line = &head[..memchr(b'\r', head).unwrap_or(head.len())];
-    let words = line.split(|&b| b == b' ');
-    words.clone().count() > 3 && words.last().is_some_and(|word| word.starts_with(b"HTTP/1."))
+    let mut words = line.split(|&b| b == b' ');
+    words.clone().count() > 3 && words.next_back().is_some_and(|word| word.starts_with(b"HTTP/1."))
 }
 
 #[cfg(test)]
