@@ -37,6 +37,16 @@ macro_rules! routes {
     };
 }
 
+/// Where a target spells a key, the key still encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spelt<'t> {
+    /// In the path, `/kv/{key}`, where `+` is a plus.
+    Path(&'t str),
+    /// In the query, `/kv?key={key}`, where `+` is a space. Proxies that decode and shorten paths
+    /// leave it alone.
+    Query(&'t str),
+}
+
 routes! {
     Home "/",
     Health "/health",
@@ -49,15 +59,15 @@ routes! {
     KeysUse "/keys/use",
     KeysRemove "/keys/remove",
     List "/kv/",
-    Entry(&'t str) "/kv/{key}",
+    Entry(Spelt<'t>) "/kv/{key}",
     Pair(&'t str, &'t str) "/kv/{key}/{value}",
     Unknown "other",
 }
 
 impl<'t> Route<'t> {
-    /// The route that a path means.
+    /// The route that a path and a query mean.
     #[must_use]
-    pub fn of(path: &'t str) -> Route<'t> {
+    pub fn of(path: &'t str, query: Option<&'t str>) -> Route<'t> {
         match path {
             "/" => Route::Home,
             "/health" => Route::Health,
@@ -69,11 +79,14 @@ impl<'t> Route<'t> {
             "/keys/install" => Route::KeysInstall,
             "/keys/use" => Route::KeysUse,
             "/keys/remove" => Route::KeysRemove,
-            "/kv" | "/kv/" => Route::List,
+            "/kv" | "/kv/" => match query.and_then(key_in) {
+                Some(key) => Route::Entry(Spelt::Query(key)),
+                None => Route::List,
+            },
             _ => match path.strip_prefix("/kv/") {
                 None => Route::Unknown,
                 Some(rest) => match rest.split_once('/') {
-                    None => Route::Entry(rest),
+                    None => Route::Entry(Spelt::Path(rest)),
                     // An empty value is put with a body; a slash too many is a slip.
                     Some((_, value)) if value.is_empty() || value.contains('/') => Route::Unknown,
                     Some((key, value)) => Route::Pair(key, value),
@@ -105,6 +118,7 @@ impl<'t> Route<'t> {
         }
         let hint = match self {
             Route::Pair(..) => "; a / in a key is written %2F",
+            Route::List => "; a key is named as /kv/{key} or /kv?key={key}",
             _ => "",
         };
         let message = format!("{path} takes {allow}, not {}{hint}", method.name());
@@ -112,10 +126,17 @@ impl<'t> Route<'t> {
     }
 }
 
+/// The key that a query names, if it does. Whether the rest of the query makes sense is for the
+/// route to tell.
+fn key_in(query: &str) -> Option<&str> {
+    let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.find(|(name, _)| *name == "key").map(|(_, key)| key)
+}
+
 fn not_found(path: &str) -> Failure {
     if path.starts_with("/kv/") {
         let message = "there is /kv/{key} and, for PUT, /kv/{key}/{value}; a / in a key or value \
-            is written %2F";
+            is written %2F, and /kv?key={key} takes it as it is";
         return Failure::new(404, message);
     }
     Failure::new(404, format_args!("no such route: {path}; GET / lists them"))
@@ -132,8 +153,8 @@ mod tests {
             ("/keys/use", Route::KeysUse),
             ("/kv", Route::List),
             ("/kv/", Route::List),
-            ("/kv/a", Route::Entry("a")),
-            ("/kv/a%2Fb", Route::Entry("a%2Fb")),
+            ("/kv/a", Route::Entry(Spelt::Path("a"))),
+            ("/kv/a%2Fb", Route::Entry(Spelt::Path("a%2Fb"))),
             ("/kv/a/b", Route::Pair("a", "b")),
             ("/kv//b", Route::Pair("", "b")),
             ("/kv/a/", Route::Unknown),
@@ -143,17 +164,25 @@ mod tests {
             ("/health/", Route::Unknown),
         ];
         for (path, route) in paths {
-            assert_eq!(Route::of(path), route, "{path}");
+            assert_eq!(Route::of(path, None), route, "{path}");
         }
+        for path in ["/kv", "/kv/"] {
+            let of = |query| Route::of(path, Some(query));
+            assert_eq!(of("key=a/b"), Route::Entry(Spelt::Query("a/b")));
+            assert_eq!(of("raw&key=a=b&key=c"), Route::Entry(Spelt::Query("a=b")));
+            assert_eq!(of("key"), Route::Entry(Spelt::Query("")));
+            assert_eq!(of("keys&prefix=key=a"), Route::List);
+        }
+        assert_eq!(Route::of("/kv/a", Some("key=b")), Route::Entry(Spelt::Path("a")));
         for label in LABELS {
-            let expected = if label == "other" { Route::Unknown } else { Route::of(label) };
+            let expected = if label == "other" { Route::Unknown } else { Route::of(label, None) };
             assert_eq!(LABELS[expected.number()], label);
         }
     }
 
     #[test]
     fn a_method_that_is_not_there_is_told_which_are() {
-        let check = |path, method| Route::of(path).check(method, path);
+        let check = |path, method| Route::of(path, None).check(method, path);
         assert_eq!(check("/kv/a", Method::Delete), Ok(()));
         let failure = check("/kv/a/b", Method::Get).unwrap_err();
         assert_eq!((failure.status, failure.header), (405, Some(("Allow", "PUT"))));

@@ -101,6 +101,53 @@ fn keys_and_values_of_all_kinds_come_back() {
 }
 
 #[test]
+fn a_key_may_stand_in_the_query() {
+    // A proxy that decodes %2F made another key of a path, and no browser sends the path of "..".
+    let rig = Rig::new();
+    let cases = [
+        ("a%2Fb", "a/b", "/kv/a%2Fb"),
+        ("c/d", "c/d", "/kv/c%2Fd"),
+        ("..", "..", "/kv/.."),
+        (".", ".", "/kv/."),
+        ("a+b%2B", "a b+", "/kv/a%20b+"),
+        ("a=b", "a=b", "/kv/a=b"),
+    ];
+    for (spelt, key, path) in cases {
+        let target = format!("/kv?key={spelt}");
+        let put = rig.send("PUT", &target, "Content-Type: a/b\r\n", b"v").is(200);
+        assert_eq!(put.json()["key"], key);
+        for target in [&target, path, &format!("/kv/?key={spelt}")] {
+            let get = rig.ask("GET", target).is(200);
+            assert_eq!((get.json(), get.version()), (json!({ key: "v" }), put.version()));
+            assert_eq!(rig.ask("HEAD", target).is(200).version(), put.version());
+        }
+        let raw = rig.ask("GET", &format!("/kv?raw&key={spelt}")).is(200);
+        assert_eq!((raw.text().as_str(), raw.header("Content-Type")), ("v", Some("a/b")));
+        rig.send("PUT", &target, "If-None-Match: *\r\n", b"w").is(412);
+        rig.ask("DELETE", &format!("{target}&w=1")).is(200);
+        rig.ask("GET", path).is(404);
+    }
+    let refused = [
+        ("GET", "/kv?key", 400, "1 to 512"),
+        ("GET", "/kv?key=", 400, "1 to 512"),
+        ("GET", "/kv?key=a&key=a", 400, "twice"),
+        ("GET", "/kv?key=a&prefix=b", 400, "prefix"),
+        ("GET", "/kv/a?key=b", 400, "no such parameter: key"),
+        ("PUT", "/kv/a/b?key=b", 400, "no such parameter: key"),
+        ("GET", "/kv?key=%ff", 400, "not UTF-8"),
+        ("POST", "/kv?key=a", 405, "PUT"),
+        ("PUT", "/kv", 405, "/kv?key="),
+    ];
+    for (method, target, status, says) in refused {
+        let answer = rig.send(method, target, "", b"").is(status);
+        assert!(answer.text().contains(says), "{method} {target}: {}", answer.text());
+    }
+    let long = format!("/kv?key={}", "k".repeat(513));
+    rig.ask("GET", &long).is(414);
+    assert_eq!(rig.metric("http_requests_total{route=\"/kv/\",status=\"4xx\"}"), 1.0);
+}
+
+#[test]
 fn what_is_malformed_is_named() {
     let rig = Rig::new();
     let check = |method: &str, target: &str, status: u16, says: &str| {
@@ -385,6 +432,10 @@ fn version_members_and_page() {
     assert!(page.header("Content-Security-Policy").unwrap().contains("default-src 'none'"));
     let text = page.text();
     assert!(text.contains("/members") && text.is_ascii());
+    // Behind a prefix of a proxy an address that begins with / leads elsewhere.
+    for absolute in ["href=\"/", "ask(\"/", "ask(`/", "href = `/", "location.origin"] {
+        assert!(!text.contains(absolute), "{absolute}");
+    }
     // Complete in itself: nothing is fetched from elsewhere.
     assert!(!text.contains("src=") && !text.contains("https://"));
 }

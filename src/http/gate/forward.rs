@@ -44,7 +44,7 @@ impl Opened {
         mut out: Vec<u8>,
     ) -> Result<Opened, Refusal> {
         let head = Head::read(bytes)?;
-        let route = Route::of(head.target.split('?').next().unwrap_or_default());
+        let route = head.route();
         let trust = trust::of(gate.shared.config.token.as_ref(), peer, &head, route)?;
         out.extend_from_slice(head.method.name().as_bytes());
         out.push(b' ');

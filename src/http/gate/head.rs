@@ -8,6 +8,7 @@
 use super::refusal::Refusal;
 use crate::http::counters::Reason;
 use crate::http::request::Method;
+use crate::http::route::Route;
 use crate::limits::{HTTP_HEAD_LEN_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_LEN_MAX};
 use httparse::{Error, Status};
 use memchr::memchr;
@@ -163,6 +164,15 @@ impl<'b> Head<'b> {
         }
         head.check(&seen)?;
         Ok(head)
+    }
+
+    /// The route that the target means.
+    #[must_use]
+    pub fn route(&self) -> Route<'b> {
+        match self.target.split_once('?') {
+            Some((path, query)) => Route::of(path, Some(query)),
+            None => Route::of(self.target, None),
+        }
     }
 
     /// Takes one header line over; most names are of no interest.

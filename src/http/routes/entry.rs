@@ -8,6 +8,7 @@ use crate::http::failure::{Failure, error_body};
 use crate::http::json::{json_pair, json_text};
 use crate::http::pending::Slot;
 use crate::http::response::{Response, number, version};
+use crate::http::route::Spelt;
 use crate::kv::{Record, Stamp, WriteError, Written};
 use crate::limits::CONTENT_TYPE_LEN_MAX;
 use crate::node::command::{Command, Reply};
@@ -19,9 +20,9 @@ const UNKNOWN_TYPE: &str = "application/octet-stream";
 const WAIT_GRACE: Duration = Duration::from_secs(2);
 
 /// `GET` and `HEAD` of an entry.
-pub(super) fn get(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome, Failure> {
-    let key = query::key(segment)?;
-    let [raw] = query::parameters(call.query, ["raw"])?;
+pub(super) fn get(api: &Api, call: Call<'_>, spelt: Spelt<'_>) -> Result<Outcome, Failure> {
+    let key = query::key(spelt)?;
+    let [raw] = query::parameters_beside(spelt, call.query, ["raw"])?;
     let is_raw = raw.map_or(Ok(false), |raw| raw.switch("raw"))?;
     let precondition = Precondition::of(call.request)?;
     api.check_complete()?;
@@ -66,10 +67,10 @@ fn raw_value(call: Call<'_>, record: &Record, value: &[u8]) -> Outcome {
     Outcome::Answered(200)
 }
 
-/// `PUT /kv/{key}`, the value in the body.
-pub(super) fn put_body(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome, Failure> {
-    let key = query::key(segment)?;
-    let write = Write::of(&call)?;
+/// `PUT` of an entry, the value in the body.
+pub(super) fn put_body(api: &Api, call: Call<'_>, spelt: Spelt<'_>) -> Result<Outcome, Failure> {
+    let key = query::key(spelt)?;
+    let write = Write::of(&call, spelt)?;
     if !call.request.has_length {
         let message = "a PUT of a key wants its value in the body, with Content-Length (0 for an \
             empty value) or chunked; or in the path, as /kv/{key}/{value}";
@@ -102,9 +103,10 @@ pub(super) fn put_pair(
     segment: &str,
     value: &str,
 ) -> Result<Outcome, Failure> {
-    let key = query::key(segment)?;
+    let spelt = Spelt::Path(segment);
+    let key = query::key(spelt)?;
     let value = query::value(value)?;
-    let write = Write::of(&call)?;
+    let write = Write::of(&call, spelt)?;
     if !call.request.body.is_empty() {
         let message = "the value is given twice: in the path and in the body";
         return Err(Failure::new(400, message));
@@ -114,9 +116,9 @@ pub(super) fn put_pair(
 }
 
 /// `DELETE`, of a key that is there or not.
-pub(super) fn delete(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome, Failure> {
-    let key = query::key(segment)?;
-    let write = Write::of(&call)?;
+pub(super) fn delete(api: &Api, call: Call<'_>, spelt: Spelt<'_>) -> Result<Outcome, Failure> {
+    let key = query::key(spelt)?;
+    let write = Write::of(&call, spelt)?;
     let (written, wait) = write.delete(api, &call, &key)?;
     answer(api, call, written, wait, |_| {})
 }
@@ -131,8 +133,8 @@ struct Write<'a> {
 type Waiting = (Slot, Wait);
 
 impl<'a> Write<'a> {
-    fn of(call: &Call<'a>) -> Result<Write<'a>, Failure> {
-        let [w, timeout] = query::parameters(call.query, ["w", "timeout"])?;
+    fn of(call: &Call<'a>, spelt: Spelt<'a>) -> Result<Write<'a>, Failure> {
+        let [w, timeout] = query::parameters_beside(spelt, call.query, ["w", "timeout"])?;
         let wait = concern::wait(w, timeout)?;
         Ok(Write { wait, precondition: Precondition::of(call.request)? })
     }

@@ -2,15 +2,20 @@
 
 use super::percent::{self, Plus};
 use crate::http::failure::Failure;
+use crate::http::route::Spelt;
 use crate::limits::KEY_LEN_MAX;
 use std::borrow::Cow;
 
-/// The key that a path segment spells.
+/// The key that a path segment or a parameter spells.
 ///
 /// # Errors
 /// 400 with what is wrong, or 414 for a key too long.
-pub fn key(segment: &str) -> Result<Cow<'_, str>, Failure> {
-    let bytes = percent::decode(segment, Plus::Plus).map_err(|error| in_part("key", &error))?;
+pub fn key(spelt: Spelt<'_>) -> Result<Cow<'_, str>, Failure> {
+    let bytes = match spelt {
+        Spelt::Path(segment) => percent::decode(segment, Plus::Plus),
+        Spelt::Query(text) => percent::decode(text, Plus::Space),
+    };
+    let bytes = bytes.map_err(|error| in_part("key", &error))?;
     let key = utf8("key", bytes)?;
     if key.is_empty() {
         return Err(Failure::new(400, format_args!("a key has 1 to {KEY_LEN_MAX} bytes, not 0")));
@@ -63,12 +68,38 @@ pub fn parameters<'t, const N: usize>(
     query: Option<&'t str>,
     allowed: [&str; N],
 ) -> Result<[Option<Parameter<'t>>; N], Failure> {
-    let mut found = [const { None }; N];
+    read(query, false, allowed)
+}
+
+/// The same beside a key, which may be one of the parameters.
+///
+/// # Errors
+/// As [`parameters`].
+pub fn parameters_beside<'t, const N: usize>(
+    key: Spelt<'t>,
+    query: Option<&'t str>,
+    allowed: [&str; N],
+) -> Result<[Option<Parameter<'t>>; N], Failure> {
+    read(query, matches!(key, Spelt::Query(_)), allowed)
+}
+
+fn read<'t, const N: usize>(
+    query: Option<&'t str>,
+    has_key: bool,
+    allowed: [&str; N],
+) -> Result<[Option<Parameter<'t>>; N], Failure> {
+    let (mut found, mut is_key_seen) = ([const { None }; N], false);
     for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = match pair.split_once('=') {
             Some((name, value)) => (name, Some(value)),
             None => (pair, None),
         };
+        if has_key && name == "key" {
+            if std::mem::replace(&mut is_key_seen, true) {
+                return Err(Failure::new(400, "the parameter key is given twice"));
+            }
+            continue;
+        }
         let Some(at) = allowed.iter().position(|&allowed| allowed == name) else {
             let allowed = allowed.join(", ");
             let message = format_args!("no such parameter: {name}; there are: {allowed}");
@@ -114,6 +145,7 @@ mod tests {
 
     #[test]
     fn keys_are_read_strictly() {
+        let key = |segment| key(Spelt::Path(segment));
         assert_eq!(key("a%2Fb").as_deref(), Ok("a/b"));
         assert_eq!(key("%F0%9F%A6%80+").as_deref(), Ok("\u{1f980}+"));
         assert_eq!(key("").unwrap_err().status, 400);
@@ -121,6 +153,24 @@ mod tests {
         assert!(key("x%").unwrap_err().message.starts_with("key: \"%\""));
         assert!(key(&"k".repeat(512)).is_ok());
         assert_eq!(key(&"k".repeat(513)).unwrap_err().status, 414);
+        assert_eq!(super::key(Spelt::Query("a/b+c%2B..")).as_deref(), Ok("a/b c+.."));
+        assert_eq!(super::key(Spelt::Query("")).unwrap_err().status, 400);
+    }
+
+    #[test]
+    fn a_key_may_be_one_of_the_parameters() {
+        let beside = |key, query| parameters_beside(key, Some(query), ["raw"]);
+        let raw = Ok([Some(Parameter(None))]);
+        assert_eq!(beside(Spelt::Query("a"), "key=a&raw"), raw);
+        assert_eq!(beside(Spelt::Path("a"), "raw"), raw);
+        let bad = [
+            (Spelt::Query("a"), "key=a&key=a"),
+            (Spelt::Query("a"), "key=a&w=1"),
+            (Spelt::Path("a"), "key=a"),
+        ];
+        for (key, query) in bad {
+            assert_eq!(beside(key, query).unwrap_err().status, 400, "{query}");
+        }
     }
 
     #[test]

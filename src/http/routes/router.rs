@@ -48,7 +48,7 @@ impl Handler for Router {
             Some((path, query)) => (path, Some(query)),
             None => (request.target, None),
         };
-        let (shared, route) = (&self.api.shared, Route::of(path));
+        let (shared, route) = (&self.api.shared, Route::of(path, query));
         let now = shared.bridge.now();
         let outcome = route
             .check(request.method, path)

@@ -2,7 +2,7 @@
 
 use super::{FIXED, Heap, pieces, within};
 use bytes::BytesMut;
-use gossipykv::http::readers::{Chunks, Framing, Head, Refusal, Route, Scan, query};
+use gossipykv::http::readers::{Chunks, Framing, Head, Refusal, Route, Scan, Spelt, query};
 use gossipykv::limits::{HTTP_HEAD_LEN_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_LEN_MAX, KEY_LEN_MAX};
 
 /// Longest chunked body taken here.
@@ -58,10 +58,10 @@ fn routed(head: &Head<'_>) {
         Some((path, parameters)) => (path, Some(parameters)),
         None => (head.target, None),
     };
-    let route = Route::of(path);
+    let route = head.route();
     let (key, value) = match route {
         Route::Entry(key) => (Some(key), None),
-        Route::Pair(key, value) => (Some(key), Some(value)),
+        Route::Pair(key, value) => (Some(Spelt::Path(key)), Some(value)),
         _ => (None, None),
     };
     if let Err(failure) = route.check(head.method, path) {
@@ -91,6 +91,7 @@ pub fn head_seeds() -> Vec<Vec<u8>> {
             Expect: 100-continue\r\nContent-Type: text/plain\r\nAuthorization: Bearer t\r\n\
             If-Match: \"1-2\"\r\nIf-Match: W/\"3-4\"\r\nConnection: x, close\r\nVia: 1.1 p\r\n\r\n5\r\n",
         "GET /kv/?prefix=a%20b&after=+ HTTP/1.0\r\nIf-None-Match: *\r\n\r\n",
+        "PUT /kv?key=a/b+c%2F..&w=1 HTTP/1.1\r\nHost: x\r\n\r\n",
         "OPTIONS * HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 1\r\n\r\n",
     ];
     let whole = heads.iter().map(|head| [&[0], head.as_bytes()].concat());
