@@ -1,11 +1,12 @@
 #!/bin/sh
-# Installs the programs that the tests talk to: Go's memberlist, Serf, dnsmasq, curl, and what it
-# takes to lose packets in a network namespace and to set the clock of a process. Does nothing when all are there. Where it cannot
-# install it says so in one line and succeeds: the tests skip what they miss, and fail in CI.
+# Installs the programs that the tests talk to: Go's memberlist, Serf, dnsmasq, curl, proxies, and
+# what it takes to lose packets in a network namespace and to set the clock of a process. Does
+# nothing when all are there. Where it cannot install it says so in one line and succeeds: the tests
+# skip what they miss, and fail in CI.
 set -eu
 
-packages="curl dnsmasq-base golang-go golang-github-hashicorp-memberlist-dev iproute2 libfaketime
-    nftables serf"
+packages="apache2-bin caddy curl dnsmasq-base golang-go golang-github-hashicorp-memberlist-dev
+    haproxy iproute2 libfaketime nftables nginx-light serf"
 
 missing=""
 for package in $packages; do

@@ -10,6 +10,7 @@
 //! - [`blocked`], [`distance`]: agents of ours where UDP or TCP is blocked, or the way is long.
 //! - [`rolls`]: five agents replaced as an orchestrator does it, to good and bad settings.
 //! - [`founding`]: clusters by a record that appears late.
+//! - [`proxies`]: nginx, haproxy, Caddy and Apache in front of an agent, as docs/proxies.md has them.
 //! - [`discovery`], [`lifecycle`], [`leaving`], [`deletes`], [`transcript`]: agents of ours,
 //!   nothing else.
 //! - [`age`]: agents whose clocks go forward by years.
@@ -36,6 +37,7 @@ mod messages;
 #[path = "../netns/mod.rs"]
 mod netns;
 mod networks;
+mod proxies;
 mod relay;
 #[path = "../rolls/mod.rs"]
 mod roll;

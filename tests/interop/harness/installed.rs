@@ -20,10 +20,28 @@ pub enum Need {
     Namespaces,
     /// A library that sets the clock of one program.
     Faketime,
+    /// A proxy.
+    Nginx,
+    /// A proxy.
+    Haproxy,
+    /// A proxy.
+    Caddy,
+    /// A proxy.
+    Apache,
 }
 
-const ALL: [Need; 6] =
-    [Need::Go, Need::Serf, Need::Dnsmasq, Need::Curl, Need::Namespaces, Need::Faketime];
+const ALL: [Need; 10] = [
+    Need::Go,
+    Need::Serf,
+    Need::Dnsmasq,
+    Need::Curl,
+    Need::Namespaces,
+    Need::Faketime,
+    Need::Nginx,
+    Need::Haproxy,
+    Need::Caddy,
+    Need::Apache,
+];
 
 /// Where Debian keeps Go packages.
 pub const GOPATH: &str = "/usr/share/gocode";
@@ -97,6 +115,10 @@ impl Need {
                 made && runs("ip", &["netns", "del", &name])
             }
             Need::Faketime => libfaketime().is_some(),
+            Need::Nginx => runs("nginx", &["-v"]),
+            Need::Haproxy => runs("haproxy", &["-v"]),
+            Need::Caddy => runs("caddy", &["version"]),
+            Need::Apache => runs("apache2", &["-v"]),
         }
     }
 }
