@@ -10,7 +10,7 @@
 //! - [`blocked`], [`distance`]: agents of ours where UDP or TCP is blocked, or the way is long.
 //! - [`rolls`]: five agents replaced as an orchestrator does it, to good and bad settings.
 //! - [`founding`]: clusters by a record that appears late.
-//! - [`proxies`]: nginx, haproxy, Caddy and Apache in front of an agent, as docs/proxies.md has them.
+//! - [`proxies`]: nginx, haproxy, Caddy and Apache in front of an agent, as the docs set them up.
 //! - [`discovery`], [`lifecycle`], [`leaving`], [`deletes`], [`transcript`]: agents of ours,
 //!   nothing else.
 //! - [`age`]: agents whose clocks go forward by years.

@@ -32,8 +32,8 @@ struct Proxied {
     _range: Range,
 }
 
-/// Starts `make`'s command once its file is written: it gets the settings for the agent, the address
-/// to serve, and a folder of its own.
+/// Starts `make`'s command once its file is written: it gets the settings for the agent, the
+/// address to serve, and a folder of its own.
 fn start(
     name: &str,
     language: &str,

@@ -89,7 +89,8 @@ pub fn head_seeds() -> Vec<Vec<u8>> {
         "PUT /kv/a%2Fb/c+d?w=2&timeout=3s HTTP/1.1\r\nHost: h:80\r\nContent-Length: 0\r\n\r\n",
         "PUT http://h/kv/a?w=1 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\
             Expect: 100-continue\r\nContent-Type: text/plain\r\nAuthorization: Bearer t\r\n\
-            If-Match: \"1-2\"\r\nIf-Match: W/\"3-4\"\r\nConnection: x, close\r\nVia: 1.1 p\r\n\r\n5\r\n",
+            If-Match: \"1-2\"\r\nIf-Match: W/\"3-4\"\r\nConnection: x, close\r\n\
+            Via: 1.1 p\r\n\r\n5\r\n",
         "GET /kv/?prefix=a%20b&after=+ HTTP/1.0\r\nIf-None-Match: *\r\n\r\n",
         "PUT /kv?key=a/b+c%2F..&w=1 HTTP/1.1\r\nHost: x\r\n\r\n",
         "OPTIONS * HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 1\r\n\r\n",
