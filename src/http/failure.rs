@@ -76,7 +76,8 @@ mod tests {
         failure.write(&mut out, WallMillis(784_111_777_000), Form::Whole);
         let expected = "HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 23\r\n\
             Cache-Control: no-cache\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
-            Content-Type: application/json\r\nAllow: GET, HEAD\r\n\r\n{\"error\":\"use \\\"GET\\\"\"}";
+            Content-Type: application/json\r\nAllow: GET, HEAD\r\n\r\n\
+            {\"error\":\"use \\\"GET\\\"\"}";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }
