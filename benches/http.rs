@@ -124,7 +124,7 @@ fn burst(addr: SocketAddr) -> usize {
     let mut streams: Vec<TcpStream> =
         (0..512).filter_map(|_| TcpStream::connect_timeout(&addr, limit).ok()).collect();
     streams.retain_mut(|stream| {
-        stream.write_all(b"GET /kv/small HTTP/1.1\r\nHost: x\r\n\r\n").is_ok()
+        stream.write_all(b"GET /kv/small HTTP/1.1\r\nHost: localhost\r\n\r\n").is_ok()
     });
     let answered = |stream: &mut TcpStream| {
         let left = limit.saturating_sub(began.elapsed()).max(Duration::from_millis(1));

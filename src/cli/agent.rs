@@ -44,7 +44,10 @@ impl AgentArgs {
         let identity = identity::settle(&config)?;
         let (drain_delay, leave_timeout) = (config.drain_delay, config.leave_timeout);
         let mut http = serving::http_config(config.http);
-        http.token = config.token.clone();
+        http.token = config.front.token.clone();
+        http.hosts = config.front.hosts.clone();
+        http.cors_origins = config.front.cors_origins.clone();
+        http.timing.idle = config.front.idle;
         http.value_len_max = config.value_len_max;
         http.serves_while_starting = config.serves_while_starting;
         http.log_lines_dropped = Arc::clone(&logging.dropped);

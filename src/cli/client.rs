@@ -1,7 +1,7 @@
 //! What the client commands share: where the server is, how to ask it, what its errors say.
 
-use super::config::TOKEN_VARIABLE;
 use super::failure::{Failure, one_line};
+use super::front::TOKEN_VARIABLE;
 use super::parse;
 use super::reader::variable;
 use crate::discovery::dns::Dns;

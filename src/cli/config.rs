@@ -8,11 +8,11 @@
 //! clap finds the texts and tells where each came from; it parses none of them, since it would
 //! stop at the first that is wrong.
 
+use super::front::{Front, FrontFlags};
 use super::logging::{LogConfig, LogFormat};
 use super::parse::{self, Advertise};
 use super::reader::Reader;
 use crate::discovery::{Seed, SrvName};
-use crate::http::Token;
 use crate::limits::VALUE_LEN_HARD_MAX;
 use crate::wire::keyring::Keyring;
 use clap::{ArgMatches, Args};
@@ -25,8 +25,6 @@ use tracing::level_filters::LevelFilter;
 
 /// Holds keys themselves, for platforms that hand out secrets as variables.
 const KEYS_VARIABLE: &str = "GOSSIPYKV_ENCRYPT_KEYS";
-/// Holds the token itself, likewise.
-pub(super) const TOKEN_VARIABLE: &str = "GOSSIPYKV_HTTP_TOKEN";
 /// The Go original's name for what is `GOSSIPYKV_DISCOVER_SRV` here.
 const SRV_VARIABLE: &str = "SERVICE_DISCOVERY_HOST";
 /// What many programs call it.
@@ -104,10 +102,8 @@ pub(super) struct AgentFlags {
     #[arg(env = "GOSSIPYKV_GOSSIP_VERIFY_OUTGOING")]
     gossip_verify_outgoing: OsString,
 
-    /// File of a token: when set, every request but /health and /live needs the header
-    /// "Authorization: Bearer ..". The variable GOSSIPYKV_HTTP_TOKEN holds the token itself
-    #[arg(long, value_name = "PATH", env = "GOSSIPYKV_HTTP_TOKEN_FILE", hide_env_values = true)]
-    http_token_file: Option<OsString>,
+    #[command(flatten)]
+    front: FrontFlags,
 
     /// Longest value in bytes; longer ones get 413
     #[arg(long, value_name = "BYTES", env = "GOSSIPYKV_MAX_VALUE_BYTES", hide_env_values = true)]
@@ -198,7 +194,7 @@ pub(super) struct AgentConfig {
     pub(super) keyring: Keyring,
     pub(super) verify_incoming: bool,
     pub(super) verify_outgoing: bool,
-    pub(super) token: Option<Token>,
+    pub(super) front: Front,
     pub(super) value_len_max: usize,
     /// In bytes; 0 for no limit.
     pub(super) store_len_max: u64,
@@ -254,7 +250,7 @@ impl Reader<'_> {
             self.value("gossip_verify_incoming", &flags.gossip_verify_incoming, parse::boolean);
         let verify_outgoing =
             self.value("gossip_verify_outgoing", &flags.gossip_verify_outgoing, parse::boolean);
-        let token = self.token(flags.http_token_file.as_deref(), variable);
+        let front = self.front(&flags.front, variable);
         let value_len_max = self.value("max_value_bytes", &flags.max_value_bytes, |text| {
             parse::number(text, value_lens.clone())
         });
@@ -289,7 +285,7 @@ impl Reader<'_> {
             keyring,
             verify_incoming: verify_incoming?,
             verify_outgoing: verify_outgoing?,
-            token,
+            front: front?,
             value_len_max: usize::try_from(value_len_max?).ok()?,
             store_len_max: store_len_max?,
             bootstrap: bootstrap?,
@@ -354,32 +350,6 @@ impl Reader<'_> {
         ring.unwrap_or_default()
     }
 
-    /// The token of the file or of the variable, by the same rule as the keys.
-    fn token(
-        &mut self,
-        file: Option<&OsStr>,
-        variable: &dyn Fn(&str) -> Option<OsString>,
-    ) -> Option<Token> {
-        const ID: &str = "http_token_file";
-        let token = variable(TOKEN_VARIABLE).filter(|_| !self.is_on_command_line(ID));
-        match (file, token) {
-            (Some(_), Some(_)) => {
-                let source = self.source(ID);
-                self.problem(&source, &format!("{TOKEN_VARIABLE} is set too; give one"));
-                None
-            }
-            (Some(_), None) => self.optional(ID, file, |path| {
-                let text = parse::secret_file(Path::new(path))?;
-                parse::token(&text).map_err(|error| format!("{path:?}: {error}"))
-            }),
-            (None, Some(token)) => {
-                let source = format!("--http-token-file (from {TOKEN_VARIABLE})");
-                self.parsed(&source, &token, parse::token)
-            }
-            (None, None) => None,
-        }
-    }
-
     fn log(
         &mut self,
         level: Option<OsString>,
@@ -418,7 +388,9 @@ impl Reader<'_> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::cli::front::TOKEN_VARIABLE;
     use crate::cli::reader::variable_of;
+    use crate::http::Token;
     use crate::limits::VALUE_LEN_DEFAULT_MAX;
     use std::io::Write as _;
 
@@ -459,7 +431,9 @@ pub(super) mod tests {
         assert_eq!(config.http, "127.0.0.1:8080".parse().unwrap());
         assert_eq!((config.name, config.advertise, config.dns), (None, None, None));
         assert_eq!((config.seeds, config.srv, config.profile), (vec![], None, Profile::Lan));
-        assert_eq!((&*config.label, config.token), ("", None));
+        assert_eq!((&*config.label, config.front.token), ("", None));
+        assert_eq!(config.front.idle, Duration::from_secs(75));
+        assert!(config.front.hosts.is_empty() && config.front.cors_origins.is_empty());
         assert!(config.keyring.is_empty() && config.verify_incoming && config.verify_outgoing);
         assert_eq!((config.value_len_max, config.store_len_max), (VALUE_LEN_DEFAULT_MAX, 0));
         assert_eq!((config.bootstrap, config.serves_while_starting), (false, false));
@@ -484,6 +458,9 @@ pub(super) mod tests {
             "--gossip-verify-incoming=maybe",
             "--gossip-verify-outgoing=",
             "--http-token-file=/nonexistent",
+            "--http-host=http://a",
+            "--cors-origin=*",
+            "--http-idle-timeout=75",
             "--max-value-bytes=0",
             "--max-store-bytes=-1",
             "--bootstrap=perhaps",
@@ -513,6 +490,10 @@ pub(super) mod tests {
             "--accept-label=a,b",
             "--accept-label=",
             "--serve-while-starting=1",
+            "--http-host=a.example,b",
+            "--http-host=*",
+            "--cors-origin=https://a.example",
+            "--http-idle-timeout=2m",
         ]);
         let seeds = config.seeds.iter().map(Seed::to_string).collect::<Vec<_>>();
         assert_eq!(seeds, ["10.0.0.1:7947", "node:9", "[::1]:7947"]);
@@ -521,6 +502,10 @@ pub(super) mod tests {
         assert_eq!(config.accepted_labels, ["a", "b", ""]);
         assert_eq!((config.store_len_max, config.profile), (10, Profile::Wan));
         assert_eq!((config.bootstrap, config.serves_while_starting), (true, true));
+        let hosts = ["a.example", "b", "*"].map(|name| name.parse().unwrap());
+        assert_eq!(config.front.hosts, hosts);
+        assert_eq!(config.front.cors_origins, ["https://a.example".parse().unwrap()]);
+        assert_eq!(config.front.idle, Duration::from_secs(120));
     }
 
     #[test]
@@ -563,9 +548,9 @@ pub(super) mod tests {
         let path = format!("--http-token-file={}", good.path().display());
         let token = Token::new("secret").ok();
         let config = check(&[&path], &[(TOKEN_VARIABLE, "other")]).expect("the flag wins");
-        assert_eq!(config.token, token);
+        assert_eq!(config.front.token, token);
         assert!(!format!("{config:?}").contains("secret"));
-        assert_eq!(check(&[], &[(TOKEN_VARIABLE, "secret")]).map(|c| c.token), Ok(token));
+        assert_eq!(check(&[], &[(TOKEN_VARIABLE, "secret")]).map(|c| c.front.token), Ok(token));
         let bad = file("two secrets\n");
         let path = format!("--http-token-file={}", bad.path().display());
         let problems = problems(&[&path], &[]);

@@ -14,6 +14,7 @@ mod client;
 mod config;
 mod dev;
 mod failure;
+mod front;
 mod health;
 mod identity;
 mod inspect;

@@ -1,5 +1,7 @@
 //! What HTTP is given at its start: where to listen, whom to admit, how long to wait for clients.
 
+use super::hosts::HostName;
+use super::manner::Origin;
 use super::token::Token;
 use crate::limits::{HTTP_CONNECTIONS_MAX, VALUE_LEN_DEFAULT_MAX};
 use std::net::SocketAddr;
@@ -14,6 +16,11 @@ pub struct Config {
     pub listen: SocketAddr,
     /// What clients must know. Without it everybody may ask, and `/keys` is for local clients.
     pub token: Option<Token>,
+    /// By which names clients may call this server when there is no token, beside its addresses and
+    /// `localhost`.
+    pub hosts: Vec<HostName>,
+    /// Which sites' web pages may use the API.
+    pub cors_origins: Vec<Origin>,
     /// Largest value taken, in bytes, at most
     /// [`VALUE_LEN_HARD_MAX`](crate::limits::VALUE_LEN_HARD_MAX).
     pub value_len_max: usize,
@@ -47,6 +54,8 @@ impl Config {
         Config {
             listen,
             token: None,
+            hosts: Vec::new(),
+            cors_origins: Vec::new(),
             value_len_max: VALUE_LEN_DEFAULT_MAX,
             serves_while_starting: false,
             connections_max: HTTP_CONNECTIONS_MAX,
@@ -62,12 +71,15 @@ impl Config {
 pub struct Timing {
     /// For a head, from its first byte to its last.
     pub head: Duration,
-    /// For a body, from the end of the head.
+    /// For a body, from the end of the head, beside the time that what has come takes at
+    /// `writer_rate_min`.
     pub body: Duration,
+    /// Bytes a second that a client sends at least; not 0.
+    pub writer_rate_min: u64,
     /// Between requests. Longer than a load balancer's idle limit (60 s with AWS): if ours ended
     /// first, a request could meet the closing connection.
     pub idle: Duration,
-    /// For reading an answer, beside the time its length takes at `reader_rate_min`.
+    /// For reading an answer, beside the time that what has gone takes at `reader_rate_min`.
     pub reader: Duration,
     /// Bytes a second that a client takes in at least; not 0.
     pub reader_rate_min: u64,
@@ -80,6 +92,7 @@ impl Default for Timing {
         Timing {
             head: Duration::from_secs(10),
             body: Duration::from_secs(60),
+            writer_rate_min: 32 << 10,
             idle: Duration::from_secs(75),
             reader: Duration::from_secs(30),
             reader_rate_min: 32 << 10,
@@ -89,7 +102,12 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// How long a client may take to read `len` bytes.
+    /// How long a client may take to send a body of which `len` bytes have come.
+    pub(super) fn for_writer(&self, len: usize) -> Duration {
+        self.body + Duration::from_secs(len as u64 / self.writer_rate_min.max(1))
+    }
+
+    /// How long a client may take to read an answer of which `len` bytes have gone.
     pub(super) fn for_reader(&self, len: usize) -> Duration {
         self.reader + Duration::from_secs(len as u64 / self.reader_rate_min.max(1))
     }

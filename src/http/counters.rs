@@ -18,6 +18,8 @@ pub enum Reason {
     Large,
     /// No or a wrong token.
     Token,
+    /// A name that this server does not go by.
+    Host,
     /// A version, method, transfer coding or expectation we do not have.
     Unsupported,
     /// Too many connections were open.
@@ -30,11 +32,12 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Reason; 8] = [
+    pub(super) const ALL: [Reason; 9] = [
         Reason::Malformed,
         Reason::Slow,
         Reason::Large,
         Reason::Token,
+        Reason::Host,
         Reason::Unsupported,
         Reason::Connections,
         Reason::Memory,
@@ -47,6 +50,7 @@ impl Reason {
             Reason::Slow => "slow",
             Reason::Large => "large",
             Reason::Token => "token",
+            Reason::Host => "host",
             Reason::Unsupported => "unsupported",
             Reason::Connections => "connections",
             Reason::Memory => "memory",

@@ -13,8 +13,9 @@
 //! - `start` puts them together and ends them. [`readers`] lends out what reads bytes of clients.
 //!
 //! Below them is the ground, which they all use: `request`, `response`, `failure`, `json`, `route`,
-//! `pending` answers, the `memory` held for clients, `counters`, `token`, `config` and the steps of
-//! the `shutdown`. `shared` holds what there is only one of.
+//! the `manner` of an answer, `pending` answers, the `memory` held for clients, `counters`,
+//! `token`, `hosts`, `config` and the steps of the `shutdown`. `shared` holds what there is only
+//! one of.
 //!
 //! ```text
 //!   start --> gate --> lanes --> ground        start --> routes --> ground
@@ -26,8 +27,10 @@ mod config;
 mod counters;
 mod failure;
 mod gate;
+mod hosts;
 mod json;
 mod lanes;
+mod manner;
 mod memory;
 mod pending;
 pub mod readers;
@@ -42,5 +45,7 @@ mod token;
 
 pub use config::{Config, Timing, Version};
 pub use counters::Reason;
+pub use hosts::{HostName, NoHostName};
+pub use manner::{NoOrigin, Origin};
 pub use start::{Server, StartError, start};
 pub use token::{Token, TokenError};

@@ -20,6 +20,7 @@ fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         202 => "Accepted",
+        204 => "No Content",
         304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
@@ -34,6 +35,7 @@ fn phrase(status: u16) -> &'static str {
         414 => "URI Too Long",
         415 => "Unsupported Media Type",
         417 => "Expectation Failed",
+        421 => "Misdirected Request",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         501 => "Not Implemented",
@@ -74,7 +76,7 @@ impl Response<'_> {
         Response { out }
     }
 
-    /// Begins an answer that has no body by its status, 304.
+    /// Begins an answer that has no body by its status, 204 or 304.
     pub(super) fn bodiless(out: &mut Vec<u8>, now: WallMillis, status: u16) -> Response<'_> {
         status_line(out, status);
         out.extend_from_slice(NO_CACHE);

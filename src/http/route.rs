@@ -100,20 +100,26 @@ impl<'t> Route<'t> {
         matches!(self, Route::Health | Route::Live)
     }
 
+    /// The methods of this route, and how `Allow` lists them; `OPTIONS` goes without saying. `None`
+    /// for no route.
+    pub(super) fn methods(self) -> Option<(&'static [Method], &'static str)> {
+        use Method::{Delete, Get, Head, Post, Put};
+        Some(match self {
+            Route::Unknown => return None,
+            Route::Entry(_) => (&[Get, Head, Put, Delete], "GET, HEAD, PUT, DELETE, OPTIONS"),
+            Route::Pair(..) => (&[Put], "PUT, OPTIONS"),
+            Route::KeysInstall | Route::KeysUse | Route::KeysRemove => (&[Post], "POST, OPTIONS"),
+            _ => (&[Get, Head], "GET, HEAD, OPTIONS"),
+        })
+    }
+
     /// Refuses a method this route does not have, and a route that is none.
     ///
     /// # Errors
     /// 404, or 405 with `Allow`.
     pub fn check(self, method: Method, path: &str) -> Result<(), Failure> {
-        use Method::{Delete, Get, Head, Post, Put};
-        let (methods, allow): (&[Method], &'static str) = match self {
-            Route::Unknown => return Err(not_found(path)),
-            Route::Entry(_) => (&[Get, Head, Put, Delete], "GET, HEAD, PUT, DELETE"),
-            Route::Pair(..) => (&[Put], "PUT"),
-            Route::KeysInstall | Route::KeysUse | Route::KeysRemove => (&[Post], "POST"),
-            _ => (&[Get, Head], "GET, HEAD"),
-        };
-        if methods.contains(&method) {
+        let Some((methods, allow)) = self.methods() else { return Err(not_found(path)) };
+        if methods.contains(&method) || method == Method::Options {
             return Ok(());
         }
         let hint = match self {
@@ -185,9 +191,9 @@ mod tests {
         let check = |path, method| Route::of(path, None).check(method, path);
         assert_eq!(check("/kv/a", Method::Delete), Ok(()));
         let failure = check("/kv/a/b", Method::Get).unwrap_err();
-        assert_eq!((failure.status, failure.header), (405, Some(("Allow", "PUT"))));
+        assert_eq!((failure.status, failure.header), (405, Some(("Allow", "PUT, OPTIONS"))));
         let failure = check("/keys/use", Method::Get).unwrap_err();
-        assert_eq!((failure.status, failure.header), (405, Some(("Allow", "POST"))));
+        assert_eq!((failure.status, failure.header), (405, Some(("Allow", "POST, OPTIONS"))));
         assert_eq!(check("/kv/a/b/c", Method::Put).unwrap_err().status, 404);
     }
 }

@@ -9,6 +9,7 @@
 
 use super::config::Config;
 use super::counters::Counters;
+use super::manner::Lines;
 use super::memory::Budget;
 use super::pending::PendingAnswers;
 use super::shutdown::Shutdown;
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     pub(super) shutdown: Shutdown,
     pub(super) pending: PendingAnswers,
     pub(super) counters: Counters,
+    /// Header lines that are the gate's.
+    pub(super) lines: Lines,
     /// Behind an `Arc` of its own, because every share that is held gives back to it.
     pub(super) budget: Arc<Budget>,
 }
@@ -31,6 +34,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: Config, bridge: Arc<dyn Bridge>) -> Arc<Shared> {
         Arc::new(Shared {
+            lines: Lines::new(config.timing.idle, &config.cors_origins),
             config,
             bridge,
             shutdown: Shutdown::default(),

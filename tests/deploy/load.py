@@ -89,7 +89,7 @@ class Load:
     async def ask(self, connection, method, key):
         reader, writer = connection
         body = f"v-{key}" if method == "PUT" else ""
-        head = f"{method} /kv/{key} HTTP/1.1\r\nHost: load\r\n"
+        head = f"{method} /kv/{key} HTTP/1.1\r\nHost: localhost\r\n"
         if method == "PUT":
             head += f"Content-Length: {len(body)}\r\n"
         writer.write(f"{head}\r\n{body}".encode())

@@ -152,7 +152,8 @@ def test_compose_and_kubernetes_have_them():
 
 
 def test_every_variable_is_one_the_program_reads(service):
-    known = set(re.findall(r'"(GOSSIPYKV_[A-Z_]+|LOG_LEVEL)"', source("src/cli/config.rs")))
+    flags = source("src/cli/config.rs") + source("src/cli/front.rs")
+    known = set(re.findall(r'"(GOSSIPYKV_[A-Z_]+|LOG_LEVEL)"', flags))
     secrets = container(service)["Secrets"]
     named = {entry["Name"] if "Name" in entry else entry["Fn::If"][1]["Name"] for entry in secrets}
     assert named == {"GOSSIPYKV_ENCRYPT_KEYS", "GOSSIPYKV_HTTP_TOKEN"}
@@ -160,6 +161,22 @@ def test_every_variable_is_one_the_program_reads(service):
     used |= {name for name in pod_environment() if not name.startswith("POD_")}
     used |= set(re.findall(r"^Environment=(\w+)=", unit(), re.M)) | set(re.findall(r"^ENV (\w+)=", dockerfile(), re.M))
     assert used <= known, f"nobody reads {used - known}"
+
+
+def test_without_a_token_nodes_go_by_the_names_that_callers_use(service):
+    """Otherwise whoever asks by a name gets 421. Health checks may use any."""
+    assert "GOSSIPYKV_HTTP_HOST" not in ecs_environment(service)
+    assert ecs_environment(service, HttpToken="none")["GOSSIPYKV_HTTP_HOST"] == "*"
+    names = compose()["x-node"]["environment"]["GOSSIPYKV_HTTP_HOST"].split(",")
+    for name, node in compose()["services"].items():
+        if name.startswith("node"):
+            # Prometheus asks by the alias, which is what the SRV record names.
+            assert {name, *node["networks"]["gossip"]["aliases"]} <= set(names)
+    name = "gossipykv"
+    assert name in manifests("Service")
+    domain = [name, "$(POD_NAMESPACE)", "svc", "cluster.local"]
+    expected = [".".join(domain[:length]) for length in (1, 2, 3, 4)]
+    assert pod_environment()["GOSSIPYKV_HTTP_HOST"].split(",") == expected
 
 
 def test_every_metric_is_one_the_program_has():

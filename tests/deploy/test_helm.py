@@ -82,9 +82,10 @@ def test_it_is_what_the_plain_manifests_are():
                 "securityContext", "volumeMounts"):  # fmt: skip
         assert ours[key] == other[key], key
     written = {one["name"]: one.get("value") for one in other["env"]}
-    differ = {"GOSSIPYKV_DISCOVER_SRV", "GOSSIPYKV_LABEL", "GOSSIPYKV_HTTP_TOKEN"}
+    differ = {"GOSSIPYKV_DISCOVER_SRV", "GOSSIPYKV_LABEL", "GOSSIPYKV_HTTP_TOKEN", "GOSSIPYKV_HTTP_HOST"}
     assert {k: environment[k] for k in written if k not in differ} == {k: written[k] for k in written if k not in differ}
-    known = set(re.findall(r'"(GOSSIPYKV_[A-Z_]+)"', (ROOT / "src/cli/config.rs").read_text()))
+    flags = "".join((ROOT / f"src/cli/{name}.rs").read_text() for name in ("config", "front"))
+    known = set(re.findall(r'"(GOSSIPYKV_[A-Z_]+)"', flags))
     assert {name for name in environment if not name.startswith("POD_")} <= known
 
 
@@ -115,7 +116,10 @@ def test_there_is_a_token_unless_it_is_not_wanted():
     assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     keys = base64.b64decode(secret["data"]["gossip-keys"])
     assert len(base64.b64decode(keys, validate=True)) == 24 and len(base64.b64decode(secret["data"]["http-token"])) == 43
-    assert "GOSSIPYKV_HTTP_TOKEN_FILE" not in node(rendered(token={"enabled": False}))[1]
+    environment = node(rendered(token={"enabled": False, "hosts": ["kv.example"]}))[1]
+    assert "GOSSIPYKV_HTTP_TOKEN_FILE" not in environment
+    names = environment["GOSSIPYKV_HTTP_HOST"].split(",")
+    assert (names[0], names[-1]) == ("kv-gossipykv", "kv.example") and len(names) == 5
     brought = rendered(secret={"existing": "mine"})
     assert ("Secret", "kv-gossipykv") not in brought
     assert node(brought)[0]["volumes"][0]["secret"]["secretName"] == "mine"

@@ -112,7 +112,7 @@ class Filling:
                     if self.bytes() > ALMOST * STORE:
                         self.go_on.wait(PATIENCE)
                     stream.sendall(b"".join(
-                        b"PUT /kv/%d%x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+                        b"PUT /kv/%d%x HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
                         % (number, self.written[number] + step, self.size) + value
                         for step in range(batch)))  # fmt: skip
                     for _ in range(batch):

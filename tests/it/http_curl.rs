@@ -16,7 +16,7 @@ fn the_readme_works_as_printed() {
     assert!(rig.curl(&["--head"], "/kv/foo").starts_with("HTTP/1.1 404 Not Found\r\n"));
     assert!(
         rig.curl(&["-X", "OPTIONS", "-i"], "/kv/foo")
-            .contains("\r\nAllow: GET, HEAD, PUT, DELETE\r\n")
+            .contains("\r\nAllow: GET, HEAD, PUT, DELETE, OPTIONS\r\n")
     );
     assert!(rig.curl(&["--http1.0"], "/version").contains("buildhash"));
     let list = ["-G", "--data-urlencode", "prefix=a b/", "-d", "limit=1"];

@@ -54,11 +54,90 @@ fn a_slow_body_is_told_so() {
     let rig = Rig::with(hasty());
     for framing in ["Content-Length: 10", "Transfer-Encoding: chunked"] {
         let mut client = rig.client();
-        client.raw(format!("PUT /kv/k HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n5\r\nhel"));
+        client.raw(format!("PUT /kv/k HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n5\r\nhel"));
         client.answer().is(408);
         assert!(client.is_closed());
     }
     assert_eq!(rig.bridge.n_written.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_body_gets_time_by_its_length() {
+    // An upload that came on steadily was 408 after a minute, with most of it through.
+    let mut config = hasty();
+    config.timing.writer_rate_min = 10;
+    let rig = Rig::with(config);
+    for (framing, body) in [("Content-Length: 50", ""), ("Transfer-Encoding: chunked", "32\r\n")] {
+        let mut client = rig.client();
+        let head = format!("PUT /kv/k HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n{body}");
+        client.raw(format!("{head}{}", "v".repeat(49)));
+        std::thread::sleep(4 * SHORT);
+        client.raw(if body.is_empty() { "v" } else { "v\r\n0\r\n\r\n" });
+        assert_eq!(client.answer().is(200).json()["size"], 50);
+    }
+    // What has not come earns no time.
+    let mut client = rig.client();
+    client.raw("PUT /kv/k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nv");
+    client.answer().is(408);
+}
+
+#[test]
+fn who_reads_nothing_gets_no_time_by_length() {
+    // It could hold the whole answer for as long as reading it slowly takes.
+    let mut config = config();
+    config.value_len_max = 16 << 20;
+    config.timing.reader = SHORT;
+    config.timing.reader_rate_min = 1 << 20;
+    let rig = Rig::with(config);
+    rig.send("PUT", "/kv/big", "", &[0; 16 << 20]).is(200);
+    let mut client = rig.client();
+    client.request("GET", "/kv/big", "", b"");
+    // What the sockets take in counts as read: a few of the 96 MiB.
+    until("it is cut off", || rig.server.n_refused(Reason::Slow) == 1);
+    until("what it held is given back", || rig.metric("http_held_bytes") == 0.0);
+}
+
+#[test]
+fn who_still_sends_can_read_why_it_is_too_much() {
+    // The connection was reset after 32 MiB, and the client saw a broken pipe.
+    let rig = Rig::new();
+    let part = vec![b'v'; 1 << 20];
+    for framing in [format!("Content-Length: {}", 40 << 20), "Transfer-Encoding: chunked".into()] {
+        let mut client = rig.client();
+        client.raw(format!("PUT /kv/k HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n"));
+        for _ in 0..40 {
+            client.raw([b"100000\r\n", &part[..], b"\r\n"].concat());
+        }
+        assert!(client.answer().is(413).text().contains("1048576"));
+        client.end();
+        assert!(client.is_closed());
+    }
+}
+
+#[test]
+fn a_kept_connection_is_told_for_how_long() {
+    // Pools that keep a connection as long as the gate does met its end now and then.
+    let told = |client: &mut Client, headers: &str| {
+        let answer = client.ask("GET", "/kv/none", headers, b"").is(404);
+        let header = |name| answer.header(name).unwrap_or_default().to_owned();
+        (header("Keep-Alive"), header("Connection"))
+    };
+    let expect = |keep: &str, connection: &str| (keep.to_owned(), connection.to_owned());
+    let rig = Rig::new();
+    let mut client = rig.client();
+    assert_eq!(told(&mut client, ""), expect("timeout=75", ""));
+    assert_eq!(told(&mut client, "Connection: close\r\n"), expect("", "close"));
+    let mut client = rig.client();
+    client.raw("GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    let answer = client.answer().is(200);
+    assert_eq!(answer.header("Keep-Alive"), Some("timeout=75"));
+    assert_eq!(answer.header("Connection"), Some("keep-alive"));
+    let mut config = config();
+    config.timing.idle = Duration::from_secs(1);
+    let rig = Rig::with(config);
+    let mut client = rig.client();
+    assert_eq!(told(&mut client, ""), expect("timeout=1", ""));
+    assert!(client.is_closed());
 }
 
 #[test]
@@ -90,7 +169,7 @@ fn a_slow_reader_is_cut_off_and_delays_nobody() {
     let slow: Vec<Client> = (0..32)
         .map(|_| {
             let mut client = rig.client();
-            client.raw("GET /kv/big?raw HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20));
+            client.raw("GET /kv/big?raw HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20));
             client
         })
         .collect();
@@ -120,7 +199,7 @@ fn too_many_connections_are_turned_away_and_told() {
     drop(clients.pop());
     until("there is a place again", || {
         let mut client = rig.client();
-        client.raw_if_wanted("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
+        client.raw_if_wanted("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
         client.answer().status == 200
     });
     let refused = clients[0].ask("GET", "/metrics", "", b"").text();
@@ -150,7 +229,7 @@ fn clients_that_vanish_at_once_harm_nobody() {
     for n in 0..200 {
         let mut client = rig.client();
         if n % 2 == 0 {
-            client.raw("GET /kv/k HTTP/1.1\r\nHost: x\r\n\r\n");
+            client.raw("GET /kv/k HTTP/1.1\r\nHost: localhost\r\n\r\n");
         }
         let socket = socket2::SockRef::from(client.stream());
         socket.set_linger(Some(Duration::ZERO)).unwrap();
@@ -166,7 +245,8 @@ fn bodies_and_answers_held_are_bounded() {
     let rig = Rig::with(config);
     // Bodies that never end, of more than there is room for.
     let part = vec![b'v'; 15 << 20];
-    let head = format!("PUT /kv/k HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", 16 << 20);
+    let head =
+        format!("PUT /kv/k HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", 16 << 20);
     let n_clients = HTTP_HELD_LEN_MAX / part.len() + 4;
     let mut clients: Vec<Client> = (0..n_clients).map(|_| rig.client()).collect();
     for client in &mut clients {
@@ -242,7 +322,7 @@ fn the_end_answers_what_is_under_way() {
     assert!(idle.is_closed());
     assert!(fresh.is_closed());
     until("it accepts nobody", || TcpStream::connect(addr).is_err());
-    half.raw("Host: x\r\n\r\n");
+    half.raw("Host: localhost\r\n\r\n");
     assert_eq!(half.answer().is(200).header("Connection"), Some("close"));
     assert!(half.is_closed());
     assert!(!drain.is_finished());

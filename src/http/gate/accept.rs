@@ -6,7 +6,7 @@
 use super::conn::{self, Conn};
 use super::context::{Gate, Open};
 use super::refusal::Refusal;
-use crate::http::request::Form;
+use crate::http::manner::Manner;
 use crate::limits::HTTP_REFUSED_CONNECTIONS_MAX;
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -68,9 +68,7 @@ fn refuse_connection(gate: &Gate, stream: TcpStream, n_refused: &Arc<AtomicUsize
         n_refused.fetch_sub(1, Ordering::Relaxed);
         return;
     }
-    let mut bytes = Vec::new();
-    refusal.failure.write(&mut bytes, gate.shared.bridge.now().wall, Form::Whole);
-    conn::connection_header(&mut bytes, conn::CLOSE);
+    let bytes = conn::told(&gate.shared, &refusal, Manner::default());
     let n_refused = Arc::clone(n_refused);
     tokio::spawn(async move {
         conn::linger(stream, &bytes).await;

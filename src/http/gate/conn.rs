@@ -15,14 +15,15 @@ use super::chunked::{Chunks, body_too_long};
 use super::context::Gate;
 use super::deadline::Deadline;
 use super::forward::Opened;
-use super::head::{Framing, Scan};
+use super::head::{Framing, Head, Scan};
 use super::refusal::Refusal;
+use crate::http::config::Timing;
 use crate::http::counters::Reason;
 use crate::http::lanes::{Answer, COPIED_BODY_LEN_MAX, Ending};
+use crate::http::manner::{Manner, Next};
 use crate::http::memory::Held;
 use crate::http::request::Form;
 use crate::http::shared::Shared;
-use crate::limits::VALUE_LEN_HARD_MAX;
 use crate::time::Instant;
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use std::net::IpAddr;
@@ -39,17 +40,20 @@ const READ_LEN: usize = 2 << 10;
 const BODY_READ_LEN: usize = 64 << 10;
 /// Bytes of buffers kept between requests.
 const KEPT_LEN_MAX: usize = 8 << 10;
-/// How long a client may go on sending after its last answer until we close for good, and how
-/// much. Closing at once would reset the connection, and the answer could be lost with it.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_LEN_MAX: usize = 2 * VALUE_LEN_HARD_MAX;
+/// How long a client may go on sending after its last answer until we close for good, and how long
+/// it may send nothing. Closing at once would reset the connection, and the answer could be lost
+/// with it.
+const LINGER: Duration = Duration::from_secs(30);
+const LINGER_QUIET: Duration = Duration::from_secs(2);
+/// Room made for reading what nobody wants, in bytes.
+const LINGER_READ_LEN: usize = 16 << 10;
 
 /// Why a connection ends.
 enum End {
     /// The client has gone, or has to.
     Gone,
-    /// It is told why, in the form that the request at hand wants, then has to go.
-    Refused(Refusal, Form),
+    /// It is told why, in the manner of the request at hand, then has to go.
+    Refused(Refusal, Manner),
 }
 
 /// What a step ends with that does not come to its end.
@@ -59,11 +63,11 @@ enum Stop {
 }
 
 impl Stop {
-    /// The end of the connection in the middle of a request that wants this form of answer.
-    fn during(self, form: Form) -> End {
+    /// The end of the connection in the middle of a request that wants this manner of answer.
+    fn during(self, manner: Manner) -> End {
         match self {
             Stop::Gone => End::Gone,
-            Stop::Refused(refusal) => End::Refused(refusal, form),
+            Stop::Refused(refusal) => End::Refused(refusal, manner),
         }
     }
 }
@@ -104,11 +108,9 @@ impl Conn {
         match self.serve().await {
             Ok(()) => linger(self.stream, b"").await,
             Err(End::Gone) => {}
-            Err(End::Refused(refusal, form)) => {
+            Err(End::Refused(refusal, manner)) => {
                 self.shared().counters.refused(refusal.reason);
-                let mut bytes = Vec::new();
-                refusal.failure.write(&mut bytes, self.shared().bridge.now().wall, form);
-                connection_header(&mut bytes, CLOSE);
+                let bytes = told(self.shared(), &refusal, manner);
                 linger(self.stream, &bytes).await;
             }
         }
@@ -123,26 +125,35 @@ impl Conn {
         let mut drain = pin!(gate.shared.shutdown.draining());
         drain.as_mut().enable();
         loop {
-            // What has come of a request is at the front of the input until its head is read.
-            let opened = match self.open(drain.as_mut()).await {
-                Ok(opened) => opened,
-                Err(stop) => return Err(stop.during(Form::of_bytes(&self.input))),
-            };
-            let form = opened.job.form;
-            let is_kept = self.exchange(opened).await.map_err(|stop| stop.during(form))?;
+            let opened = self.open(drain.as_mut()).await?;
+            let manner = opened.job.manner;
+            let is_kept = self.exchange(opened).await.map_err(|stop| stop.during(manner))?;
             if !is_kept {
                 return Ok(());
             }
         }
     }
 
-    /// Waits for a whole head, and reads it.
-    async fn open(&mut self, drain: Pin<&mut Notified<'_>>) -> Result<Opened, Stop> {
-        let head_len = self.head(drain).await?;
+    /// Waits for a whole head, reads it, and admits its client.
+    async fn open(&mut self, drain: Pin<&mut Notified<'_>>) -> Result<Opened, End> {
+        let head_len = match self.head(drain).await {
+            Ok(len) => len,
+            Err(stop) => return Err(stop.during(self.manner_so_far())),
+        };
+        let head = Head::read(&self.input[..head_len])
+            .map_err(|refusal| End::Refused(refusal, self.manner_so_far()))?;
+        let manner = self.gate.manner(&head);
         let spare = std::mem::take(&mut self.spare);
-        let opened = Opened::read(&self.gate, self.peer, &self.input[..head_len], spare)?;
+        let opened = Opened::admit(&self.gate, self.peer, &head, manner, spare)
+            .map_err(|refusal| End::Refused(refusal, manner))?;
         self.input.advance(head_len);
         Ok(opened)
+    }
+
+    /// The manner of an answer to the request that has begun to come: it is at the front of the
+    /// input until its head is read.
+    fn manner_so_far(&self) -> Manner {
+        Manner { form: Form::of_bytes(&self.input), ..Manner::default() }
     }
 
     /// Waits for a whole head; returns its length.
@@ -200,6 +211,7 @@ impl Conn {
             self.body(&mut opened, &mut held).await?;
         }
         let began = self.shared().bridge.now().instant;
+        let manner = opened.job.manner;
         let is_bulk = opened.is_bulk || !opened.job.body.is_empty();
         let answer = self.gate.lanes.least_loaded(is_bulk).submit(opened.job);
         let Ok(Answer { mut bytes, ending, held: mut answer_held }) = answer.await else {
@@ -210,17 +222,16 @@ impl Conn {
             Ending::Ready => {}
             Ending::Pending(pending) => {
                 bytes.clear();
-                let Shared { bridge, counters, .. } = self.shared();
+                let Shared { bridge, counters, lines, .. } = self.shared();
                 pending.finish(&**bridge, counters, &mut bytes).await;
+                lines.insert(manner, &mut bytes);
                 answer_held.grow_to(bytes.len()).map_err(|_| Refusal::memory())?;
             }
             Ending::Lost => return Err(Refusal::memory().into()),
         }
-        let is_kept = opened.keep_alive && !self.shared().shutdown.is_draining();
-        if !is_kept {
-            connection_header(&mut bytes, CLOSE);
-        } else if opened.is_http_1_0 {
-            connection_header(&mut bytes, KEEP_ALIVE);
+        let is_kept = manner.next != Next::Close && !self.shared().shutdown.is_draining();
+        if !is_kept && manner.next != Next::Close {
+            self.shared().lines.close(manner, &mut bytes);
         }
         let ended = self.send(&bytes).await?;
         drop(answer_held);
@@ -246,15 +257,20 @@ impl Conn {
         if n == bytes.len() {
             return Ok(now);
         }
-        let rest = &bytes[n..];
-        self.deadline.set(now, self.shared().config.timing.for_reader(rest.len()));
-        tokio::select! {
-            written = self.stream.write_all(rest) => written?,
-            () = self.deadline.expired() => {
-                // The middle of an answer is no place for another one.
-                self.shared().counters.refused(Reason::Slow);
-                return Err(Stop::Gone);
-            }
+        let mut rest = &bytes[n..];
+        let timing = self.shared().config.timing;
+        self.deadline.set(now, timing.for_reader(0));
+        while !rest.is_empty() {
+            let written = tokio::select! {
+                written = self.stream.write(rest) => written?,
+                () = self.deadline.expired() => {
+                    // The middle of an answer is no place for another one.
+                    self.shared().counters.refused(Reason::Slow);
+                    return Err(Stop::Gone);
+                }
+            };
+            rest = &rest[written..];
+            self.deadline.set(now, timing.for_reader(bytes.len() - rest.len()));
         }
         Ok(self.shared().bridge.now().instant)
     }
@@ -276,21 +292,27 @@ impl Conn {
         if opened.expects_continue && self.input.is_empty() {
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
-        self.deadline.set(self.shared().bridge.now().instant, self.shared().config.timing.body);
+        let began = self.shared().bridge.now().instant;
         let body = match opened.framing {
-            Framing::Length(len) => self.sized_body(len, held).await?,
-            _ => self.chunked_body(len_max, held).await?,
+            Framing::Length(len) => self.sized_body(len, began, held).await?,
+            _ => self.chunked_body(len_max, began, held).await?,
         };
         opened.end_with(body);
         Ok(())
     }
 
-    async fn sized_body(&mut self, len: usize, held: &mut Held) -> Result<Vec<u8>, Stop> {
+    async fn sized_body(
+        &mut self,
+        len: usize,
+        began: Instant,
+        held: &mut Held,
+    ) -> Result<Vec<u8>, Stop> {
         let here = len.min(self.input.len());
         let mut body = self.input[..here].to_vec();
         self.input.advance(here);
         while body.len() < len {
             let rest = len - body.len();
+            self.deadline.set(began, self.shared().config.timing.for_writer(body.len()));
             // Room follows what has come, not what was announced.
             body.reserve(rest.min(BODY_READ_LEN.max(body.len())));
             held.grow_to(body.capacity()).map_err(|_| Refusal::memory())?;
@@ -307,10 +329,16 @@ impl Conn {
         Ok(body)
     }
 
-    async fn chunked_body(&mut self, len_max: usize, held: &mut Held) -> Result<Vec<u8>, Stop> {
+    async fn chunked_body(
+        &mut self,
+        len_max: usize,
+        began: Instant,
+        held: &mut Held,
+    ) -> Result<Vec<u8>, Stop> {
         let mut chunks = Chunks::new(len_max);
         let mut body = Vec::new();
         while !chunks.take(&mut self.input, &mut body)? {
+            self.deadline.set(began, self.shared().config.timing.for_writer(body.len()));
             held.grow_to(body.capacity()).map_err(|_| Refusal::memory())?;
             self.input.reserve(READ_LEN.max(body.len().min(BODY_READ_LEN)));
             let n = tokio::select! {
@@ -326,36 +354,36 @@ impl Conn {
     }
 
     fn slow_body(&self) -> Refusal {
-        let limit = self.shared().config.timing.body.as_secs_f64();
-        Refusal::slow(format_args!("the request body did not arrive within {limit} s"))
+        let Timing { body, writer_rate_min, .. } = self.shared().config.timing;
+        Refusal::slow(format_args!(
+            "the request body did not arrive within {} s and its length at {writer_rate_min} bytes \
+             a second",
+            body.as_secs_f64()
+        ))
     }
 }
 
-/// The header of an answer after which the gate closes the connection.
-pub(super) const CLOSE: &str = "Connection: close\r\n";
-const KEEP_ALIVE: &str = "Connection: keep-alive\r\n";
-
-/// Puts a header after the status line of an answer.
-pub(super) fn connection_header(bytes: &mut Vec<u8>, line: &str) {
-    if let Some(at) = memchr::memchr(b'\n', bytes) {
-        bytes.splice(at + 1..=at, line.bytes());
-    }
+/// A refusal as it goes to the client. The connection is closed after it, whatever the manner.
+pub(super) fn told(shared: &Shared, refusal: &Refusal, manner: Manner) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    refusal.failure.write(&mut bytes, shared.bridge.now().wall, manner.form);
+    shared.lines.insert(Manner { next: Next::Close, ..manner }, &mut bytes);
+    bytes
 }
 
-/// Sends the rest of a connection's last answer, and gives the client time to read it.
+/// Sends the rest of a connection's last answer, and gives the client time to read it. One that is
+/// still sending looks for an answer only at the end: what it sends is taken and thrown away.
 pub(super) async fn linger(mut stream: TcpStream, bytes: &[u8]) {
     let rest = async {
         stream.write_all(bytes).await?;
         stream.shutdown().await?;
-        let mut sink = vec![0; READ_LEN];
-        let mut n_read = 0;
-        while n_read < LINGER_LEN_MAX {
-            match stream.read(&mut sink).await? {
-                0 => break,
-                n => n_read += n,
-            }
+        let mut sink = vec![0; LINGER_READ_LEN];
+        loop {
+            match tokio::time::timeout(LINGER_QUIET, stream.read(&mut sink)).await {
+                Ok(Ok(0)) | Err(_) => return std::io::Result::Ok(()),
+                Ok(n) => n?,
+            };
         }
-        std::io::Result::Ok(())
     };
     // Whoever does not read in time has seen enough.
     let _ = tokio::time::timeout(LINGER, rest).await;

@@ -1,7 +1,10 @@
 //! What all client connections have in common: the lanes, and how many connections may be open.
 
+use super::head::Head;
 use super::listen;
 use crate::http::lanes::Lanes;
+use crate::http::manner::{Manner, Next, Page};
+use crate::http::request::{Form, Method};
 use crate::http::shared::Shared;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -21,6 +24,24 @@ impl Gate {
     pub(in crate::http) fn new(shared: Arc<Shared>, lanes: Lanes) -> Gate {
         let connections_max = listen::connections_max(shared.config.connections_max);
         Gate { shared, lanes, connections_max, last_closed: Notify::new() }
+    }
+
+    /// What the answer to a request with this head has to be like.
+    pub(super) fn manner(&self, head: &Head<'_>) -> Manner {
+        let next = match (head.keep_alive && !self.shared.shutdown.is_draining(), head.is_http_1_0)
+        {
+            (false, _) => Next::Close,
+            (true, false) => Next::Keep,
+            (true, true) => Next::KeepSaid,
+        };
+        let origins = &self.shared.config.cors_origins;
+        let allowed = |sent| origins.iter().position(|origin| origin.is(sent));
+        let page = match head.origin.and_then(allowed) {
+            None => Page::None,
+            Some(origin) if head.method == Method::Options => Page::Asks(origin),
+            Some(origin) => Page::Reads(origin),
+        };
+        Manner { form: Form::of(head.method), next, page }
     }
 
     /// Returns when no connection is open.

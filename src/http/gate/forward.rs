@@ -14,7 +14,7 @@ use super::head::{Framing, Head};
 use super::refusal::Refusal;
 use super::trust;
 use crate::http::lanes::{BODY_OUT_OF_BAND, COPIED_BODY_LEN_MAX, Job};
-use crate::http::request::Form;
+use crate::http::manner::Manner;
 use crate::http::response::number;
 use crate::http::route::Route;
 use std::net::IpAddr;
@@ -24,28 +24,26 @@ pub(super) struct Opened {
     pub(super) job: Job,
     pub(super) framing: Framing,
     pub(super) expects_continue: bool,
-    pub(super) keep_alive: bool,
-    pub(super) is_http_1_0: bool,
     /// Whether it takes its time, so that quick requests must not stand behind it.
     pub(super) is_bulk: bool,
     takes_body: bool,
 }
 
 impl Opened {
-    /// Reads a head, decides how far its client is trusted, and begins the job; `out` is an empty
+    /// Decides how far the client is trusted with this head, and begins the job; `out` is an empty
     /// buffer to write it into.
     ///
     /// # Errors
     /// A [`Refusal`] that names what was wrong.
-    pub(super) fn read(
+    pub(super) fn admit(
         gate: &Gate,
         peer: IpAddr,
-        bytes: &[u8],
+        head: &Head<'_>,
+        manner: Manner,
         mut out: Vec<u8>,
     ) -> Result<Opened, Refusal> {
-        let head = Head::read(bytes)?;
         let route = head.route();
-        let trust = trust::of(gate.shared.config.token.as_ref(), peer, &head, route)?;
+        let trust = trust::of(&gate.shared.config, peer, head, route)?;
         out.extend_from_slice(head.method.name().as_bytes());
         out.push(b' ');
         gate.lanes.secret().prefix(trust, &mut out);
@@ -64,11 +62,9 @@ impl Opened {
             }
         }
         Ok(Opened {
-            job: Job { bytes: out, body: Vec::new(), form: Form::of(head.method) },
+            job: Job { bytes: out, body: Vec::new(), manner },
             framing: head.framing,
             expects_continue: head.expects_continue,
-            keep_alive: head.keep_alive,
-            is_http_1_0: head.is_http_1_0,
             is_bulk: route == Route::List,
             takes_body: head.method.takes_body(),
         })

@@ -120,6 +120,8 @@ pub struct Head<'b> {
     pub if_none_match: Option<Cow<'b, str>>,
     /// The value of `If-Match`, likewise.
     pub if_match: Option<Cow<'b, str>>,
+    /// The value of `Origin`: a web page has asked.
+    pub origin: Option<&'b [u8]>,
     /// A header says that the request was made for another: by a proxy or by a web page.
     pub is_relayed: bool,
 }
@@ -156,6 +158,7 @@ impl<'b> Head<'b> {
             content_type: None,
             if_none_match: None,
             if_match: None,
+            origin: None,
             is_relayed: false,
         };
         let mut seen = Seen::default();
@@ -191,7 +194,10 @@ impl<'b> Head<'b> {
                 }
                 self.expects_continue = !self.is_http_1_0;
             }
-            6 if is("Origin") => self.is_relayed = true,
+            6 if is("Origin") => {
+                self.is_relayed = true;
+                self.origin = Some(value);
+            }
             8 if is("If-Match") => {
                 join(&mut self.if_match, visible("If-Match", value)?);
             }
@@ -457,6 +463,7 @@ mod tests {
             content_type: Some("a/b"),
             if_none_match: None,
             if_match: None,
+            origin: None,
             is_relayed: true,
         };
         assert_eq!(Head::read(bytes), Ok(expected));

@@ -22,6 +22,15 @@ impl Refusal {
         Refusal::new(Reason::Malformed, 400, message)
     }
 
+    /// 421: this server does not go by the name that the request calls it.
+    pub(super) fn misdirected(host: &str) -> Refusal {
+        let message = format_args!(
+            "without a token this server answers to its addresses, to localhost, and to the names \
+             given by --http-host, not to {host}"
+        );
+        Refusal::new(Reason::Host, 421, message)
+    }
+
     /// 415 for a body that is compressed.
     pub(super) fn encoded() -> Refusal {
         let message = "Content-Encoding: a body is taken as it is, not compressed";

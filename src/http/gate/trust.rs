@@ -6,32 +6,38 @@
 
 use super::head::Head;
 use super::refusal::Refusal;
+use crate::http::config::Config;
 use crate::http::counters::Reason;
 use crate::http::failure::Failure;
-use crate::http::request::Trust;
+use crate::http::hosts;
+use crate::http::request::{Method, Trust};
 use crate::http::route::Route;
-use crate::http::token::Token;
 use std::net::IpAddr;
 
 /// How far the client at `peer` is trusted with this request.
 ///
 /// # Errors
-/// 401, when a token is asked for and the request does not carry it.
+/// 401, when a token is asked for and the request does not carry it; 421, when there is no token
+/// and the request calls the server by a name that is none of its own.
 pub(super) fn of(
-    token: Option<&Token>,
+    config: &Config,
     peer: IpAddr,
     head: &Head<'_>,
     route: Route<'_>,
 ) -> Result<Trust, Refusal> {
-    let Some(token) = token else {
-        let is_local = is_loopback(peer)
-            && !head.is_relayed
-            && (head.host.is_empty() || is_local_host(head.host));
+    // What tells nothing of the store is told to anybody: probes, and what may be asked for.
+    let is_open = route.is_probe() || head.method == Method::Options;
+    let Some(token) = &config.token else {
+        let is_address = head.host.is_empty() || hosts::is_address(head.host);
+        if !is_address && !is_open && !hosts::is_named(&config.hosts, head.host) {
+            return Err(Refusal::misdirected(head.host));
+        }
+        let is_local = is_loopback(peer) && !head.is_relayed && is_address;
         return Ok(if is_local { Trust::Local } else { Trust::Anybody });
     };
     match head.authorization {
         Some(given) if token.admits(given) => Ok(Trust::Token),
-        _ if route.is_probe() => Ok(Trust::Anybody),
+        _ if is_open => Ok(Trust::Anybody),
         given => {
             let message = match given {
                 None => "this server wants the header Authorization: Bearer TOKEN",
@@ -48,28 +54,12 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-/// Whether a `Host` names this host by address or as `localhost`. A page of a name that its owner
-/// points at 127.0.0.1 (DNS rebinding) does not.
-fn is_local_host(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn local_is_an_address_or_localhost() {
-        for good in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:8080", "10.0.0.7"] {
-            assert!(is_local_host(good), "{good}");
-        }
-        for bad in ["", "evil.example", "127.0.0.1.evil.example", "localhost.evil.example"] {
-            assert!(!is_local_host(bad), "{bad}");
-        }
+    fn loopback_is_loopback_over_either_protocol() {
         assert!(is_loopback("::ffff:127.0.0.1".parse().unwrap()));
         assert!(!is_loopback("10.0.0.7".parse().unwrap()));
     }

@@ -11,12 +11,14 @@
 //! whole, or thrown away when the budget of memory is spent. So the slowest client delays nobody.
 
 use super::line::{Line, Upstream};
+use crate::http::manner::Manner;
 use crate::http::memory::Held;
 use crate::http::pending::PendingAnswer;
 use crate::http::request::Form;
 use crate::http::shared::Shared;
 use crate::limits::HTTP_LANE_DEPTH_MAX;
 use bytes::{Buf as _, BufMut as _, BytesMut};
+use memchr::memchr;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
@@ -31,6 +33,9 @@ const BATCH_LEN_MAX: usize = 64 << 10;
 pub(in crate::http) const COPIED_BODY_LEN_MAX: usize = 16 << 10;
 /// Bytes read at a time.
 const READ_LEN: usize = 64 << 10;
+/// Room for the header lines that the gate adds to an answer, so that it need not move. With
+/// origins they may be longer.
+const LINES_LEN: usize = 64;
 /// Most header lines of an answer: those of [`crate::http::response`] and of tiny_http itself.
 const HEADERS_MAX: usize = 16;
 
@@ -41,8 +46,8 @@ pub(in crate::http) struct Job {
     pub(in crate::http) bytes: Vec<u8>,
     /// A longer body, which goes out of band; the head says so.
     pub(in crate::http) body: Vec<u8>,
-    /// What of the answer comes.
-    pub(in crate::http) form: Form,
+    /// What the answer has to be like.
+    pub(in crate::http) manner: Manner,
 }
 
 /// What comes back from a lane.
@@ -83,7 +88,7 @@ struct Queue {
 }
 
 struct Sent {
-    form: Form,
+    manner: Manner,
     bytes: Vec<u8>,
     answer_to: oneshot::Sender<Answer>,
 }
@@ -164,10 +169,10 @@ impl Lane {
             && batch.len() < BATCH_LEN_MAX
             && let Some((job, answer_to)) = queue.unsent.pop_front()
         {
-            let Job { mut bytes, body, form } = job;
+            let Job { mut bytes, body, manner } = job;
             batch.extend_from_slice(&bytes);
             bytes.clear();
-            queue.sent.push_back(Sent { form, bytes, answer_to });
+            queue.sent.push_back(Sent { manner, bytes, answer_to });
             if !body.is_empty() {
                 // A worker that has gone breaks the connection too.
                 let _ = bodies.send(body);
@@ -213,15 +218,18 @@ impl Reader<'_> {
         let Some(sent) = self.lane.next_sent() else {
             return Err(LaneError::Answer("an answer that nobody waits for"));
         };
-        let Sent { form, mut bytes, answer_to } = sent;
-        let body_len = match form {
+        let Sent { manner, mut bytes, answer_to } = sent;
+        let body_len = match manner.form {
             Form::Whole => head.body_len,
             Form::HeadOnly => 0,
         };
         let len = head.len + body_len;
         let mut held = Held::new(&self.shared.budget);
         let ending = if held.grow_to(len).is_ok() {
-            self.take(len, &mut bytes).await?;
+            bytes.reserve_exact(len + LINES_LEN);
+            self.take(head.status_len, &mut bytes).await?;
+            self.shared.lines.write(manner, &mut bytes);
+            self.take(len - head.status_len, &mut bytes).await?;
             match head.pending.and_then(|number| self.shared.pending.take(number)) {
                 Some(pending) => Ending::Pending(pending),
                 None => Ending::Ready,
@@ -237,11 +245,11 @@ impl Reader<'_> {
 
     async fn take(&mut self, len: usize, bytes: &mut Vec<u8>) -> Result<(), LaneError> {
         let here = len.min(self.input.len());
-        bytes.reserve_exact(len);
+        let end = bytes.len() + len;
         bytes.extend_from_slice(&self.input[..here]);
         self.input.advance(here);
-        while bytes.len() < len {
-            let rest = len - bytes.len();
+        while bytes.len() < end {
+            let rest = end - bytes.len();
             if self.reader.read_buf(&mut bytes.limit(rest)).await? == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
@@ -268,6 +276,7 @@ impl Reader<'_> {
 
 /// What the head of an answer says.
 struct AnswerHead {
+    status_len: usize,
     len: usize,
     body_len: usize,
     pending: Option<u64>,
@@ -287,13 +296,14 @@ impl AnswerHead {
         let find = |name: &str| response.headers.iter().find(|header| header.name == name);
         let pending = find("Pending").and_then(|header| number(header.value));
         let body_len = match (response.code, find("Content-Length")) {
-            (Some(304), None) => 0,
+            (Some(204 | 304), None) => 0,
             (_, Some(header)) => number(header.value)
                 .and_then(|len: u64| usize::try_from(len).ok())
                 .ok_or(LaneError::Answer("no number as length"))?,
             _ => return Err(LaneError::Answer("no length")),
         };
-        Ok(Some(AnswerHead { len, body_len, pending }))
+        let status_len = memchr(b'\n', input).map_or(len, |at| at + 1);
+        Ok(Some(AnswerHead { status_len, len, body_len, pending }))
     }
 }
 

@@ -4,6 +4,7 @@ use super::context::{Api, Call, Outcome};
 use super::{entry, keys, list, members, metrics, page, probes};
 use crate::http::failure::Failure;
 use crate::http::request::{Form, Handler, Method, Request};
+use crate::http::response::Response;
 use crate::http::route::Route;
 use crate::http::shared::Shared;
 use std::sync::Arc;
@@ -20,6 +21,9 @@ impl Router {
 
     fn dispatch(&self, call: Call<'_>) -> Result<Outcome, Failure> {
         let api = &self.api;
+        if call.request.method == Method::Options {
+            return Ok(options(call));
+        }
         match call.route {
             Route::Entry(key) => match call.request.method {
                 Method::Put => entry::put_body(api, call, key),
@@ -40,6 +44,13 @@ impl Router {
             Route::Unknown => Err(Failure::new(404, "no such route")),
         }
     }
+}
+
+/// What may be asked of a route; of a route alone, so that it may be asked without a token.
+fn options(call: Call<'_>) -> Outcome {
+    let allow = call.route.methods().map_or("", |(_, allow)| allow);
+    Response::bodiless(call.out, call.now.wall, 204).header("Allow", allow).end_bodiless();
+    Outcome::Answered(204)
 }
 
 impl Handler for Router {

@@ -1,0 +1,101 @@
+//! The flags of `agent` about who may ask its HTTP, and how long a connection may wait.
+
+use super::parse;
+use super::reader::Reader;
+use crate::http::{HostName, Origin, Token};
+use clap::Args;
+use std::ffi::{OsStr, OsString};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+/// Holds the token itself, for platforms that hand out secrets as variables.
+pub(super) const TOKEN_VARIABLE: &str = "GOSSIPYKV_HTTP_TOKEN";
+
+/// From what a client can use at all to what no pool keeps.
+const IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60 * 60);
+
+/// The flags as given.
+#[derive(Debug, Args)]
+pub(super) struct FrontFlags {
+    /// File of a token: when set, every request but /health and /live needs the header
+    /// "Authorization: Bearer ..". The variable GOSSIPYKV_HTTP_TOKEN holds the token itself
+    #[arg(long, value_name = "PATH", env = "GOSSIPYKV_HTTP_TOKEN_FILE", hide_env_values = true)]
+    http_token_file: Option<OsString>,
+
+    /// A name by which clients may call this node when there is no token, beside its addresses and
+    /// localhost; repeatable, in the environment separated by commas. * for any: then a web page
+    /// may reach the node through a browser near it
+    #[arg(long, value_name = "NAME", env = "GOSSIPYKV_HTTP_HOST", hide_env_values = true)]
+    http_host: Vec<OsString>,
+
+    /// A site whose web pages may use the REST API, as https://HOST or http://HOST:PORT;
+    /// repeatable, in the environment separated by commas
+    #[arg(long, value_name = "ORIGIN", env = "GOSSIPYKV_CORS_ORIGIN", hide_env_values = true)]
+    cors_origin: Vec<OsString>,
+
+    /// How long an idle HTTP connection is kept, and told to be; longer than what is in front of
+    /// the node keeps it
+    #[arg(long, value_name = "DURATION", hide_env_values = true, default_value = "75s")]
+    #[arg(env = "GOSSIPYKV_HTTP_IDLE_TIMEOUT")]
+    http_idle_timeout: OsString,
+}
+
+/// What they make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Front {
+    pub(super) token: Option<Token>,
+    pub(super) hosts: Vec<HostName>,
+    pub(super) cors_origins: Vec<Origin>,
+    pub(super) idle: Duration,
+}
+
+impl Reader<'_> {
+    /// Reads them all; `None` when there is a problem with one that has no default.
+    pub(super) fn front(
+        &mut self,
+        flags: &FrontFlags,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Option<Front> {
+        let token = self.token(flags.http_token_file.as_deref(), variable);
+        let hosts = self.words("http_host", &flags.http_host);
+        let cors_origins = self.words("cors_origin", &flags.cors_origin);
+        let idle = self.value("http_idle_timeout", &flags.http_idle_timeout, |text| {
+            parse::duration(text, IDLE)
+        });
+        Some(Front { token, hosts, cors_origins, idle: idle? })
+    }
+
+    fn words<T>(&mut self, id: &str, given: &[OsString]) -> Vec<T>
+    where
+        T: std::str::FromStr<Err: std::fmt::Display>,
+    {
+        given.iter().filter_map(|text| self.value(id, text, parse::words)).flatten().collect()
+    }
+
+    /// The token of the file or of the variable, by the same rule as the keys.
+    fn token(
+        &mut self,
+        file: Option<&OsStr>,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Option<Token> {
+        const ID: &str = "http_token_file";
+        let token = variable(TOKEN_VARIABLE).filter(|_| !self.is_on_command_line(ID));
+        match (file, token) {
+            (Some(_), Some(_)) => {
+                let source = self.source(ID);
+                self.problem(&source, &format!("{TOKEN_VARIABLE} is set too; give one"));
+                None
+            }
+            (Some(_), None) => self.optional(ID, file, |path| {
+                let text = parse::secret_file(Path::new(path))?;
+                parse::token(&text).map_err(|error| format!("{path:?}: {error}"))
+            }),
+            (None, Some(token)) => {
+                let source = format!("--http-token-file (from {TOKEN_VARIABLE})");
+                self.parsed(&source, &token, parse::token)
+            }
+            (None, None) => None,
+        }
+    }
+}
