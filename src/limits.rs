@@ -193,6 +193,11 @@ pub const HTTP_UNCOUNTED_LEN_MAX: usize = 32 << 10;
 pub const LOG_WAITING_LEN_MAX: usize = 1 << 20;
 /// Requests handed to tiny_http on one upstream connection and not yet answered.
 pub const HTTP_LANE_DEPTH_MAX: usize = 256;
+/// The same on a connection for requests that take their time: to send them ahead gains nothing,
+/// and what is sent is worked off though its client may have gone.
+pub const HTTP_BULK_DEPTH_MAX: usize = 16;
+/// Requests that wait for one of those connections; more are refused.
+pub const HTTP_BULK_WAITING_MAX: usize = 512;
 /// Requests that wait for the node at once (`?w=`, members, metrics, keys).
 pub const HTTP_WAITING_MAX: usize = 1_024;
 /// Connections being told that there are too many, at once; more are closed without a word.

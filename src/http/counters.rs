@@ -24,6 +24,8 @@ pub enum Reason {
     Unsupported,
     /// Too many connections were open.
     Connections,
+    /// Too many requests waited that take their time.
+    Busy,
     /// Too many bytes held for slow clients.
     Memory,
     /// The workers are gone; the process is about to end.
@@ -32,7 +34,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Reason; 9] = [
+    pub(super) const ALL: [Reason; 10] = [
         Reason::Malformed,
         Reason::Slow,
         Reason::Large,
@@ -40,6 +42,7 @@ impl Reason {
         Reason::Host,
         Reason::Unsupported,
         Reason::Connections,
+        Reason::Busy,
         Reason::Memory,
         Reason::Broken,
     ];
@@ -53,6 +56,7 @@ impl Reason {
             Reason::Host => "host",
             Reason::Unsupported => "unsupported",
             Reason::Connections => "connections",
+            Reason::Busy => "busy",
             Reason::Memory => "memory",
             Reason::Broken => "broken",
         }

@@ -57,7 +57,7 @@ pub fn start(config: Config, bridge: Arc<dyn Bridge>) -> Result<Server, StartErr
     let shared = Shared::new(config, bridge);
     let handler: Arc<dyn Handler> = Arc::new(Router::new(Arc::clone(&shared)));
     let (lanes, ends) = Lanes::start(&handler).map_err(StartError::Workers)?;
-    let gate = Arc::new(Gate::new(shared, lanes));
+    let gate = Arc::new(Gate::new(shared, lanes, handler));
     let (workers, upstreams) = ends.into_iter().unzip();
     run(gate, workers, upstreams, listener).map_err(StartError::Workers)
 }

@@ -16,6 +16,7 @@ mod fuzz_smoke;
 mod golden;
 mod hostile;
 mod http_answers;
+mod http_crowds;
 mod http_curl;
 mod http_framing;
 mod http_limits;

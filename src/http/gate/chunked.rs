@@ -22,6 +22,8 @@ const SIZE_DIGITS_MAX: usize = 8;
 pub struct Chunks {
     state: State,
     len_max: usize,
+    /// What may still come of the body, in bytes. Whoever calls may have taken away what came.
+    len_left: usize,
 }
 
 #[derive(Debug)]
@@ -37,7 +39,7 @@ impl Chunks {
     /// A body of at most `len_max` bytes, chunk sizes not counted.
     #[must_use]
     pub fn new(len_max: usize) -> Chunks {
-        Chunks { state: State::Size, len_max }
+        Chunks { state: State::Size, len_max, len_left: len_max }
     }
 
     /// Moves what is there of the body from `input` to `body`; true when it is complete. What
@@ -52,10 +54,11 @@ impl Chunks {
                     None => return Ok(false),
                     Some(line) => match size(&line)? {
                         0 => State::Trailer(0),
-                        size if size > self.len_max - body.len() => {
-                            return Err(body_too_long(self.len_max));
+                        size if size > self.len_left => return Err(body_too_long(self.len_max)),
+                        size => {
+                            self.len_left -= size;
+                            State::Data(size)
                         }
-                        size => State::Data(size),
                     },
                 },
                 State::Data(size) => {

@@ -19,7 +19,7 @@ use super::head::{Framing, Head, Scan};
 use super::refusal::Refusal;
 use crate::http::config::Timing;
 use crate::http::counters::Reason;
-use crate::http::lanes::{Answer, COPIED_BODY_LEN_MAX, Ending};
+use crate::http::lanes::{Answer, COPIED_BODY_LEN_MAX, Ending, Job};
 use crate::http::manner::{Manner, Next};
 use crate::http::memory::Held;
 use crate::http::request::Form;
@@ -213,22 +213,14 @@ impl Conn {
         let began = self.shared().bridge.now().instant;
         let manner = opened.job.manner;
         let is_bulk = opened.is_bulk || !opened.job.body.is_empty();
-        let answer = self.gate.lanes.least_loaded(is_bulk).submit(opened.job);
-        let Ok(Answer { mut bytes, ending, held: mut answer_held }) = answer.await else {
-            return Err(Refusal::broken().into());
+        let (mut bytes, answer_held) = if opened.is_answered {
+            self.shared().lines.insert(manner, &mut opened.job.bytes);
+            (opened.job.bytes, held)
+        } else {
+            let answer = self.answer(opened.job, is_bulk).await?;
+            drop(held);
+            answer
         };
-        drop(held);
-        match ending {
-            Ending::Ready => {}
-            Ending::Pending(pending) => {
-                bytes.clear();
-                let Shared { bridge, counters, lines, .. } = self.shared();
-                pending.finish(&**bridge, counters, &mut bytes).await;
-                lines.insert(manner, &mut bytes);
-                answer_held.grow_to(bytes.len()).map_err(|_| Refusal::memory())?;
-            }
-            Ending::Lost => return Err(Refusal::memory().into()),
-        }
         let is_kept = manner.next != Next::Close && !self.shared().shutdown.is_draining();
         if !is_kept && manner.next != Next::Close {
             self.shared().lines.close(manner, &mut bytes);
@@ -244,6 +236,49 @@ impl Conn {
             self.input = BytesMut::new();
         }
         Ok(is_kept)
+    }
+
+    /// Has a request answered by a worker, and by the node if need be.
+    async fn answer(&self, job: Job, is_bulk: bool) -> Result<(Vec<u8>, Held), Stop> {
+        let manner = job.manner;
+        let lane = self.gate.lanes.least_loaded(is_bulk);
+        let Some(mut answer) = lane.submit(job) else { return Err(Refusal::busy().into()) };
+        let answer = if lane.is_backed_up() {
+            tokio::select! {
+                biased;
+                answer = &mut answer => answer,
+                // What nobody waits for need not be begun.
+                () = self.gone() => return Err(Stop::Gone),
+            }
+        } else {
+            answer.await
+        };
+        let Ok(Answer { mut bytes, ending, mut held }) = answer else {
+            return Err(Refusal::broken().into());
+        };
+        match ending {
+            Ending::Ready => {}
+            Ending::Pending(pending) => {
+                bytes.clear();
+                let Shared { bridge, counters, lines, .. } = self.shared();
+                pending.finish(&**bridge, counters, &mut bytes).await;
+                lines.insert(manner, &mut bytes);
+                held.grow_to(bytes.len()).map_err(|_| Refusal::memory())?;
+            }
+            Ending::Lost => return Err(Refusal::memory().into()),
+        }
+        Ok((bytes, held))
+    }
+
+    /// Returns when the client has ended the connection. What it has sent ahead hides its end.
+    async fn gone(&self) {
+        let is_gone = match self.input.is_empty() {
+            true => matches!(self.stream.peek(&mut [0]).await, Ok(0) | Err(_)),
+            false => false,
+        };
+        if !is_gone {
+            std::future::pending().await
+        }
     }
 
     /// Sends an answer; returns when it was out.
@@ -293,12 +328,42 @@ impl Conn {
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
         let began = self.shared().bridge.now().instant;
-        let body = match opened.framing {
-            Framing::Length(len) => self.sized_body(len, began, held).await?,
-            _ => self.chunked_body(len_max, began, held).await?,
+        let body = match (opened.framing, opened.takes_body) {
+            (Framing::Length(len), true) => self.sized_body(len, began, held).await?,
+            (Framing::Length(len), false) => {
+                self.skip_sized(len, began).await?;
+                Vec::new()
+            }
+            (_, is_wanted) => self.chunked_body(len_max, began, held, is_wanted).await?,
         };
         opened.end_with(body);
         Ok(())
+    }
+
+    /// Takes in a body that nobody wants, and holds none of it.
+    async fn skip_sized(&mut self, len: usize, began: Instant) -> Result<(), Stop> {
+        let mut n_taken = 0;
+        loop {
+            let here = self.input.len().min(len - n_taken);
+            self.input.advance(here);
+            n_taken += here;
+            if n_taken == len {
+                return Ok(());
+            }
+            self.deadline.set(began, self.shared().config.timing.for_writer(n_taken));
+            self.more().await?;
+        }
+    }
+
+    /// Reads what comes of a body into the input.
+    async fn more(&mut self) -> Result<(), Stop> {
+        self.input.reserve(READ_LEN);
+        let n = tokio::select! {
+            biased;
+            n = self.stream.read_buf(&mut self.input) => n?,
+            () = self.deadline.expired() => return Err(self.slow_body().into()),
+        };
+        if n == 0 { Err(Stop::Gone) } else { Ok(()) }
     }
 
     async fn sized_body(
@@ -334,21 +399,19 @@ impl Conn {
         len_max: usize,
         began: Instant,
         held: &mut Held,
+        is_wanted: bool,
     ) -> Result<Vec<u8>, Stop> {
         let mut chunks = Chunks::new(len_max);
-        let mut body = Vec::new();
+        let (mut body, mut n_taken) = (Vec::new(), 0);
         while !chunks.take(&mut self.input, &mut body)? {
-            self.deadline.set(began, self.shared().config.timing.for_writer(body.len()));
+            if !is_wanted {
+                n_taken += body.len();
+                body.clear();
+            }
+            self.deadline.set(began, self.shared().config.timing.for_writer(n_taken + body.len()));
             held.grow_to(body.capacity()).map_err(|_| Refusal::memory())?;
             self.input.reserve(READ_LEN.max(body.len().min(BODY_READ_LEN)));
-            let n = tokio::select! {
-                biased;
-                n = self.stream.read_buf(&mut self.input) => n?,
-                () = self.deadline.expired() => return Err(self.slow_body().into()),
-            };
-            if n == 0 {
-                return Err(Stop::Gone);
-            }
+            self.more().await?;
         }
         Ok(body)
     }

@@ -4,7 +4,7 @@ use super::head::Head;
 use super::listen;
 use crate::http::lanes::Lanes;
 use crate::http::manner::{Manner, Next, Page};
-use crate::http::request::{Form, Method};
+use crate::http::request::{Form, Handler, Method};
 use crate::http::shared::Shared;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -14,6 +14,8 @@ pub(in crate::http) struct Gate {
     pub(in crate::http) shared: Arc<Shared>,
     /// The ways to the workers.
     pub(in crate::http) lanes: Lanes,
+    /// Answers probes on the spot: they must not wait behind anything.
+    pub(super) handler: Arc<dyn Handler>,
     /// Most client connections, as the limit of open files permits.
     pub(super) connections_max: usize,
     /// Wakes whoever waits for the last connection to end.
@@ -21,9 +23,13 @@ pub(in crate::http) struct Gate {
 }
 
 impl Gate {
-    pub(in crate::http) fn new(shared: Arc<Shared>, lanes: Lanes) -> Gate {
+    pub(in crate::http) fn new(
+        shared: Arc<Shared>,
+        lanes: Lanes,
+        handler: Arc<dyn Handler>,
+    ) -> Gate {
         let connections_max = listen::connections_max(shared.config.connections_max);
-        Gate { shared, lanes, connections_max, last_closed: Notify::new() }
+        Gate { shared, lanes, handler, connections_max, last_closed: Notify::new() }
     }
 
     /// What the answer to a request with this head has to be like.

@@ -15,6 +15,7 @@ use super::refusal::Refusal;
 use super::trust;
 use crate::http::lanes::{BODY_OUT_OF_BAND, COPIED_BODY_LEN_MAX, Job};
 use crate::http::manner::Manner;
+use crate::http::request::{Request, Trust};
 use crate::http::response::number;
 use crate::http::route::Route;
 use std::net::IpAddr;
@@ -26,7 +27,10 @@ pub(super) struct Opened {
     pub(super) expects_continue: bool,
     /// Whether it takes its time, so that quick requests must not stand behind it.
     pub(super) is_bulk: bool,
-    takes_body: bool,
+    /// Whether the job is its own answer already: nobody else is asked.
+    pub(super) is_answered: bool,
+    /// Whether anybody wants the body.
+    pub(super) takes_body: bool,
 }
 
 impl Opened {
@@ -44,6 +48,9 @@ impl Opened {
     ) -> Result<Opened, Refusal> {
         let route = head.route();
         let trust = trust::of(&gate.shared.config, peer, head, route)?;
+        if route.is_probe() {
+            return Ok(Opened::answered(gate, head, manner, out));
+        }
         out.extend_from_slice(head.method.name().as_bytes());
         out.push(b' ');
         gate.lanes.secret().prefix(trust, &mut out);
@@ -66,17 +73,43 @@ impl Opened {
             framing: head.framing,
             expects_continue: head.expects_continue,
             is_bulk: route == Route::List,
-            takes_body: head.method.takes_body(),
+            is_answered: false,
+            takes_body: head.method.takes_body()
+                && route.methods().is_some_and(|(methods, _)| methods.contains(&head.method)),
         })
+    }
+
+    /// A probe, answered at once. Whatever is under way elsewhere, it shows how the node is.
+    fn answered(gate: &Gate, head: &Head<'_>, manner: Manner, mut out: Vec<u8>) -> Opened {
+        let request = Request {
+            method: head.method,
+            target: head.target,
+            trust: Trust::Anybody,
+            content_type: None,
+            if_none_match: None,
+            if_match: None,
+            has_length: false,
+            body: b"",
+        };
+        gate.handler.answer(&request, &mut Vec::new(), &mut out);
+        Opened {
+            job: Job { bytes: out, body: Vec::new(), manner },
+            framing: head.framing,
+            expects_continue: head.expects_continue,
+            is_bulk: false,
+            is_answered: true,
+            takes_body: false,
+        }
     }
 
     /// Completes the job of a request without a body.
     pub(super) fn end_without_body(&mut self) {
-        self.job.bytes.extend_from_slice(b"\r\n");
+        if !self.is_answered {
+            self.job.bytes.extend_from_slice(b"\r\n");
+        }
     }
 
-    /// Completes the job with a short body, which is copied. It is left out where the method has
-    /// none.
+    /// Completes the job with a short body, which is copied. It is left out where nobody wants it.
     pub(super) fn end_with_copy(&mut self, body: &[u8]) {
         if !self.takes_body {
             return self.end_without_body();

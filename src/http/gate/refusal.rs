@@ -49,6 +49,12 @@ impl Refusal {
         Refusal { reason: Reason::Memory, failure }
     }
 
+    /// 503: too many requests wait that take their time.
+    pub(super) fn busy() -> Refusal {
+        let failure = Failure::busy("too many lists and long values wait to be served; try again");
+        Refusal { reason: Reason::Busy, failure }
+    }
+
     /// 500: nobody is left to answer.
     pub(super) fn broken() -> Refusal {
         Refusal::new(Reason::Broken, 500, "the HTTP workers are gone")

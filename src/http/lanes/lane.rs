@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! client tasks --submit--> unsent --writer task--> [Line] --reader task--> Answer --> client task
-//!                            |  up to HTTP_LANE_DEPTH_MAX under way, answered in order   ^
+//!                            |  up to `depth_max` under way, answered in order           ^
 //!                            `------------------------> sent ----------------------------'
 //!                               long bodies: a channel to the worker, in the same order
 //! ```
@@ -16,13 +16,12 @@ use crate::http::memory::Held;
 use crate::http::pending::PendingAnswer;
 use crate::http::request::Form;
 use crate::http::shared::Shared;
-use crate::limits::HTTP_LANE_DEPTH_MAX;
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use memchr::memchr;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Notify, oneshot};
@@ -73,11 +72,13 @@ pub(in crate::http) enum Ending {
 }
 
 /// One connection to tiny_http; [`run`](Lane::run) drives it.
-#[derive(Default)]
 pub(in crate::http) struct Lane {
     queue: Mutex<Queue>,
     filled: Notify,
     load: AtomicUsize,
+    answered: AtomicU64,
+    depth_max: usize,
+    waiting_max: usize,
 }
 
 #[derive(Default)]
@@ -105,21 +106,57 @@ pub(in crate::http) enum LaneError {
 }
 
 impl Lane {
+    /// A lane on which so many requests are under way at once, and so many more may wait.
+    pub(super) fn new(depth_max: usize, waiting_max: usize) -> Lane {
+        Lane {
+            queue: Mutex::default(),
+            filled: Notify::new(),
+            load: AtomicUsize::new(0),
+            answered: AtomicU64::new(0),
+            depth_max,
+            waiting_max,
+        }
+    }
+
+    /// Answers that have come. While there is something to do it must not stand still.
+    pub(super) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Whether what is submitted now has to wait for its turn.
+    pub(in crate::http) fn is_backed_up(&self) -> bool {
+        self.load() > self.depth_max
+    }
+
     /// Requests submitted and not yet answered.
     pub(super) fn load(&self) -> usize {
         self.load.load(Ordering::Relaxed)
     }
 
-    /// Sends a request when its turn comes. The receiver fails only when the lane is broken.
-    pub(in crate::http) fn submit(&self, job: Job) -> oneshot::Receiver<Answer> {
+    /// Sends a request when its turn comes, unless nobody waits for the answer any more. The
+    /// receiver fails only when the lane is broken. `None` when too many wait already.
+    pub(in crate::http) fn submit(&self, job: Job) -> Option<oneshot::Receiver<Answer>> {
         let (answer_to, answer) = oneshot::channel();
         let mut queue = self.queue.lock();
+        if queue.unsent.len() >= self.waiting_max {
+            queue.unsent.retain(|(_, answer_to)| !self.is_forgotten(answer_to));
+            if queue.unsent.len() >= self.waiting_max {
+                return None;
+            }
+        }
         if !queue.is_broken {
             self.load.fetch_add(1, Ordering::Relaxed);
             queue.unsent.push_back((job, answer_to));
             self.filled.notify_one();
         }
-        answer
+        Some(answer)
+    }
+
+    /// Whether nobody waits for an unsent request any more; then it is no load either.
+    fn is_forgotten(&self, answer_to: &oneshot::Sender<Answer>) -> bool {
+        let is_closed = answer_to.is_closed();
+        self.load.fetch_sub(usize::from(is_closed), Ordering::Relaxed);
+        is_closed
     }
 
     /// Sends and receives until the connection breaks, which is never meant to happen.
@@ -165,10 +202,13 @@ impl Lane {
     /// Moves what may be sent into `batch` and `bodies`, where a body is before its head is sent.
     fn fill(&self, batch: &mut Vec<u8>, bodies: &Sender<Vec<u8>>) {
         let mut queue = self.queue.lock();
-        while queue.sent.len() < HTTP_LANE_DEPTH_MAX
+        while queue.sent.len() < self.depth_max
             && batch.len() < BATCH_LEN_MAX
             && let Some((job, answer_to)) = queue.unsent.pop_front()
         {
+            if self.is_forgotten(&answer_to) {
+                continue;
+            }
             let Job { mut bytes, body, manner } = job;
             batch.extend_from_slice(&bytes);
             bytes.clear();
@@ -184,11 +224,12 @@ impl Lane {
     fn next_sent(&self) -> Option<Sent> {
         let mut queue = self.queue.lock();
         let sent = queue.sent.pop_front();
-        if queue.sent.len() + 1 == HTTP_LANE_DEPTH_MAX {
+        if queue.sent.len() + 1 == self.depth_max {
             self.filled.notify_one();
         }
         drop(queue);
         self.load.fetch_sub(1, Ordering::Relaxed);
+        self.answered.fetch_add(1, Ordering::Relaxed);
         sent
     }
 }

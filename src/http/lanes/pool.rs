@@ -1,23 +1,27 @@
 //! All lanes: which of them a request takes, and whether each is alive.
 
-use super::lane::{Job, Lane};
+use super::lane::{Answer, Job, Lane};
 use super::line::{self, Upstream};
 use super::secret::Secret;
 use super::worker::Worker;
 use crate::http::request::Handler;
+use crate::limits::{
+    HTTP_BULK_DEPTH_MAX, HTTP_BULK_WAITING_MAX, HTTP_CONNECTIONS_MAX, HTTP_LANE_DEPTH_MAX,
+};
 use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Most connections to tiny_http for quick requests, each with a thread to parse and one to answer.
 const QUICK_MAX: usize = 4;
 /// Connections for requests that take their time.
 const N_BULK: usize = 2;
-/// How often each lane is asked whether it is alive.
+/// How often each lane is looked at, whether it is alive.
 const PROOF_PERIOD: Duration = Duration::from_secs(5);
-/// How long a lane may take to say that it is alive.
-const PROOF_LIMIT: Duration = Duration::from_secs(30);
+/// How often in a row its answers may have stood still.
+const STILL_MAX: u32 = 6;
 
 /// The gate's ends of all lanes.
 pub(in crate::http) struct Lanes {
@@ -42,8 +46,15 @@ impl Lanes {
         let ends = (0..n_quick + N_BULK)
             .map(|n| line::start(&format!("http-{n}"), &secret, handler))
             .collect::<io::Result<Vec<_>>>()?;
-        let lanes = |n: usize| std::iter::repeat_with(Lane::default).take(n).collect();
-        Ok((Lanes { secret, quick: lanes(n_quick), bulk: lanes(N_BULK) }, ends))
+        // What is quick never waits long, and there are no more clients than connections.
+        let quick = || Lane::new(HTTP_LANE_DEPTH_MAX, HTTP_CONNECTIONS_MAX);
+        let bulk = || Lane::new(HTTP_BULK_DEPTH_MAX, HTTP_BULK_WAITING_MAX);
+        let lanes = Lanes {
+            secret,
+            quick: std::iter::repeat_with(quick).take(n_quick).collect(),
+            bulk: std::iter::repeat_with(bulk).take(N_BULK).collect(),
+        };
+        Ok((lanes, ends))
     }
 
     /// What tells the workers that a request comes from the gate.
@@ -73,20 +84,64 @@ impl Lanes {
         best
     }
 
-    /// Asks every lane, over and over, whether it is alive; returns when one is not.
+    /// Looks at every lane, over and over, whether it is alive; returns when one is not.
     pub(in crate::http) async fn prove(&self) -> String {
+        let mut looks: Vec<Look> = self.all().map(|_| Look::default()).collect();
         loop {
             tokio::time::sleep(PROOF_PERIOD).await;
-            for lane in self.all() {
-                let job = Job { bytes: self.secret.proof(), ..Job::default() };
-                let answer = tokio::time::timeout(PROOF_LIMIT, lane.submit(job)).await;
-                if answer.is_err() {
-                    return format!(
-                        "an HTTP worker has been stuck for {} s",
-                        PROOF_LIMIT.as_secs()
-                    );
+            for (lane, look) in self.all().zip(&mut looks) {
+                if look.at(lane, &self.secret) >= STILL_MAX {
+                    let limit = (STILL_MAX * PROOF_PERIOD).as_secs();
+                    return format!("an HTTP worker has been stuck for {limit} s");
                 }
             }
         }
+    }
+}
+
+/// What was seen of a lane when it was last looked at.
+///
+/// A lane is stuck when it has something to do and its answers stand still. However much waits, as
+/// long as answers come it is alive. A lane with nothing to do is asked for a proof.
+#[derive(Default)]
+struct Look {
+    answered: u64,
+    n_still: u32,
+    proof: Option<oneshot::Receiver<Answer>>,
+}
+
+impl Look {
+    /// Looks again; returns how often in a row it has stood still.
+    fn at(&mut self, lane: &Lane, secret: &Secret) -> u32 {
+        let answered = lane.answered();
+        let is_still = answered == self.answered && lane.load() > 0;
+        self.n_still = if is_still { self.n_still + 1 } else { 0 };
+        self.answered = answered;
+        if lane.load() == 0 {
+            // The last one has been answered, and this one is kept: it would be forgotten else.
+            self.proof = lane.submit(Job { bytes: secret.proof(), ..Job::default() });
+        }
+        self.n_still
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_is_stuck_when_its_answers_stand_still() {
+        let (lane, secret) = (Lane::new(4, 4), Secret::new([7; 16]));
+        let mut look = Look::default();
+        // Nobody drives the lane, so its proof is never answered.
+        assert_eq!([look.at(&lane, &secret), lane.load() as u32], [0, 1]);
+        assert_eq!([look.at(&lane, &secret), look.at(&lane, &secret)], [1, 2]);
+        // Forgotten requests are no load, and a full lane takes no more.
+        let waiting: Vec<_> = (0..3).map(|_| lane.submit(Job::default())).collect();
+        assert!(waiting.iter().all(Option::is_some) && lane.load() == 4);
+        assert!(lane.submit(Job::default()).is_none());
+        drop(waiting);
+        assert!(lane.submit(Job::default()).is_some());
+        assert_eq!(lane.load(), 2);
     }
 }
