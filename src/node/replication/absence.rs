@@ -47,10 +47,10 @@ fn knows_deletes(peer: &Peer) -> bool {
 impl Replication {
     /// A peer has told all that it holds.
     pub(super) fn absence_ends(&mut self, now: Now, from: OriginId) {
-        let limit = ABSENCE_MIN.max(self.config.tombstone_grace / 2);
+        let limit = ABSENCE_MIN.max(self.shared.config.tombstone_grace / 2);
         self.absence.owes |= now.instant.since(self.absence.last_heard) > limit;
         self.absence.last_heard = now.instant;
-        let knows = self.peers.get(from).is_some_and(knows_deletes);
+        let knows = self.shared.peers.get(from).is_some_and(knows_deletes);
         // A reset under way begins anew: what it has compared before the absence is as old.
         let compares = self.health() == Health::Ok || self.is_resetting();
         if self.absence.owes && knows && compares && self.settle_debt() {
@@ -63,21 +63,21 @@ impl Replication {
     #[must_use]
     pub fn is_to_compare(&self) -> bool {
         let may = |peer: &Peer| knows_deletes(peer) || peer.told_at.is_none();
-        self.absence.owes && self.peers.reachable().any(may)
+        self.absence.owes && self.shared.peers.reachable().any(may)
     }
 
     /// Whether the store has to be compared now. With nothing in it there is nothing to compare.
     fn settle_debt(&mut self) -> bool {
-        let stats = self.store.stats();
+        let stats = self.shared.store.stats();
         std::mem::take(&mut self.absence.owes) && stats.n_live + stats.n_tombstones > 0
     }
 
     /// Records that were pushed to this node.
     pub(super) fn note_pushed(&mut self, records: &[Record]) {
-        if !self.ready.wants_copy() {
+        if !self.shared.ready.wants_copy() {
             return;
         }
-        let others = records.iter().filter(|record| record.dot().origin != self.me);
+        let others = records.iter().filter(|record| record.dot().origin != self.shared.me);
         let earliest = others.map(|record| record.stamp().time).min();
         self.absence.pushed = self.absence.pushed.into_iter().chain(earliest).min();
     }

@@ -54,12 +54,12 @@ impl Replication {
         settled: Vec<Settled>,
     ) {
         let is_held = |origin: &&OriginId| {
-            self.peers.get(**origin).is_some_and(|p| p.paths.is_held(now.instant))
+            self.shared.peers.get(**origin).is_some_and(|p| p.paths.is_held(now.instant))
         };
         if !settled.is_empty() {
             // They ask others for what they hear of.
             for origin in targets.iter().filter(is_held).copied().collect::<Vec<_>>() {
-                self.beacon_by_datagram(origin);
+                self.cx(now).beacon_by_datagram(origin);
             }
         }
         for items in chunks(settled) {
@@ -82,7 +82,7 @@ impl Replication {
         };
         let last = items.iter().filter_map(|item| item.seqs.last().copied()).max().unwrap_or(first);
         let takes = |origin: &OriginId| {
-            let peer = self.peers.get(*origin);
+            let peer = self.shared.peers.get(*origin);
             peer.is_some_and(|peer| peer.backlog.is_none() && !peer.paths.is_held(now.instant))
         };
         let takers: Vec<OriginId> = targets.iter().copied().filter(takes).collect();
@@ -92,14 +92,14 @@ impl Replication {
         let payload = single(envelope, items);
         let mut taken = false;
         for origin in takers {
-            let sent = self.link_send(now, origin, payload.clone());
+            let sent = self.cx(now).link_send(origin, payload.clone());
             taken |= sent;
-            let Some(peer) = self.peers.get_mut(origin) else { continue };
+            let Some(peer) = self.shared.peers.get_mut(origin) else { continue };
             if sent {
                 peer.sent_by_link(now.instant, first, last);
             } else {
                 peer.backlog = Some(first - 1);
-                self.counters.window_full_total += 1;
+                self.shared.counters.window_full_total += 1;
             }
         }
         taken
@@ -108,10 +108,10 @@ impl Replication {
     /// Goes on with every backlog whose window has room.
     pub(super) fn backlogs_due(&mut self, now: Now) {
         for _ in 0..CHUNKS_AT_ONCE {
-            let open = self.peers.reachable().filter(|peer| is_open(peer, &self.links));
+            let open = self.shared.peers.reachable().filter(|peer| is_open(peer, &self.links));
             let Some(after) = open.filter_map(|peer| peer.backlog).min() else { return };
             let same = |peer: &&Peer| peer.backlog == Some(after) && is_open(peer, &self.links);
-            let peers = self.peers.reachable().filter(same);
+            let peers = self.shared.peers.reachable().filter(same);
             let targets: Vec<OriginId> = peers.map(|peer| peer.info.origin).collect();
             match self.backlog_chunk(after) {
                 Chunk::Through(payload, through) => {
@@ -121,10 +121,10 @@ impl Replication {
                 }
                 Chunk::Forgotten => {
                     for origin in targets {
-                        if let Some(peer) = self.peers.get_mut(origin) {
+                        if let Some(peer) = self.shared.peers.get_mut(origin) {
                             peer.backlog = None;
                         }
-                        self.beacon(now, origin);
+                        self.cx(now).beacon(origin);
                     }
                 }
             }
@@ -138,9 +138,9 @@ impl Replication {
         payload: Option<Payload>,
         (after, through): (u64, u64),
     ) {
-        let sent = payload.is_none_or(|payload| self.link_send(now, origin, payload));
+        let sent = payload.is_none_or(|payload| self.cx(now).link_send(origin, payload));
         let pushed = self.pusher.pushed;
-        if let Some(peer) = self.peers.get_mut(origin).filter(|_| sent) {
+        if let Some(peer) = self.shared.peers.get_mut(origin).filter(|_| sent) {
             peer.sent_by_link(now.instant, after + 1, through);
             peer.backlog = (through < pushed).then_some(through);
         }
@@ -151,21 +151,21 @@ impl Replication {
         let (mut settler, mut through) = (Settler::default(), after);
         'full: while through < self.pusher.pushed {
             let limit = LOOKED_UP.min((self.pusher.pushed - through) as usize);
-            let OwnLog::Keys(writes) = self.store.own_log(through, limit) else {
+            let OwnLog::Keys(writes) = self.shared.store.own_log(through, limit) else {
                 return Chunk::Forgotten;
             };
             if writes.is_empty() {
                 break;
             }
             for (seq, key) in writes {
-                if !settler.add(&self.store, seq, key, LINK_CHUNK_LEN) {
+                if !settler.add(&self.shared.store, seq, key, LINK_CHUNK_LEN) {
                     break 'full;
                 }
                 through = seq;
             }
         }
         let items = settler.settled;
-        let envelope = Envelope { of: self.me, from: self.me, urgent: false };
+        let envelope = Envelope { of: self.shared.me, from: self.shared.me, urgent: false };
         Chunk::Through((!items.is_empty()).then(|| single(envelope, items)), through)
     }
 }

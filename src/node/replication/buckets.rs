@@ -157,10 +157,10 @@ impl Replication {
         peer: OriginId,
         first: Option<u16>,
     ) -> Option<Option<ConnId>> {
-        let roots = hashes_to_bytes(&self.store.shard_roots());
-        let roots = Roots { from: self.me.0, roots, first };
-        let sent = self.link_send(now, peer, KvMessage::Roots(roots).encode());
-        sent.then(|| self.peers.get(peer).and_then(|peer| peer.link))
+        let roots = hashes_to_bytes(&self.shared.store.shard_roots());
+        let roots = Roots { from: self.shared.me.0, roots, first };
+        let sent = self.cx(now).link_send(peer, KvMessage::Roots(roots).encode());
+        sent.then(|| self.shared.peers.get(peer).and_then(|peer| peer.link))
     }
 
     /// Gives up a comparison that has fallen silent, and its link: an answer that still came on it
@@ -171,7 +171,7 @@ impl Replication {
             && let Some(conn) = asked.conn
         {
             self.links.close(conn);
-            if let Some(peer) = self.peers.get_mut(asked.peer) {
+            if let Some(peer) = self.shared.peers.get_mut(asked.peer) {
                 peer.link = None;
             }
         }
@@ -190,14 +190,14 @@ impl Replication {
     /// Server: which shards differ, or what the shards hold that were asked for.
     pub(super) fn roots(&mut self, now: Now, conn: ConnId, roots: &Roots) {
         self.links.seen(conn, Some(OriginId(roots.from)));
-        if let Some(peer) = self.peers.get_mut(OriginId(roots.from)) {
+        if let Some(peer) = self.shared.peers.get_mut(OriginId(roots.from)) {
             peer.heard(now.instant);
         }
         if self.refuse_comparison(conn) {
             return;
         }
         let Some(theirs) = bytes_to_hashes(&roots.roots, STORE_SHARDS) else { return };
-        let ours = self.store.shard_roots();
+        let ours = self.shared.store.shard_roots();
         let is_asked = |at: &usize| match roots.first {
             Some(first) => *at >= usize::from(first),
             None => ours[*at] != theirs[*at],
@@ -206,7 +206,7 @@ impl Replication {
         let told = &asked[..asked.len().min(SHARDS_MAX)];
         let shards = told
             .iter()
-            .map(|shard| (*shard as u16, hashes_to_bytes(&self.store.leaves(*shard))))
+            .map(|shard| (*shard as u16, hashes_to_bytes(&self.shared.store.leaves(*shard))))
             .collect();
         let leaves = Leaves { shards, more: asked.len() > told.len() };
         self.links.send(conn, KvMessage::Leaves(leaves).encode());
@@ -229,9 +229,10 @@ impl Replication {
         }
         let (mut picked, mut more) = (Picked::default(), leaves.more);
         for (shard, theirs) in told {
-            let ours = self.store.leaves(shard);
+            let ours = self.shared.store.leaves(shard);
             if ours != theirs {
-                let end = picked.add(&self.store, shard, 0, |leaf, _| ours[leaf] != theirs[leaf]);
+                let end =
+                    picked.add(&self.shared.store, shard, 0, |leaf, _| ours[leaf] != theirs[leaf]);
                 more |= end < STORE_LEAVES_PER_SHARD;
             }
         }
@@ -264,9 +265,16 @@ impl Replication {
         let mut verdicts = Verdicts { need: Vec::new(), drop: Vec::new(), more };
         let mut newer = Newer::default();
         for (shard, leaves) in shards.into_iter().take(SHARDS_MAX) {
-            judge_shard(&self.store, &self.known, shard, &leaves, &mut verdicts, &mut newer);
+            judge_shard(
+                &self.shared.store,
+                &self.shared.known,
+                shard,
+                &leaves,
+                &mut verdicts,
+                &mut newer,
+            );
         }
-        self.counters.compared_total += 1;
+        self.shared.counters.compared_total += 1;
         self.links.send(conn, KvMessage::Verdicts(verdicts, newer.records).payload());
     }
 
@@ -302,19 +310,19 @@ impl Replication {
     /// everybody holds it, whoever has forgotten it sooner; only in a reset it goes when its grace
     /// is over: the server has forgotten it, or a later delete of its key.
     fn drop_deleted(&mut self, now: Now, item: &Item, resets: bool) {
-        let held = self.store.entry(&item.key).filter(|held| held.stamp() == item.stamp());
+        let held = self.shared.store.entry(&item.key).filter(|held| held.stamp() == item.stamp());
         let Some(held) = held else { return };
         if held.is_tombstone() {
             let may_go = resets && self.is_grace_over(now, &held);
             if !may_go && !mutated!(DropTombstones) {
                 return;
             }
-            self.known.forget(&held);
+            self.shared.known.forget(&held);
         } else {
             // A late copy of it is refused from now on, as where the delete was forgotten.
-            self.known.forget_through(held.stamp().time);
+            self.shared.known.forget_through(held.stamp().time);
         }
-        if self.store.remove_exact(&item.key, item.stamp()) {
+        if self.shared.store.remove_exact(&item.key, item.stamp()) {
             self.buckets.dropped_total += 1;
         }
     }
@@ -326,7 +334,8 @@ impl Replication {
         let asked = self.buckets.asked.as_ref().filter(|asked| asked.conn == Some(conn));
         let Some(agreed) = asked.and_then(|asked| asked.agreed.as_ref()) else { return 0 };
         let in_heads = |dot: Dot| agreed.covers(dot);
-        let held = |key: &[u8]| self.store.entry(key).filter(|record| !record.is_tombstone());
+        let held =
+            |key: &[u8]| self.shared.store.entry(key).filter(|record| !record.is_tombstone());
         // Of a delete that one side has forgotten sooner nobody sees anything.
         let shows = |record: &&Record| !record.is_tombstone() || held(record.key()).is_some();
         let newer = records.iter().filter(shows).filter(|record| in_heads(record.dot()));
@@ -338,8 +347,8 @@ impl Replication {
     }
 
     fn supply(&mut self, conn: ConnId, need: &[Name]) {
-        let records = need.iter().filter_map(|key| self.store.entry(key));
-        for payload in supplies(self.me, records, true) {
+        let records = need.iter().filter_map(|key| self.shared.store.entry(key));
+        for payload in supplies(self.shared.me, records, true) {
             self.links.send(conn, payload);
         }
     }

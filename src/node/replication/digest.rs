@@ -57,13 +57,13 @@ impl Replication {
     /// What we hold now. Encoded, it is also the user state of a push-pull between our kind.
     pub(super) fn digest(&self, reply: bool) -> Digest {
         Digest {
-            from: self.me.0,
-            heads: self.known.heads(self.store.last_seq()),
-            root: if self.is_exact() { self.store.root() } else { ROOT_UNTOLD },
-            folded: self.known.folded_hash(),
+            from: self.shared.me.0,
+            heads: self.shared.known.heads(self.shared.store.last_seq()),
+            root: if self.is_exact() { self.shared.store.root() } else { ROOT_UNTOLD },
+            folded: self.shared.known.folded_hash(),
             reply,
             whole: true,
-            stage: Some(self.ready.stage().code()),
+            stage: Some(self.shared.ready.stage().code()),
         }
     }
 
@@ -72,7 +72,7 @@ impl Replication {
     #[must_use]
     pub fn user_state(&self, theirs: Formats) -> Bytes {
         let digest = || KvMessage::Digest(self.digest(false));
-        let common = self.config.formats.common(theirs);
+        let common = self.shared.config.formats.common(theirs);
         let payload = common.and_then(|common| digest().payload_for(common));
         payload.map(|payload| payload.join()).unwrap_or_default()
     }
@@ -98,71 +98,36 @@ impl Replication {
     }
 
     pub(super) fn digest_due(&mut self, now: Now) {
-        if self.digests.next > now.instant || self.peers.n_reachable() == 0 {
+        if self.digests.next > now.instant || self.shared.peers.n_reachable() == 0 {
             return;
         }
         let interval = if mutated!(Chatty) { INTERVAL.0 / 50 } else { INTERVAL.0 };
-        self.digests.next = now.instant + interval + self.rng.duration_below(INTERVAL.1);
+        self.digests.next = now.instant + interval + self.shared.rng.duration_below(INTERVAL.1);
         self.greet(now);
         self.digests.sent_total += 1;
         self.tell_digest(now);
-        self.try_blocked(now);
-    }
-
-    /// Tells a peer how far our own writes go, so that it asks for what it lacks and answers with
-    /// what it holds.
-    pub(super) fn beacon(&mut self, now: Now, to: OriginId) {
-        let is_mute = self.unanswered.is_mute();
-        if self.peers.get(to).is_some_and(|peer| peer.paths.by_link(now.instant, is_mute)) {
-            let payload = self.beacon_payload(self.me, true);
-            self.link_send(now, to, payload);
-        } else {
-            self.beacon_by_datagram(to);
-        }
-    }
-
-    /// The same by datagram, whatever is known of that way.
-    pub(super) fn beacon_by_datagram(&mut self, to: OriginId) {
-        let payload = self.beacon_payload(self.me, true);
-        self.send_datagram(&[to], vec![payload]);
-    }
-
-    /// How far we hold the writes of one origin.
-    pub(super) fn beacon_payload(&self, of: OriginId, reply: bool) -> Bytes {
-        KvMessage::Digest(self.beacon_digest(of, reply)).encode()
-    }
-
-    fn beacon_digest(&self, of: OriginId, reply: bool) -> Digest {
-        Digest {
-            from: self.me.0,
-            heads: vec![(of.0, self.contiguous(of))],
-            root: 0,
-            folded: 0,
-            reply,
-            whole: false,
-            stage: None,
-        }
+        self.cx(now).try_blocked();
     }
 
     /// A digest of `len` bytes arrived.
     pub(super) fn digested(&mut self, now: Now, digest: &Digest, via: Via, len: usize) {
         let from = OriginId(digest.from);
-        if digest.from == self.me.0 {
+        if digest.from == self.shared.me.0 {
             return;
         }
-        self.heard_via(now, from, via);
+        self.cx(now).heard_via(from, via);
         self.digest_came(now, digest, via, len);
         for &(of, through) in &digest.heads {
-            if OriginId(of) == self.me {
+            if OriginId(of) == self.shared.me {
                 self.acknowledged(now, from, through);
             } else {
                 let delay = self.claim_delay(digest.whole);
                 self.note_claim(now, OriginId(of), through, from, delay);
             }
         }
-        let Some(peer) = self.peers.get_mut(from) else { return };
+        let Some(peer) = self.shared.peers.get_mut(from) else { return };
         peer.holds(&digest.heads);
-        if digest.whole && digest.folded == self.known.folded_hash() {
+        if digest.whole && digest.folded == self.shared.known.folded_hash() {
             peer.folded_held = Some(digest.folded);
         }
         if digest.reply {
@@ -179,27 +144,27 @@ impl Replication {
     fn answer_digest(&mut self, now: Now, digest: &Digest, via: Via) {
         let from = OriginId(digest.from);
         let answer =
-            if digest.whole { self.digest(false) } else { self.beacon_digest(from, false) };
-        self.answer_via(now, from, via, &KvMessage::Digest(answer));
+            if digest.whole { self.digest(false) } else { self.cx(now).beacon_digest(from, false) };
+        self.cx(now).answer_via(from, via, &KvMessage::Digest(answer));
     }
 
     /// Where two nodes agree on every write, their hashes must agree. Both see when they do not;
     /// the one that has asked for the other's digest begins the comparison, so that not both do.
     fn compare(&mut self, now: Now, digest: &Digest) {
         let from = OriginId(digest.from);
-        if digest.folded != self.known.folded_hash() {
+        if digest.folded != self.shared.known.folded_hash() {
             self.tell_folded(now, from);
         }
         // Who has folded what must not matter: one may remember a dead member for a day longer.
-        let heads = self.known.heads(self.store.last_seq());
-        let ours = self.known.covered_hash(&heads);
+        let heads = self.shared.known.heads(self.shared.store.last_seq());
+        let ours = self.shared.known.covered_hash(&heads);
         let theirs = covered_hash(self.covered_folds(from, digest.folded), &digest.heads);
         let comparable = self.is_exact() && digest.root != ROOT_UNTOLD;
-        let differ = comparable && ours == theirs && digest.root != self.store.root();
+        let differ = comparable && ours == theirs && digest.root != self.shared.store.root();
         if comparable && ours == theirs && !differ {
-            self.known.trust();
+            self.shared.known.trust();
         }
-        let Some(peer) = self.peers.get_mut(from) else { return };
+        let Some(peer) = self.shared.peers.get_mut(from) else { return };
         if !differ {
             peer.diverged = 0;
             return;
@@ -207,7 +172,7 @@ impl Replication {
         peer.diverged += 1;
         if peer.diverged >= DIVERGED_MAX && !digest.reply {
             peer.diverged = 0;
-            let agreed = Claims::new(&heads, &self.known.folded_list());
+            let agreed = Claims::new(&heads, &self.shared.known.folded_list());
             self.start_buckets(now, from, agreed);
         }
     }
@@ -215,23 +180,24 @@ impl Replication {
     /// What a peer covers by its folded origins, of which it has told the hash. It tells the list
     /// where that hash is not ours.
     fn covered_folds(&self, from: OriginId, told: u64) -> u64 {
-        let listed = self.peers.get(from).map(|peer| peer.folded_listed);
-        let known = [Some(self.known.folded_sums()), listed].into_iter().flatten();
+        let listed = self.shared.peers.get(from).map(|peer| peer.folded_listed);
+        let known = [Some(self.shared.known.folded_sums()), listed].into_iter().flatten();
         let mut matching = known.filter(|sums| sums.all == told);
         matching.next().map_or(told, FoldedHash::covered)
     }
 
     /// Tells a peer whose folded origins are not ours what ours are.
     fn tell_folded(&mut self, now: Now, to: OriginId) {
-        let list = self.known.folded_list();
-        let Some(peer) = self.peers.get_mut(to) else { return };
+        let list = self.shared.known.folded_list();
+        let Some(peer) = self.shared.peers.get_mut(to) else { return };
         let told_lately =
             peer.folded_told.is_some_and(|at| now.instant.since(at) < FOLDED_INTERVAL);
         if list.is_empty() || told_lately {
             return;
         }
         peer.folded_told = Some(now.instant);
-        self.send(now, to, &KvMessage::Folded(Folded { from: self.me.0, list }));
+        let folded = Folded { from: self.shared.me.0, list };
+        self.cx(now).send(to, &KvMessage::Folded(folded));
     }
 
     /// A peer has folded origins: every member it knew held all of them. So what we lack of them
@@ -240,29 +206,29 @@ impl Replication {
         let from = OriginId(folded.from);
         for &(of, last, forgotten) in &folded.list {
             let of = OriginId(of);
-            if of == self.me {
+            if of == self.shared.me {
                 // It has folded us while we were cut off: it holds so much of ours.
                 self.acknowledged(now, from, last);
                 continue;
             }
-            if self.known.covers_through(of, last) {
-                if !self.known.is_folded(of)
-                    && !self.peers.is_member(of)
+            if self.shared.known.covers_through(of, last) {
+                if !self.shared.known.is_folded(of)
+                    && !self.shared.peers.is_member(of)
                     && !self.gaps.is_asking(of)
                 {
-                    self.known.fold(of);
+                    self.shared.known.fold(of);
                 }
             } else {
                 self.note_claim(now, of, last, from, self.claim_delay(true));
             }
-            self.known.take_mark(of, forgotten);
+            self.shared.known.take_mark(of, forgotten);
         }
         let theirs = Claims::new(&Vec::new(), &folded.list);
-        let Some(peer) = self.peers.get_mut(from) else { return };
+        let Some(peer) = self.shared.peers.get_mut(from) else { return };
         peer.folded_listed = FoldedHash::of(&folded.list);
         let holds = |dot: Dot| theirs.covers(dot) || peer.head(dot.origin) >= dot.seq;
-        if self.known.folded_within(holds) {
-            peer.folded_held = Some(self.known.folded_hash());
+        if self.shared.known.folded_within(holds) {
+            peer.folded_held = Some(self.shared.known.folded_hash());
         }
     }
 }

@@ -103,7 +103,8 @@ impl Gaps {
 impl Replication {
     /// Notes holes that the last push from `from` left in `of`'s writes.
     pub(super) fn note_holes(&mut self, now: Now, of: OriginId, from: OriginId) {
-        let (contiguous, highest) = (self.known.contiguous(of), self.known.highest(of));
+        let (contiguous, highest) =
+            (self.shared.known.contiguous(of), self.shared.known.highest(of));
         if contiguous < highest {
             let delay = if self.is_direct() { HOLE_DELAY } else { RUMOR_DELAY };
             self.gaps.note(of, highest, from, now.instant + delay, contiguous);
@@ -129,8 +130,8 @@ impl Replication {
         from: OriginId,
         delay: Duration,
     ) {
-        let contiguous = self.known.contiguous(of);
-        if of == self.me || of.0 == 0 || contiguous >= through {
+        let contiguous = self.shared.known.contiguous(of);
+        if of == self.shared.me || of.0 == 0 || contiguous >= through {
             return;
         }
         self.gaps.note(of, through, from, now.instant + delay, contiguous);
@@ -151,7 +152,7 @@ impl Replication {
     }
 
     fn gap_due(&mut self, now: Now, of: OriginId) {
-        let contiguous = self.known.contiguous(of);
+        let contiguous = self.shared.known.contiguous(of);
         let Some(gap) = self.gaps.gaps.get_mut(&of) else { return };
         if contiguous >= gap.through {
             self.gaps.gaps.remove(&of);
@@ -178,7 +179,7 @@ impl Replication {
         let (through, from, tries) = (gap.through_due, gap.from, gap.tries);
         gap.tries += 1;
         let holder = self.holder(of, through, from, tries);
-        let asked = holder.and_then(|holder| self.peers.get(holder));
+        let asked = holder.and_then(|holder| self.shared.peers.get(holder));
         // Who cannot be dialled has nothing large to answer with, and what was had from it by way
         // of others says nothing of its round trip: the next one is asked soon.
         let asked = asked.filter(|peer| !peer.paths.is_doubtful());
@@ -193,11 +194,11 @@ impl Replication {
 
     /// Whether a reachable peer says to hold more of `of` than we do without a gap.
     fn is_claimed(&self, of: OriginId, contiguous: u64) -> bool {
-        self.peers.reachable().any(|peer| peer.head(of) > contiguous)
+        self.shared.peers.reachable().any(|peer| peer.head(of) > contiguous)
     }
 
     fn ask_for(&mut self, now: Now, of: OriginId, through: u64, holder: OriginId, tries: u32) {
-        let ranges = self.known.gaps(of, through, RANGES_MAX);
+        let ranges = self.shared.known.gaps(of, through, RANGES_MAX);
         let n_missing: u64 = ranges.iter().map(|(start, end)| end - start + 1).sum();
         if n_missing == 0 || mutated!(NeverAsk) {
             return;
@@ -207,12 +208,12 @@ impl Replication {
             return;
         }
         self.gaps.wants_total += 1;
-        let want = KvMessage::Want(Want { from: self.me.0, of: of.0, ranges });
+        let want = KvMessage::Want(Want { from: self.shared.me.0, of: of.0, ranges });
         // In vain so far: datagrams may not arrive there, or not come back.
-        if tries >= LINK_TRIES && self.link_send(now, holder, want.encode()) {
+        if tries >= LINK_TRIES && self.cx(now).link_send(holder, want.encode()) {
             return;
         }
-        self.send(now, holder, &want);
+        self.cx(now).send(holder, &want);
     }
 
     /// Whom to ask: who told us, then the writer itself, then anybody who may hold it.
@@ -223,7 +224,8 @@ impl Replication {
         from: OriginId,
         tries: u32,
     ) -> Option<OriginId> {
-        let reachable = |origin: OriginId| self.peers.get(origin).is_some_and(|p| p.info.reachable);
+        let reachable =
+            |origin: OriginId| self.shared.peers.get(origin).is_some_and(|p| p.info.reachable);
         if tries == 0 && reachable(from) {
             return Some(from);
         }
@@ -236,20 +238,20 @@ impl Replication {
             origin != from && origin != of && !peer.paths.is_doubtful()
         };
         let holds = |peer: &&Peer| peer.head(of) >= through;
-        let others = self.peers.reachable().filter(is_other);
-        let holders = self.peers.reachable().filter(|p| holds(p) || p.info.origin == from);
+        let others = self.shared.peers.reachable().filter(is_other);
+        let holders = self.shared.peers.reachable().filter(|p| holds(p) || p.info.origin == from);
         let mut able: Vec<OriginId> = others.filter(holds).map(|peer| peer.info.origin).collect();
         if able.is_empty() && tries == 2 && self.is_direct() {
             // Each of them has got it from its writer, or asks as we do.
-            let others = self.peers.reachable().filter(is_other);
+            let others = self.shared.peers.reachable().filter(is_other);
             able = others.map(|peer| peer.info.origin).collect();
         }
         if able.is_empty() || tries % 2 == 1 {
             able = holders.map(|peer| peer.info.origin).collect();
         }
         if able.is_empty() {
-            return self.peers.draw(1, &mut self.rng).pop();
+            return self.shared.peers.draw(1, &mut self.shared.rng).pop();
         }
-        Some(able[self.rng.below(able.len())])
+        Some(able[self.shared.rng.below(able.len())])
     }
 }

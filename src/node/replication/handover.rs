@@ -49,9 +49,9 @@ impl Replication {
         self.tell_leaving(now);
         self.flush(now, true);
         self.handover.began = now.instant;
-        let heads = self.known.heads(self.store.last_seq());
+        let heads = self.shared.known.heads(self.shared.store.last_seq());
         let others = heads.into_iter().map(|(of, through)| (OriginId(of), through));
-        self.handover.others = others.filter(|(of, _)| *of != self.me).collect();
+        self.handover.others = others.filter(|(of, _)| *of != self.shared.me).collect();
         self.handover.ask = Some((now.instant, ASK_AGAIN));
         self.drain_due(now);
     }
@@ -61,7 +61,7 @@ impl Replication {
             return;
         };
         self.handover.ask = Some((now.instant + wait, (wait * 2).min(ASK_AGAIN_MAX)));
-        let last = self.store.last_seq();
+        let last = self.shared.store.last_seq();
         // Whom a link feeds says by itself how far it is.
         let is_fed = |peer: &Peer| {
             peer.backlog.is_some() || peer.link.is_some_and(|c| self.links.in_flight_len(c) > 0)
@@ -69,25 +69,25 @@ impl Replication {
         let behind = self.heirs().filter(|peer| peer.acked < last && !is_fed(peer));
         let behind: Vec<OriginId> = behind.map(|peer| peer.info.origin).collect();
         for origin in behind {
-            self.beacon(now, origin);
+            self.cx(now).beacon(origin);
         }
         if !self.others_are_held() {
             let heirs: Vec<OriginId> = self.heirs().map(|peer| peer.info.origin).collect();
-            let drawn = self.peers.draw(heirs.len(), &mut self.rng);
+            let drawn = self.shared.peers.draw(heirs.len(), &mut self.shared.rng);
             let told = drawn.into_iter().filter(|origin| heirs.contains(origin));
             for origin in told.take(TOLD_AT_ONCE).collect::<Vec<_>>() {
                 let digest = self.digest(true);
-                self.send(now, origin, &KvMessage::Digest(digest));
+                self.cx(now).send(origin, &KvMessage::Digest(digest));
             }
         }
     }
 
     /// Those who count as holders.
     fn heirs(&self) -> impl Iterator<Item = &Peer> {
-        let any_ready = self.peers.reachable().any(Peer::is_ready);
-        let any_stays = self.peers.reachable().any(|peer| !peer.is_leaving());
-        let has_been_ready = self.ready.has_been_ready();
-        self.peers.reachable().filter(move |peer| {
+        let any_ready = self.shared.peers.reachable().any(Peer::is_ready);
+        let any_stays = self.shared.peers.reachable().any(|peer| !peer.is_leaving());
+        let has_been_ready = self.shared.ready.has_been_ready();
+        self.shared.peers.reachable().filter(move |peer| {
             if any_ready {
                 return peer.is_ready();
             }
@@ -100,7 +100,9 @@ impl Replication {
     /// Whether this node has a store that no heir can have: all of them are new, or have not told.
     fn is_to_be_copied(&self) -> bool {
         let is_new = |peer: &Peer| peer.stage().is_none_or(|stage| stage == Stage::New);
-        self.ready.has_been_ready() && self.store.stats().n_live > 0 && self.heirs().all(is_new)
+        self.shared.ready.has_been_ready()
+            && self.shared.store.stats().n_live > 0
+            && self.heirs().all(is_new)
     }
 
     /// Whether those who stay hold all that is held here; with nobody to look for, at once.
@@ -108,10 +110,10 @@ impl Replication {
         if self.is_store_of_one() {
             return true;
         }
-        if self.peers.n_reachable() == 0 {
+        if self.shared.peers.n_reachable() == 0 {
             return self.own_unheld() == 0 && self.others_are_held();
         }
-        let last = self.store.last_seq();
+        let last = self.shared.store.last_seq();
         let n_holding = self.heirs().filter(|peer| peer.acked >= last).count();
         let is_held = if self.is_direct() {
             let mut answering = self.heirs().filter(|peer| !peer.is_stalled());
@@ -127,7 +129,7 @@ impl Replication {
     fn others_are_held(&mut self) -> bool {
         let mut others = std::mem::take(&mut self.handover.others);
         let is_unheld = |(of, through): &(OriginId, u64)| self.n_unheld(*of, *through) > 0;
-        let are_held = if self.peers.n_reachable() == 0 {
+        let are_held = if self.shared.peers.n_reachable() == 0 {
             !others.iter().any(is_unheld)
         } else {
             others.retain(is_unheld);
@@ -140,8 +142,8 @@ impl Replication {
     /// Those whose word for what they hold counts: the heirs. Where nobody answers, the dead: they
     /// may be cut off only, and keep what they held.
     fn holders(&self) -> impl Iterator<Item = &Peer> {
-        let any = self.peers.n_reachable() > 0;
-        self.heirs().chain(self.peers.iter().filter(move |_| !any))
+        let any = self.shared.peers.n_reachable() > 0;
+        self.heirs().chain(self.shared.peers.iter().filter(move |_| !any))
     }
 
     /// The holders that have told what they hold since the handing over began, or are dead.
@@ -155,12 +157,12 @@ impl Replication {
     /// Whether nobody is known, dead or alive, to one that has been ready: a store of one node
     /// ends with it. One that never was knows that it belongs to others.
     fn is_store_of_one(&self) -> bool {
-        self.ready.has_been_ready() && self.peers.iter().next().is_none()
+        self.shared.ready.has_been_ready() && self.shared.peers.iter().next().is_none()
     }
 
     /// How many of `of`'s writes up to `through` no heir has said to hold.
     fn n_unheld(&self, of: OriginId, through: u64) -> u64 {
-        if self.known.is_folded(of) || self.told().any(|heir| heir.info.origin == of) {
+        if self.shared.known.is_folded(of) || self.told().any(|heir| heir.info.origin == of) {
             return 0;
         }
         through.saturating_sub(self.told().map(|heir| heir.head(of)).max().unwrap_or(0))
@@ -169,16 +171,16 @@ impl Replication {
     /// Whether some heir has said to hold all of the folded origins. The members that held it when
     /// they were folded may have gone, and those who stay may have founded apart.
     fn is_folded_held(&self) -> bool {
-        let hash = self.known.folded_hash();
-        self.known.n_folded() == 0 || self.told().any(|heir| heir.folded_held == Some(hash))
+        let hash = self.shared.known.folded_hash();
+        self.shared.known.n_folded() == 0 || self.told().any(|heir| heir.folded_held == Some(hash))
     }
 
     /// Values of folded origins. It looks at all there are: for a leave that has failed.
     fn n_folded_values(&self) -> u64 {
         let mut n = 0;
         (0..STORE_SHARDS).for_each(|shard| {
-            self.store.scan_shard(shard, |record| {
-                let is_folded = self.known.is_folded(record.dot().origin);
+            self.shared.store.scan_shard(shard, |record| {
+                let is_folded = self.shared.known.is_folded(record.dot().origin);
                 n += u64::from(is_folded && !record.is_tombstone());
             });
         });
@@ -188,7 +190,7 @@ impl Replication {
     /// How many of our own writes nobody who counts has acknowledged.
     fn own_unheld(&self) -> u64 {
         let acked = self.holders().map(|holder| holder.acked).max();
-        self.store.last_seq().saturating_sub(acked.unwrap_or(0))
+        self.shared.store.last_seq().saturating_sub(acked.unwrap_or(0))
     }
 
     /// Writes held here that, as far as this node knows, no member holds that stays: its own, and
@@ -199,8 +201,8 @@ impl Replication {
             return 0;
         }
         let own = self.own_unheld();
-        if self.peers.n_reachable() > 0 && self.is_to_be_copied() {
-            return own.max(self.store.stats().n_live);
+        if self.shared.peers.n_reachable() > 0 && self.is_to_be_copied() {
+            return own.max(self.shared.store.stats().n_live);
         }
         let folded = if self.is_folded_held() { 0 } else { self.n_folded_values() };
         let others = self.handover.others.iter();

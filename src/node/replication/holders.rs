@@ -59,8 +59,8 @@ impl Replication {
             self.reply(wait.ticket, Reply::Refused("too many writes wait for holders".into()));
             return;
         }
-        let n_least = if self.ready.has_been_ready() { 1 } else { 2 };
-        let n_members = (self.peers.n_reachable() + 1).max(n_least);
+        let n_least = if self.shared.ready.has_been_ready() { 1 } else { 2 };
+        let n_members = (self.shared.peers.n_reachable() + 1).max(n_least);
         let n_members = u32::try_from(n_members).unwrap_or(u32::MAX);
         let wanted = match wait.concern {
             Concern::All => n_members,
@@ -80,13 +80,14 @@ impl Replication {
     /// Asks whoever has not acknowledged `seq` how far it is.
     fn ask_holders(&mut self, now: Now, seq: u64) {
         let behind: Vec<_> = self
+            .shared
             .peers
             .reachable()
             .filter(|peer| peer.acked < seq)
             .map(|peer| peer.info.origin)
             .collect();
         for origin in behind {
-            self.beacon(now, origin);
+            self.cx(now).beacon(origin);
         }
     }
 
@@ -105,7 +106,7 @@ impl Replication {
             return;
         }
         // In order, so that many waits and many peers do not multiply.
-        let mut acked: Vec<u64> = self.peers.reachable().map(|peer| peer.acked).collect();
+        let mut acked: Vec<u64> = self.shared.peers.reachable().map(|peer| peer.acked).collect();
         acked.sort_unstable();
         let waiting = std::mem::take(&mut self.holders.waiting);
         for (wait, wanted) in waiting {

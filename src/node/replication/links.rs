@@ -44,9 +44,11 @@ impl Link {
 }
 
 /// All links.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Links {
     links: BTreeMap<ConnId, Link>,
+    /// The last number of a connection that this node dialled.
+    last_conn: u64,
     pub(super) out: VecDeque<Output>,
     pub(super) sent_len_total: u64,
     pub(super) dialled_total: u64,
@@ -54,15 +56,32 @@ pub(super) struct Links {
 }
 
 impl Links {
+    pub(super) fn new() -> Links {
+        Links {
+            links: BTreeMap::new(),
+            last_conn: 2,
+            out: VecDeque::new(),
+            sent_len_total: 0,
+            dialled_total: 0,
+            overrun_total: 0,
+        }
+    }
+
+    /// A number for a connection that this node dials, whatever for.
+    pub(super) fn next_conn(&mut self) -> ConnId {
+        self.last_conn += 2;
+        ConnId(self.last_conn)
+    }
+
     /// Dials `addr` with a first frame.
     pub(super) fn dial(
         &mut self,
         now: Instant,
-        conn: ConnId,
         peer: OriginId,
         addr: SocketAddr,
         payload: Payload,
-    ) {
+    ) -> ConnId {
+        let conn = self.next_conn();
         self.dialled_total += 1;
         self.sent_len_total += payload.len() as u64;
         let link = Link { moved_at: now, ..Link::new(Some(peer), payload.len()) };
@@ -74,6 +93,7 @@ impl Links {
             deadline: now + CONNECT_LIMIT,
             link: true,
         });
+        conn
     }
 
     /// A frame came in on `conn`: it exists.

@@ -19,7 +19,7 @@ impl Replication {
     /// Server: writes the marks of now into the end of a copy. Deletes may have been forgotten
     /// since the copy began, and origins folded.
     pub(super) fn add_marks(&self, end: &mut PullEnd) {
-        let of = |origin: u64| self.known.forgotten_of(OriginId(origin));
+        let of = |origin: u64| self.shared.known.forgotten_of(OriginId(origin));
         let marks: Vec<u64> = end.heads.iter().map(|(origin, _)| of(*origin)).collect();
         end.marks = marks.iter().any(|mark| *mark > 0).then_some(marks);
         for (origin, _, forgotten) in &mut end.folded {
@@ -34,7 +34,7 @@ impl Replication {
             end.heads.iter().zip(marks).map(|((of, through), mark)| (*of, *mark.min(through)));
         let folded = end.folded.iter().map(|(of, last, mark)| (*of, *mark.min(last)));
         let dots = told.chain(folded).map(|(of, seq)| Dot { origin: OriginId(of), seq });
-        dots.filter(|dot| dot.seq > 0 && !self.known.covers(*dot)).collect()
+        dots.filter(|dot| dot.seq > 0 && !self.shared.known.covers(*dot)).collect()
     }
 
     /// Asker: takes over the marks, once the heads are claimed. A server that has folded this very
@@ -42,13 +42,13 @@ impl Replication {
     pub(super) fn take_marks(&mut self, now: Now, server: OriginId, end: &PullEnd) {
         let marks = end.marks.iter().flatten().copied();
         for ((origin, _), mark) in end.heads.iter().zip(marks) {
-            self.known.take_mark(OriginId(*origin), mark);
+            self.shared.known.take_mark(OriginId(*origin), mark);
         }
         for &(origin, last, forgotten) in &end.folded {
-            if OriginId(origin) == self.me {
+            if OriginId(origin) == self.shared.me {
                 self.acknowledged(now, server, last);
             }
-            self.known.take_mark(OriginId(origin), forgotten);
+            self.shared.known.take_mark(OriginId(origin), forgotten);
         }
     }
 }

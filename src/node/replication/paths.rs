@@ -20,15 +20,12 @@ use super::{Note, Replication};
 use crate::kv::OriginId;
 use crate::node::io::ConnId;
 use crate::time::{Instant, Now};
-use bytes::Bytes;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Tries by datagram in vain, in a row, after which an answer over the link settles it. Heavy loss
 /// comes to so many once in a thousand writes, and then costs a link's way for a moment.
 const VAIN_MAX: u32 = 10;
-/// Least time between two datagrams that try whether UDP works again.
-const UDP_RETRY: Duration = Duration::from_millis(250);
 /// How long one who asks for links gets them.
 const ASKED_FOR: Duration = Duration::from_secs(10);
 /// A digest of so many bytes needs no link: one that comes over it all the same asks for links.
@@ -39,8 +36,6 @@ const DIALS_MAX: u32 = 2;
 const DIAL_RETRY: Duration = Duration::from_secs(5);
 /// How long a link with bytes under way may stand still before its peer is told to ask others.
 const STUCK: Duration = Duration::from_millis(200);
-/// Most peers that are told every rumor over a link besides those drawn.
-const LINKED_MAX: usize = 8;
 
 /// Which way something came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +69,21 @@ impl Paths {
     /// nobody.
     pub(super) fn by_link(&self, now: Instant, is_mute: bool) -> bool {
         (self.udp_blocked || is_mute || now < self.asked_until) && !self.tcp_blocked
+    }
+
+    /// A datagram came from it.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.heard = Some(now);
+    }
+
+    /// Whether it gets no datagrams, and the last one that tried was at least `wait` ago; notes
+    /// that one tries now.
+    pub(super) fn tries_udp(&mut self, now: Instant, wait: Duration) -> bool {
+        let tries = self.udp_blocked && now.since(self.udp_tried) >= wait;
+        if tries {
+            self.udp_tried = now;
+        }
+        tries
     }
 
     /// Whether nothing may be dialled now.
@@ -130,19 +140,9 @@ const UNANSWERED_MAX: u32 = 6;
 const TOLD_BY_LINK: usize = 4;
 
 impl Replication {
-    /// Something came from a peer.
-    pub(super) fn heard_via(&mut self, now: Now, from: OriginId, via: Via) {
-        if let Some(peer) = self.peers.get_mut(from) {
-            peer.heard(now.instant);
-            if via == Via::Datagram {
-                peer.paths.heard = Some(now.instant);
-            }
-        }
-    }
-
     /// An acknowledgement came; `is_news` when it was one of more than before.
     pub(super) fn ack_came(&mut self, from: OriginId, via: Via, is_news: bool) {
-        let Some(peer) = self.peers.get_mut(from) else { return };
+        let Some(peer) = self.shared.peers.get_mut(from) else { return };
         match via {
             Via::Datagram => peer.paths.answered_by_datagram(),
             Via::Link(_) if is_news => peer.paths.answered_by_link(),
@@ -155,11 +155,11 @@ impl Replication {
         let from = OriginId(digest.from);
         // With many members offers look like the answer to a beacon.
         let is_answer = !digest.reply && (digest.whole || self.is_direct());
-        let Some(peer) = self.peers.get_mut(from) else { return };
+        let Some(peer) = self.shared.peers.get_mut(from) else { return };
         match via {
             Via::Datagram if is_answer => {
                 peer.paths.answered_by_datagram();
-                self.unanswered = Unanswered(0);
+                self.shared.unanswered = Unanswered(0);
             }
             // Not an answer: that only goes the way it was asked for.
             Via::Link(conn)
@@ -171,81 +171,33 @@ impl Replication {
         }
     }
 
-    /// Answers the way the question came, and over the link where datagrams seem not to arrive: the
-    /// one who asked by datagram must see by a datagram that they do.
-    pub(super) fn answer_via(&mut self, now: Now, to: OriginId, via: Via, message: &KvMessage) {
-        let payload = message.encode();
-        let Some(peer) = self.peers.get(to) else { return };
-        match via {
-            Via::Link(conn) if self.links.is_open(conn) => {
-                self.link_reply(conn, payload);
-                return;
-            }
-            Via::Datagram if payload.len() <= self.room => {
-                let by_link = peer.paths.by_link(now.instant, self.unanswered.is_mute());
-                self.send_datagram(&[to], vec![payload]);
-                if !by_link {
-                    return;
-                }
-            }
-            Via::Link(_) | Via::Datagram | Via::Exchange => {}
-        }
-        self.send(now, to, message);
-    }
-
     /// Tells a digest to a drawn peer, and over links when datagrams seem to reach nobody.
     pub(super) fn tell_digest(&mut self, now: Now) {
         let message = KvMessage::Digest(self.digest(true));
-        if self.unanswered.is_mute() {
-            for origin in self.peers.draw(TOLD_BY_LINK, &mut self.rng) {
-                self.link_send(now, origin, message.encode());
+        if self.shared.unanswered.is_mute() {
+            for origin in self.shared.peers.draw(TOLD_BY_LINK, &mut self.shared.rng) {
+                self.cx(now).link_send(origin, message.encode());
             }
         }
-        let Some(origin) = self.peers.draw(1, &mut self.rng).pop() else { return };
+        let Some(origin) = self.shared.peers.draw(1, &mut self.shared.rng).pop() else { return };
         let payload = message.encode();
         // Who only asks for links hears no digest over them: it would take that for our asking.
-        let paths = self.peers.get(origin).map(|peer| &peer.paths);
-        if payload.len() > self.room || paths.is_some_and(|paths| paths.udp_blocked) {
-            self.link_send(now, origin, payload);
+        let paths = self.shared.peers.get(origin).map(|peer| &peer.paths);
+        if payload.len() > self.shared.room || paths.is_some_and(|paths| paths.udp_blocked) {
+            self.cx(now).link_send(origin, payload);
             return;
         }
-        self.unanswered.0 = self.unanswered.0.saturating_add(1);
-        self.send_datagram(&[origin], vec![payload]);
+        self.shared.unanswered.0 = self.shared.unanswered.0.saturating_add(1);
+        self.cx(now).send_datagram(&[origin], vec![payload]);
         #[cfg(feature = "next-format")]
-        self.play(now, origin);
-    }
-
-    /// Tries the ways that count as blocked: a datagram, a dial.
-    pub(super) fn try_blocked(&mut self, now: Now) {
-        let at = now.instant;
-        let is_blocked = |peer: &&Peer| peer.paths.udp_blocked || peer.paths.tcp_blocked;
-        let blocked = self.peers.reachable().filter(is_blocked);
-        let blocked: Vec<OriginId> = blocked.map(|peer| peer.info.origin).collect();
-        let payload = self.beacon_payload(self.me, true);
-        for origin in blocked {
-            self.try_udp(now, origin);
-            let is_due = |peer: &Peer| peer.paths.tcp_blocked && !peer.paths.is_held(at);
-            if self.peers.get(origin).is_some_and(is_due) {
-                self.link_send(now, origin, payload.clone());
-            }
-        }
-    }
-
-    /// Sends a datagram to a peer that gets none, at most now and then.
-    pub(super) fn try_udp(&mut self, now: Now, origin: OriginId) {
-        let Some(peer) = self.peers.get_mut(origin) else { return };
-        let paths = &mut peer.paths;
-        if paths.udp_blocked && now.instant.since(paths.udp_tried) >= UDP_RETRY {
-            paths.udp_tried = now.instant;
-            self.beacon_by_datagram(origin);
-        }
+        self.cx(now).play(origin);
     }
 
     /// A dial to a peer has come to nothing.
     pub(super) fn dial_failed(&mut self, now: Now, origin: OriginId) {
-        let Some(peer) = self.peers.get_mut(origin) else { return };
+        let Some(peer) = self.shared.peers.get_mut(origin) else { return };
         let paths = &mut peer.paths;
-        self.counters.dials_failed_total += 1;
+        self.shared.counters.dials_failed_total += 1;
         if paths.n_dials == 0 {
             paths.dial_failed = now.instant;
         }
@@ -260,13 +212,13 @@ impl Replication {
         }
         // What it was to get that way it can have from others.
         if answers {
-            self.beacon_by_datagram(origin);
+            self.cx(now).beacon_by_datagram(origin);
         }
     }
 
     /// A connection to a peer has been made.
     pub(super) fn dialled(&mut self, origin: OriginId) {
-        let Some(peer) = self.peers.get_mut(origin) else { return };
+        let Some(peer) = self.shared.peers.get_mut(origin) else { return };
         peer.paths.n_dials = 0;
         if std::mem::take(&mut peer.paths.tcp_blocked) {
             let name = peer.info.name.clone();
@@ -277,7 +229,7 @@ impl Replication {
     /// An exchange of membership's with whoever gossips there ended; `connected` says whether there
     /// was a connection.
     pub fn exchanged(&mut self, now: Now, addr: SocketAddr, connected: bool) {
-        let here = self.peers.reachable().filter(|peer| peer.info.addr == addr);
+        let here = self.shared.peers.reachable().filter(|peer| peer.info.addr == addr);
         for origin in here.map(|peer| peer.info.origin).collect::<Vec<_>>() {
             if connected {
                 self.dialled(origin);
@@ -290,35 +242,8 @@ impl Replication {
     /// Whether UDP to a peer seems blocked, and whether TCP does.
     #[must_use]
     pub fn blocked(&self, origin: OriginId) -> (bool, bool) {
-        let paths = self.peers.get(origin).map(|peer| &peer.paths);
+        let paths = self.shared.peers.get(origin).map(|peer| &peer.paths);
         paths.map_or((false, false), |paths| (paths.udp_blocked, paths.tcp_blocked))
-    }
-
-    /// Draws peers to tell something: those that datagrams reach, and the others.
-    pub(super) fn draw_few(&mut self, now: Now, n: usize) -> (Vec<OriginId>, Vec<OriginId>) {
-        let is_mute = self.unanswered.is_mute();
-        let drawn = self.peers.draw(n, &mut self.rng);
-        drawn.into_iter().partition(|origin| {
-            let peer = self.peers.get(*origin);
-            !peer.is_some_and(|peer| peer.paths.by_link(now.instant, is_mute))
-        })
-    }
-
-    /// Some of those that get everything over links, beside the drawn.
-    pub(super) fn linked(&self, now: Now, drawn: &[OriginId]) -> Vec<OriginId> {
-        let is_mute = self.unanswered.is_mute();
-        let linked = self.peers.reachable();
-        let linked = linked.filter(|peer| peer.paths.by_link(now.instant, is_mute));
-        let linked = linked.map(|peer| peer.info.origin);
-        linked.filter(|origin| !drawn.contains(origin)).take(LINKED_MAX).collect()
-    }
-
-    /// Sends the same to some peers over their links.
-    pub(super) fn send_linked(&mut self, now: Now, to: &[OriginId], payload: &Bytes) {
-        for origin in to {
-            self.link_send(now, *origin, payload.clone());
-            self.try_udp(now, *origin);
-        }
     }
 }
 

@@ -5,8 +5,8 @@
 use super::known::FoldedHash;
 use super::message::Heads;
 use super::paths::Paths;
-use super::ready::Stage;
 use super::rtt::RoundTrip;
+use super::stage::Stage;
 use crate::kv::OriginId;
 use crate::limits::ORIGINS_MAX;
 use crate::mutation::mutated;

@@ -4,11 +4,10 @@
 //! It brings a field that must not reach who does not read format 4, and a kind that may: whoever
 //! speaks format 3 passes it over.
 
-use super::Replication;
+use super::context::Context;
 use super::message::KvMessage;
 use crate::kv::OriginId;
 use crate::node::formats::Formats;
-use crate::time::Now;
 use serde::{Deserialize, Serialize};
 
 /// "I play the next version."
@@ -20,7 +19,7 @@ pub struct Played {
     pub format: u8,
 }
 
-impl Replication {
+impl Context<'_> {
     fn is_ahead(&self) -> bool {
         self.config.formats.last >= Formats::SPOKEN.last
     }
@@ -31,10 +30,10 @@ impl Replication {
     }
 
     /// Tells a peer that the next version is played.
-    pub(super) fn play(&mut self, now: Now, to: OriginId) {
+    pub(super) fn play(&mut self, to: OriginId) {
         if self.is_ahead() {
             let format = self.config.formats.last;
-            self.send(now, to, &KvMessage::Played(Played { from: self.me.0, format }));
+            self.send(to, &KvMessage::Played(Played { from: self.me.0, format }));
         }
     }
 }

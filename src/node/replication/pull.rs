@@ -115,22 +115,22 @@ impl Replication {
             return;
         }
         // A reset pulls before it walks: it, too, is ready when all is done.
-        let first = (self.ready.wants_copy() || self.is_resetting())
-            && self.peers.get(peer).is_some_and(super::peers::Peer::has_copies);
+        let first = (self.shared.ready.wants_copy() || self.is_resetting())
+            && self.shared.peers.get(peer).is_some_and(super::peers::Peer::has_copies);
         let pull = Pull {
-            from: self.me.0,
-            heads: self.known.heads(self.store.last_seq()),
-            folded: self.known.folded_list(),
-            fresh: self.store.stats().n_live == 0,
+            from: self.shared.me.0,
+            heads: self.shared.known.heads(self.shared.store.last_seq()),
+            folded: self.shared.known.folded_list(),
+            fresh: self.shared.store.stats().n_live == 0,
             to: Some(peer.0),
             first: Some(first),
             #[cfg(feature = "next-format")]
-            played: self.played_field(),
+            played: self.cx(now).played_field(),
         };
-        if !self.link_send(now, peer, KvMessage::Pull(pull).encode()) {
+        if !self.cx(now).link_send(peer, KvMessage::Pull(pull).encode()) {
             return;
         }
-        let conn = self.peers.get(peer).and_then(|peer| peer.link);
+        let conn = self.shared.peers.get(peer).and_then(|peer| peer.link);
         self.pulls.started_total += 1;
         self.pulls.asked =
             Some(Asked { from: peer, conn, last_heard: now.instant, n_records: 0, first });
@@ -160,25 +160,25 @@ impl Replication {
         self.pulls.completed_total += 1;
         let lacked = self.lacked(end);
         for &(of, through) in &end.heads {
-            if OriginId(of) != self.me {
-                self.known.claim(OriginId(of), through + u64::from(mutated!(ClaimMore)));
+            if OriginId(of) != self.shared.me {
+                self.shared.known.claim(OriginId(of), through + u64::from(mutated!(ClaimMore)));
             }
         }
         for &(of, last, _) in &end.folded {
             let of = OriginId(of);
-            if of != self.me {
-                self.known.claim(of, last);
-                if !self.peers.is_member(of) {
-                    self.known.fold(of);
+            if of != self.shared.me {
+                self.shared.known.claim(of, last);
+                if !self.shared.peers.is_member(of) {
+                    self.shared.known.fold(of);
                 }
             }
         }
         self.take_marks(now, asked.from, end);
-        if let Some(peer) = self.peers.get_mut(asked.from) {
+        if let Some(peer) = self.shared.peers.get_mut(asked.from) {
             peer.holds(&end.heads);
         }
         let forgotten = HlcTime(end.forgotten);
-        self.known.forget_through(forgotten);
+        self.shared.known.forget_through(forgotten);
         if end.reset || self.has_to_compare(asked.first, forgotten) {
             self.hide(now);
             self.walk_for_reset(now, lacked);
@@ -204,7 +204,7 @@ impl Replication {
             && let Some(conn) = asked.conn
         {
             self.links.close(conn);
-            if let Some(peer) = self.peers.get_mut(asked.from) {
+            if let Some(peer) = self.shared.peers.get_mut(asked.from) {
                 peer.link = None;
             }
         }
@@ -214,10 +214,10 @@ impl Replication {
         self.links.seen(conn, Some(OriginId(pull.from)));
         #[cfg(feature = "next-format")]
         {
-            self.counters.played_total += u64::from(pull.played.is_some());
+            self.shared.counters.played_total += u64::from(pull.played.is_some());
         }
         self.pulls.served.retain(|served| served.conn != conn);
-        if pull.to.is_some_and(|to| to != self.me.0) {
+        if pull.to.is_some_and(|to| to != self.shared.me.0) {
             // Somebody else was here before; membership has not told everybody yet.
             self.pulls.refused_total += 1;
             self.links.close(conn);
@@ -225,7 +225,7 @@ impl Replication {
         }
         // Who speaks a format without that word may be making its first copy.
         let first = pull.first != Some(false);
-        let unable = first && !self.ready.stage().has_copies() && !mutated!(CopyFromAnybody);
+        let unable = first && !self.shared.ready.stage().has_copies() && !mutated!(CopyFromAnybody);
         let unfit = unable || self.is_unfit(now, OriginId(pull.from));
         if unfit || self.pulls.served.len() >= PULLS_SERVED_MAX {
             self.pulls.refused_total += 1;
@@ -233,7 +233,7 @@ impl Replication {
             self.links.send(conn, KvMessage::Busy(busy).encode());
             return;
         }
-        if let Some(peer) = self.peers.get_mut(OriginId(pull.from)) {
+        if let Some(peer) = self.shared.peers.get_mut(OriginId(pull.from)) {
             peer.heard(now.instant);
             peer.holds(&pull.heads);
         }
@@ -243,8 +243,8 @@ impl Replication {
             asker: Claims::new(&pull.heads, &pull.folded),
             fresh: pull.fresh,
             first,
-            heads: self.known.heads(self.store.last_seq()),
-            folded: self.known.folded_list(),
+            heads: self.shared.known.heads(self.shared.store.last_seq()),
+            folded: self.shared.known.folded_list(),
             next_shard: 0,
             waiting: VecDeque::new(),
             not_before: now.instant,
@@ -264,7 +264,7 @@ impl Replication {
     /// Whom this node copies from, and how many records have come.
     pub(super) fn copying_from(&self) -> Option<(String, u64)> {
         let asked = self.pulls.asked.as_ref().filter(|asked| asked.first)?;
-        let name = self.peers.get(asked.from)?.info.name.to_string();
+        let name = self.shared.peers.get(asked.from)?.info.name.to_string();
         Some((name, asked.n_records))
     }
 
@@ -285,7 +285,7 @@ impl Replication {
     /// False when the pull has been served to its end.
     fn serve_step(&mut self, now: Now, served: &mut Served) -> bool {
         if served.waiting.is_empty() && served.next_shard < STORE_SHARDS {
-            self.store.scan_shard(served.next_shard, |record| {
+            self.shared.store.scan_shard(served.next_shard, |record| {
                 let left_out = mutated!(CopyLiveOnly) && record.is_tombstone();
                 if !served.asker.covers(record.dot()) && !left_out {
                     served.waiting.push_back(record.clone());
@@ -307,7 +307,7 @@ impl Replication {
         }
         if !records.is_empty() {
             served.not_before = now.instant + pause(records.len(), len);
-            let supply = Supply { from: self.me.0, observe: false };
+            let supply = Supply { from: self.shared.me.0, observe: false };
             self.links.send(served.conn, KvMessage::Supply(supply, records).payload());
         }
         if !served.waiting.is_empty() || served.next_shard < STORE_SHARDS {
@@ -316,8 +316,8 @@ impl Replication {
         let mut end = PullEnd {
             heads: std::mem::take(&mut served.heads),
             folded: std::mem::take(&mut served.folded),
-            forgotten: self.known.forgotten_time().0,
-            reset: !served.fresh && self.known.is_behind(&served.asker),
+            forgotten: self.shared.known.forgotten_time().0,
+            reset: !served.fresh && self.shared.known.is_behind(&served.asker),
             marks: None,
         };
         self.add_marks(&mut end);

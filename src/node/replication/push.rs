@@ -88,12 +88,12 @@ impl Replication {
     /// Sends writes not sent yet, so many a turn.
     pub(super) fn flush(&mut self, now: Now, urgent: bool) {
         self.pusher.flush_at = None;
-        if self.peers.n_reachable() == 0 {
-            self.pusher.pushed = self.store.last_seq();
+        if self.shared.peers.n_reachable() == 0 {
+            self.pusher.pushed = self.shared.store.last_seq();
             return;
         }
         let writes = loop {
-            match self.store.own_log(self.pusher.pushed, FLUSH_WRITES) {
+            match self.shared.store.own_log(self.pusher.pushed, FLUSH_WRITES) {
                 OwnLog::Keys(writes) if writes.is_empty() => return,
                 OwnLog::Keys(writes) => break writes,
                 OwnLog::Forgotten { first } => {
@@ -105,40 +105,40 @@ impl Replication {
         // Writers faster than this must not keep the node from everything else: the rest follows.
         self.pusher.flush_at = (writes.len() >= FLUSH_WRITES).then_some(now.instant);
         self.pusher.pushed = writes.last().map_or(self.pusher.pushed, |(seq, _)| *seq);
-        let settled = settle(&self.store, writes);
+        let settled = settle(&self.shared.store, writes);
         self.first_send(now, settled, urgent);
         self.pusher.next_flush = now.instant + COALESCE;
     }
 
     fn first_send(&mut self, now: Now, settled: Vec<Settled>, urgent: bool) {
-        let envelope = Envelope { of: self.me, from: self.me, urgent };
+        let envelope = Envelope { of: self.shared.me, from: self.shared.me, urgent };
         if !self.is_direct() {
             self.spread(now, envelope, settled);
             return;
         }
         let len: usize = settled.iter().map(|item| item.record.as_bytes().len()).sum();
-        let is_bulk = len > FLUSH_DATAGRAMS * self.room;
-        let answering = self.peers.reachable().filter(|peer| !peer.is_stalled());
+        let is_bulk = len > FLUSH_DATAGRAMS * self.shared.room;
+        let answering = self.shared.peers.reachable().filter(|peer| !peer.is_stalled());
         let (linked, others): (Vec<&Peer>, Vec<&Peer>) = answering.partition(|peer| {
-            peer.paths.by_link(now.instant, self.unanswered.is_mute())
+            peer.paths.by_link(now.instant, self.shared.unanswered.is_mute())
                 || is_bulk && !peer.paths.is_held(now.instant)
         });
         let linked: Vec<OriginId> = linked.iter().map(|peer| peer.info.origin).collect();
         let others: Vec<OriginId> = others.iter().map(|peer| peer.info.origin).collect();
         if !linked.is_empty() {
             self.send_chunks(now, &linked, envelope, settled.clone());
-            linked.iter().for_each(|origin| self.try_udp(now, *origin));
+            linked.iter().for_each(|origin| self.cx(now).try_udp(*origin));
         }
         if !others.is_empty() {
-            let batches = pack(envelope, settled, self.room);
+            let batches = pack(envelope, settled, self.shared.room);
             for payload in batches.payloads.into_iter().take(FLUSH_DATAGRAMS) {
-                self.send_datagram(&others, vec![payload]);
+                self.cx(now).send_datagram(&others, vec![payload]);
             }
             self.send_chunks(now, &others, envelope, batches.large);
         }
         let pushed = self.pusher.pushed;
         for origin in linked.into_iter().chain(others) {
-            if let Some(peer) = self.peers.get_mut(origin) {
+            if let Some(peer) = self.shared.peers.get_mut(origin) {
                 peer.sent_through(now.instant, pushed);
             }
         }
@@ -150,6 +150,7 @@ impl Replication {
             return;
         }
         let due: Vec<OriginId> = self
+            .shared
             .peers
             .reachable()
             .filter(|peer| peer.resend_at.is_some_and(|at| at <= now.instant))
@@ -161,7 +162,7 @@ impl Replication {
     }
 
     fn resend(&mut self, now: Now, origin: OriginId) {
-        let Some(peer) = self.peers.get_mut(origin) else { return };
+        let Some(peer) = self.shared.peers.get_mut(origin) else { return };
         let (acked, sent) = (peer.acked, peer.sent);
         if acked >= sent {
             peer.resend_at = None;
@@ -176,32 +177,36 @@ impl Replication {
         if peer.backlog.is_some() || link_busy && peer.by_link.through > acked {
             if is_stuck(peer, &self.links, now.instant) {
                 // It may have from others what does not get through.
-                self.beacon_by_datagram(origin);
+                self.cx(now).beacon_by_datagram(origin);
             }
             return;
         }
         if peer.is_stalled() || sent - acked > RESEND_WRITES {
-            self.counters.resends_total += 1;
-            self.beacon(now, origin);
+            self.shared.counters.resends_total += 1;
+            self.cx(now).beacon(origin);
             return;
         }
-        let OwnLog::Keys(writes) = self.store.own_log(acked, (sent - acked) as usize) else {
-            self.beacon(now, origin);
+        let OwnLog::Keys(writes) = self.shared.store.own_log(acked, (sent - acked) as usize) else {
+            self.cx(now).beacon(origin);
             return;
         };
-        let (link, by_link, room) = (peer.link, peer.by_link, self.room);
-        let mut settled = settle(&self.store, writes);
+        let (link, by_link, room) = (peer.link, peer.by_link, self.shared.room);
+        let mut settled = settle(&self.shared.store, writes);
         settled
             .retain(|item| !by_link.carries(now.instant, link, &item.seqs, is_large(item, room)));
         if settled.is_empty() {
             return;
         }
         peer.sent_again();
-        self.counters.resends_total += 1;
-        let envelope = Envelope { of: self.me, from: self.me, urgent: self.holders.is_waiting() };
-        if peer.paths.by_link(now.instant, self.unanswered.is_mute()) {
+        self.shared.counters.resends_total += 1;
+        let envelope = Envelope {
+            of: self.shared.me,
+            from: self.shared.me,
+            urgent: self.holders.is_waiting(),
+        };
+        if peer.paths.by_link(now.instant, self.shared.unanswered.is_mute()) {
             self.send_chunks(now, &[origin], envelope, settled);
-            self.try_udp(now, origin);
+            self.cx(now).try_udp(origin);
             return;
         }
         peer.paths.try_in_vain();
@@ -224,21 +229,21 @@ impl Replication {
         settled: Vec<Settled>,
         (datagrams_max, may_link): (usize, bool),
     ) {
-        let Some(peer) = self.peers.get(origin) else { return };
-        if peer.paths.by_link(now.instant, self.unanswered.is_mute()) {
+        let Some(peer) = self.shared.peers.get(origin) else { return };
+        if peer.paths.by_link(now.instant, self.shared.unanswered.is_mute()) {
             self.link_settled(now, origin, envelope, settled);
             return;
         }
-        let batches = pack(envelope, settled, self.room);
+        let batches = pack(envelope, settled, self.shared.room);
         for (index, payload) in batches.payloads.into_iter().enumerate() {
             if index < datagrams_max {
-                self.send_datagram(&[origin], vec![payload]);
+                self.cx(now).send_datagram(&[origin], vec![payload]);
             } else if may_link {
-                self.link_send(now, origin, payload);
+                self.cx(now).link_send(origin, payload);
             }
         }
         for item in batches.large.into_iter().filter(|_| may_link) {
-            self.link_send(now, origin, single(envelope, vec![item]));
+            self.cx(now).link_send(origin, single(envelope, vec![item]));
         }
     }
 
@@ -251,7 +256,7 @@ impl Replication {
         settled: Vec<Settled>,
     ) {
         for items in chunks(settled) {
-            if !self.link_send(now, origin, single(envelope, items)) {
+            if !self.cx(now).link_send(origin, single(envelope, items)) {
                 return;
             }
         }
@@ -261,23 +266,20 @@ impl Replication {
     pub(super) fn acked(&mut self, now: Now, ack: &Ack, via: Via) {
         #[cfg(feature = "next-format")]
         {
-            self.counters.played_total += u64::from(ack.played.is_some());
+            self.shared.counters.played_total += u64::from(ack.played.is_some());
         }
-        if OriginId(ack.of) != self.me {
+        if OriginId(ack.of) != self.shared.me {
             return;
         }
         let from = OriginId(ack.from);
-        self.heard_via(now, from, via);
+        self.cx(now).heard_via(from, via);
         let is_news = self.acknowledged(now, from, ack.through);
         self.ack_came(from, via, is_news);
     }
 
     /// A peer holds our writes up to `through`. True when that is news.
     pub(super) fn acknowledged(&mut self, now: Now, from: OriginId, through: u64) -> bool {
-        let through = through.min(self.store.last_seq());
-        let Some(peer) = self.peers.get_mut(from) else { return false };
-        peer.heard(now.instant);
-        let is_news = peer.acknowledge(now.instant, through);
+        let is_news = self.cx(now).acknowledged(from, through);
         if is_news {
             self.holders_changed(now);
         }
@@ -291,7 +293,7 @@ impl Replication {
         }
         let due = if push.urgent { now.instant } else { now.instant + ACK_DELAY };
         let from = OriginId(push.from);
-        if self.peers.get(from).is_some() {
+        if self.shared.peers.get(from).is_some() {
             let owed = Owed { due, datagram: false, link: None };
             let owed = self.pusher.acks.entry(from).or_insert(owed);
             owed.due = due.min(owed.due);
@@ -307,22 +309,22 @@ impl Replication {
         while let Some((&of, _)) = self.pusher.acks.iter().find(is_due) {
             let Some(owed) = self.pusher.acks.remove(&of) else { return };
             let through = if mutated!(AckPastGap) {
-                self.known.highest(of).max(self.known.contiguous(of))
+                self.shared.known.highest(of).max(self.shared.known.contiguous(of))
             } else {
-                self.known.contiguous(of)
+                self.shared.known.contiguous(of)
             };
             let ack = KvMessage::Ack(Ack {
-                from: self.me.0,
+                from: self.shared.me.0,
                 of: of.0,
                 through,
                 #[cfg(feature = "next-format")]
-                played: self.played_field(),
+                played: self.cx(now).played_field(),
             });
             if let Some(conn) = owed.link {
-                self.answer_via(now, of, Via::Link(conn), &ack);
+                self.cx(now).answer_via(of, Via::Link(conn), &ack);
             }
             if owed.datagram {
-                self.answer_via(now, of, Via::Datagram, &ack);
+                self.cx(now).answer_via(of, Via::Datagram, &ack);
             }
         }
     }
@@ -330,8 +332,8 @@ impl Replication {
     /// Somebody lacks writes that we said to hold.
     pub(super) fn wanted(&mut self, now: Now, want: &Want, via: Via) {
         let (asker, of) = (OriginId(want.from), OriginId(want.of));
-        self.heard_via(now, asker, via);
-        let Some(peer) = self.peers.get(asker) else { return };
+        self.cx(now).heard_via(asker, via);
+        let Some(peer) = self.shared.peers.get(asker) else { return };
         let link_busy = peer.link.is_some_and(|conn| self.links.in_flight_len(conn) > 0);
         let follows = self.is_direct() && peer.backlog.is_some();
         let link_sent = if follows { u64::MAX } else { peer.by_link.through };
@@ -339,20 +341,20 @@ impl Replication {
         let ranges: Ranges = want
             .ranges
             .iter()
-            .filter(|(start, _)| !(link_busy && of == self.me && *start <= link_sent))
+            .filter(|(start, _)| !(link_busy && of == self.shared.me && *start <= link_sent))
             .copied()
             .collect();
-        let (writes, complete) = logged(&self.store, of, &ranges, WANTED_WRITES_MAX);
-        self.counters.wants_in_total += 1;
+        let (writes, complete) = logged(&self.shared.store, of, &ranges, WANTED_WRITES_MAX);
+        self.shared.counters.wants_in_total += 1;
         if writes.is_empty() {
             if !complete {
-                self.beacon(now, asker);
+                self.cx(now).beacon(asker);
             }
             return;
         }
-        let settled = settle(&self.store, writes);
-        let urgent = of == self.me && self.holders.is_waiting();
-        let envelope = Envelope { of, from: self.me, urgent };
+        let settled = settle(&self.shared.store, writes);
+        let urgent = of == self.shared.me && self.holders.is_waiting();
+        let envelope = Envelope { of, from: self.shared.me, urgent };
         match via {
             Via::Link(conn) if self.links.is_open(conn) => {
                 for items in chunks(settled) {

@@ -17,10 +17,10 @@
 
 use super::message::{Digest, KvMessage};
 use super::peers::Peer;
+use super::stage::{Readiness, Stage, State};
 use super::{Replication, Told};
 use crate::kv::OriginId;
 use crate::mutation::mutated;
-use crate::node::command::Health;
 use crate::node::io::Note;
 use crate::time::{Instant, Now};
 use std::time::Duration;
@@ -40,154 +40,30 @@ const GREETED_MAX: usize = 16;
 /// Most peers told at once that this node's stage has changed; the others hear it by digests.
 const TOLD_MAX: usize = 64;
 
-/// How far a node has come, as its digests tell it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// It has never been ready: it holds at most what clients have written to it.
-    New,
-    /// Ready, as a founder of whom nobody has copied yet.
-    Founded,
-    /// Ready in a cluster of several: with a complete copy of a ready node's store, or as the
-    /// founder that has given one.
-    Copied,
-    /// It holds data, and says at present that it is not ready.
-    Hidden,
-    /// It is ready and about to end: a first copy is taken from it only where nobody else has one
-    /// to give, and it is nobody's heir.
-    Leaving,
-    /// It is about to end, and is not ready.
-    Ending,
-}
-
-impl Stage {
-    /// The stage as a digest carries it.
-    #[must_use]
-    pub fn code(self) -> u8 {
-        match self {
-            Stage::New => 0,
-            Stage::Founded => 1,
-            Stage::Copied => 2,
-            Stage::Hidden => 3,
-            Stage::Leaving => 4,
-            Stage::Ending => 5,
-        }
-    }
-
-    /// What a digest's code stands for. One from a later version counts as hidden, which is never
-    /// copied from.
-    #[must_use]
-    pub fn of(code: u8) -> Stage {
-        match code {
-            0 => Stage::New,
-            1 => Stage::Founded,
-            2 => Stage::Copied,
-            4 => Stage::Leaving,
-            5 => Stage::Ending,
-            _ => Stage::Hidden,
-        }
-    }
-
-    /// Whether a node of this stage is ready, and means to stay.
-    #[must_use]
-    pub fn is_ready(self) -> bool {
-        matches!(self, Stage::Founded | Stage::Copied)
-    }
-
-    /// Whether a first copy may be taken from a node of this stage.
-    #[must_use]
-    pub fn has_copies(self) -> bool {
-        self.is_ready() || self == Stage::Leaving
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    New,
-    Copying { retry_at: Instant, since: Instant },
-    Resetting,
-    Ready,
-}
-
-/// Where this node stands.
-#[derive(Debug)]
-pub(super) struct Readiness {
-    state: State,
-    has_founded: bool,
-    /// It has taken a complete first copy.
-    has_copied: bool,
-    /// It has given one: its cluster is more than this node.
-    has_served: bool,
-    /// It is about to end.
-    is_leaving: bool,
-}
-
-impl Readiness {
-    pub(super) fn new() -> Readiness {
-        Readiness {
-            state: State::New,
-            has_founded: false,
-            has_copied: false,
-            has_served: false,
-            is_leaving: false,
-        }
-    }
-
-    pub(super) fn health(&self) -> Health {
-        if self.state == State::Ready { Health::Ok } else { Health::Starting }
-    }
-
-    /// Whether a pull from a ready peer would be a first copy.
-    pub(super) fn wants_copy(&self) -> bool {
-        matches!(self.state, State::New | State::Copying { .. })
-    }
-
-    pub(super) fn has_been_ready(&self) -> bool {
-        self.has_founded || self.has_copied
-    }
-
-    pub(super) fn stage(&self) -> Stage {
-        match self.state {
-            State::Ready if self.is_leaving => Stage::Leaving,
-            _ if self.is_leaving => Stage::Ending,
-            State::Ready if self.has_copied || self.has_served => Stage::Copied,
-            State::Ready => Stage::Founded,
-            _ if self.has_been_ready() => Stage::Hidden,
-            State::Resetting => Stage::Hidden,
-            State::New | State::Copying { .. } => Stage::New,
-        }
-    }
-
-    pub(super) fn deadline(&self) -> Instant {
-        match self.state {
-            State::Copying { retry_at, .. } => retry_at,
-            State::New | State::Resetting | State::Ready => Instant::NEVER,
-        }
-    }
-}
-
 impl Replication {
     /// How far this node has come.
     #[must_use]
     pub fn stage(&self) -> Stage {
-        self.ready.stage()
+        self.shared.ready.stage()
     }
 
     /// Whether this node has never been ready, and no first copy is under way.
     #[must_use]
     pub fn is_new(&self) -> bool {
-        self.ready.state == State::New
+        self.shared.ready.state == State::New
     }
 
     /// Takes this node for one that has long been ready, as all its peers. For simulations that
     /// begin with a settled cluster.
     pub(in crate::node) fn assume_ready(&mut self) {
-        self.ready = Readiness { state: State::Ready, has_copied: true, ..Readiness::new() };
+        self.shared.ready = Readiness { state: State::Ready, has_copied: true, ..Readiness::new() };
     }
 
     /// Whether every peer that answers has said a short while ago that it is new; else who has not,
     /// and what it said last.
     pub(in crate::node) fn peers_are_new(&self, now: Instant) -> Result<(), Told<'_>> {
-        let mut others = self.peers.reachable().filter(|peer| !peer.is_new_within(now, NEW_FOR));
+        let mut others =
+            self.shared.peers.reachable().filter(|peer| !peer.is_new_within(now, NEW_FOR));
         others.next().map_or(Ok(()), |peer| Err(Told::of(peer)))
     }
 
@@ -196,7 +72,7 @@ impl Replication {
     /// node would take as many seconds as there are members to hear of all, and a founder to hear
     /// of a cluster founded apart.
     pub(in crate::node) fn greet(&mut self, now: Now) {
-        if self.ready.has_copied {
+        if self.shared.ready.has_copied {
             return;
         }
         let is_new = self.is_new();
@@ -206,26 +82,26 @@ impl Replication {
             peer.info.reachable && again && (peer.told_at.is_none() || is_old)
         };
         let mut asked = Vec::new();
-        for peer in self.peers.iter_mut().filter(is_due).take(GREETED_MAX) {
+        for peer in self.shared.peers.iter_mut().filter(is_due).take(GREETED_MAX) {
             peer.greeted = Some(now.instant);
             asked.push(peer.info.origin);
         }
         for peer in asked {
             let digest = self.digest(true);
-            self.send(now, peer, &KvMessage::Digest(digest));
+            self.cx(now).send(peer, &KvMessage::Digest(digest));
         }
     }
 
     /// Whether this node has slept past forgotten deletes and compares its store with a peer's.
     #[must_use]
     pub fn is_resetting(&self) -> bool {
-        matches!(self.ready.state, State::Resetting)
+        matches!(self.shared.ready.state, State::Resetting)
     }
 
     /// Founds a cluster: a new node becomes ready with what it holds. Nothing for any other.
     pub fn found(&mut self, now: Now) {
-        if self.ready.state == State::New && !mutated!(NeverReady) {
-            self.ready.has_founded = true;
+        if self.shared.ready.state == State::New && !mutated!(NeverReady) {
+            self.shared.ready.has_founded = true;
             self.become_ready(now);
         }
     }
@@ -234,7 +110,7 @@ impl Replication {
     /// waits for a reason to found.
     #[must_use]
     pub fn not_ready_why(&self) -> Option<String> {
-        match self.ready.state {
+        match self.shared.ready.state {
             State::Copying { .. } => Some(match self.copying_from() {
                 Some((name, n)) => format!("copies the store of {name}: {n} records so far"),
                 None => "waits for a ready member to copy the store from".to_owned(),
@@ -250,7 +126,7 @@ impl Replication {
 
     /// Begins the first copy when there is a ready peer and no pull is under way.
     pub(super) fn first_copy(&mut self, now: Now) {
-        let since = match self.ready.state {
+        let since = match self.shared.ready.state {
             State::New => now.instant,
             State::Copying { since, .. } => since,
             State::Resetting | State::Ready => return,
@@ -259,7 +135,8 @@ impl Replication {
             self.nobody_to_copy(now, since);
             return;
         };
-        self.ready.state = State::Copying { retry_at: now.instant + RETRY, since: now.instant };
+        self.shared.ready.state =
+            State::Copying { retry_at: now.instant + RETRY, since: now.instant };
         self.start_pull(now, peer);
     }
 
@@ -267,41 +144,41 @@ impl Replication {
     /// one. Beside members whose formats this node does not speak, one that tells no stage may be
     /// as new as this node: it counts only where it has told.
     fn draw_server(&mut self) -> Option<OriginId> {
-        let is_among_strangers = self.peers.incompatible().any(|info| info.reachable);
+        let is_among_strangers = self.shared.peers.incompatible().any(|info| info.reachable);
         let told = |peer: &&Peer| peer.stage.is_some() || !is_among_strangers;
         let is_there = |peer: &&Peer| peer.has_copies() || mutated!(CopyFromAnybody);
         // Of whom somebody has copied, has ready peers in its own cluster.
-        let is_of_several = self.ready.has_served || self.ready.has_copied;
+        let is_of_several = self.shared.ready.has_served || self.shared.ready.has_copied;
         let fits = |peer: &&Peer| peer.is_foreign || !is_of_several;
-        let servers = self.peers.reachable().filter(is_there).filter(told).filter(fits);
+        let servers = self.shared.peers.reachable().filter(is_there).filter(told).filter(fits);
         let mut servers: Vec<&Peer> = servers.collect();
         if servers.iter().any(|peer| !peer.is_leaving()) {
             servers.retain(|peer| !peer.is_leaving());
         }
         let servers: Vec<OriginId> = servers.iter().map(|peer| peer.info.origin).collect();
-        (!servers.is_empty()).then(|| servers[self.rng.below(servers.len())])
+        (!servers.is_empty()).then(|| servers[self.shared.rng.below(servers.len())])
     }
 
     /// No peer serves a first copy. Who has been ready before trusts its own store again after a
     /// while; who has not waits for evidence to found.
     fn nobody_to_copy(&mut self, now: Now, since: Instant) {
-        if !matches!(self.ready.state, State::Copying { .. }) {
+        if !matches!(self.shared.ready.state, State::Copying { .. }) {
             return;
         }
-        if !self.ready.has_been_ready() {
-            self.ready.state = State::New;
+        if !self.shared.ready.has_been_ready() {
+            self.shared.ready.state = State::New;
         } else if now.instant.since(since) >= PATIENCE {
             self.become_ready(now);
         } else {
-            self.ready.state = State::Copying { retry_at: now.instant + RETRY, since };
+            self.shared.ready.state = State::Copying { retry_at: now.instant + RETRY, since };
         }
     }
 
     /// A first copy from a ready peer is complete.
     pub(super) fn copied(&mut self, now: Now, records: u64) {
-        if self.ready.wants_copy() && !mutated!(NeverReady) {
-            self.ready.has_copied = true;
-            for peer in self.peers.iter_mut() {
+        if self.shared.ready.wants_copy() && !mutated!(NeverReady) {
+            self.shared.ready.has_copied = true;
+            for peer in self.shared.peers.iter_mut() {
                 peer.is_foreign = false;
             }
             self.note(Note::CopyDone { records });
@@ -311,35 +188,35 @@ impl Replication {
 
     /// A peer has a complete first copy of this node's store now.
     pub(super) fn has_been_copied(&mut self) {
-        self.ready.has_served = true;
+        self.shared.ready.has_served = true;
     }
 
     /// This node is about to end. First copies that it serves go on: nobody else may have the data.
     pub(super) fn tell_leaving(&mut self, now: Now) {
-        self.ready.is_leaving = true;
+        self.shared.ready.is_leaving = true;
         self.tell_stage(now);
     }
 
     /// A peer says that we lack deletes that are forgotten: hide until all is compared.
     pub(super) fn hide(&mut self, now: Now) {
-        if !matches!(self.ready.state, State::Resetting) {
-            self.counters.resets_total += 1;
+        if !matches!(self.shared.ready.state, State::Resetting) {
+            self.shared.counters.resets_total += 1;
             self.note(Note::Reset);
         }
-        self.ready.state = State::Resetting;
+        self.shared.ready.state = State::Resetting;
         self.stage_changed(now);
     }
 
     /// Everything has been compared with a peer.
     pub(super) fn compared(&mut self, now: Now) {
-        if self.ready.state == State::Resetting {
-            self.ready.has_copied = true;
+        if self.shared.ready.state == State::Resetting {
+            self.shared.ready.has_copied = true;
             self.become_ready(now);
         }
     }
 
     pub(super) fn ready_due(&mut self, now: Now) {
-        if let State::Copying { retry_at, .. } = self.ready.state
+        if let State::Copying { retry_at, .. } = self.shared.ready.state
             && retry_at <= now.instant
         {
             self.first_copy(now);
@@ -350,13 +227,13 @@ impl Replication {
     /// meets a cluster with data joins that one.
     pub(super) fn stage_told(&mut self, now: Now, digest: &Digest) {
         let (from, stage) = (OriginId(digest.from), digest.stage);
-        let has_folded = digest.folded != 0 && digest.folded != self.known.folded_hash();
+        let has_folded = digest.folded != 0 && digest.folded != self.shared.known.folded_hash();
         // A founder that is already about to copy from one of a foreign cluster learns who else is.
-        let founder = self.ready.has_founded && !self.ready.has_copied;
-        let is_lone = founder && !self.ready.has_served;
-        let serves = self.ready.state == State::Ready;
-        let me = self.me;
-        let Some(peer) = self.peers.get_mut(from) else { return };
+        let founder = self.shared.ready.has_founded && !self.shared.ready.has_copied;
+        let is_lone = founder && !self.shared.ready.has_served;
+        let serves = self.shared.ready.state == State::Ready;
+        let me = self.shared.me;
+        let Some(peer) = self.shared.peers.get_mut(from) else { return };
         // One that was new may have copied from elsewhere.
         let was_ready = peer.told_at.is_some() && peer.has_copies();
         peer.told_at = Some(now.instant);
@@ -367,11 +244,11 @@ impl Replication {
             let heads: Vec<(OriginId, u64)> =
                 peer.heads.iter().map(|(origin, through)| (*origin, *through)).collect();
             let lacks = |(origin, through): &(OriginId, u64)| {
-                *origin != me && !self.known.covers_through(*origin, *through)
+                *origin != me && !self.shared.known.covers_through(*origin, *through)
             };
             // One that tells no stage may be as new as it is full of what clients wrote to it.
             let is_foreign = stage.is_some() && (has_folded || heads.iter().any(lacks));
-            if let Some(peer) = self.peers.get_mut(from) {
+            if let Some(peer) = self.shared.peers.get_mut(from) {
                 peer.is_foreign = is_foreign;
             }
         }
@@ -383,32 +260,32 @@ impl Replication {
 
     /// Joins the cluster of a foreign peer, unless that peer is the one to join ours.
     fn yield_to(&mut self, now: Now, from: OriginId) {
-        let Some(peer) = self.peers.get(from) else { return };
-        let first = peer.stage() != Some(Stage::Founded) || from < self.me;
+        let Some(peer) = self.shared.peers.get(from) else { return };
+        let first = peer.stage() != Some(Stage::Founded) || from < self.shared.me;
         if peer.is_foreign && first && !mutated!(NeverYield) {
             self.note(Note::Merging { with: peer.info.name.to_string() });
-            self.ready.state = State::Copying { retry_at: now.instant, since: now.instant };
+            self.shared.ready.state = State::Copying { retry_at: now.instant, since: now.instant };
             self.stage_changed(now);
         }
     }
 
     fn become_ready(&mut self, now: Now) {
-        self.ready.state = State::Ready;
+        self.shared.ready.state = State::Ready;
         self.stage_changed(now);
     }
 
     /// Tells peers at once, so that nobody waits for us, or copies from us, in vain.
     fn stage_changed(&mut self, now: Now) {
-        if !self.ready.stage().has_copies() {
+        if !self.shared.ready.stage().has_copies() {
             self.refuse_first_copies();
         }
         self.tell_stage(now);
     }
 
     fn tell_stage(&mut self, now: Now) {
-        for peer in self.peers.draw(TOLD_MAX, &mut self.rng) {
+        for peer in self.shared.peers.draw(TOLD_MAX, &mut self.shared.rng) {
             let digest = self.digest(false);
-            self.send(now, peer, &KvMessage::Digest(digest));
+            self.cx(now).send(peer, &KvMessage::Digest(digest));
         }
     }
 }

@@ -20,27 +20,27 @@ impl Replication {
         via: Via,
     ) {
         let (of, from) = (OriginId(push.of), OriginId(push.from));
-        self.heard_via(now, from, via);
+        self.cx(now).heard_via(from, via);
         self.note_pushed(records);
         let (n_newer, _) = self.apply(now, records, true);
         let mut news = n_newer > 0;
-        if of != self.me {
+        if of != self.shared.me {
             let mut room = SETTLES_MAX;
             for &(start, end) in &push.settles {
                 let n = end.saturating_sub(start).saturating_add(1);
                 if start == 0 || end < start || n > room {
-                    self.counters.settles_refused_total += 1;
+                    self.shared.counters.settles_refused_total += 1;
                     break;
                 }
                 room -= n;
-                news |= self.known.observe(of, start, end);
+                news |= self.shared.known.observe(of, start, end);
             }
             self.owe_ack(now, &push, via);
             self.note_holes(now, of, from);
         }
         if news && !self.is_direct() {
             let is_small = via == Via::Datagram && payload.len() <= DATAGRAM_LEN_MAX;
-            if is_small || payload.len() <= self.room {
+            if is_small || payload.len() <= self.shared.room {
                 // Its own bytes: a slice would keep all that it was decompressed with.
                 self.pass_on(now, Bytes::copy_from_slice(payload));
             } else if via != Via::Datagram {
@@ -61,8 +61,8 @@ impl Replication {
     ) -> (usize, Vec<Item>) {
         let (mut n_newer, mut refused) = (0, Vec::new());
         for record in records {
-            if self.known.is_resurrected(record, &self.store) {
-                self.counters.resurrections_refused_total += 1;
+            if self.shared.known.is_resurrected(record, &self.shared.store) {
+                self.shared.counters.resurrections_refused_total += 1;
                 // Somebody else may remember a delete for longer.
                 if !record.is_tombstone() || mutated!(DropTombstones) {
                     refused.push(Item::of(record));
@@ -70,31 +70,33 @@ impl Replication {
                 continue;
             }
             let dot = record.dot();
-            match self.store.merge(record, now) {
+            match self.shared.store.merge(record, now) {
                 Merge::Newer { clock_ahead } => {
                     n_newer += 1;
                     if clock_ahead {
                         self.clock_is_ahead(now, record);
                     }
                 }
-                Merge::Stale => self.counters.stale_total += 1,
-                Merge::Equal => self.counters.duplicate_total += 1,
+                Merge::Stale => self.shared.counters.stale_total += 1,
+                Merge::Equal => self.shared.counters.duplicate_total += 1,
             }
-            if observe && dot.origin != self.me && self.known.observe(dot.origin, dot.seq, dot.seq)
+            if observe
+                && dot.origin != self.shared.me
+                && self.shared.known.observe(dot.origin, dot.seq, dot.seq)
             {
-                self.store.note_dot(dot, record.key());
+                self.shared.store.note_dot(dot, record.key());
             }
         }
-        self.counters.newer_total += n_newer as u64;
+        self.shared.counters.newer_total += n_newer as u64;
         (n_newer, refused)
     }
 
     /// One note a second at most; the metric counts them all.
     fn clock_is_ahead(&mut self, now: Now, record: &Record) {
-        if now.instant < self.counters.next_clock_note {
+        if now.instant < self.shared.counters.next_clock_note {
             return;
         }
-        self.counters.next_clock_note = now.instant + std::time::Duration::from_secs(1);
+        self.shared.counters.next_clock_note = now.instant + std::time::Duration::from_secs(1);
         let stamp = record.stamp();
         self.note(Note::ClockAhead {
             origin: format!("{:016x}", stamp.origin.0),

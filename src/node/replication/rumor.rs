@@ -90,12 +90,12 @@ fn sends_limit(n: usize) -> usize {
 impl Replication {
     /// Spreads writes of ours. Values too large for a datagram are offered.
     pub(super) fn spread(&mut self, now: Now, envelope: Envelope, settled: Vec<Settled>) {
-        let batches = pack(envelope, settled, self.room);
+        let batches = pack(envelope, settled, self.shared.room);
         for payload in batches.payloads {
             self.pass_on(now, payload);
         }
         if !batches.large.is_empty() {
-            self.offer(now, self.me);
+            self.offer(now, self.shared.me);
         }
     }
 
@@ -108,7 +108,7 @@ impl Replication {
     /// Bears as a rumor how far we hold `of`'s writes. Of many offers in a row the first is told
     /// now; the later ones take its place and wait for the tick.
     pub(super) fn offer(&mut self, now: Now, of: OriginId) {
-        let payload = self.beacon_payload(of, false);
+        let payload = self.cx(now).beacon_payload(of, false);
         let told = if self.rumors.withdraw(of) {
             0
         } else {
@@ -119,15 +119,15 @@ impl Replication {
     }
 
     fn tell_few(&mut self, now: Now, payload: &Bytes) {
-        let (to, mut linked) = self.draw_few(now, FANOUT);
-        linked.extend(self.linked(now, &linked));
+        let (to, mut linked) = self.cx(now).draw_few(FANOUT);
+        linked.extend(self.cx(now).linked(&linked));
         self.rumors.sends_total += (to.len() + linked.len()) as u64;
-        self.send_datagram(&to, vec![payload.clone()]);
-        self.send_linked(now, &linked, payload);
+        self.cx(now).send_datagram(&to, vec![payload.clone()]);
+        self.cx(now).send_linked(&linked, payload);
     }
 
     fn bear(&mut self, now: Now, payload: Bytes, offers: Option<OriginId>, told: usize) {
-        let sends_left = sends_limit(self.peers.n_reachable() + 1).saturating_sub(told);
+        let sends_left = sends_limit(self.shared.peers.n_reachable() + 1).saturating_sub(told);
         self.rumors.push(now.instant, Rumor { payload, sends_left, offers });
     }
 
@@ -135,14 +135,14 @@ impl Replication {
         if self.rumors.next_tick.is_none_or(|at| at > now.instant) {
             return;
         }
-        let (to, linked) = self.draw_few(now, FANOUT);
+        let (to, linked) = self.cx(now).draw_few(FANOUT);
         let n_told = to.len() + linked.len();
         let mut datagrams: Vec<Vec<Bytes>> = Vec::new();
         let mut open_len = usize::MAX;
         let mut kept = VecDeque::new();
         while let Some(mut rumor) = self.rumors.rumors.pop_back() {
             let len = rumor.payload.len() + 1 + PART_OVERHEAD;
-            if open_len.saturating_add(len) > self.room + 1 + PART_OVERHEAD {
+            if open_len.saturating_add(len) > self.shared.room + 1 + PART_OVERHEAD {
                 if datagrams.len() >= TICK_DATAGRAMS {
                     kept.push_front(rumor);
                     continue;
@@ -165,8 +165,8 @@ impl Replication {
         self.rumors.rumors = kept;
         self.rumors.next_tick = (!self.rumors.rumors.is_empty()).then(|| now.instant + TICK);
         for payloads in datagrams {
-            payloads.iter().for_each(|payload| self.send_linked(now, &linked, payload));
-            self.send_datagram(&to, payloads);
+            payloads.iter().for_each(|payload| self.cx(now).send_linked(&linked, payload));
+            self.cx(now).send_datagram(&to, payloads);
         }
     }
 }

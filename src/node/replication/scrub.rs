@@ -26,12 +26,12 @@ impl Replication {
 
     /// Drops what is damaged in a shard, and begins to compare all with a peer.
     pub(super) fn scrub(&mut self, now: Now, shard: usize) {
-        let records = self.store.drop_damaged(shard);
+        let records = self.shared.store.drop_damaged(shard);
         if records == 0 {
             return;
         }
         self.sweep.damaged_total += records as u64;
-        self.known.doubt(now.instant);
+        self.shared.known.doubt(now.instant);
         self.note(Note::Damage { records });
         self.walk_to_mend(now);
     }
@@ -41,8 +41,8 @@ impl Replication {
     pub(super) fn is_unfit(&self, now: Now, asker: OriginId) -> bool {
         let serves = |peer: &Peer| peer.info.origin != asker && peer.is_ready();
         self.is_resetting()
-            || self.known.doubts().is_some_and(|since| {
-                now.instant.since(since) < MENDING || self.peers.reachable().any(serves)
+            || self.shared.known.doubts().is_some_and(|since| {
+                now.instant.since(since) < MENDING || self.shared.peers.reachable().any(serves)
             })
     }
 }

@@ -4,33 +4,6 @@ use super::Replication;
 use super::peers::Peer;
 use crate::node::command::Sample;
 use crate::node::stats::sample;
-use crate::time::Instant;
-
-/// Counters that belong to no part alone.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) datagram_len_in: u64,
-    pub(super) datagram_len_out: u64,
-    pub(super) datagrams_out: u64,
-    pub(super) link_len_in: u64,
-    pub(super) unreadable_total: u64,
-    pub(super) fields_passed_over_total: u64,
-    pub(super) kinds_passed_over_total: u64,
-    #[cfg(feature = "next-format")]
-    pub(super) played_total: u64,
-    pub(super) newer_total: u64,
-    pub(super) stale_total: u64,
-    pub(super) duplicate_total: u64,
-    pub(super) resurrections_refused_total: u64,
-    pub(super) settles_refused_total: u64,
-    pub(super) resends_total: u64,
-    pub(super) wants_in_total: u64,
-    pub(super) window_full_total: u64,
-    pub(super) dials_failed_total: u64,
-    pub(super) resets_total: u64,
-    pub(super) compared_total: u64,
-    pub(super) next_clock_note: Instant,
-}
 
 impl Replication {
     /// Everything counted here.
@@ -44,7 +17,7 @@ impl Replication {
     }
 
     fn flow_samples(&self) -> Vec<Sample> {
-        let c = &self.counters;
+        let c = &self.shared.counters;
         let by_path = |direction: &'static str, datagram: u64, link: u64| {
             [("datagram", datagram), ("link", link)].map(|(path, value)| Sample {
                 name: "replication_bytes_total",
@@ -116,7 +89,7 @@ impl Replication {
     }
 
     fn format_samples(&self) -> Vec<Sample> {
-        let c = &self.counters;
+        let c = &self.shared.counters;
         let passed_over = |what: &'static str, value: u64| Sample {
             name: "replication_passed_over_total",
             help: "Kinds and fields of replication messages from a later version, passed over.",
@@ -131,13 +104,13 @@ impl Replication {
             sample(
                 "peers_incompatible",
                 "Members of our kind that share no replication format with this node.",
-                self.peers.incompatible().count() as u64,
+                self.shared.peers.incompatible().count() as u64,
             ),
         ]
     }
 
     fn repair_samples(&self) -> Vec<Sample> {
-        let c = &self.counters;
+        let c = &self.shared.counters;
         vec![
             sample(
                 "gaps_open",
@@ -179,7 +152,7 @@ impl Replication {
     }
 
     fn safety_samples(&self) -> Vec<Sample> {
-        let c = &self.counters;
+        let c = &self.shared.counters;
         vec![
             sample(
                 "comparisons_total",
@@ -216,8 +189,12 @@ impl Replication {
                 "Tombstones forgotten.",
                 self.sweep.forgotten_total,
             ),
-            sample("origins", "Origins in the version vector.", self.known.n_origins() as u64),
-            sample("origins_folded", "Origins folded away.", self.known.n_folded() as u64),
+            sample(
+                "origins",
+                "Origins in the version vector.",
+                self.shared.known.n_origins() as u64,
+            ),
+            sample("origins_folded", "Origins folded away.", self.shared.known.n_folded() as u64),
             sample(
                 "origins_folded_total",
                 "Origins this node folded itself.",
@@ -236,7 +213,7 @@ impl Replication {
             sample(
                 "vector_refused_total",
                 "Writes held but not noted for want of room.",
-                self.known.refused_total(),
+                self.shared.known.refused_total(),
             ),
             sample(
                 "settles_refused_total",
@@ -247,18 +224,19 @@ impl Replication {
     }
 
     fn peer_samples(&self) -> Vec<Sample> {
-        let last = self.store.last_seq();
+        let last = self.shared.store.last_seq();
         let blocked = |way, is_blocked: fn(&Peer) -> bool| Sample {
             name: "peers_blocked",
             help: "Reachable peers to which one way is blocked: udp (all goes by link), or tcp.",
             labels: vec![("way", String::from(way))],
-            value: self.peers.reachable().filter(|peer| is_blocked(peer)).count() as f64,
+            value: self.shared.peers.reachable().filter(|peer| is_blocked(peer)).count() as f64,
         };
         let blocked = [
             blocked("udp", |peer| peer.paths.udp_blocked),
             blocked("tcp", |peer| peer.paths.tcp_blocked),
         ];
-        self.peers
+        self.shared
+            .peers
             .reachable()
             .map(|peer| Sample {
                 name: "peer_lag_writes",

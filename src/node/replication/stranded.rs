@@ -55,11 +55,11 @@ impl Replication {
     pub(super) fn stranded_due(&mut self, now: Now) {
         let is_news = std::mem::take(&mut self.stranded.is_news);
         let unclaimed = self.stranded.unclaimed != Unclaimed::None && !self.pulls.is_active();
-        if !is_news && !unclaimed && !self.known.has_tails() {
+        if !is_news && !unclaimed && !self.shared.known.has_tails() {
             return;
         }
         let is_news = is_news || (unclaimed && self.stranded.unclaimed == Unclaimed::Perhaps);
-        let seen = (self.known.tails_total(), self.peers.arrivals_total());
+        let seen = (self.shared.known.tails_total(), self.shared.peers.arrivals_total());
         let again = self.stranded.again.is_some_and(|again| again <= now.instant);
         if is_news || again || seen != self.stranded.seen {
             self.stranded.seen = seen;
@@ -79,9 +79,10 @@ impl Replication {
         self.stranded.shards_left = self.stranded.shards_left.saturating_sub(n);
         let mut records = Vec::new();
         for shard in (first..first + n).map(|shard| shard % STORE_SHARDS) {
-            self.store.scan_shard(shard, |record| {
+            self.shared.store.scan_shard(shard, |record| {
                 let is_told = record.is_tombstone()
-                    && (self.known.is_past_fold(record.dot()) || self.is_unclaimed(record.dot()));
+                    && (self.shared.known.is_past_fold(record.dot())
+                        || self.is_unclaimed(record.dot()));
                 if is_told {
                     records.push(record.clone());
                 }
@@ -95,13 +96,13 @@ impl Replication {
         }
         // Whom it is news to tells others.
         let peers: Vec<OriginId> = if self.is_direct() {
-            self.peers.reachable().map(|peer| peer.info.origin).collect()
+            self.shared.peers.reachable().map(|peer| peer.info.origin).collect()
         } else {
-            self.peers.draw(FANOUT, &mut self.rng)
+            self.shared.peers.draw(FANOUT, &mut self.shared.rng)
         };
-        for payload in supplies(self.me, records, false) {
+        for payload in supplies(self.shared.me, records, false) {
             for peer in &peers {
-                if self.link_send(now, *peer, payload.clone()) {
+                if self.cx(now).link_send(*peer, payload.clone()) {
                     self.stranded.told_total += 1;
                 } else {
                     self.stranded.again = Some(now.instant + AGAIN_SOON);
@@ -114,8 +115,8 @@ impl Replication {
     /// origin is no member that could.
     fn is_unclaimed(&self, dot: Dot) -> bool {
         matches!(self.stranded.unclaimed, Unclaimed::Told(_))
-            && !self.known.covers(dot)
-            && !self.peers.is_member(dot.origin)
+            && !self.shared.known.covers(dot)
+            && !self.shared.peers.is_member(dot.origin)
     }
 
     /// Records of a copy have come, or some that another copy has left.

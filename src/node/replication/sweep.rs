@@ -69,44 +69,44 @@ impl Replication {
     }
 
     fn tell_incompatible(&mut self, now: Now) {
-        let mut there = self.peers.incompatible().filter(|info| info.reachable);
+        let mut there = self.shared.peers.incompatible().filter(|info| info.reachable);
         let Some(first) = there.next() else { return };
-        if !self.peers.is_incompatible_news && now.instant < self.sweep.next_incompatible {
+        if !self.shared.peers.is_incompatible_news && now.instant < self.sweep.next_incompatible {
             return;
         }
         let note = Note::Incompatible {
             members: 1 + there.count(),
             name: first.name.to_string(),
             theirs: first.formats,
-            ours: self.config.formats,
+            ours: self.shared.config.formats,
         };
-        self.peers.is_incompatible_news = false;
+        self.shared.peers.is_incompatible_news = false;
         self.sweep.next_incompatible = now.instant + INCOMPATIBLE_AGAIN;
         self.note(note);
     }
 
     fn grace_ms(&self) -> u64 {
-        u64::try_from(self.config.tombstone_grace.as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.shared.config.tombstone_grace.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Whether a tombstone has been remembered for long enough by this node's clocks.
     pub(super) fn is_grace_over(&self, now: Now, tombstone: &Record) -> bool {
         let time = tombstone.stamp().time;
         time.millis().saturating_add(self.grace_ms()) <= now.wall.0
-            && time <= self.store.stats().hlc
+            && time <= self.shared.store.stats().hlc
     }
 
     /// A tombstone goes when its grace is over and every known member holds it, dead ones too; none
     /// goes on a node that is cut off.
     fn forget_tombstones(&mut self, now: Now, shard: usize) {
         // Whoever it has not met yet may hold what the delete is to beat.
-        if self.config.expects_peers && self.peers.n_reachable() == 0 {
+        if self.shared.config.expects_peers && self.shared.peers.n_reachable() == 0 {
             return;
         }
         let grace_ms = self.grace_ms();
-        let (peers, known, me) = (&self.peers, &mut self.known, self.me);
+        let (peers, known, me) = (&self.shared.peers, &mut self.shared.known, self.shared.me);
         let folded_hash = known.folded_hash();
-        let forgotten = self.store.forget_tombstones(shard, |tombstone| {
+        let forgotten = self.shared.store.forget_tombstones(shard, |tombstone| {
             let (dot, time) = (tombstone.dot(), tombstone.stamp().time);
             if time.millis().saturating_add(grace_ms) > now.wall.0 {
                 return false;
@@ -131,28 +131,28 @@ impl Replication {
     /// An origin folds when it is no member any more and every reachable peer holds as much of it,
     /// which is all there is: what is missing before something held went with its writer.
     fn fold_origins(&mut self) {
-        if self.peers.n_reachable() == 0 || mutated!(NeverFold) {
+        if self.shared.peers.n_reachable() == 0 || mutated!(NeverFold) {
             return;
         }
         let after = self.sweep.after_origin;
         let mut origins: Vec<OriginId> =
-            self.known.origins().into_iter().filter(|origin| *origin > after).collect();
+            self.shared.known.origins().into_iter().filter(|origin| *origin > after).collect();
         origins.truncate(STEP_ORIGINS);
         self.sweep.after_origin =
             if origins.len() < STEP_ORIGINS { OriginId(0) } else { origins[STEP_ORIGINS - 1] };
         for origin in origins {
-            let last = self.known.contiguous(origin);
-            let foldable = origin != self.me
-                && !self.peers.is_member(origin)
-                && (last == self.known.highest(origin) || !self.gaps.is_asking(origin))
-                && self.peers.reachable().all(|peer| peer.head(origin) == last);
+            let last = self.shared.known.contiguous(origin);
+            let foldable = origin != self.shared.me
+                && !self.shared.peers.is_member(origin)
+                && (last == self.shared.known.highest(origin) || !self.gaps.is_asking(origin))
+                && self.shared.peers.reachable().all(|peer| peer.head(origin) == last);
             if foldable {
-                self.known.fold(origin);
+                self.shared.known.fold(origin);
                 self.sweep.folded_total += 1;
             }
         }
-        let known = &self.known;
-        for peer in self.peers.iter_mut() {
+        let known = &self.shared.known;
+        for peer in self.shared.peers.iter_mut() {
             peer.heads.retain(|origin, _| !known.is_folded(*origin));
         }
     }
@@ -198,7 +198,7 @@ mod tests {
             node.folded(at(step * 100), &Folded { from: PEER.0, list });
             while node.poll().is_some() {}
         }
-        assert!(node.known.is_folded(GONE));
+        assert!(node.shared.known.is_folded(GONE));
         assert_eq!(store.entry(b"k1"), None, "everybody holds it");
         assert_eq!(store.entry(b"k3"), Some(delete(3)), "nobody has said to hold it");
     }

@@ -15,11 +15,28 @@ mod returned;
 mod stranded;
 
 use self::cluster::{Cluster, MILLIS, addr};
-use super::*;
-use crate::kv::StoreConfig;
+use super::absence::Absence;
+use super::context::{Config, DIRECT_PEERS_MAX};
+use super::holders::Waiting;
+use super::known::Known;
+use super::message::{self, KvMessage, fit};
+use super::paths::Via;
+use super::peers::PeerInfo;
+use super::stage::Stage;
+use super::{Out, Replication};
+use crate::kv::{Dot, OriginId, Store, StoreConfig};
 use crate::limits::{COMPARED_RECORDS_LEN_MAX, GAPS_MAX, KV_HEAD_LEN_MAX, ORIGINS_MAX};
-use crate::node::command::Concern;
+use crate::node::command::{Concern, Health};
+use crate::node::formats::Formats;
+use crate::node::io::{ConnId, Note, Output, Ticket};
+use crate::rng::Rng;
+use crate::time::{Instant, Now};
 use crate::wire::message::NodeName;
+use crate::wire::stream::Payload;
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A node that has met one peer, and its store.
 pub(super) fn with_peer(peer: OriginId, grace: Duration, now: Now) -> (Replication, Arc<Store>) {
@@ -165,7 +182,7 @@ fn tombstones_are_forgotten_when_all_hold_them_and_copies_do_not_return() {
         assert_eq!(cluster.value(at, "k5"), None, "node {at}");
         assert!(cluster.value(at, "own").is_some(), "node {at}");
     }
-    assert_eq!(cluster.sum(|r| r.counters.resets_total), 1);
+    assert_eq!(cluster.sum(|r| r.shared.counters.resets_total), 1);
 }
 
 #[test]
@@ -182,7 +199,7 @@ fn a_delete_of_a_run_that_is_over_waits_for_a_joiner_to_hold_it() {
     cluster.tell(0, &[1]);
     cluster.tell(1, &[0]);
     cluster.run(Duration::from_secs(5));
-    assert!(cluster.members[..2].iter().all(|m| m.replication.known.n_folded() == 1));
+    assert!(cluster.members[..2].iter().all(|m| m.replication.shared.known.n_folded() == 1));
     // Another has come, answers pings, and has said nothing of what it holds.
     cluster.add(Duration::from_secs(30));
     cluster.cut = vec![(0, 3), (1, 3)];
@@ -259,7 +276,7 @@ fn claims_of_a_stranger_fill_no_memory() {
     let replication = &cluster.members[0].replication;
     assert_eq!(replication.gaps.len(), GAPS_MAX);
     assert_eq!(replication.gaps.refused_total, 3 * 60_000 - GAPS_MAX as u64);
-    let peer = replication.peers.get(OriginId(from)).expect("met");
+    let peer = replication.shared.peers.get(OriginId(from)).expect("met");
     assert_eq!(peer.n_heads(), ORIGINS_MAX + 1);
 }
 
@@ -279,8 +296,8 @@ fn a_thousand_restarts_leave_digests_flat() {
     cluster.run(Duration::from_secs(10));
     assert!(cluster.equal());
     for member in &cluster.members[..2] {
-        assert!(member.replication.known.n_origins() <= 2);
-        assert_eq!(member.replication.known.n_folded(), 40);
+        assert!(member.replication.shared.known.n_origins() <= 2);
+        assert_eq!(member.replication.shared.known.n_folded(), 40);
         assert!(member.replication.user_state(Formats::SPOKEN).len() < 100);
     }
     // A joiner of today gets all of it, and writes of the folded stay covered.
@@ -371,10 +388,10 @@ fn what_finds_the_window_full_follows_from_the_log() {
     }
     cluster.put(0, "small", b"v");
     cluster.must_agree_within(MILLIS * 40);
-    assert!(cluster.sum(|r| r.counters.window_full_total) > 0, "25 MiB at once");
+    assert!(cluster.sum(|r| r.shared.counters.window_full_total) > 0, "25 MiB at once");
     assert_eq!(cluster.sum(|r| r.gaps.wants_total + r.pulls.started_total), asked);
     // Each of two peers got each value once.
     let once = 2 * 400 * (64 << 10);
     assert!(cluster.link_len < once + once / 100, "{} bytes", cluster.link_len);
-    assert!(cluster.members[0].replication.peers.iter().all(|peer| peer.backlog.is_none()));
+    assert!(cluster.members[0].replication.shared.peers.iter().all(|peer| peer.backlog.is_none()));
 }

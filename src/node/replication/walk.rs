@@ -145,7 +145,7 @@ impl Replication {
     }
 
     fn serves(&self, peer: OriginId) -> bool {
-        self.peers.get(peer).is_some_and(|peer| peer.info.reachable && peer.is_ready())
+        self.shared.peers.get(peer).is_some_and(|peer| peer.info.reachable && peer.is_ready())
     }
 
     /// The peer does not compare now.
@@ -165,7 +165,7 @@ impl Replication {
         if self.buckets.is_active() {
             return;
         }
-        let ready = self.peers.reachable().filter(|peer| peer.is_ready());
+        let ready = self.shared.peers.reachable().filter(|peer| peer.is_ready());
         let ready: Vec<OriginId> = ready.map(|peer| peer.info.origin).collect();
         // A pull for what else is missing, from peers that are not ready, is none to wait for.
         if self.pulls.is_active() && !ready.is_empty() {
@@ -178,7 +178,7 @@ impl Replication {
             self.walk_on(now, peer);
             return;
         }
-        let drawn = (!ready.is_empty()).then(|| ready[self.rng.below(ready.len())]);
+        let drawn = (!ready.is_empty()).then(|| ready[self.shared.rng.below(ready.len())]);
         match (self.walk.why, drawn) {
             (Some(Why::Mend), Some(peer)) => self.walk_on(now, peer),
             (Some(Why::Reset), drawn) => {
@@ -197,9 +197,9 @@ impl Replication {
     /// compare with it. True when this node is ready again for want of a peer.
     fn nobody_to_walk_with(&mut self, now: Now) -> bool {
         let waited = now.instant.since(*self.walk.unserved.get_or_insert(now.instant));
-        let is_alone = self.peers.n_reachable() == 0;
-        let hides_before = |peer: &Peer| peer.is_hidden() && peer.info.origin < self.me;
-        let is_first = !self.peers.reachable().any(hides_before);
+        let is_alone = self.shared.peers.n_reachable() == 0;
+        let hides_before = |peer: &Peer| peer.is_hidden() && peer.info.origin < self.shared.me;
+        let is_first = !self.shared.peers.reachable().any(hides_before);
         let patience = if is_alone { NOBODY_THERE } else { NOBODY_KNOWS };
         if waited < patience || !is_first {
             return false;
@@ -245,13 +245,13 @@ impl Replication {
         let (mut picked, mut visited) = (Picked::default(), 0);
         let (mut shard, mut leaf) = self.walk.at;
         loop {
-            let (n, n_tombstones) = self.store.shard_len(shard);
-            let (ours, theirs) = (self.store.leaves(shard), self.walk.told.get(&shard));
+            let (n, n_tombstones) = self.shared.store.shard_len(shard);
+            let (ours, theirs) = (self.shared.store.leaves(shard), self.walk.told.get(&shard));
             leaf = if theirs.is_some_and(|theirs| *theirs == ours) && n_tombstones == 0 {
                 STORE_LEAVES_PER_SHARD
             } else {
                 visited += n;
-                picked.add(&self.store, shard, leaf, |leaf, size| match theirs {
+                picked.add(&self.shared.store, shard, leaf, |leaf, size| match theirs {
                     // Deletes are not in the hashes.
                     Some(theirs) => theirs[leaf] != ours[leaf] || size.n_tombstones > 0,
                     None => size.n > 0,
@@ -306,7 +306,7 @@ impl Replication {
 
     fn walked(&mut self, now: Now) {
         let why = std::mem::take(&mut self.walk).why;
-        self.known.trust();
+        self.shared.known.trust();
         if why == Some(Why::Reset) {
             self.compared(now);
         }

@@ -41,7 +41,7 @@ fn numbers_at_their_end_are_no_overflow() {
     let now = Now { instant: Instant::ZERO + AGE, wall: WallMillis(1_000_000) };
     let (mut node, _) = with_peer(peer, AGE, now);
     for (start, end) in [(1, u64::MAX), (u64::MAX, u64::MAX), (2, u64::MAX)] {
-        node.known.observe(peer, start, end);
-        assert_eq!(node.known.contiguous(peer), u64::MAX, "{start} to {end}");
+        node.shared.known.observe(peer, start, end);
+        assert_eq!(node.shared.known.contiguous(peer), u64::MAX, "{start} to {end}");
     }
 }

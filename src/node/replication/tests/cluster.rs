@@ -1,10 +1,7 @@
 //! Replication alone, many times, over a small network in virtual time.
 
-use super::super::*;
-use crate::kv::StoreConfig;
-use crate::node::command::Concern;
+use super::*;
 use crate::time::WallMillis;
-use crate::wire::message::NodeName;
 use crate::wire::stream::Frame;
 use std::collections::BTreeMap;
 
@@ -125,7 +122,7 @@ impl Cluster {
             name: NodeName::from(format!("n{index}").as_str()),
             addr: addr(index),
             reachable,
-            formats: self.members[index].replication.config.formats,
+            formats: self.members[index].replication.shared.config.formats,
             udp_blocked: false,
         }
     }

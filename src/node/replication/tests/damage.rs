@@ -23,7 +23,7 @@ fn damaged(cluster: &Cluster) -> u64 {
 }
 
 fn doubts(cluster: &Cluster) -> bool {
-    cluster.members.iter().any(|member| member.replication.known.doubts().is_some())
+    cluster.members.iter().any(|member| member.replication.shared.known.doubts().is_some())
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn what_is_damaged_does_not_count_as_deleted() {
     let mut cluster = filled(3);
     for member in &mut cluster.members {
         // As if a later delete had been forgotten by all.
-        member.replication.known.forget_through(HlcTime(u64::MAX));
+        member.replication.shared.known.forget_through(HlcTime(u64::MAX));
     }
     cluster.members[0].store.damage(b"k30", 0);
     cluster.members[2].store.damage(b"k31", 0);

@@ -7,14 +7,14 @@ use super::*;
 fn again(cluster: &Cluster) -> u64 {
     cluster.sum(|r| {
         let asked = r.gaps.wants_total + r.pulls.started_total;
-        r.counters.resends_total + r.counters.duplicate_total + asked
+        r.shared.counters.resends_total + r.shared.counters.duplicate_total + asked
     })
 }
 
 fn all_acknowledged(cluster: &Cluster) -> bool {
     cluster.members.iter().all(|member| {
         let last = member.store.last_seq();
-        member.replication.peers.reachable().all(|peer| peer.acked == last)
+        member.replication.shared.peers.reachable().all(|peer| peer.acked == last)
     })
 }
 
@@ -49,16 +49,16 @@ fn a_peer_that_moves_away_is_measured_anew() {
     let mut cluster = Cluster::new(2, 0.0);
     for (round_trip, limit) in [(2, 0), (120, 60), (2, 0)] {
         cluster.delay = MILLIS * round_trip / 2;
-        let before = cluster.sum(|r| r.counters.resends_total);
+        let before = cluster.sum(|r| r.shared.counters.resends_total);
         for index in 0..20 {
             cluster.put(0, &format!("k{round_trip}-{index}"), b"v");
             cluster.run(Duration::from_millis(300));
         }
-        let resends = cluster.sum(|r| r.counters.resends_total) - before;
+        let resends = cluster.sum(|r| r.shared.counters.resends_total) - before;
         assert!(resends <= limit, "{resends} resends at {round_trip} ms");
-        let before = cluster.sum(|r| r.counters.resends_total);
+        let before = cluster.sum(|r| r.shared.counters.resends_total);
         cluster.put(0, &format!("k{round_trip}"), b"v");
         cluster.run(Duration::from_millis(300));
-        assert_eq!(cluster.sum(|r| r.counters.resends_total), before);
+        assert_eq!(cluster.sum(|r| r.shared.counters.resends_total), before);
     }
 }

@@ -25,7 +25,7 @@ fn folded() -> Cluster {
     cluster.tell(0, &[1]);
     cluster.tell(1, &[0]);
     let origin = cluster.members[BACK].store.origin();
-    let is_folded = |c: &Cluster| c.members[1].replication.known.is_folded(origin);
+    let is_folded = |c: &Cluster| c.members[1].replication.shared.known.is_folded(origin);
     assert!(cluster.run_until(Duration::from_secs(10), is_folded));
     cluster.add(GRACE);
     cluster.cut.push((3, BACK));
@@ -41,13 +41,13 @@ fn folded() -> Cluster {
 fn a_member_that_is_back_is_told_of_in_digests_again() {
     let mut cluster = folded();
     let origin = cluster.members[BACK].store.origin();
-    assert!(cluster.members[3].replication.known.is_folded(origin));
+    assert!(cluster.members[3].replication.shared.known.is_folded(origin));
     cluster.cut.clear();
     cluster.meet();
     let last = cluster.members[BACK].store.last_seq();
     let acked = |c: &Cluster| {
-        c.members[BACK].replication.peers.iter().all(|peer| peer.acked == last)
-            && c.members.iter().all(|m| !m.replication.known.is_folded(origin))
+        c.members[BACK].replication.shared.peers.iter().all(|peer| peer.acked == last)
+            && c.members.iter().all(|m| !m.replication.shared.known.is_folded(origin))
     };
     assert!(cluster.run_until(Duration::from_secs(10), acked), "it never wrote again");
     // So its deletes are forgotten everywhere.
@@ -66,7 +66,7 @@ fn a_list_that_names_a_member_acknowledges_its_writes() {
     let payload = KvMessage::Folded(list).encode();
     let now = cluster.now;
     cluster.members[BACK].replication.datagram(now, addr(3), &payload);
-    let peer = cluster.members[BACK].replication.peers.get(joiner).expect("met");
+    let peer = cluster.members[BACK].replication.shared.peers.get(joiner).expect("met");
     assert_eq!(peer.acked, last);
 }
 
@@ -99,7 +99,7 @@ fn past_a_loss(lost: OriginId) -> Cluster {
     let record = crate::kv::Record::new(stamp, 2, b"past", Some((b"v", None)));
     let now = cluster.now;
     cluster.members[0].replication.apply(now, &[record], true);
-    cluster.members[0].replication.known.fold(lost);
+    cluster.members[0].replication.shared.known.fold(lost);
     cluster
 }
 
@@ -122,6 +122,6 @@ fn what_is_held_past_a_lost_first_write_spreads_to_who_counts_with_its_writer() 
 fn what_is_held_past_a_lost_first_write_spreads_to_who_has_folded_it_too() {
     let lost = OriginId(0x77);
     let mut cluster = past_a_loss(lost);
-    cluster.members[1].replication.known.fold(lost);
+    cluster.members[1].replication.shared.known.fold(lost);
     must_spread(cluster);
 }

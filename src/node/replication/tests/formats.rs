@@ -32,7 +32,7 @@ fn busy(cluster: &mut Cluster, n: usize) {
 /// Nobody got what it cannot read.
 fn check_readable(cluster: &Cluster) {
     for member in &cluster.members {
-        let counters = &member.replication.counters;
+        let counters = &member.replication.shared.counters;
         assert_eq!(counters.unreadable_total, 0);
         assert_eq!(counters.fields_passed_over_total + counters.kinds_passed_over_total, 0);
     }
@@ -87,7 +87,7 @@ fn those_that_share_no_format_are_no_peers_and_never_take_themselves_for_a_clust
     assert_eq!(newcomer.health(), Health::Starting);
     assert_eq!(newcomer.n_peers(), 0);
     assert_eq!(newcomer.incompatible().count(), 2);
-    assert_eq!(newcomer.counters.datagrams_out + newcomer.links.dialled_total, 0);
+    assert_eq!(newcomer.shared.counters.datagrams_out + newcomer.links.dialled_total, 0);
     assert!(newcomer.user_state(OLD).is_empty());
     assert_eq!(cluster.notes[2], 2, "one at once, one after a minute");
     let old = &cluster.members[0].replication;
@@ -130,9 +130,9 @@ fn a_link_survives_what_it_does_not_know() {
         &Bytes::from_static(b"\xc8\x03\x02\x94\x01\x02\x03\xc3"),
     );
     assert!(replication.links.is_open(conn));
-    assert_eq!(replication.counters.kinds_passed_over_total, 1);
-    assert_eq!(replication.counters.fields_passed_over_total, 1);
-    assert_eq!(replication.counters.unreadable_total, 0);
+    assert_eq!(replication.shared.counters.kinds_passed_over_total, 1);
+    assert_eq!(replication.shared.counters.fields_passed_over_total, 1);
+    assert_eq!(replication.shared.counters.unreadable_total, 0);
     replication.frame(cluster.now, conn, addr(1), &Bytes::from_static(b"\xc8\x09\x02"));
     assert!(!replication.links.is_open(conn), "a format that was never told");
 }

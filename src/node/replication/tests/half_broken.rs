@@ -57,7 +57,7 @@ fn what_is_found_blocked_is_found_open_again() {
     visible(&mut cluster, 0, 20);
     visible(&mut cluster, 1, 20);
     let blocked = |c: &Cluster| {
-        let all = c.members.iter().flat_map(|member| member.replication.peers.iter());
+        let all = c.members.iter().flat_map(|member| member.replication.shared.peers.iter());
         all.filter(|peer| peer.paths.udp_blocked).count()
     };
     assert!(blocked(&cluster) >= 2, "{}", blocked(&cluster));
@@ -77,7 +77,7 @@ fn loss_alone_is_not_taken_for_a_block() {
     let mut cluster = Cluster::new(3, 0.2);
     visible(&mut cluster, 0, 300);
     let blocked =
-        |member: &Member| member.replication.peers.iter().any(|peer| peer.paths.udp_blocked);
+        |member: &Member| member.replication.shared.peers.iter().any(|peer| peer.paths.udp_blocked);
     assert!(!cluster.members.iter().any(blocked));
 }
 

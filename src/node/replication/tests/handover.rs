@@ -99,7 +99,7 @@ fn heirloom() -> Cluster {
     cluster.tell(1, &[0]);
     let origin = cluster.members[2].store.origin();
     let is_folded = |c: &Cluster| {
-        c.members[..2].iter().all(|member| member.replication.known.is_folded(origin))
+        c.members[..2].iter().all(|member| member.replication.shared.known.is_folded(origin))
     };
     assert!(cluster.run_until(Duration::from_secs(20), is_folded));
     cluster

@@ -106,7 +106,7 @@ fn a_founder_joins_a_cluster_of_which_it_lacks_only_what_is_folded() {
         let now = cluster.now;
         let replication = &mut cluster.members[at].replication;
         replication.apply(now, std::slice::from_ref(&record), true);
-        replication.known.fold(OriginId(7));
+        replication.shared.known.fold(OriginId(7));
     }
     cluster.add(Duration::from_secs(3600));
     let now = cluster.now;

@@ -2,7 +2,7 @@
 
 use super::cluster::{Cluster, MILLIS};
 use super::*;
-use crate::node::formats::{Formats, OLDEST};
+use crate::node::formats::OLDEST;
 
 const GRACE: Duration = Duration::from_secs(30);
 const SLEEPER: usize = 2;
@@ -114,7 +114,7 @@ fn it_is_reset_by_one_that_forgot_the_deletes_itself() {
     let mut cluster = slept();
     wake(&mut cluster, 0);
     assert_eq!(heal(&mut cluster, Duration::from_secs(10), |_, _| {}), 0);
-    assert_eq!(cluster.sum(|r| r.counters.resets_total), 1);
+    assert_eq!(cluster.sum(|r| r.shared.counters.resets_total), 1);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn it_is_reset_by_one_that_joined_after_they_were_forgotten() {
     let server = replace_those_who_swept(&mut cluster);
     wake(&mut cluster, server);
     assert_eq!(heal(&mut cluster, Duration::from_secs(10), |_, _| {}), 0);
-    assert_eq!(cluster.sum(|r| r.counters.resets_total), 1);
+    assert_eq!(cluster.sum(|r| r.shared.counters.resets_total), 1);
     assert_eq!(cluster.value(SLEEPER, "alive").as_deref(), Some(&b"v"[..]));
 }
 
@@ -162,7 +162,7 @@ fn it_is_reset_by_one_that_does_not_know_of_walks() {
     wake(&mut cluster, 0);
     let write = |cluster: &mut Cluster, ms| write_much(cluster, 0, 20, ms);
     assert_eq!(heal(&mut cluster, Duration::from_secs(10), write), 0);
-    assert_eq!(cluster.sum(|r| r.counters.resets_total), 1);
+    assert_eq!(cluster.sum(|r| r.shared.counters.resets_total), 1);
 }
 
 #[test]
@@ -177,7 +177,8 @@ fn a_walk_goes_on_with_another_peer_where_a_link_was_lost() {
     assert!(cluster.run_until(Duration::from_secs(10), walks));
     cluster.run(MILLIS * 15);
     assert!(!is_ready(&cluster, SLEEPER));
-    let n_compared = |c: &Cluster, at: usize| c.members[at].replication.counters.compared_total;
+    let n_compared =
+        |c: &Cluster, at: usize| c.members[at].replication.shared.counters.compared_total;
     let first = if n_compared(&cluster, 0) > 0 { 0 } else { 1 };
     cluster.cut = vec![(first, SLEEPER)];
     cluster.meet();
@@ -218,7 +219,7 @@ fn who_is_reset_serves_neither_copies_nor_comparisons() {
     let now = cluster.now;
     let sleeper = &mut cluster.members[SLEEPER].replication;
     while sleeper.poll().is_some() {}
-    let (served, compared) = (sleeper.pulls.served_total, sleeper.counters.compared_total);
+    let (served, compared) = (sleeper.pulls.served_total, sleeper.shared.counters.compared_total);
     let pull = message::Pull {
         from: 1000,
         heads: Vec::new(),
@@ -238,7 +239,10 @@ fn who_is_reset_serves_neither_copies_nor_comparisons() {
         });
         assert!(matches!(answer, Some(KvMessage::Busy(_))), "{answer:?}");
     }
-    assert_eq!((sleeper.pulls.served_total, sleeper.counters.compared_total), (served, compared));
+    assert_eq!(
+        (sleeper.pulls.served_total, sleeper.shared.counters.compared_total),
+        (served, compared)
+    );
 }
 
 #[test]
@@ -262,7 +266,7 @@ fn who_was_alone_for_half_of_its_grace_compares_although_nothing_was_forgotten()
         assert_eq!(cluster.run_until(Duration::from_secs(3), hidden), resets > 0, "{span:?}");
         let done = |c: &Cluster| c.equal() && is_ready(c, SLEEPER);
         assert!(cluster.run_until(Duration::from_secs(5), done), "{span:?}");
-        assert_eq!(cluster.sum(|r| r.counters.resets_total), resets, "{span:?}");
+        assert_eq!(cluster.sum(|r| r.shared.counters.resets_total), resets, "{span:?}");
     }
 }
 
@@ -279,7 +283,7 @@ fn an_absence_during_a_reset_begins_it_anew() {
     assert!(cluster.run_until(Duration::from_secs(10), ready));
     cluster.run(Duration::from_secs(5));
     assert!(is_ready(&cluster, SLEEPER));
-    assert_eq!(cluster.sum(|r| r.counters.resets_total), 1, "ready once, and for good");
+    assert_eq!(cluster.sum(|r| r.shared.counters.resets_total), 1, "ready once, and for good");
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn losing_one(n: usize) -> Cluster {
 }
 
 fn is_folded(cluster: &Cluster) -> bool {
-    cluster.members.iter().all(|member| member.replication.known.is_folded(GONE))
+    cluster.members.iter().all(|member| member.replication.shared.known.is_folded(GONE))
 }
 
 fn told(cluster: &Cluster) -> u64 {

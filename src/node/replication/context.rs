@@ -1,0 +1,252 @@
+//! What a mechanism may use: the time, the facts that all mechanisms share, and the ways out.
+//!
+//! A mechanism owns its state, is lent a [`Context`] for as long as it works, and never names
+//! another mechanism. What another one has to do then, it returns.
+
+use super::Out;
+use super::counters::Counters;
+use super::known::Known;
+use super::links::Links;
+use super::message::{KvMessage, fit};
+use super::paths::{Unanswered, Via};
+use super::peers::Peers;
+use super::stage::Readiness;
+use crate::kv::{OriginId, Store};
+use crate::limits::LINK_CHUNK_LEN;
+use crate::node::command::Reply;
+use crate::node::formats::Formats;
+use crate::node::io::{Note, Output, Ticket};
+use crate::rng::Rng;
+use crate::time::Now;
+use crate::wire::stream::Payload;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Most peers that get every write straight from its writer; with more, writes spread as rumors.
+pub const DIRECT_PEERS_MAX: usize = 9;
+
+/// What replication is told at the start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How long a delete is remembered at least.
+    pub tombstone_grace: Duration,
+    /// Whether there is anywhere to look for peers: without, a node is ready at once.
+    pub expects_peers: bool,
+    /// The formats it speaks.
+    pub formats: Formats,
+    /// Seed of all its randomness.
+    pub rng_seed: u64,
+}
+
+/// What all mechanisms share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) store: Arc<Store>,
+    pub(super) me: OriginId,
+    pub(super) rng: Rng,
+    /// Longest user message payload that fits a datagram, in bytes.
+    pub(super) room: usize,
+    pub(super) peers: Peers,
+    pub(super) known: Known,
+    pub(super) ready: Readiness,
+    pub(super) unanswered: Unanswered,
+    pub(super) counters: Counters,
+    pub(super) out: VecDeque<Out>,
+}
+
+impl Shared {
+    pub(super) fn new(config: Config, store: Arc<Store>) -> Shared {
+        let me = store.origin();
+        Shared {
+            store,
+            me,
+            rng: Rng::from_seed(config.rng_seed),
+            room: 1000,
+            peers: Peers::new(config.formats),
+            known: Known::new(me),
+            ready: Readiness::new(),
+            unanswered: Unanswered::default(),
+            counters: Counters::default(),
+            out: VecDeque::new(),
+            config,
+        }
+    }
+
+    /// Lends all of it to a mechanism.
+    pub(super) fn lend<'a>(&'a mut self, now: Now, links: &'a mut Links) -> Context<'a> {
+        Context {
+            now,
+            me: self.me,
+            room: self.room,
+            config: &self.config,
+            store: &self.store,
+            rng: &mut self.rng,
+            peers: &mut self.peers,
+            known: &mut self.known,
+            ready: &mut self.ready,
+            unanswered: &mut self.unanswered,
+            links,
+            counters: &mut self.counters,
+            out: &mut self.out,
+        }
+    }
+
+    /// Up to which number every write of `origin` is held here, replaced, or deleted and forgotten.
+    pub(super) fn contiguous(&self, origin: OriginId) -> u64 {
+        if origin == self.me { self.store.last_seq() } else { self.known.contiguous(origin) }
+    }
+}
+
+/// What a mechanism may use while it works.
+#[derive(Debug)]
+pub(super) struct Context<'a> {
+    pub(super) now: Now,
+    /// This run.
+    pub(super) me: OriginId,
+    /// Longest user message payload that fits a datagram, in bytes.
+    pub(super) room: usize,
+    pub(super) config: &'a Config,
+    pub(super) store: &'a Store,
+    pub(super) rng: &'a mut Rng,
+    pub(super) peers: &'a mut Peers,
+    pub(super) known: &'a mut Known,
+    /// How far this node has come.
+    pub(super) ready: &'a mut Readiness,
+    pub(super) unanswered: &'a mut Unanswered,
+    pub(super) links: &'a mut Links,
+    pub(super) counters: &'a mut Counters,
+    pub(super) out: &'a mut VecDeque<Out>,
+}
+
+impl Context<'_> {
+    /// Whether writes go straight to every peer.
+    pub(super) fn is_direct(&self) -> bool {
+        self.peers.n_reachable() <= DIRECT_PEERS_MAX
+    }
+
+    /// A line for whoever runs this node.
+    pub(super) fn note(&mut self, note: Note) {
+        self.out.push_back(Out::Output(Output::Note(note)));
+    }
+
+    /// Answers a client.
+    pub(super) fn reply(&mut self, ticket: Ticket, reply: Reply) {
+        self.out.push_back(Out::Output(Output::Reply { ticket, reply }));
+    }
+
+    /// Whether small things, too, go to a peer over its link.
+    pub(super) fn is_linked(&self, origin: OriginId) -> bool {
+        let is_mute = self.unanswered.is_mute();
+        let peer = self.peers.get(origin);
+        peer.is_some_and(|peer| peer.paths.by_link(self.now.instant, is_mute))
+    }
+
+    /// Something came from a peer.
+    pub(super) fn heard_via(&mut self, from: OriginId, via: Via) {
+        if let Some(peer) = self.peers.get_mut(from) {
+            peer.heard(self.now.instant);
+            if via == Via::Datagram {
+                peer.paths.heard(self.now.instant);
+            }
+        }
+    }
+
+    /// A peer holds our writes up to `through`. True when that is news.
+    pub(super) fn acknowledged(&mut self, from: OriginId, through: u64) -> bool {
+        let through = through.min(self.store.last_seq());
+        let Some(peer) = self.peers.get_mut(from) else { return false };
+        peer.heard(self.now.instant);
+        peer.acknowledge(self.now.instant, through)
+    }
+
+    /// Sends a frame to a peer over our link to it, in a format that both read, dialling when there
+    /// is none. False when the window is full, or TCP to it blocked, and the frame was not taken.
+    pub(super) fn link_send(&mut self, origin: OriginId, payload: impl Into<Payload>) -> bool {
+        let now = self.now.instant;
+        let Some(peer) = self.peers.get_mut(origin) else { return false };
+        // What it cannot read at all is nothing that it waits for.
+        let Some(payload) = fit(&payload.into(), peer.common) else { return true };
+        match peer.link.filter(|conn| self.links.is_open(*conn)) {
+            // One long record may pass the window's end: who waits for room waits for a chunk's.
+            Some(conn) if self.links.has_room(conn, payload.len().min(LINK_CHUNK_LEN)) => {
+                self.links.send(conn, payload);
+                true
+            }
+            Some(_) => false,
+            None if peer.paths.is_held(now) => false,
+            None => {
+                let conn = self.links.dial(now, origin, peer.info.addr, payload);
+                self.links.speaks(conn, Some(peer.common), peer.common.last);
+                peer.link = Some(conn);
+                peer.paths.dialling(now);
+                true
+            }
+        }
+    }
+
+    /// Sends one message to a peer: as a datagram when it fits and they arrive, else over the link.
+    pub(super) fn send(&mut self, origin: OriginId, message: &KvMessage) {
+        let payload = message.encode();
+        if self.peers.get(origin).is_none() {
+            return;
+        }
+        if payload.len() > self.room || self.is_linked(origin) {
+            self.link_send(origin, payload);
+        } else {
+            self.send_datagram(&[origin], vec![payload]);
+        }
+    }
+
+    /// Sends user messages in one datagram to each of these peers, in a format that both read.
+    pub(super) fn send_datagram(&mut self, to: &[OriginId], payloads: Vec<Bytes>) {
+        let mut groups: Vec<(Formats, Vec<SocketAddr>)> = Vec::with_capacity(1);
+        for peer in to.iter().filter_map(|origin| self.peers.get(*origin)) {
+            match groups.iter_mut().find(|(common, _)| *common == peer.common) {
+                Some((_, addrs)) => addrs.push(peer.info.addr),
+                None => groups.push((peer.common, vec![peer.info.addr])),
+            }
+        }
+        for (common, to) in groups {
+            let payloads: Vec<Bytes> = payloads
+                .iter()
+                .filter_map(|payload| fit(&Payload::from(payload.clone()), common))
+                .map(|payload| payload.join())
+                .collect();
+            if payloads.is_empty() {
+                continue;
+            }
+            let len: usize = payloads.iter().map(Bytes::len).sum();
+            self.counters.datagram_len_out += (len * to.len()) as u64;
+            self.counters.datagrams_out += to.len() as u64;
+            self.out.push_back(Out::Datagram { to, payloads });
+        }
+    }
+
+    /// Answers the way the question came, and over the link where datagrams seem not to arrive: the
+    /// one who asked by datagram must see by a datagram that they do.
+    pub(super) fn answer_via(&mut self, to: OriginId, via: Via, message: &KvMessage) {
+        let payload = message.encode();
+        if self.peers.get(to).is_none() {
+            return;
+        }
+        match via {
+            Via::Link(conn) if self.links.is_open(conn) => {
+                self.links.send(conn, payload);
+                return;
+            }
+            Via::Datagram if payload.len() <= self.room => {
+                let by_link = self.is_linked(to);
+                self.send_datagram(&[to], vec![payload]);
+                if !by_link {
+                    return;
+                }
+            }
+            Via::Link(_) | Via::Datagram | Via::Exchange => {}
+        }
+        self.send(to, message);
+    }
+}
