@@ -28,6 +28,9 @@ use std::time::Duration;
 /// Most peers that get every write straight from its writer; with more, writes spread as rumors.
 pub const DIRECT_PEERS_MAX: usize = 9;
 
+/// Peers told of something at once where there are many.
+pub(super) const FANOUT: usize = 4;
+
 /// What replication is told at the start.
 #[derive(Debug, Clone)]
 pub struct Config {

@@ -360,7 +360,7 @@ impl Replication {
         self.resend_due(now);
         self.gaps_due(now);
         self.digest_due(now);
-        self.rumors_due(now);
+        self.rumors.due(&mut self.shared.lend(now, &mut self.links));
         self.serve(now);
         self.pull_due(now);
         self.buckets_due(now);

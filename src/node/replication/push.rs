@@ -113,7 +113,8 @@ impl Replication {
     fn first_send(&mut self, now: Now, settled: Vec<Settled>, urgent: bool) {
         let envelope = Envelope { of: self.shared.me, from: self.shared.me, urgent };
         if !self.is_direct() {
-            self.spread(now, envelope, settled);
+            let cx = &mut self.shared.lend(now, &mut self.links);
+            self.rumors.spread(cx, envelope, settled);
             return;
         }
         let len: usize = settled.iter().map(|item| item.record.as_bytes().len()).sum();

@@ -4,7 +4,7 @@ use super::message::{Item, Push};
 use super::paths::Via;
 use super::{Note, Replication};
 use crate::kv::{Merge, OriginId, Record};
-use crate::limits::{DATAGRAM_LEN_MAX, SETTLES_MAX};
+use crate::limits::SETTLES_MAX;
 use crate::mutation::mutated;
 use crate::time::Now;
 use bytes::Bytes;
@@ -38,15 +38,9 @@ impl Replication {
             self.owe_ack(now, &push, via);
             self.note_holes(now, of, from);
         }
-        if news && !self.is_direct() {
-            let is_small = via == Via::Datagram && payload.len() <= DATAGRAM_LEN_MAX;
-            if is_small || payload.len() <= self.shared.room {
-                // Its own bytes: a slice would keep all that it was decompressed with.
-                self.pass_on(now, Bytes::copy_from_slice(payload));
-            } else if via != Via::Datagram {
-                // What no datagram of a gossiping node could have held is not made a rumor.
-                self.offer(now, of);
-            }
+        if news {
+            let cx = &mut self.shared.lend(now, &mut self.links);
+            self.rumors.came(cx, payload, of, via);
         }
     }
 

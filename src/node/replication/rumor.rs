@@ -9,18 +9,17 @@
 //! the writer's writes, and whoever holds less asks the bearer, gets the value over a link, and
 //! bears an offer of its own. So nobody sends a large value to more than a few.
 
-use super::Replication;
 use super::batch::{Envelope, Settled, pack};
+use super::context::{Context, FANOUT};
+use super::paths::Via;
 use crate::kv::OriginId;
-use crate::limits::{RUMORS_LEN_MAX, RUMORS_MAX};
-use crate::time::{Instant, Now};
+use crate::limits::{DATAGRAM_LEN_MAX, RUMORS_LEN_MAX, RUMORS_MAX};
+use crate::time::Instant;
 use crate::wire::packet::PART_OVERHEAD;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Peers told at once, and at each tick.
-pub(super) const FANOUT: usize = 4;
 /// Time between two ticks.
 const TICK: Duration = Duration::from_millis(50);
 /// Datagrams to one peer in one tick.
@@ -87,62 +86,90 @@ fn sends_limit(n: usize) -> usize {
     (4 * digits).max(8)
 }
 
-impl Replication {
+impl Rumors {
     /// Spreads writes of ours. Values too large for a datagram are offered.
-    pub(super) fn spread(&mut self, now: Now, envelope: Envelope, settled: Vec<Settled>) {
-        let batches = pack(envelope, settled, self.shared.room);
+    pub(super) fn spread(
+        &mut self,
+        cx: &mut Context<'_>,
+        envelope: Envelope,
+        settled: Vec<Settled>,
+    ) {
+        let batches = pack(envelope, settled, cx.room);
         for payload in batches.payloads {
-            self.pass_on(now, payload);
+            self.pass_on(cx, payload);
         }
         if !batches.large.is_empty() {
-            self.offer(now, self.shared.me);
+            let me = cx.me;
+            self.offer(cx, me);
         }
     }
 
     /// Tells a few peers now and bears the rumor on.
-    pub(super) fn pass_on(&mut self, now: Now, payload: Bytes) {
-        self.tell_few(now, &payload);
-        self.bear(now, payload, None, FANOUT);
+    fn pass_on(&mut self, cx: &mut Context<'_>, payload: Bytes) {
+        self.tell_few(cx, &payload);
+        self.bear(cx, payload, None, FANOUT);
+    }
+
+    /// A push with news came this way: it becomes a rumor, or an offer.
+    pub(super) fn came(&mut self, cx: &mut Context<'_>, payload: &Bytes, of: OriginId, via: Via) {
+        if cx.is_direct() {
+            return;
+        }
+        let is_small = via == Via::Datagram && payload.len() <= DATAGRAM_LEN_MAX;
+        if is_small || payload.len() <= cx.room {
+            // Its own bytes: a slice would keep all that it was decompressed with.
+            self.pass_on(cx, Bytes::copy_from_slice(payload));
+        } else if via != Via::Datagram {
+            // What no datagram of a gossiping node could have held is not made a rumor.
+            self.offer(cx, of);
+        }
     }
 
     /// Bears as a rumor how far we hold `of`'s writes. Of many offers in a row the first is told
     /// now; the later ones take its place and wait for the tick.
-    pub(super) fn offer(&mut self, now: Now, of: OriginId) {
-        let payload = self.cx(now).beacon_payload(of, false);
-        let told = if self.rumors.withdraw(of) {
+    fn offer(&mut self, cx: &mut Context<'_>, of: OriginId) {
+        let payload = cx.beacon_payload(of, false);
+        let told = if self.withdraw(of) {
             0
         } else {
-            self.tell_few(now, &payload);
+            self.tell_few(cx, &payload);
             FANOUT
         };
-        self.bear(now, payload, Some(of), told);
+        self.bear(cx, payload, Some(of), told);
     }
 
-    fn tell_few(&mut self, now: Now, payload: &Bytes) {
-        let (to, mut linked) = self.cx(now).draw_few(FANOUT);
-        linked.extend(self.cx(now).linked(&linked));
-        self.rumors.sends_total += (to.len() + linked.len()) as u64;
-        self.cx(now).send_datagram(&to, vec![payload.clone()]);
-        self.cx(now).send_linked(&linked, payload);
+    fn tell_few(&mut self, cx: &mut Context<'_>, payload: &Bytes) {
+        let (to, mut linked) = cx.draw_few(FANOUT);
+        linked.extend(cx.linked(&linked));
+        self.sends_total += (to.len() + linked.len()) as u64;
+        cx.send_datagram(&to, vec![payload.clone()]);
+        cx.send_linked(&linked, payload);
     }
 
-    fn bear(&mut self, now: Now, payload: Bytes, offers: Option<OriginId>, told: usize) {
-        let sends_left = sends_limit(self.shared.peers.n_reachable() + 1).saturating_sub(told);
-        self.rumors.push(now.instant, Rumor { payload, sends_left, offers });
+    fn bear(
+        &mut self,
+        cx: &mut Context<'_>,
+        payload: Bytes,
+        offers: Option<OriginId>,
+        told: usize,
+    ) {
+        let sends_left = sends_limit(cx.peers.n_reachable() + 1).saturating_sub(told);
+        self.push(cx.now.instant, Rumor { payload, sends_left, offers });
     }
 
-    pub(super) fn rumors_due(&mut self, now: Now) {
-        if self.rumors.next_tick.is_none_or(|at| at > now.instant) {
+    /// Tells a few peers what is borne, at each tick.
+    pub(super) fn due(&mut self, cx: &mut Context<'_>) {
+        if self.next_tick.is_none_or(|at| at > cx.now.instant) {
             return;
         }
-        let (to, linked) = self.cx(now).draw_few(FANOUT);
+        let (to, linked) = cx.draw_few(FANOUT);
         let n_told = to.len() + linked.len();
         let mut datagrams: Vec<Vec<Bytes>> = Vec::new();
         let mut open_len = usize::MAX;
         let mut kept = VecDeque::new();
-        while let Some(mut rumor) = self.rumors.rumors.pop_back() {
+        while let Some(mut rumor) = self.rumors.pop_back() {
             let len = rumor.payload.len() + 1 + PART_OVERHEAD;
-            if open_len.saturating_add(len) > self.shared.room + 1 + PART_OVERHEAD {
+            if open_len.saturating_add(len) > cx.room + 1 + PART_OVERHEAD {
                 if datagrams.len() >= TICK_DATAGRAMS {
                     kept.push_front(rumor);
                     continue;
@@ -154,19 +181,19 @@ impl Replication {
             if let Some(open) = datagrams.last_mut() {
                 open.push(rumor.payload.clone());
             }
-            self.rumors.sends_total += n_told as u64;
+            self.sends_total += n_told as u64;
             rumor.sends_left = rumor.sends_left.saturating_sub(n_told.max(1));
             if rumor.sends_left > 0 {
                 kept.push_front(rumor);
             } else {
-                self.rumors.len -= rumor.payload.len();
+                self.len -= rumor.payload.len();
             }
         }
-        self.rumors.rumors = kept;
-        self.rumors.next_tick = (!self.rumors.rumors.is_empty()).then(|| now.instant + TICK);
+        self.rumors = kept;
+        self.next_tick = (!self.rumors.is_empty()).then(|| cx.now.instant + TICK);
         for payloads in datagrams {
-            payloads.iter().for_each(|payload| self.cx(now).send_linked(&linked, payload));
-            self.cx(now).send_datagram(&to, payloads);
+            payloads.iter().for_each(|payload| cx.send_linked(&linked, payload));
+            cx.send_datagram(&to, payloads);
         }
     }
 }

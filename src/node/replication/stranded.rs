@@ -11,7 +11,7 @@
 
 use super::Replication;
 use super::codec::supplies;
-use super::rumor::FANOUT;
+use super::context::FANOUT;
 use crate::kv::{Dot, OriginId};
 use crate::limits::STORE_SHARDS;
 use crate::mutation::mutated;
