@@ -313,7 +313,7 @@ impl Replication {
         let held = self.shared.store.entry(&item.key).filter(|held| held.stamp() == item.stamp());
         let Some(held) = held else { return };
         if held.is_tombstone() {
-            let may_go = resets && self.is_grace_over(now, &held);
+            let may_go = resets && self.cx(now).is_grace_over(&held);
             if !may_go && !mutated!(DropTombstones) {
                 return;
             }

@@ -11,7 +11,7 @@ use super::message::{KvMessage, fit};
 use super::paths::{Unanswered, Via};
 use super::peers::Peers;
 use super::stage::Readiness;
-use crate::kv::{OriginId, Store};
+use crate::kv::{OriginId, Record, Store};
 use crate::limits::LINK_CHUNK_LEN;
 use crate::node::command::Reply;
 use crate::node::formats::Formats;
@@ -129,6 +129,18 @@ impl Context<'_> {
     /// Whether writes go straight to every peer.
     pub(super) fn is_direct(&self) -> bool {
         self.peers.n_reachable() <= DIRECT_PEERS_MAX
+    }
+
+    /// How long a delete is remembered at least.
+    pub(super) fn grace_ms(&self) -> u64 {
+        u64::try_from(self.config.tombstone_grace.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a tombstone has been remembered for long enough by this node's clocks.
+    pub(super) fn is_grace_over(&self, tombstone: &Record) -> bool {
+        let time = tombstone.stamp().time;
+        time.millis().saturating_add(self.grace_ms()) <= self.now.wall.0
+            && time <= self.store.stats().hlc
     }
 
     /// A line for whoever runs this node.

@@ -25,5 +25,6 @@ pub(super) struct Counters {
     pub(super) dials_failed_total: u64,
     pub(super) resets_total: u64,
     pub(super) compared_total: u64,
+    pub(super) damaged_total: u64,
     pub(super) next_clock_note: Instant,
 }

@@ -13,7 +13,7 @@
 //! walk     slept past forgotten deletes, or damaged              --> all shards compared (link)
 //! sweep    forgets tombstones that all hold, folds origins that all hold
 //! scrub    looks for damaged records, a shard a second           --> dropped, compare (link)
-//! stranded deletes held past a lost write of a folded origin     --> told to all (link)
+//! tails    deletes held past a lost write of a folded origin     --> told to all (link)
 //! ```
 //!
 //! It knows peers, not members: [`PeerInfo`] is all that membership tells it. Sans-IO like all of
@@ -50,8 +50,8 @@ mod rumor;
 mod scrub;
 mod stage;
 mod stats;
-mod stranded;
 mod sweep;
+mod tails;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -75,8 +75,9 @@ use self::paths::Via;
 use self::pull::Pulls;
 use self::push::Pusher;
 use self::rumor::Rumors;
-use self::stranded::Stranded;
-use self::sweep::Sweep;
+use self::scrub::Scrub;
+use self::sweep::{STEP_SHARDS, Sweep};
+use self::tails::Tails;
 use self::walk::Walk;
 use super::command::{Health, Reply};
 use super::io::{ConnId, Note, Output, Ticket};
@@ -132,7 +133,8 @@ pub struct Replication {
     holders: Holders,
     handover: Handover,
     sweep: Sweep,
-    stranded: Stranded,
+    scrub: Scrub,
+    tails: Tails,
 }
 
 impl Replication {
@@ -156,7 +158,8 @@ impl Replication {
             holders: Holders::default(),
             handover: Handover::default(),
             sweep: Sweep::new(now.instant),
-            stranded: Stranded::default(),
+            scrub: Scrub::default(),
+            tails: Tails::default(),
         }
     }
 
@@ -369,6 +372,20 @@ impl Replication {
         self.holders_due(now);
         self.drain_due(now);
         self.ready_due(now);
+    }
+
+    /// A step of letting go.
+    fn sweep_due(&mut self, now: Now) {
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        let Some(shard) = self.sweep.due(cx) else { return };
+        let is_damaged = self.scrub.next(cx);
+        self.tails.due(cx, self.pulls.is_active());
+        self.tails.tell(cx, shard, STEP_SHARDS);
+        self.sweep.forget(cx);
+        self.sweep.fold(cx, |of| self.gaps.is_asking(of));
+        if is_damaged {
+            self.walk_to_mend(now);
+        }
     }
 
     /// When something is due next.

@@ -147,8 +147,8 @@ impl Replication {
         }
         let (n_newer, _) = self.apply(now, records, supply.observe);
         match (n_newer > 0, is_asked) {
-            (true, true) if !supply.observe => self.unclaimed_came(),
-            (true, false) => self.stranded_heard(),
+            (true, true) if !supply.observe => self.tails.unclaimed_came(),
+            (true, false) => self.tails.heard(&self.shared.lend(now, &mut self.links)),
             _ => {}
         }
     }
@@ -226,7 +226,7 @@ impl Replication {
         // Who speaks a format without that word may be making its first copy.
         let first = pull.first != Some(false);
         let unable = first && !self.shared.ready.stage().has_copies() && !mutated!(CopyFromAnybody);
-        let unfit = unable || self.is_unfit(now, OriginId(pull.from));
+        let unfit = unable || self.cx(now).is_unfit(OriginId(pull.from));
         if unfit || self.pulls.served.len() >= PULLS_SERVED_MAX {
             self.pulls.refused_total += 1;
             let busy = Busy { retry_ms: BUSY_RETRY_MS };
@@ -298,7 +298,9 @@ impl Replication {
             && let Some(record) = served.waiting.pop_front()
         {
             if !record.is_sound() {
-                self.scrub(now, served.next_shard - 1);
+                if self.cx(now).drop_damaged(served.next_shard - 1) {
+                    self.walk_to_mend(now);
+                }
                 self.links.close(served.conn);
                 return false;
             }

@@ -6,43 +6,56 @@
 //! would take over that it holds what it lacks, so copies are left to other nodes; where there are
 //! none, they wait for a moment, and not for ever.
 
-use super::Replication;
+use super::context::Context;
 use super::peers::Peer;
 use crate::kv::OriginId;
 use crate::limits::STORE_SHARDS;
 use crate::node::io::Note;
-use crate::time::Now;
+use crate::time::Instant;
 use std::time::Duration;
 
 /// How long copies wait after damage was found.
 const MENDING: Duration = Duration::from_secs(10);
 
-impl Replication {
-    /// Looks through one shard a step: all of them in some four minutes.
-    pub(super) fn scrub_next(&mut self, now: Now) {
-        self.scrub(now, self.sweep.scrubbed);
-        self.sweep.scrubbed = (self.sweep.scrubbed + 1) % STORE_SHARDS;
-    }
+/// Where the looking is.
+#[derive(Debug, Default)]
+pub(super) struct Scrub {
+    /// The next shard looked through.
+    shard: usize,
+}
 
-    /// Drops what is damaged in a shard, and begins to compare all with a peer.
-    pub(super) fn scrub(&mut self, now: Now, shard: usize) {
-        let records = self.shared.store.drop_damaged(shard);
+impl Scrub {
+    /// Looks through one shard a step: all of them in some four minutes. True when something was
+    /// damaged: all has to be compared with a peer.
+    pub(super) fn next(&mut self, cx: &mut Context<'_>) -> bool {
+        let is_damaged = cx.drop_damaged(self.shard);
+        self.shard = (self.shard + 1) % STORE_SHARDS;
+        is_damaged
+    }
+}
+
+impl Context<'_> {
+    /// Drops what is damaged in a shard. True when there was any.
+    pub(super) fn drop_damaged(&mut self, shard: usize) -> bool {
+        let records = self.store.drop_damaged(shard);
         if records == 0 {
-            return;
+            return false;
         }
-        self.sweep.damaged_total += records as u64;
-        self.shared.known.doubt(now.instant);
+        self.counters.damaged_total += records as u64;
+        self.known.doubt(self.now.instant);
         self.note(Note::Damage { records });
-        self.walk_to_mend(now);
+        true
     }
 
     /// Whether `asker` should copy from somebody else: this node is reset, or what was damaged has
     /// not been fetched and there is another peer, or a moment has not passed yet.
-    pub(super) fn is_unfit(&self, now: Now, asker: OriginId) -> bool {
+    pub(super) fn is_unfit(&self, asker: OriginId) -> bool {
         let serves = |peer: &Peer| peer.info.origin != asker && peer.is_ready();
-        self.is_resetting()
-            || self.shared.known.doubts().is_some_and(|since| {
-                now.instant.since(since) < MENDING || self.shared.peers.reachable().any(serves)
+        let is_mending = |since| self.now.instant.since(since) < MENDING;
+        let doubts = self.known.doubts();
+        self.ready.is_resetting()
+            || doubts.is_some_and(|since: Instant| {
+                is_mending(since) || self.peers.reachable().any(serves)
             })
     }
 }

@@ -203,12 +203,12 @@ impl Replication {
             sample(
                 "records_damaged_total",
                 "Records dropped because their bytes had changed in memory.",
-                self.sweep.damaged_total,
+                c.damaged_total,
             ),
             sample(
                 "stranded_deletes_told_total",
                 "Messages with deletes held past a write that was lost with its writer.",
-                self.stranded.told_total,
+                self.tails.told_total,
             ),
             sample(
                 "vector_refused_total",

@@ -1,17 +1,18 @@
 //! Letting go: tombstones that everybody holds and whose grace is over, and origins that everybody
 //! holds whole and that are gone.
 
-use super::{Note, Replication};
-use crate::kv::{OriginId, Record};
+use super::context::Context;
+use crate::kv::OriginId;
 use crate::limits::STORE_SHARDS;
 use crate::mutation::mutated;
-use crate::time::{Instant, Now};
+use crate::node::io::Note;
+use crate::time::Instant;
 use std::time::Duration;
 
 /// Time between two steps.
 const STEP: Duration = Duration::from_secs(1);
 /// Shards swept in one step: all of them in sixteen.
-const STEP_SHARDS: usize = 16;
+pub(super) const STEP_SHARDS: usize = 16;
 /// Time after which members that speak other formats are told of again.
 const INCOMPATIBLE_AGAIN: Duration = Duration::from_secs(60);
 /// Origins looked at in one step.
@@ -22,14 +23,11 @@ const STEP_ORIGINS: usize = 64;
 pub(super) struct Sweep {
     next: Instant,
     shard: usize,
-    /// The next shard looked through for damage.
-    pub(super) scrubbed: usize,
     after_origin: OriginId,
     /// When members that speak other formats are told of again.
     next_incompatible: Instant,
     pub(super) forgotten_total: u64,
     pub(super) folded_total: u64,
-    pub(super) damaged_total: u64,
 }
 
 impl Sweep {
@@ -37,12 +35,10 @@ impl Sweep {
         Sweep {
             next: now + STEP,
             shard: 0,
-            scrubbed: 0,
             after_origin: OriginId(0),
             next_incompatible: now,
             forgotten_total: 0,
             folded_total: 0,
-            damaged_total: 0,
         }
     }
 
@@ -51,62 +47,54 @@ impl Sweep {
     }
 }
 
-impl Replication {
-    pub(super) fn sweep_due(&mut self, now: Now) {
-        if self.sweep.next > now.instant {
-            return;
+impl Sweep {
+    /// Begins a step, if one is due: tells of members that speak other formats. Returns the first of
+    /// the shards that the step is about.
+    pub(super) fn due(&mut self, cx: &mut Context<'_>) -> Option<usize> {
+        if self.next > cx.now.instant {
+            return None;
         }
-        self.sweep.next = now.instant + STEP;
-        self.tell_incompatible(now);
-        self.scrub_next(now);
-        self.stranded_due(now);
-        self.tell_stranded(now, self.sweep.shard, STEP_SHARDS);
-        for _ in 0..STEP_SHARDS {
-            self.forget_tombstones(now, self.sweep.shard);
-            self.sweep.shard = (self.sweep.shard + 1) % STORE_SHARDS;
-        }
-        self.fold_origins();
+        self.next = cx.now.instant + STEP;
+        self.tell_incompatible(cx);
+        Some(self.shard)
     }
 
-    fn tell_incompatible(&mut self, now: Now) {
-        let mut there = self.shared.peers.incompatible().filter(|info| info.reachable);
+    /// Forgets what may be forgotten in the shards of a step.
+    pub(super) fn forget(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..STEP_SHARDS {
+            self.forget_tombstones(cx, self.shard);
+            self.shard = (self.shard + 1) % STORE_SHARDS;
+        }
+    }
+
+    fn tell_incompatible(&mut self, cx: &mut Context<'_>) {
+        let mut there = cx.peers.incompatible().filter(|info| info.reachable);
         let Some(first) = there.next() else { return };
-        if !self.shared.peers.is_incompatible_news && now.instant < self.sweep.next_incompatible {
+        if !cx.peers.is_incompatible_news && cx.now.instant < self.next_incompatible {
             return;
         }
         let note = Note::Incompatible {
             members: 1 + there.count(),
             name: first.name.to_string(),
             theirs: first.formats,
-            ours: self.shared.config.formats,
+            ours: cx.config.formats,
         };
-        self.shared.peers.is_incompatible_news = false;
-        self.sweep.next_incompatible = now.instant + INCOMPATIBLE_AGAIN;
-        self.note(note);
-    }
-
-    fn grace_ms(&self) -> u64 {
-        u64::try_from(self.shared.config.tombstone_grace.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Whether a tombstone has been remembered for long enough by this node's clocks.
-    pub(super) fn is_grace_over(&self, now: Now, tombstone: &Record) -> bool {
-        let time = tombstone.stamp().time;
-        time.millis().saturating_add(self.grace_ms()) <= now.wall.0
-            && time <= self.shared.store.stats().hlc
+        cx.peers.is_incompatible_news = false;
+        self.next_incompatible = cx.now.instant + INCOMPATIBLE_AGAIN;
+        cx.note(note);
     }
 
     /// A tombstone goes when its grace is over and every known member holds it, dead ones too; none
     /// goes on a node that is cut off.
-    fn forget_tombstones(&mut self, now: Now, shard: usize) {
+    fn forget_tombstones(&mut self, cx: &mut Context<'_>, shard: usize) {
         // Whoever it has not met yet may hold what the delete is to beat.
-        if self.shared.config.expects_peers && self.shared.peers.n_reachable() == 0 {
+        if cx.config.expects_peers && cx.peers.n_reachable() == 0 {
             return;
         }
-        let grace_ms = self.grace_ms();
-        let (peers, known, me) = (&self.shared.peers, &mut self.shared.known, self.shared.me);
+        let (now, grace_ms) = (cx.now, cx.grace_ms());
+        let (peers, known, me) = (&*cx.peers, &mut *cx.known, cx.me);
         let folded_hash = known.folded_hash();
-        let forgotten = self.shared.store.forget_tombstones(shard, |tombstone| {
+        let forgotten = cx.store.forget_tombstones(shard, |tombstone| {
             let (dot, time) = (tombstone.dot(), tombstone.stamp().time);
             if time.millis().saturating_add(grace_ms) > now.wall.0 {
                 return false;
@@ -125,34 +113,35 @@ impl Replication {
             }
             held
         });
-        self.sweep.forgotten_total += forgotten as u64;
+        self.forgotten_total += forgotten as u64;
     }
 
     /// An origin folds when it is no member any more and every reachable peer holds as much of it,
-    /// which is all there is: what is missing before something held went with its writer.
-    fn fold_origins(&mut self) {
-        if self.shared.peers.n_reachable() == 0 || mutated!(NeverFold) {
+    /// which is all there is: what is missing before something held went with its writer. `is_asking`
+    /// says whether some of it is being asked for.
+    pub(super) fn fold(&mut self, cx: &mut Context<'_>, is_asking: impl Fn(OriginId) -> bool) {
+        if cx.peers.n_reachable() == 0 || mutated!(NeverFold) {
             return;
         }
-        let after = self.sweep.after_origin;
+        let after = self.after_origin;
         let mut origins: Vec<OriginId> =
-            self.shared.known.origins().into_iter().filter(|origin| *origin > after).collect();
+            cx.known.origins().into_iter().filter(|origin| *origin > after).collect();
         origins.truncate(STEP_ORIGINS);
-        self.sweep.after_origin =
+        self.after_origin =
             if origins.len() < STEP_ORIGINS { OriginId(0) } else { origins[STEP_ORIGINS - 1] };
         for origin in origins {
-            let last = self.shared.known.contiguous(origin);
-            let foldable = origin != self.shared.me
-                && !self.shared.peers.is_member(origin)
-                && (last == self.shared.known.highest(origin) || !self.gaps.is_asking(origin))
-                && self.shared.peers.reachable().all(|peer| peer.head(origin) == last);
+            let last = cx.known.contiguous(origin);
+            let foldable = origin != cx.me
+                && !cx.peers.is_member(origin)
+                && (last == cx.known.highest(origin) || !is_asking(origin))
+                && cx.peers.reachable().all(|peer| peer.head(origin) == last);
             if foldable {
-                self.shared.known.fold(origin);
-                self.sweep.folded_total += 1;
+                cx.known.fold(origin);
+                self.folded_total += 1;
             }
         }
-        let known = &self.shared.known;
-        for peer in self.shared.peers.iter_mut() {
+        let known = &*cx.known;
+        for peer in cx.peers.iter_mut() {
             peer.heads.retain(|origin, _| !known.is_folded(*origin));
         }
     }
@@ -164,8 +153,8 @@ mod tests {
     use super::super::paths::Via;
     use super::super::tests::with_peer;
     use super::*;
-    use crate::kv::{HlcTime, Stamp};
-    use crate::time::WallMillis;
+    use crate::kv::{HlcTime, Record, Stamp};
+    use crate::time::{Now, WallMillis};
     use bytes::Bytes;
 
     const PEER: OriginId = OriginId(2);

@@ -19,7 +19,7 @@ fn filled(n: usize) -> Cluster {
 }
 
 fn damaged(cluster: &Cluster) -> u64 {
-    cluster.sum(|replication| replication.sweep.damaged_total)
+    cluster.sum(|replication| replication.shared.counters.damaged_total)
 }
 
 fn doubts(cluster: &Cluster) -> bool {

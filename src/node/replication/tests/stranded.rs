@@ -46,7 +46,7 @@ fn is_folded(cluster: &Cluster) -> bool {
 }
 
 fn told(cluster: &Cluster) -> u64 {
-    cluster.sum(|replication| replication.stranded.told_total)
+    cluster.sum(|replication| replication.tails.told_total)
 }
 
 #[test]

@@ -9,13 +9,12 @@
 //! A copy whose server ended has left records here that no head claims. Among them the deletes are
 //! told in the same way, once.
 
-use super::Replication;
 use super::codec::supplies;
-use super::context::FANOUT;
+use super::context::{Context, FANOUT};
 use crate::kv::{Dot, OriginId};
 use crate::limits::STORE_SHARDS;
 use crate::mutation::mutated;
-use crate::time::{Instant, Now};
+use crate::time::Instant;
 use std::time::Duration;
 
 /// Time after which all is told again, for what was on a link that broke.
@@ -25,7 +24,7 @@ const AGAIN_SOON: Duration = Duration::from_secs(20);
 
 /// How far the telling is.
 #[derive(Debug, Default)]
-pub(super) struct Stranded {
+pub(super) struct Tails {
     /// When the last pass began: origins folded before their last write, and peers arrived.
     seen: (u64, u64),
     /// Shards left of the pass.
@@ -50,62 +49,62 @@ enum Unclaimed {
     Told(usize),
 }
 
-impl Replication {
-    /// Begins a pass through all shards when there is something new, or somebody.
-    pub(super) fn stranded_due(&mut self, now: Now) {
-        let is_news = std::mem::take(&mut self.stranded.is_news);
-        let unclaimed = self.stranded.unclaimed != Unclaimed::None && !self.pulls.is_active();
-        if !is_news && !unclaimed && !self.shared.known.has_tails() {
+impl Tails {
+    /// Begins a pass through all shards when there is something new, or somebody. What a copy has
+    /// left waits until none is under way.
+    pub(super) fn due(&mut self, cx: &mut Context<'_>, is_copying: bool) {
+        let is_news = std::mem::take(&mut self.is_news);
+        let unclaimed = self.unclaimed != Unclaimed::None && !is_copying;
+        if !is_news && !unclaimed && !cx.known.has_tails() {
             return;
         }
-        let is_news = is_news || (unclaimed && self.stranded.unclaimed == Unclaimed::Perhaps);
-        let seen = (self.shared.known.tails_total(), self.shared.peers.arrivals_total());
-        let again = self.stranded.again.is_some_and(|again| again <= now.instant);
-        if is_news || again || seen != self.stranded.seen {
-            self.stranded.seen = seen;
-            self.stranded.shards_left = STORE_SHARDS;
+        let is_news = is_news || (unclaimed && self.unclaimed == Unclaimed::Perhaps);
+        let seen = (cx.known.tails_total(), cx.peers.arrivals_total());
+        let again = self.again.is_some_and(|again| again <= cx.now.instant);
+        if is_news || again || seen != self.seen {
+            self.seen = seen;
+            self.shards_left = STORE_SHARDS;
             if unclaimed {
-                self.stranded.unclaimed = Unclaimed::Told(0);
+                self.unclaimed = Unclaimed::Told(0);
             }
-            self.stranded.again = Some(now.instant + AGAIN);
+            self.again = Some(cx.now.instant + AGAIN);
         }
     }
 
     /// Tells what is stranded in the `n` shards from `first` on, during a pass.
-    pub(super) fn tell_stranded(&mut self, now: Now, first: usize, n: usize) {
-        if self.stranded.shards_left == 0 || mutated!(LeaveStranded) {
+    pub(super) fn tell(&mut self, cx: &mut Context<'_>, first: usize, n: usize) {
+        if self.shards_left == 0 || mutated!(LeaveStranded) {
             return;
         }
-        self.stranded.shards_left = self.stranded.shards_left.saturating_sub(n);
+        self.shards_left = self.shards_left.saturating_sub(n);
         let mut records = Vec::new();
         for shard in (first..first + n).map(|shard| shard % STORE_SHARDS) {
-            self.shared.store.scan_shard(shard, |record| {
+            cx.store.scan_shard(shard, |record| {
                 let is_told = record.is_tombstone()
-                    && (self.shared.known.is_past_fold(record.dot())
-                        || self.is_unclaimed(record.dot()));
+                    && (cx.known.is_past_fold(record.dot()) || self.is_unclaimed(cx, record.dot()));
                 if is_told {
                     records.push(record.clone());
                 }
             });
         }
-        if let Unclaimed::Told(n) = &mut self.stranded.unclaimed {
+        if let Unclaimed::Told(n) = &mut self.unclaimed {
             *n += records.len();
-            if *n == 0 && self.stranded.shards_left == 0 {
-                self.stranded.unclaimed = Unclaimed::None;
+            if *n == 0 && self.shards_left == 0 {
+                self.unclaimed = Unclaimed::None;
             }
         }
         // Whom it is news to tells others.
-        let peers: Vec<OriginId> = if self.is_direct() {
-            self.shared.peers.reachable().map(|peer| peer.info.origin).collect()
+        let peers: Vec<OriginId> = if cx.is_direct() {
+            cx.peers.reachable().map(|peer| peer.info.origin).collect()
         } else {
-            self.shared.peers.draw(FANOUT, &mut self.shared.rng)
+            cx.peers.draw(FANOUT, cx.rng)
         };
-        for payload in supplies(self.shared.me, records, false) {
+        for payload in supplies(cx.me, records, false) {
             for peer in &peers {
-                if self.cx(now).link_send(*peer, payload.clone()) {
-                    self.stranded.told_total += 1;
+                if cx.link_send(*peer, payload.clone()) {
+                    self.told_total += 1;
                 } else {
-                    self.stranded.again = Some(now.instant + AGAIN_SOON);
+                    self.again = Some(cx.now.instant + AGAIN_SOON);
                 }
             }
         }
@@ -113,21 +112,21 @@ impl Replication {
 
     /// Whether a delete is here that came with a copy that broke off: no head claims it, and its
     /// origin is no member that could.
-    fn is_unclaimed(&self, dot: Dot) -> bool {
-        matches!(self.stranded.unclaimed, Unclaimed::Told(_))
-            && !self.shared.known.covers(dot)
-            && !self.shared.peers.is_member(dot.origin)
+    fn is_unclaimed(&self, cx: &Context<'_>, dot: Dot) -> bool {
+        matches!(self.unclaimed, Unclaimed::Told(_))
+            && !cx.known.covers(dot)
+            && !cx.peers.is_member(dot.origin)
     }
 
     /// Records of a copy have come, or some that another copy has left.
     pub(super) fn unclaimed_came(&mut self) {
-        self.stranded.unclaimed = Unclaimed::Perhaps;
+        self.unclaimed = Unclaimed::Perhaps;
     }
 
     /// Something that nobody was asked for was news. With few members all have been told.
-    pub(super) fn stranded_heard(&mut self) {
-        if !self.is_direct() {
-            self.stranded.is_news = true;
+    pub(super) fn heard(&mut self, cx: &Context<'_>) {
+        if !cx.is_direct() {
+            self.is_news = true;
             self.unclaimed_came();
         }
     }
