@@ -7,11 +7,11 @@
 //! or from whoever offers it, and then nobody owes its writer an answer: those still silent are
 //! asked, again and again, as long as somebody waits.
 
-use super::Replication;
+use super::context::Context;
 use crate::limits::WAITERS_MAX;
 use crate::node::command::{Concern, Reply};
 use crate::node::io::Ticket;
-use crate::time::{Instant, Now};
+use crate::time::Instant;
 use std::time::Duration;
 
 /// First time between two rounds of asking those that have not acknowledged; it doubles.
@@ -51,79 +51,79 @@ impl Holders {
     }
 }
 
-impl Replication {
+impl Holders {
     /// Begins a wait; the members counted are those alive now. A node that has never been ready
-    /// belongs to others, be they known yet or not.
-    pub fn await_holders(&mut self, now: Now, wait: Waiting) {
-        if self.holders.waiting.len() >= WAITERS_MAX {
-            self.reply(wait.ticket, Reply::Refused("too many writes wait for holders".into()));
-            return;
+    /// belongs to others, be they known yet or not. False when there are too many waits.
+    pub(super) fn begin(&mut self, cx: &mut Context<'_>, wait: Waiting) -> bool {
+        if self.waiting.len() >= WAITERS_MAX {
+            cx.reply(wait.ticket, Reply::Refused("too many writes wait for holders".into()));
+            return false;
         }
-        let n_least = if self.shared.ready.has_been_ready() { 1 } else { 2 };
-        let n_members = (self.shared.peers.n_reachable() + 1).max(n_least);
+        let n_least = if cx.ready.has_been_ready() { 1 } else { 2 };
+        let n_members = (cx.peers.n_reachable() + 1).max(n_least);
         let n_members = u32::try_from(n_members).unwrap_or(u32::MAX);
         let wanted = match wait.concern {
             Concern::All => n_members,
             Concern::Majority => n_members / 2 + 1,
             Concern::Count(n) => n,
         };
-        self.holders.waiting.push((wait, wanted));
-        self.flush(now, true);
+        self.waiting.push((wait, wanted));
+        true
+    }
+
+    /// The write of a wait that began just now has gone out.
+    pub(super) fn flushed(&mut self, cx: &mut Context<'_>, seq: u64) {
         // What went out before the wait began asks for no prompt answer; this does.
-        self.ask_holders(now, wait.seq);
-        if !self.is_direct() {
-            self.holders.ask = Some((now.instant + ASK_AGAIN, ASK_AGAIN * 2));
+        ask(cx, seq);
+        if !cx.is_direct() {
+            self.ask = Some((cx.now.instant + ASK_AGAIN, ASK_AGAIN * 2));
         }
-        self.holders_changed(now);
+        self.changed(cx);
     }
 
-    /// Asks whoever has not acknowledged `seq` how far it is.
-    fn ask_holders(&mut self, now: Now, seq: u64) {
-        let behind: Vec<_> = self
-            .shared
-            .peers
-            .reachable()
-            .filter(|peer| peer.acked < seq)
-            .map(|peer| peer.info.origin)
-            .collect();
-        for origin in behind {
-            self.cx(now).beacon(origin);
-        }
-    }
-
-    fn ask_again_due(&mut self, now: Now) {
-        let Some((_, wait)) = self.holders.ask.filter(|(at, _)| *at <= now.instant) else { return };
-        let last = self.holders.waiting.iter().map(|(wait, _)| wait.seq).max();
-        self.holders.ask = last.map(|_| (now.instant + wait, (wait * 2).min(ASK_AGAIN_MAX)));
+    fn ask_again_due(&mut self, cx: &mut Context<'_>) {
+        let Some((_, wait)) = self.ask.filter(|(at, _)| *at <= cx.now.instant) else { return };
+        let last = self.waiting.iter().map(|(wait, _)| wait.seq).max();
+        self.ask = last.map(|_| (cx.now.instant + wait, (wait * 2).min(ASK_AGAIN_MAX)));
         if let Some(last) = last {
-            self.ask_holders(now, last);
+            ask(cx, last);
         }
     }
 
     /// Answers the waits that are over.
-    pub(super) fn holders_changed(&mut self, now: Now) {
-        if self.holders.waiting.is_empty() {
+    pub(super) fn changed(&mut self, cx: &mut Context<'_>) {
+        if self.waiting.is_empty() {
             return;
         }
         // In order, so that many waits and many peers do not multiply.
-        let mut acked: Vec<u64> = self.shared.peers.reachable().map(|peer| peer.acked).collect();
+        let mut acked: Vec<u64> = cx.peers.reachable().map(|peer| peer.acked).collect();
         acked.sort_unstable();
-        let waiting = std::mem::take(&mut self.holders.waiting);
+        let waiting = std::mem::take(&mut self.waiting);
         for (wait, wanted) in waiting {
             let behind = acked.partition_point(|through| *through < wait.seq);
             let held = u32::try_from(acked.len() - behind + 1).unwrap_or(u32::MAX);
-            if held >= wanted || wait.deadline <= now.instant {
-                self.reply(wait.ticket, Reply::Holders { held, wanted });
+            if held >= wanted || wait.deadline <= cx.now.instant {
+                cx.reply(wait.ticket, Reply::Holders { held, wanted });
             } else {
-                self.holders.waiting.push((wait, wanted));
+                self.waiting.push((wait, wanted));
             }
         }
     }
 
-    pub(super) fn holders_due(&mut self, now: Now) {
-        if self.holders.deadline() <= now.instant {
-            self.holders_changed(now);
-            self.ask_again_due(now);
+    /// Answers and asks again what is due.
+    pub(super) fn due(&mut self, cx: &mut Context<'_>) {
+        if self.deadline() <= cx.now.instant {
+            self.changed(cx);
+            self.ask_again_due(cx);
         }
+    }
+}
+
+/// Asks whoever has not acknowledged `seq` how far it is.
+fn ask(cx: &mut Context<'_>, seq: u64) {
+    let behind: Vec<_> =
+        cx.peers.reachable().filter(|peer| peer.acked < seq).map(|peer| peer.info.origin).collect();
+    for origin in behind {
+        cx.beacon(origin);
     }
 }

@@ -79,8 +79,8 @@ use self::scrub::Scrub;
 use self::sweep::{STEP_SHARDS, Sweep};
 use self::tails::Tails;
 use self::walk::Walk;
-use super::command::{Health, Reply};
-use super::io::{ConnId, Note, Output, Ticket};
+use super::command::Health;
+use super::io::{ConnId, Note, Output};
 use crate::kv::{Dot, OriginId, Store};
 use crate::time::{Instant, Now};
 use crate::wire::message::NodeName;
@@ -351,10 +351,6 @@ impl Replication {
             .push_back(Out::Output(Output::Note(Note::Unreadable { why: why.into(), from })));
     }
 
-    fn reply(&mut self, ticket: Ticket, reply: Reply) {
-        self.shared.out.push_back(Out::Output(Output::Reply { ticket, reply }));
-    }
-
     /// Does whatever is due.
     pub fn timeout(&mut self, now: Now) {
         self.flush_due(now);
@@ -369,7 +365,7 @@ impl Replication {
         self.buckets_due(now);
         self.walk_due(now);
         self.sweep_due(now);
-        self.holders_due(now);
+        self.holders.due(&mut self.shared.lend(now, &mut self.links));
         self.drain_due(now);
         self.ready_due(now);
     }
@@ -385,6 +381,14 @@ impl Replication {
         self.sweep.fold(cx, |of| self.gaps.is_asking(of));
         if is_damaged {
             self.walk_to_mend(now);
+        }
+    }
+
+    /// Begins to wait until enough members hold a write of ours.
+    pub fn await_holders(&mut self, now: Now, wait: Waiting) {
+        if self.holders.begin(&mut self.shared.lend(now, &mut self.links), wait) {
+            self.flush(now, true);
+            self.holders.flushed(&mut self.shared.lend(now, &mut self.links), wait.seq);
         }
     }
 

@@ -282,7 +282,7 @@ impl Replication {
     pub(super) fn acknowledged(&mut self, now: Now, from: OriginId, through: u64) -> bool {
         let is_news = self.cx(now).acknowledged(from, through);
         if is_news {
-            self.holders_changed(now);
+            self.holders.changed(&mut self.shared.lend(now, &mut self.links));
         }
         is_news
     }
