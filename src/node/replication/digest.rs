@@ -121,8 +121,8 @@ impl Replication {
             if OriginId(of) == self.shared.me {
                 self.acknowledged(now, from, through);
             } else {
-                let delay = self.claim_delay(digest.whole);
-                self.note_claim(now, OriginId(of), through, from, delay);
+                let cx = &self.shared.lend(now, &mut self.links);
+                self.gaps.note_claim(cx, OriginId(of), through, from, digest.whole);
             }
         }
         let Some(peer) = self.shared.peers.get_mut(from) else { return };
@@ -219,7 +219,8 @@ impl Replication {
                     self.shared.known.fold(of);
                 }
             } else {
-                self.note_claim(now, of, last, from, self.claim_delay(true));
+                let cx = &self.shared.lend(now, &mut self.links);
+                self.gaps.note_claim(cx, of, last, from, true);
             }
             self.shared.known.take_mark(of, forgotten);
         }

@@ -12,13 +12,14 @@
 //! The delay lets packets under way arrive. A gap is judged by what was claimed when it was noted,
 //! so that a stream of new writes does not look like one long gap.
 
-use super::Replication;
+use super::context::Context;
 use super::message::{KvMessage, Want};
+use super::next::Next;
 use super::peers::Peer;
 use crate::kv::OriginId;
 use crate::limits::{GAPS_MAX, WANTED_WRITES_MAX};
 use crate::mutation::mutated;
-use crate::time::{Instant, Now};
+use crate::time::Instant;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -100,63 +101,48 @@ impl Gaps {
     }
 }
 
-impl Replication {
+impl Gaps {
     /// Notes holes that the last push from `from` left in `of`'s writes.
-    pub(super) fn note_holes(&mut self, now: Now, of: OriginId, from: OriginId) {
-        let (contiguous, highest) =
-            (self.shared.known.contiguous(of), self.shared.known.highest(of));
+    pub(super) fn note_holes(&mut self, cx: &Context<'_>, of: OriginId, from: OriginId) {
+        let (contiguous, highest) = (cx.known.contiguous(of), cx.known.highest(of));
         if contiguous < highest {
-            let delay = if self.is_direct() { HOLE_DELAY } else { RUMOR_DELAY };
-            self.gaps.note(of, highest, from, now.instant + delay, contiguous);
+            let delay = if cx.is_direct() { HOLE_DELAY } else { RUMOR_DELAY };
+            self.note(of, highest, from, cx.now.instant + delay, contiguous);
         }
     }
 
-    /// How long what a digest claims may stay ahead of us: the writes may be on their way. With
-    /// many members, not those that a beacon offers.
-    pub(super) fn claim_delay(&self, whole: bool) -> Duration {
-        match (self.is_direct(), whole) {
-            (true, _) => CLAIM_DELAY,
-            (false, true) => RUMOR_DELAY,
-            (false, false) => HOLE_DELAY,
-        }
-    }
-
-    /// Notes that `from` holds `of`'s writes up to `through`, to be asked for after `delay`.
+    /// Notes that `from` holds `of`'s writes up to `through`, to be asked for after a while. `whole` is
+    /// that it is a whole digest that says so.
     pub(super) fn note_claim(
         &mut self,
-        now: Now,
+        cx: &Context<'_>,
         of: OriginId,
         through: u64,
         from: OriginId,
-        delay: Duration,
+        whole: bool,
     ) {
-        let contiguous = self.shared.known.contiguous(of);
-        if of == self.shared.me || of.0 == 0 || contiguous >= through {
+        let contiguous = cx.known.contiguous(of);
+        if of == cx.me || of.0 == 0 || contiguous >= through {
             return;
         }
-        self.gaps.note(of, through, from, now.instant + delay, contiguous);
+        let delay = claim_delay(cx, whole);
+        self.note(of, through, from, cx.now.instant + delay, contiguous);
     }
 
-    /// Asks for what is still missing when its time has come.
-    pub(super) fn gaps_due(&mut self, now: Now) {
-        let due: Vec<OriginId> = self
-            .gaps
-            .gaps
-            .iter()
-            .filter(|(_, gap)| gap.due <= now.instant)
-            .map(|(of, _)| *of)
-            .collect();
-        for of in due {
-            self.gap_due(now, of);
-        }
+    /// Whose missing writes are to be looked at now.
+    pub(super) fn due(&self, now: Instant) -> Vec<OriginId> {
+        let due = self.gaps.iter().filter(|(_, gap)| gap.due <= now);
+        due.map(|(of, _)| *of).collect()
     }
 
-    fn gap_due(&mut self, now: Now, of: OriginId) {
-        let contiguous = self.shared.known.contiguous(of);
-        let Some(gap) = self.gaps.gaps.get_mut(&of) else { return };
+    /// Asks for what is still missing of a writer. Much is copied instead, and what has
+    /// been asked for in vain.
+    pub(super) fn ask(&mut self, cx: &mut Context<'_>, of: OriginId) -> Option<Next> {
+        let contiguous = cx.known.contiguous(of);
+        let gap = self.gaps.get_mut(&of)?;
         if contiguous >= gap.through {
-            self.gaps.gaps.remove(&of);
-            return;
+            self.gaps.remove(&of);
+            return None;
         }
         if contiguous > gap.contiguous {
             gap.tries = 0;
@@ -166,92 +152,106 @@ impl Replication {
             // What was missing has come; newer claims get their own delay.
             gap.through_due = gap.through;
             gap.tries = 0;
-            gap.due = now.instant + CLAIM_DELAY;
-            return;
+            gap.due = cx.now.instant + CLAIM_DELAY;
+            return None;
         }
-        if gap.tries > WANTS_MAX && !self.is_claimed(of, contiguous) {
-            self.gaps.gaps.remove(&of);
-            self.gaps.given_up_total += 1;
-            return;
+        if gap.tries > WANTS_MAX && !is_claimed(cx, of, contiguous) {
+            self.gaps.remove(&of);
+            self.given_up_total += 1;
+            return None;
         }
-        let Some(gap) = self.gaps.gaps.get_mut(&of) else { return };
+        let gap = self.gaps.get_mut(&of)?;
         gap.through_due = gap.through;
         let (through, from, tries) = (gap.through_due, gap.from, gap.tries);
         gap.tries += 1;
-        let holder = self.holder(of, through, from, tries);
-        let asked = holder.and_then(|holder| self.shared.peers.get(holder));
+        let holder = holder(cx, of, through, from, tries);
+        let asked = holder.and_then(|holder| cx.peers.get(holder));
         // Who cannot be dialled has nothing large to answer with, and what was had from it by way
         // of others says nothing of its round trip: the next one is asked soon.
         let asked = asked.filter(|peer| !peer.paths.is_doubtful());
         let wait = asked.map_or(ANSWER_WAIT, |peer| ANSWER_WAIT.max(peer.answer_wait()));
-        if let Some(gap) = self.gaps.gaps.get_mut(&of) {
-            gap.due = now.instant + (wait * (1 << tries.min(6))).min(ANSWER_WAIT_MAX);
+        if let Some(gap) = self.gaps.get_mut(&of) {
+            gap.due = cx.now.instant + (wait * (1 << tries.min(6))).min(ANSWER_WAIT_MAX);
         }
-        if let Some(holder) = holder {
-            self.ask_for(now, of, through, holder, tries);
-        }
+        self.ask_for(cx, of, through, holder?, tries)
     }
 
-    /// Whether a reachable peer says to hold more of `of` than we do without a gap.
-    fn is_claimed(&self, of: OriginId, contiguous: u64) -> bool {
-        self.shared.peers.reachable().any(|peer| peer.head(of) > contiguous)
-    }
-
-    fn ask_for(&mut self, now: Now, of: OriginId, through: u64, holder: OriginId, tries: u32) {
-        let ranges = self.shared.known.gaps(of, through, RANGES_MAX);
-        let n_missing: u64 = ranges.iter().map(|(start, end)| end - start + 1).sum();
-        if n_missing == 0 || mutated!(NeverAsk) {
-            return;
-        }
-        if n_missing > WANTED_WRITES_MAX as u64 || tries >= WANTS_MAX {
-            self.start_pull(now, holder);
-            return;
-        }
-        self.gaps.wants_total += 1;
-        let want = KvMessage::Want(Want { from: self.shared.me.0, of: of.0, ranges });
-        // In vain so far: datagrams may not arrive there, or not come back.
-        if tries >= LINK_TRIES && self.cx(now).link_send(holder, want.encode()) {
-            return;
-        }
-        self.cx(now).send(holder, &want);
-    }
-
-    /// Whom to ask: who told us, then the writer itself, then anybody who may hold it.
-    fn holder(
+    fn ask_for(
         &mut self,
+        cx: &mut Context<'_>,
         of: OriginId,
         through: u64,
-        from: OriginId,
+        holder: OriginId,
         tries: u32,
-    ) -> Option<OriginId> {
-        let reachable =
-            |origin: OriginId| self.shared.peers.get(origin).is_some_and(|p| p.info.reachable);
-        if tries == 0 && reachable(from) {
-            return Some(from);
+    ) -> Option<Next> {
+        let ranges = cx.known.gaps(of, through, RANGES_MAX);
+        let n_missing: u64 = ranges.iter().map(|(start, end)| end - start + 1).sum();
+        if n_missing == 0 || mutated!(NeverAsk) {
+            return None;
         }
-        if tries == 1 && reachable(of) {
-            return Some(of);
+        if n_missing > WANTED_WRITES_MAX as u64 || tries >= WANTS_MAX {
+            return Some(Next::Pull(holder));
         }
-        // Both have been asked: rather somebody else, and nobody who cannot be dialled.
-        let is_other = |peer: &&Peer| {
-            let origin = peer.info.origin;
-            origin != from && origin != of && !peer.paths.is_doubtful()
-        };
-        let holds = |peer: &&Peer| peer.head(of) >= through;
-        let others = self.shared.peers.reachable().filter(is_other);
-        let holders = self.shared.peers.reachable().filter(|p| holds(p) || p.info.origin == from);
-        let mut able: Vec<OriginId> = others.filter(holds).map(|peer| peer.info.origin).collect();
-        if able.is_empty() && tries == 2 && self.is_direct() {
-            // Each of them has got it from its writer, or asks as we do.
-            let others = self.shared.peers.reachable().filter(is_other);
-            able = others.map(|peer| peer.info.origin).collect();
+        self.wants_total += 1;
+        let want = KvMessage::Want(Want { from: cx.me.0, of: of.0, ranges });
+        // In vain so far: datagrams may not arrive there, or not come back.
+        if tries >= LINK_TRIES && cx.link_send(holder, want.encode()) {
+            return None;
         }
-        if able.is_empty() || tries % 2 == 1 {
-            able = holders.map(|peer| peer.info.origin).collect();
-        }
-        if able.is_empty() {
-            return self.shared.peers.draw(1, &mut self.shared.rng).pop();
-        }
-        Some(able[self.shared.rng.below(able.len())])
+        cx.send(holder, &want);
+        None
+    }
+}
+
+/// Whether a reachable peer says to hold more of `of` than we do without a gap.
+fn is_claimed(cx: &Context<'_>, of: OriginId, contiguous: u64) -> bool {
+    cx.peers.reachable().any(|peer| peer.head(of) > contiguous)
+}
+
+/// Whom to ask: who told us, then the writer itself, then anybody who may hold it.
+fn holder(
+    cx: &mut Context<'_>,
+    of: OriginId,
+    through: u64,
+    from: OriginId,
+    tries: u32,
+) -> Option<OriginId> {
+    let reachable = |origin: OriginId| cx.peers.get(origin).is_some_and(|p| p.info.reachable);
+    if tries == 0 && reachable(from) {
+        return Some(from);
+    }
+    if tries == 1 && reachable(of) {
+        return Some(of);
+    }
+    // Both have been asked: rather somebody else, and nobody who cannot be dialled.
+    let is_other = |peer: &&Peer| {
+        let origin = peer.info.origin;
+        origin != from && origin != of && !peer.paths.is_doubtful()
+    };
+    let holds = |peer: &&Peer| peer.head(of) >= through;
+    let others = cx.peers.reachable().filter(is_other);
+    let holders = cx.peers.reachable().filter(|p| holds(p) || p.info.origin == from);
+    let mut able: Vec<OriginId> = others.filter(holds).map(|peer| peer.info.origin).collect();
+    if able.is_empty() && tries == 2 && cx.is_direct() {
+        // Each of them has got it from its writer, or asks as we do.
+        let others = cx.peers.reachable().filter(is_other);
+        able = others.map(|peer| peer.info.origin).collect();
+    }
+    if able.is_empty() || tries % 2 == 1 {
+        able = holders.map(|peer| peer.info.origin).collect();
+    }
+    if able.is_empty() {
+        return cx.peers.draw(1, cx.rng).pop();
+    }
+    Some(able[cx.rng.below(able.len())])
+}
+
+/// How long what a digest claims may stay ahead of us: the writes may be on their way. With
+/// many members, not those that a beacon offers.
+fn claim_delay(cx: &Context<'_>, whole: bool) -> Duration {
+    match (cx.is_direct(), whole) {
+        (true, _) => CLAIM_DELAY,
+        (false, true) => RUMOR_DELAY,
+        (false, false) => HOLE_DELAY,
     }
 }

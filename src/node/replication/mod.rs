@@ -37,6 +37,7 @@ mod links;
 mod lists;
 mod marks;
 pub mod message;
+mod next;
 mod paths;
 mod peers;
 #[cfg(feature = "next-format")]
@@ -71,6 +72,7 @@ use self::handover::Handover;
 use self::holders::Holders;
 use self::links::Links;
 use self::message::{KvMessage, MessageError, Read};
+use self::next::Next;
 use self::paths::Via;
 use self::pull::Pulls;
 use self::push::Pusher;
@@ -389,6 +391,23 @@ impl Replication {
         if self.holders.begin(&mut self.shared.lend(now, &mut self.links), wait) {
             self.flush(now, true);
             self.holders.flushed(&mut self.shared.lend(now, &mut self.links), wait.seq);
+        }
+    }
+
+    /// Asks for what is missing.
+    fn gaps_due(&mut self, now: Now) {
+        for of in self.gaps.due(now.instant) {
+            let cx = &mut self.shared.lend(now, &mut self.links);
+            if let Some(next) = self.gaps.ask(cx, of) {
+                self.follow(now, next);
+            }
+        }
+    }
+
+    /// Has done what one mechanism leaves to another.
+    fn follow(&mut self, now: Now, next: Next) {
+        match next {
+            Next::Pull(peer) => self.start_pull(now, peer),
         }
     }
 

@@ -36,7 +36,8 @@ impl Replication {
                 news |= self.shared.known.observe(of, start, end);
             }
             self.owe_ack(now, &push, via);
-            self.note_holes(now, of, from);
+            let cx = &self.shared.lend(now, &mut self.links);
+            self.gaps.note_holes(cx, of, from);
         }
         if news {
             let cx = &mut self.shared.lend(now, &mut self.links);
