@@ -55,7 +55,7 @@ impl Replication {
         let compares = self.health() == Health::Ok || self.is_resetting();
         if self.absence.owes && knows && compares && self.settle_debt() {
             self.hide(now);
-            self.walk_again(now);
+            self.walk.reset_again(now.instant, self.compare.is_active());
         }
     }
 

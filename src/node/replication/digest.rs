@@ -7,6 +7,7 @@
 use super::Replication;
 use super::known::{Claims, FoldedHash, covered_hash};
 use super::message::{Digest, Folded, KvMessage, MessageError, format_of};
+use super::next::Next;
 use super::paths::Via;
 use crate::kv::{Dot, OriginId};
 use crate::mutation::mutated;
@@ -173,7 +174,8 @@ impl Replication {
         if peer.diverged >= DIVERGED_MAX && !digest.reply {
             peer.diverged = 0;
             let agreed = Claims::new(&heads, &self.shared.known.folded_list());
-            self.start_buckets(now, from, agreed);
+            let next = Next::Compare { peer: from, agreed: Some(agreed), first: None };
+            self.follow(now, next);
         }
     }
 

@@ -3,13 +3,18 @@
 //!
 //! Both sides pass through a shard once (the asker twice), however many of its leaves are compared.
 
+use super::context::Context;
 use super::known::Known;
-use super::message::{Item, LeafItems, Verdicts};
+use super::message::{Item, Items, KvMessage, LeafItems, Verdicts};
 use crate::kv::{Record, Store};
 use crate::limits::{
     COMPARED_LEAVES_MAX, COMPARED_NAMES_LEN_MAX, COMPARED_RECORDS_LEN_MAX, STORE_LEAVES_PER_SHARD,
 };
+use crate::node::io::ConnId;
 use std::collections::BTreeMap;
+
+/// Shards whose leaves are told in one round, and whose records are compared in one message.
+pub(super) const SHARDS_MAX: usize = 16;
 
 /// What a leaf holds.
 #[derive(Debug, Clone, Copy, Default)]
@@ -78,6 +83,12 @@ impl Picked {
         });
         end
     }
+}
+
+/// Sends the names of records for their verdicts.
+pub(super) fn send_items(cx: &mut Context<'_>, conn: ConnId, picked: Picked, more: bool) {
+    let items = Items { leaves: picked.leaves, more };
+    cx.links.send(conn, KvMessage::Items(items).encode());
 }
 
 /// Records that go with verdicts, up to a number of bytes.

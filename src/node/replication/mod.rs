@@ -23,8 +23,8 @@ mod absence;
 mod backlog;
 mod batch;
 mod beacon;
-mod buckets;
 mod codec;
+mod compare;
 mod context;
 mod counters;
 mod digest;
@@ -64,14 +64,14 @@ pub use push::COALESCE;
 pub use stage::Stage;
 
 use self::absence::Absence;
-use self::buckets::Buckets;
+use self::compare::Compare;
 use self::context::{Context, Shared};
 use self::digest::Digests;
 use self::gaps::Gaps;
 use self::handover::Handover;
 use self::holders::Holders;
 use self::links::Links;
-use self::message::{KvMessage, MessageError, Read};
+use self::message::{KvMessage, MessageError, Push, Read, Verdicts};
 use self::next::Next;
 use self::paths::Via;
 use self::pull::Pulls;
@@ -83,7 +83,7 @@ use self::tails::Tails;
 use self::walk::Walk;
 use super::command::Health;
 use super::io::{ConnId, Note, Output};
-use crate::kv::{Dot, OriginId, Store};
+use crate::kv::{Dot, OriginId, Record, Store};
 use crate::time::{Instant, Now};
 use crate::wire::message::NodeName;
 use crate::wire::stream::Payload;
@@ -129,7 +129,7 @@ pub struct Replication {
     rumors: Rumors,
     links: Links,
     pulls: Pulls,
-    buckets: Buckets,
+    compare: Compare,
     walk: Walk,
     absence: Absence,
     holders: Holders,
@@ -154,7 +154,7 @@ impl Replication {
             rumors: Rumors::default(),
             links: Links::new(),
             pulls: Pulls::default(),
-            buckets: Buckets::default(),
+            compare: Compare::default(),
             walk: Walk::default(),
             absence: Absence::new(now.instant, is_filled),
             holders: Holders::default(),
@@ -199,7 +199,7 @@ impl Replication {
                 self.links.close(conn);
             }
             self.pulls.lost(gone.info.origin);
-            self.buckets.lost(gone.info.origin);
+            self.compare.lost(gone.info.origin);
         }
         self.shared.known.unfold_members(self.shared.peers.iter().map(|peer| peer.info.origin));
         if before == 0 && self.shared.peers.n_reachable() > 0 {
@@ -245,7 +245,7 @@ impl Replication {
     pub fn frame(&mut self, now: Now, conn: ConnId, from: SocketAddr, payload: &Bytes) {
         self.shared.counters.link_len_in += payload.len() as u64;
         self.links.seen(conn, None);
-        self.buckets.heard(now.instant, conn);
+        self.compare.heard(now.instant, conn);
         match self.read(payload) {
             Ok(Read { message, format, .. }) => {
                 let peer = message.sender().and_then(|sender| self.shared.peers.get(sender));
@@ -273,12 +273,18 @@ impl Replication {
             KvMessage::PullEnd(end) => self.pull_ended(now, conn, &end),
             KvMessage::Busy(busy) => {
                 self.pull_refused(now, conn, &busy);
-                self.comparison_refused(now, conn, &busy);
+                if self.compare.refused(conn) {
+                    self.walk.refused(now.instant, &busy);
+                }
             }
             KvMessage::Supply(supply, records) => self.supplied(now, conn, &supply, &records),
-            KvMessage::Roots(roots) => self.roots(now, conn, &roots),
-            KvMessage::Leaves(leaves) => self.leaves(now, conn, &leaves),
-            KvMessage::Items(items) => self.items(conn, &items),
+            KvMessage::Roots(roots) => compare::roots(&mut self.cx(now), conn, &roots),
+            KvMessage::Leaves(leaves) => {
+                let cx = &mut self.shared.lend(now, &mut self.links);
+                let next = self.compare.leaves(cx, conn, &leaves, self.walk.is_wanted());
+                self.follow(now, next);
+            }
+            KvMessage::Items(items) => compare::items(&mut self.cx(now), conn, &items),
             KvMessage::Verdicts(verdicts, records) => self.verdicts(now, conn, &verdicts, &records),
             #[cfg(feature = "next-format")]
             KvMessage::Played(_) => self.shared.counters.played_total += 1,
@@ -286,6 +292,34 @@ impl Replication {
                 self.shared.out.push_back(Out::Keys(conn, message));
             }
         }
+    }
+
+    /// A push arrived, by datagram or link.
+    fn pushed(&mut self, now: Now, payload: &Bytes, push: Push, records: &[Record], via: Via) {
+        let (of, from) = (OriginId(push.of), OriginId(push.from));
+        self.cx(now).heard_via(from, via);
+        self.note_pushed(records);
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        let (n_newer, _) = receive::apply(cx, records, true);
+        let mut news = n_newer > 0;
+        if of != cx.me {
+            news |= receive::settled(cx, of, &push.settles);
+            self.owe_ack(now, &push, via);
+            let cx = &self.shared.lend(now, &mut self.links);
+            self.gaps.note_holes(cx, of, from);
+        }
+        if news {
+            let cx = &mut self.shared.lend(now, &mut self.links);
+            self.rumors.came(cx, payload, of, via);
+        }
+    }
+
+    /// What a peer makes of the names that we sent it, or of ours that it lacks.
+    fn verdicts(&mut self, now: Now, conn: ConnId, verdicts: &Verdicts, records: &[Record]) {
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        let waits = self.walk.is_wanted();
+        let next = self.compare.verdicts(cx, conn, verdicts, records, waits);
+        self.follow(now, next);
     }
 
     /// A frame handed over has been written.
@@ -319,7 +353,7 @@ impl Replication {
 
     fn link_lost(&mut self, now: Now, conn: ConnId) {
         self.pulls.conn_lost(now.instant, conn);
-        self.buckets.conn_lost(conn);
+        self.compare.conn_lost(conn);
         self.first_copy(now);
     }
 
@@ -364,7 +398,7 @@ impl Replication {
         self.rumors.due(&mut self.shared.lend(now, &mut self.links));
         self.serve(now);
         self.pull_due(now);
-        self.buckets_due(now);
+        self.compare.due(&mut self.shared.lend(now, &mut self.links));
         self.walk_due(now);
         self.sweep_due(now);
         self.holders.due(&mut self.shared.lend(now, &mut self.links));
@@ -382,7 +416,7 @@ impl Replication {
         self.sweep.forget(cx);
         self.sweep.fold(cx, |of| self.gaps.is_asking(of));
         if is_damaged {
-            self.walk_to_mend(now);
+            self.walk.mend(now.instant, self.compare.is_active());
         }
     }
 
@@ -398,16 +432,47 @@ impl Replication {
     fn gaps_due(&mut self, now: Now) {
         for of in self.gaps.due(now.instant) {
             let cx = &mut self.shared.lend(now, &mut self.links);
-            if let Some(next) = self.gaps.ask(cx, of) {
-                self.follow(now, next);
-            }
+            let next = self.gaps.ask(cx, of);
+            self.follow(now, next);
         }
     }
 
+    /// Goes on with the walk.
+    fn walk_due(&mut self, now: Now) {
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        let next = self.walk.due(cx, self.compare.is_active(), self.pulls.is_active());
+        self.follow(now, next);
+    }
+
     /// Has done what one mechanism leaves to another.
-    fn follow(&mut self, now: Now, next: Next) {
+    fn follow(&mut self, now: Now, next: impl Into<Option<Next>>) {
+        let Some(next) = next.into() else { return };
+        let cx = &mut self.shared.lend(now, &mut self.links);
         match next {
             Next::Pull(peer) => self.start_pull(now, peer),
+            Next::Compare { peer, agreed, first } => self.compare.start(cx, peer, agreed, first),
+            Next::CompareOn { first } => self.compare.go_on(cx, first),
+            Next::WalkTold { conn, leaves } => {
+                let next = self.walk.told(cx, conn, leaves);
+                self.follow(now, next);
+            }
+            Next::WalkJudged { conn, more } => {
+                let next = self.walk.judged(cx, conn, more);
+                self.follow(now, next);
+            }
+            Next::Walked { is_reset } => {
+                self.compare.end();
+                self.shared.known.trust();
+                if is_reset {
+                    self.compared(now);
+                }
+            }
+            Next::Trusted { is_alone } => {
+                if is_alone {
+                    self.absence.owe();
+                }
+                self.compared(now);
+            }
         }
     }
 
@@ -420,7 +485,7 @@ impl Replication {
             self.digests.deadline(self.shared.peers.n_reachable() > 0),
             self.rumors.deadline(),
             self.pulls.deadline(&self.links),
-            self.buckets.deadline(),
+            self.compare.deadline(),
             self.walk.deadline(),
             self.sweep.deadline(),
             self.holders.deadline(),

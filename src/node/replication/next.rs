@@ -1,6 +1,9 @@
 //! What a mechanism leaves to others.
 
+use super::known::Claims;
 use crate::kv::OriginId;
+use crate::node::io::ConnId;
+use std::collections::BTreeMap;
 
 /// What is to be done now that the mechanism which returns it cannot do: [`Replication`] knows who
 /// does.
@@ -11,4 +14,17 @@ use crate::kv::OriginId;
 pub(super) enum Next {
     /// To copy from this peer all that is missing here.
     Pull(OriginId),
+    /// To compare with this peer, who holds what was agreed on, the shards that differ or those from
+    /// `first` on.
+    Compare { peer: OriginId, agreed: Option<Claims>, first: Option<u16> },
+    /// To go on with that comparison from this shard on.
+    CompareOn { first: u16 },
+    /// A walk goes on: the peer has told its leaves, by shard.
+    WalkTold { conn: ConnId, leaves: BTreeMap<usize, Vec<u64>> },
+    /// A walk goes on: the names that were sent have been judged.
+    WalkJudged { conn: ConnId, more: bool },
+    /// Everything has been compared; `is_reset` is that this node hid meanwhile.
+    Walked { is_reset: bool },
+    /// There is nobody to compare with: this node trusts its own store again.
+    Trusted { is_alone: bool },
 }

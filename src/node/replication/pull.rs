@@ -145,7 +145,7 @@ impl Replication {
             asked.n_records += records.len() as u64;
             self.pulls.records_in_total += records.len() as u64;
         }
-        let (n_newer, _) = self.apply(now, records, supply.observe);
+        let (n_newer, _) = super::receive::apply(&mut self.cx(now), records, supply.observe);
         match (n_newer > 0, is_asked) {
             (true, true) if !supply.observe => self.tails.unclaimed_came(),
             (true, false) => self.tails.heard(&self.shared.lend(now, &mut self.links)),
@@ -181,11 +181,13 @@ impl Replication {
         self.shared.known.forget_through(forgotten);
         if end.reset || self.has_to_compare(asked.first, forgotten) {
             self.hide(now);
-            self.walk_for_reset(now, lacked);
+            self.walk.reset(now.instant, lacked, self.compare.is_active());
         } else if asked.first {
             self.copied(now, asked.n_records);
         }
-        self.walk_pulled(now, asked.from, end);
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        let next = self.walk.pulled(cx, asked.from, end);
+        self.follow(now, next);
         // What we hold that the server lacks, it learns from this.
         self.digests.soon(now.instant);
     }
@@ -299,7 +301,7 @@ impl Replication {
         {
             if !record.is_sound() {
                 if self.cx(now).drop_damaged(served.next_shard - 1) {
-                    self.walk_to_mend(now);
+                    self.walk.mend(now.instant, self.compare.is_active());
                 }
                 self.links.close(served.conn);
                 return false;

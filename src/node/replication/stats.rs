@@ -157,7 +157,7 @@ impl Replication {
             sample(
                 "comparisons_total",
                 "Bucket comparisons begun.",
-                self.buckets.comparisons_total,
+                self.compare.comparisons_total,
             ),
             sample(
                 "comparisons_served_total",
@@ -167,12 +167,12 @@ impl Replication {
             sample(
                 "divergent_buckets_total",
                 "Buckets the safety net found to differ; should stay 0.",
-                self.buckets.leaves_repaired_total,
+                self.compare.leaves_repaired_total,
             ),
             sample(
                 "copies_dropped_total",
                 "Copies from before a forgotten delete, dropped.",
-                self.buckets.dropped_total,
+                self.compare.dropped_total,
             ),
             sample(
                 "resurrections_refused_total",

@@ -22,6 +22,7 @@ use super::known::Known;
 use super::message::{self, KvMessage, fit};
 use super::paths::Via;
 use super::peers::PeerInfo;
+use super::receive;
 use super::stage::Stage;
 use super::{Out, Replication};
 use crate::kv::{Dot, OriginId, Store, StoreConfig};
@@ -126,7 +127,7 @@ fn halves_merge_after_a_partition() {
     cluster.meet();
     cluster.must_agree_within(Duration::from_secs(3));
     cluster.run(Duration::from_secs(5));
-    assert_eq!(cluster.sum(|r| r.buckets.leaves_repaired_total), 0);
+    assert_eq!(cluster.sum(|r| r.compare.leaves_repaired_total), 0);
 }
 
 #[test]
@@ -228,10 +229,10 @@ fn whatever_is_lost_by_a_fault_is_found_and_mended() {
     let before = cluster.link_len + cluster.datagram_len;
     cluster.must_agree_within(Duration::from_secs(15));
     assert!(cluster.value(1, "k77").is_some());
-    assert!(cluster.sum(|r| r.buckets.leaves_repaired_total) >= 1);
+    assert!(cluster.sum(|r| r.compare.leaves_repaired_total) >= 1);
     assert!(cluster.link_len + cluster.datagram_len - before < 16 << 10);
     // Though both sides see it, one of them asks.
-    assert_eq!(cluster.sum(|r| r.buckets.comparisons_total), 1);
+    assert_eq!(cluster.sum(|r| r.compare.comparisons_total), 1);
 }
 
 #[test]
@@ -252,7 +253,7 @@ fn a_comparison_takes_as_many_rounds_as_its_frames_are_short() {
     cluster.frame_len = 0;
     cluster.must_agree_within(Duration::from_secs(15));
     assert!(cluster.frame_len < COMPARED_RECORDS_LEN_MAX + value.len() + KV_HEAD_LEN_MAX);
-    assert!(cluster.sum(|r| r.buckets.leaves_repaired_total) >= 12);
+    assert!(cluster.sum(|r| r.compare.leaves_repaired_total) >= 12);
 }
 
 #[test]

@@ -19,16 +19,17 @@
 //! **mends** looks for what was dropped as damaged; any ready peer will do, the node stays ready,
 //! and takes itself for whole at its end.
 
-use super::Replication;
+use super::context::Context;
 use super::known::Claims;
-use super::leaves::Picked;
+use super::leaves::{Picked, send_items};
 use super::message::{Busy, PullEnd};
+use super::next::Next;
 use super::peers::Peer;
 use crate::kv::{Dot, OriginId};
 use crate::limits::{STORE_LEAVES_PER_SHARD, STORE_SHARDS};
 use crate::mutation::mutated;
 use crate::node::io::ConnId;
-use crate::time::{Instant, Now};
+use crate::time::Instant;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -110,148 +111,147 @@ impl Walk {
     }
 }
 
-impl Replication {
-    /// Begins the walk of a reset, from the first shard on: this node hides.
-    pub(super) fn walk_for_reset(&mut self, now: Now, lacked: Vec<Dot>) {
-        self.walk.begin(Why::Reset, now.instant, self.buckets.is_active());
-        self.walk.lacked = lacked;
+impl Walk {
+    /// Begins the walk of a reset, from the first shard on: this node hides. `is_comparing` is that
+    /// an answer to a comparison is still under way.
+    pub(super) fn reset(&mut self, now: Instant, lacked: Vec<Dot>, is_comparing: bool) {
+        self.begin(Why::Reset, now, is_comparing);
+        self.lacked = lacked;
     }
 
     /// Begins the walk of a reset, or the one under way anew.
-    pub(super) fn walk_again(&mut self, now: Now) {
-        let lacked = std::mem::take(&mut self.walk.lacked);
-        self.walk_for_reset(now, lacked);
+    pub(super) fn reset_again(&mut self, now: Instant, is_comparing: bool) {
+        let lacked = std::mem::take(&mut self.lacked);
+        self.reset(now, lacked, is_comparing);
     }
 
     /// Begins a walk for what was dropped as damaged; a reset finds that, too.
-    pub(super) fn walk_to_mend(&mut self, now: Now) {
-        if self.walk.why != Some(Why::Reset) {
-            self.walk.begin(Why::Mend, now.instant, self.buckets.is_active());
+    pub(super) fn mend(&mut self, now: Instant, is_comparing: bool) {
+        if self.why != Some(Why::Reset) {
+            self.begin(Why::Mend, now, is_comparing);
         }
     }
 
     /// A pull from `peer` is complete: a reset walks with it, if it is not another sleeper.
-    pub(super) fn walk_pulled(&mut self, now: Now, peer: OriginId, end: &PullEnd) {
-        if self.walk.why != Some(Why::Reset) || self.walk.with.is_some() || !self.serves(peer) {
-            return;
+    pub(super) fn pulled(
+        &mut self,
+        cx: &mut Context<'_>,
+        peer: OriginId,
+        end: &PullEnd,
+    ) -> Option<Next> {
+        if self.why != Some(Why::Reset) || self.with.is_some() || !serves(cx, peer) {
+            return None;
         }
         let claims = Claims::new(&end.heads, &end.folded);
-        let knows = self.walk.lacked.iter().all(|dot| claims.covers(*dot));
-        if knows || mutated!(WalkWithAnybody) {
-            self.walk.with = Some(peer);
-            self.walk.unserved = None;
-            self.walk_on(now, peer);
+        let knows = self.lacked.iter().all(|dot| claims.covers(*dot));
+        if !knows && !mutated!(WalkWithAnybody) {
+            return None;
         }
-    }
-
-    fn serves(&self, peer: OriginId) -> bool {
-        self.shared.peers.get(peer).is_some_and(|peer| peer.info.reachable && peer.is_ready())
+        self.with = Some(peer);
+        self.unserved = None;
+        Some(self.walk_on(peer))
     }
 
     /// The peer does not compare now.
-    pub(super) fn comparison_refused(&mut self, now: Now, conn: ConnId, busy: &Busy) {
-        if self.buckets.is_asked(conn) {
-            self.buckets.end();
-            let wait = Duration::from_millis(u64::from(busy.retry_ms)).min(RETRY);
-            self.walk.retry_at = now.instant + wait;
-        }
+    pub(super) fn refused(&mut self, now: Instant, busy: &Busy) {
+        let wait = Duration::from_millis(u64::from(busy.retry_ms)).min(RETRY);
+        self.retry_at = now + wait;
     }
 
-    pub(super) fn walk_due(&mut self, now: Now) {
-        if self.walk.deadline() > now.instant {
-            return;
+    /// Goes on when it is time, unless a comparison or a copy is under way.
+    pub(super) fn due(
+        &mut self,
+        cx: &mut Context<'_>,
+        is_comparing: bool,
+        is_copying: bool,
+    ) -> Option<Next> {
+        if self.deadline() > cx.now.instant {
+            return None;
         }
-        self.walk.retry_at = now.instant + RETRY;
-        if self.buckets.is_active() {
-            return;
+        self.retry_at = cx.now.instant + RETRY;
+        if is_comparing {
+            return None;
         }
-        let ready = self.shared.peers.reachable().filter(|peer| peer.is_ready());
+        let ready = cx.peers.reachable().filter(|peer| peer.is_ready());
         let ready: Vec<OriginId> = ready.map(|peer| peer.info.origin).collect();
         // A pull for what else is missing, from peers that are not ready, is none to wait for.
-        if self.pulls.is_active() && !ready.is_empty() {
-            self.walk.unserved = None;
-            return;
+        if is_copying && !ready.is_empty() {
+            self.unserved = None;
+            return None;
         }
-        self.walk.is_outdated = false;
-        self.walk.with = self.walk.with.filter(|peer| self.serves(*peer));
-        if let Some(peer) = self.walk.with {
-            self.walk_on(now, peer);
-            return;
+        self.is_outdated = false;
+        self.with = self.with.filter(|peer| serves(cx, *peer));
+        if let Some(peer) = self.with {
+            return Some(self.walk_on(peer));
         }
-        let drawn = (!ready.is_empty()).then(|| ready[self.shared.rng.below(ready.len())]);
-        match (self.walk.why, drawn) {
-            (Some(Why::Mend), Some(peer)) => self.walk_on(now, peer),
+        let drawn = (!ready.is_empty()).then(|| ready[cx.rng.below(ready.len())]);
+        match (self.why, drawn) {
+            (Some(Why::Mend), Some(peer)) => Some(self.walk_on(peer)),
             (Some(Why::Reset), drawn) => {
-                let is_trusted = self.nobody_to_walk_with(now);
-                if let Some(peer) = drawn.filter(|_| !is_trusted) {
-                    self.start_pull(now, peer);
-                }
+                let trusted = self.nobody_to_walk_with(cx);
+                trusted.or_else(|| drawn.map(Next::Pull))
             }
-            _ => {}
+            _ => None,
         }
     }
 
     /// Somebody has to be ready. A node that nobody answers trusts its own store again after a
     /// while, and compares it with whoever comes. Where nobody holds the deletes that this node was
     /// told of, or all hide, the one with the lowest origin of those who hide does, and the others
-    /// compare with it. True when this node is ready again for want of a peer.
-    fn nobody_to_walk_with(&mut self, now: Now) -> bool {
-        let waited = now.instant.since(*self.walk.unserved.get_or_insert(now.instant));
-        let is_alone = self.shared.peers.n_reachable() == 0;
-        let hides_before = |peer: &Peer| peer.is_hidden() && peer.info.origin < self.shared.me;
-        let is_first = !self.shared.peers.reachable().any(hides_before);
+    /// compare with it. Something when this node is ready again for want of a
+    /// peer.
+    fn nobody_to_walk_with(&mut self, cx: &Context<'_>) -> Option<Next> {
+        let waited = cx.now.instant.since(*self.unserved.get_or_insert(cx.now.instant));
+        let is_alone = cx.peers.n_reachable() == 0;
+        let hides_before = |peer: &Peer| peer.is_hidden() && peer.info.origin < cx.me;
+        let is_first = !cx.peers.reachable().any(hides_before);
         let patience = if is_alone { NOBODY_THERE } else { NOBODY_KNOWS };
         if waited < patience || !is_first {
-            return false;
+            return None;
         }
-        self.walk = Walk::default();
-        if is_alone {
-            self.absence.owe();
-        }
-        self.compared(now);
-        true
+        *self = Walk::default();
+        Some(Next::Trusted { is_alone })
     }
 
     /// Asks for the peer's leaves from where the walk is.
-    fn walk_on(&mut self, now: Now, peer: OriginId) {
-        self.walk.told.clear();
-        self.start_comparison(now, peer, None, Some(self.walk.at.0 as u16));
+    fn walk_on(&mut self, peer: OriginId) -> Next {
+        self.told.clear();
+        Next::Compare { peer, agreed: None, first: Some(self.at.0 as u16) }
     }
 
     /// The peer has told leaves.
-    pub(super) fn walk_told(&mut self, now: Now, conn: ConnId, told: BTreeMap<usize, Vec<u64>>) {
-        if std::mem::take(&mut self.walk.is_outdated) {
-            self.walk_ask(now);
-            return;
+    pub(super) fn told(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: ConnId,
+        leaves: BTreeMap<usize, Vec<u64>>,
+    ) -> Option<Next> {
+        if std::mem::take(&mut self.is_outdated) {
+            return Some(self.ask());
         }
-        self.walk.told = told;
-        self.walk_names(now, conn);
+        self.told = leaves;
+        self.send_names(cx, conn)
     }
 
     /// Asks the same peer for the leaves from where the walk is.
-    fn walk_ask(&mut self, now: Now) {
-        self.walk.told.clear();
-        let first = Some(self.walk.at.0 as u16);
-        let Some(peer) = self.buckets.peer() else { return };
-        match self.ask_roots(now, peer, first) {
-            Some(conn) => self.buckets.goes_on(now.instant, conn),
-            None => self.buckets.end(),
-        }
+    fn ask(&mut self) -> Next {
+        self.told.clear();
+        Next::CompareOn { first: self.at.0 as u16 }
     }
 
     /// Sends the names of the next leaves that have to be compared. From a peer that tells the
     /// leaves of other shards than it was asked for, all of a shard's are.
-    fn walk_names(&mut self, now: Now, conn: ConnId) {
+    fn send_names(&mut self, cx: &mut Context<'_>, conn: ConnId) -> Option<Next> {
         let (mut picked, mut visited) = (Picked::default(), 0);
-        let (mut shard, mut leaf) = self.walk.at;
+        let (mut shard, mut leaf) = self.at;
         loop {
-            let (n, n_tombstones) = self.shared.store.shard_len(shard);
-            let (ours, theirs) = (self.shared.store.leaves(shard), self.walk.told.get(&shard));
+            let (n, n_tombstones) = cx.store.shard_len(shard);
+            let (ours, theirs) = (cx.store.leaves(shard), self.told.get(&shard));
             leaf = if theirs.is_some_and(|theirs| *theirs == ours) && n_tombstones == 0 {
                 STORE_LEAVES_PER_SHARD
             } else {
                 visited += n;
-                picked.add(&self.shared.store, shard, leaf, |leaf, size| match theirs {
+                picked.add(cx.store, shard, leaf, |leaf, size| match theirs {
                     // Deletes are not in the hashes.
                     Some(theirs) => theirs[leaf] != ours[leaf] || size.n_tombstones > 0,
                     None => size.n > 0,
@@ -261,54 +261,55 @@ impl Replication {
                 break;
             }
             (shard, leaf) = (shard + 1, 0);
-            if visited >= VISITED_MAX || !self.walk.told.contains_key(&shard) {
+            if visited >= VISITED_MAX || !self.told.contains_key(&shard) {
                 break;
             }
         }
-        self.walk.next = (shard, leaf);
+        self.next = (shard, leaf);
         if picked.leaves.is_empty() {
-            self.walk_step(now, conn);
-        } else {
-            self.send_items(conn, picked, false);
+            return self.step(cx, conn);
         }
+        send_items(cx, conn, picked, false);
+        None
     }
 
     /// The names sent have been judged, and what there was of it is applied. `more` is that the
     /// peer holds newer records than went into the message.
-    pub(super) fn walk_judged(&mut self, now: Now, conn: ConnId, more: bool) {
-        if more && self.walk.again < AGAIN_MAX {
-            self.walk.again += 1;
-            self.walk.next = self.walk.at;
+    pub(super) fn judged(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: ConnId,
+        more: bool,
+    ) -> Option<Next> {
+        if more && self.again < AGAIN_MAX {
+            self.again += 1;
+            self.next = self.at;
         }
-        self.walk_step(now, conn);
+        self.step(cx, conn)
     }
 
-    fn walk_step(&mut self, now: Now, conn: ConnId) {
-        if std::mem::take(&mut self.walk.is_outdated) {
+    fn step(&mut self, cx: &mut Context<'_>, conn: ConnId) -> Option<Next> {
+        if std::mem::take(&mut self.is_outdated) {
             // What has been judged belongs to the walk before this one.
-            self.walk_ask(now);
-            return;
+            return Some(self.ask());
         }
-        if self.walk.next > self.walk.at {
-            self.walk.again = 0;
+        if self.next > self.at {
+            self.again = 0;
         }
-        self.walk.at = self.walk.next;
-        let shard = self.walk.at.0;
+        self.at = self.next;
+        let shard = self.at.0;
         if shard >= STORE_SHARDS || (mutated!(ResetEarly) && shard >= STORE_SHARDS / 2) {
-            self.buckets.end();
-            self.walked(now);
-        } else if self.walk.again == 0 && self.walk.told.contains_key(&shard) {
-            self.walk_names(now, conn);
+            let is_reset = std::mem::take(self).why == Some(Why::Reset);
+            Some(Next::Walked { is_reset })
+        } else if self.again == 0 && self.told.contains_key(&shard) {
+            self.send_names(cx, conn)
         } else {
-            self.walk_ask(now);
+            Some(self.ask())
         }
     }
+}
 
-    fn walked(&mut self, now: Now) {
-        let why = std::mem::take(&mut self.walk).why;
-        self.shared.known.trust();
-        if why == Some(Why::Reset) {
-            self.compared(now);
-        }
-    }
+/// Whether a reset may walk with this peer.
+fn serves(cx: &Context<'_>, peer: OriginId) -> bool {
+    cx.peers.get(peer).is_some_and(|peer| peer.info.reachable && peer.is_ready())
 }

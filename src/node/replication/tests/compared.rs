@@ -45,10 +45,10 @@ fn a_delete_stays_with_whom_remembers_it_for_longer() {
         let arrived = |c: &Cluster| c.value(patient, &beside).is_some();
         assert!(cluster.run_until(Duration::from_secs(60), arrived));
         cluster.run(Duration::from_secs(3));
-        assert!(cluster.sum(|r| r.buckets.comparisons_total) >= 1);
+        assert!(cluster.sum(|r| r.compare.comparisons_total) >= 1);
         let held = cluster.members[patient].store.entry(b"k");
         assert!(held.is_some_and(|held| held.is_tombstone()), "{hasty} is hasty");
-        let counted = cluster.sum(|r| r.buckets.leaves_repaired_total);
+        let counted = cluster.sum(|r| r.compare.leaves_repaired_total);
         assert_eq!(
             (cluster.divergences, counted),
             (0, 0),

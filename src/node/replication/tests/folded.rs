@@ -98,7 +98,7 @@ fn past_a_loss(lost: OriginId) -> Cluster {
     let stamp = crate::kv::Stamp { time, origin: lost };
     let record = crate::kv::Record::new(stamp, 2, b"past", Some((b"v", None)));
     let now = cluster.now;
-    cluster.members[0].replication.apply(now, &[record], true);
+    receive::apply(&mut cluster.members[0].replication.cx(now), &[record], true);
     cluster.members[0].replication.shared.known.fold(lost);
     cluster
 }

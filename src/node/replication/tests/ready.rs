@@ -105,7 +105,7 @@ fn a_founder_joins_a_cluster_of_which_it_lacks_only_what_is_folded() {
     for at in 0..2 {
         let now = cluster.now;
         let replication = &mut cluster.members[at].replication;
-        replication.apply(now, std::slice::from_ref(&record), true);
+        receive::apply(&mut replication.cx(now), std::slice::from_ref(&record), true);
         replication.shared.known.fold(OriginId(7));
     }
     cluster.add(Duration::from_secs(3600));

@@ -173,7 +173,7 @@ fn a_walk_goes_on_with_another_peer_where_a_link_was_lost() {
         cluster.tell(at, &peers);
         cluster.drain(at);
     }
-    let walks = |c: &Cluster| c.members[SLEEPER].replication.buckets.is_active();
+    let walks = |c: &Cluster| c.members[SLEEPER].replication.compare.is_active();
     assert!(cluster.run_until(Duration::from_secs(10), walks));
     cluster.run(MILLIS * 15);
     assert!(!is_ready(&cluster, SLEEPER));
@@ -274,7 +274,7 @@ fn who_was_alone_for_half_of_its_grace_compares_although_nothing_was_forgotten()
 fn an_absence_during_a_reset_begins_it_anew() {
     let mut cluster = slept();
     wake(&mut cluster, 0);
-    let walks = |c: &Cluster| c.members[SLEEPER].replication.buckets.is_active();
+    let walks = |c: &Cluster| c.members[SLEEPER].replication.compare.is_active();
     assert!(cluster.run_until(Duration::from_secs(10), walks));
     // The process is stopped then, for as long as deletes may be forgotten meanwhile.
     let absence = &mut cluster.members[SLEEPER].replication.absence;
@@ -336,7 +336,7 @@ fn an_earlier_delete_goes_with_a_later_one_that_is_forgotten() {
     // A late copy of what lay between the two deletes is refused.
     let now = cluster.now;
     let sleeper = &mut cluster.members[SLEEPER].replication;
-    sleeper.apply(now, std::slice::from_ref(&late), true);
+    receive::apply(&mut sleeper.cx(now), std::slice::from_ref(&late), true);
     assert_eq!(cluster.members[SLEEPER].store.entry(b"again"), None);
     // Also where the earlier delete is remembered for longer.
     let stamp =
@@ -344,7 +344,7 @@ fn an_earlier_delete_goes_with_a_later_one_that_is_forgotten() {
     let earlier = crate::kv::Record::new(stamp, 1, b"again", None);
     let member = &mut cluster.members[SLEEPER];
     member.store.merge(&earlier, now);
-    member.replication.apply(now, &[late], true);
+    receive::apply(&mut member.replication.cx(now), &[late], true);
     assert_eq!(member.store.entry(b"again"), Some(earlier));
 }
 

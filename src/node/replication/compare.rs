@@ -15,22 +15,22 @@
 //! A comparison like this ends when the hashes agree, or after so many rounds; one that must see
 //! everything, whatever is written meanwhile, is a [walk](super::walk).
 
-use super::Replication;
 use super::codec::supplies;
+use super::context::Context;
 use super::known::Claims;
-use super::leaves::{Newer, Picked, judge_shard};
+use super::leaves::{Newer, Picked, SHARDS_MAX, judge_shard, send_items};
 use super::message::{Busy, Item, Items, KvMessage, Leaves, Name, Roots, Verdicts};
+use super::next::Next;
+use super::receive::apply;
 use crate::kv::{Dot, OriginId, Record};
 use crate::limits::{STORE_LEAVES_PER_SHARD, STORE_SHARDS};
 use crate::mutation::mutated;
 use crate::node::io::{ConnId, Note};
-use crate::time::{Instant, Now};
+use crate::time::Instant;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Shards whose leaves are told in one round, and whose records are compared in one message.
-pub(super) const SHARDS_MAX: usize = 16;
 /// Rounds of one comparison.
 const ROUNDS_MAX: u32 = 2_048;
 /// Copies from before a delete named in one message.
@@ -41,8 +41,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 const BUSY_RETRY_MS: u32 = 200;
 
 #[derive(Debug)]
-pub(super) struct Comparison {
-    pub(super) peer: OriginId,
+struct Comparison {
+    peer: OriginId,
     conn: Option<ConnId>,
     last_heard: Instant,
     rounds: u32,
@@ -56,14 +56,14 @@ pub(super) struct Comparison {
 
 /// The comparison under way, and what comparisons have found.
 #[derive(Debug, Default)]
-pub(super) struct Buckets {
+pub(super) struct Compare {
     asked: Option<Comparison>,
     pub(super) comparisons_total: u64,
     pub(super) leaves_repaired_total: u64,
     pub(super) dropped_total: u64,
 }
 
-impl Buckets {
+impl Compare {
     pub(super) fn deadline(&self) -> Instant {
         self.asked.as_ref().map_or(Instant::NEVER, |asked| asked.last_heard + SILENCE_MAX)
     }
@@ -87,24 +87,13 @@ impl Buckets {
         self.asked.is_some()
     }
 
-    pub(super) fn is_asked(&self, conn: ConnId) -> bool {
-        self.asked.as_ref().is_some_and(|asked| asked.conn == Some(conn))
-    }
-
-    /// Whom we compare with.
-    pub(super) fn peer(&self) -> Option<OriginId> {
-        self.asked.as_ref().map(|asked| asked.peer)
-    }
-
-    /// The next question has gone out on this connection.
-    pub(super) fn goes_on(&mut self, now: Instant, conn: Option<ConnId>) {
-        if let Some(asked) = &mut self.asked {
-            (asked.last_heard, asked.conn) = (now, conn);
-        }
+    /// The peer does not compare now. Whether it was asked on this connection.
+    pub(super) fn refused(&mut self, conn: ConnId) -> bool {
+        self.asked.take_if(|asked| asked.conn == Some(conn)).is_some()
     }
 
     /// Whether the answers on `conn` are to a walk.
-    pub(super) fn is_walk(&self, conn: ConnId) -> bool {
+    fn is_walk(&self, conn: ConnId) -> bool {
         let asked = self.asked.as_ref().filter(|asked| asked.conn == Some(conn));
         asked.is_some_and(|asked| asked.agreed.is_none())
     }
@@ -119,30 +108,25 @@ impl Buckets {
     }
 }
 
-impl Replication {
-    /// Begins a comparison with `peer`, who has told the same heads as ours; nothing when one is
-    /// under way.
-    pub(super) fn start_buckets(&mut self, now: Now, peer: OriginId, agreed: Claims) {
-        self.start_comparison(now, peer, Some(agreed), None);
-    }
-
-    /// Asks `peer` for the leaves of the shards that differ, or of those from `first` on.
-    pub(super) fn start_comparison(
+impl Compare {
+    /// Asks `peer` for the leaves of the shards that differ, or of those from `first` on; nothing
+    /// when a comparison is under way.
+    pub(super) fn start(
         &mut self,
-        now: Now,
+        cx: &mut Context<'_>,
         peer: OriginId,
         agreed: Option<Claims>,
         first: Option<u16>,
     ) {
-        if self.buckets.asked.is_some() {
+        if self.asked.is_some() {
             return;
         }
-        let Some(conn) = self.ask_roots(now, peer, first) else { return };
-        self.buckets.comparisons_total += 1;
-        self.buckets.asked = Some(Comparison {
+        let Some(conn) = ask_roots(cx, peer, first) else { return };
+        self.comparisons_total += 1;
+        self.asked = Some(Comparison {
             peer,
             conn,
-            last_heard: now.instant,
+            last_heard: cx.now.instant,
             rounds: 0,
             n_leaves: 0,
             n_unexplained: 0,
@@ -150,192 +134,132 @@ impl Replication {
         });
     }
 
-    /// `None` when the link takes nothing now.
-    pub(super) fn ask_roots(
-        &mut self,
-        now: Now,
-        peer: OriginId,
-        first: Option<u16>,
-    ) -> Option<Option<ConnId>> {
-        let roots = hashes_to_bytes(&self.shared.store.shard_roots());
-        let roots = Roots { from: self.shared.me.0, roots, first };
-        let sent = self.cx(now).link_send(peer, KvMessage::Roots(roots).encode());
-        sent.then(|| self.shared.peers.get(peer).and_then(|peer| peer.link))
+    /// Asks the same peer for the leaves of the shards from `first` on.
+    pub(super) fn go_on(&mut self, cx: &mut Context<'_>, first: u16) {
+        let Some(asked) = &mut self.asked else { return };
+        match ask_roots(cx, asked.peer, Some(first)) {
+            Some(conn) => (asked.last_heard, asked.conn) = (cx.now.instant, conn),
+            None => self.asked = None,
+        }
     }
 
     /// Gives up a comparison that has fallen silent, and its link: an answer that still came on it
     /// would be taken for one to the next question.
-    pub(super) fn buckets_due(&mut self, now: Now) {
-        let silent = |asked: &mut Comparison| now.instant.since(asked.last_heard) >= SILENCE_MAX;
-        if let Some(asked) = self.buckets.asked.take_if(silent)
+    pub(super) fn due(&mut self, cx: &mut Context<'_>) {
+        let silent = |asked: &mut Comparison| cx.now.instant.since(asked.last_heard) >= SILENCE_MAX;
+        if let Some(asked) = self.asked.take_if(silent)
             && let Some(conn) = asked.conn
         {
-            self.links.close(conn);
-            if let Some(peer) = self.shared.peers.get_mut(asked.peer) {
+            cx.links.close(conn);
+            if let Some(peer) = cx.peers.get_mut(asked.peer) {
                 peer.link = None;
             }
         }
     }
 
-    /// Whether a comparison that somebody asks for is refused: who hides knows less than anybody.
-    fn refuse_comparison(&mut self, conn: ConnId) -> bool {
-        let refused = self.is_resetting();
-        if refused {
-            let busy = Busy { retry_ms: BUSY_RETRY_MS };
-            self.links.send(conn, KvMessage::Busy(busy).encode());
-        }
-        refused
-    }
-
-    /// Server: which shards differ, or what the shards hold that were asked for.
-    pub(super) fn roots(&mut self, now: Now, conn: ConnId, roots: &Roots) {
-        self.links.seen(conn, Some(OriginId(roots.from)));
-        if let Some(peer) = self.shared.peers.get_mut(OriginId(roots.from)) {
-            peer.heard(now.instant);
-        }
-        if self.refuse_comparison(conn) {
-            return;
-        }
-        let Some(theirs) = bytes_to_hashes(&roots.roots, STORE_SHARDS) else { return };
-        let ours = self.shared.store.shard_roots();
-        let is_asked = |at: &usize| match roots.first {
-            Some(first) => *at >= usize::from(first),
-            None => ours[*at] != theirs[*at],
-        };
-        let asked: Vec<usize> = (0..STORE_SHARDS).filter(is_asked).collect();
-        let told = &asked[..asked.len().min(SHARDS_MAX)];
-        let shards = told
-            .iter()
-            .map(|shard| (*shard as u16, hashes_to_bytes(&self.shared.store.leaves(*shard))))
-            .collect();
-        let leaves = Leaves { shards, more: asked.len() > told.len() };
-        self.links.send(conn, KvMessage::Leaves(leaves).encode());
-    }
-
-    /// Asker: which leaves differ, and what is in ours.
-    pub(super) fn leaves(&mut self, now: Now, conn: ConnId, leaves: &Leaves) {
-        let Some(asked) = self.buckets.of(conn) else { return };
-        asked.last_heard = now.instant;
+    /// Asker: which leaves differ, and what is in ours. `walk_waits` is that a walk has to wait for
+    /// this comparison.
+    pub(super) fn leaves(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: ConnId,
+        leaves: &Leaves,
+        walk_waits: bool,
+    ) -> Option<Next> {
+        self.of(conn)?.last_heard = cx.now.instant;
         let mut told = BTreeMap::new();
         for (shard, hashes) in leaves.shards.iter().take(SHARDS_MAX) {
             let shard = usize::from(*shard);
             let hashes = bytes_to_hashes(hashes, STORE_LEAVES_PER_SHARD);
-            let (true, Some(hashes)) = (shard < STORE_SHARDS, hashes) else { return };
+            let (true, Some(hashes)) = (shard < STORE_SHARDS, hashes) else { return None };
             told.insert(shard, hashes);
         }
-        if self.buckets.is_walk(conn) {
-            self.walk_told(now, conn, told);
-            return;
+        if self.is_walk(conn) {
+            return Some(Next::WalkTold { conn, leaves: told });
         }
         let (mut picked, mut more) = (Picked::default(), leaves.more);
         for (shard, theirs) in told {
-            let ours = self.shared.store.leaves(shard);
+            let ours = cx.store.leaves(shard);
             if ours != theirs {
-                let end =
-                    picked.add(&self.shared.store, shard, 0, |leaf, _| ours[leaf] != theirs[leaf]);
+                let end = picked.add(cx.store, shard, 0, |leaf, _| ours[leaf] != theirs[leaf]);
                 more |= end < STORE_LEAVES_PER_SHARD;
             }
         }
         if picked.leaves.is_empty() {
-            self.round_done(now, conn, more);
-            return;
+            self.round_done(cx, conn, more && !walk_waits);
+            return None;
         }
-        if let Some(asked) = self.buckets.of(conn) {
+        if let Some(asked) = self.of(conn) {
             asked.n_leaves += picked.leaves.len();
         }
-        self.send_items(conn, picked, more);
+        send_items(cx, conn, picked, more);
+        None
     }
 
-    pub(super) fn send_items(&mut self, conn: ConnId, picked: Picked, more: bool) {
-        let items = Items { leaves: picked.leaves, more };
-        self.links.send(conn, KvMessage::Items(items).encode());
-    }
-
-    /// Server: what we lack, what they lack, what was deleted. Of shards past a number nothing is
-    /// said but that there are more.
-    pub(super) fn items(&mut self, conn: ConnId, items: &Items) {
-        if self.refuse_comparison(conn) {
-            return;
-        }
-        let mut shards: BTreeMap<usize, Vec<(usize, &[Item])>> = BTreeMap::new();
-        for (shard, leaf, theirs) in &items.leaves {
-            shards.entry(usize::from(*shard)).or_default().push((usize::from(*leaf), theirs));
-        }
-        let more = items.more || shards.len() > SHARDS_MAX;
-        let mut verdicts = Verdicts { need: Vec::new(), drop: Vec::new(), more };
-        let mut newer = Newer::default();
-        for (shard, leaves) in shards.into_iter().take(SHARDS_MAX) {
-            judge_shard(
-                &self.shared.store,
-                &self.shared.known,
-                shard,
-                &leaves,
-                &mut verdicts,
-                &mut newer,
-            );
-        }
-        self.shared.counters.compared_total += 1;
-        self.links.send(conn, KvMessage::Verdicts(verdicts, newer.records).payload());
-    }
-
-    /// Asker: repairs. Server: drops what the asker knows to be deleted.
+    /// Asker: repairs. Server: drops what the asker knows to be deleted. `walk_waits` is that a walk
+    /// has to wait for this comparison.
     pub(super) fn verdicts(
         &mut self,
-        now: Now,
+        cx: &mut Context<'_>,
         conn: ConnId,
         verdicts: &Verdicts,
         records: &[Record],
-    ) {
-        let n_unexplained = self.n_unexplained(conn, verdicts, records);
-        let resets = self.buckets.is_walk(conn) && self.is_resetting();
+        walk_waits: bool,
+    ) -> Option<Next> {
+        let n_unexplained = self.n_unexplained(cx, conn, verdicts, records);
+        let resets = self.is_walk(conn) && cx.ready.is_resetting();
         for item in &verdicts.drop {
-            self.drop_deleted(now, item, resets);
+            self.drop_deleted(cx, item, resets);
         }
-        let (_, refused) = self.apply(now, records, true);
-        let Some(asked) = self.buckets.of(conn) else { return };
-        asked.n_unexplained += n_unexplained;
+        let (_, refused) = apply(cx, records, true);
+        self.of(conn)?.n_unexplained += n_unexplained;
         for refused in refused.chunks(REFUSED_MAX) {
             let drop = Verdicts { need: Vec::new(), drop: refused.to_vec(), more: false };
-            self.links.send(conn, KvMessage::Verdicts(drop, Vec::new()).encode());
+            cx.links.send(conn, KvMessage::Verdicts(drop, Vec::new()).encode());
         }
-        self.supply(conn, &verdicts.need);
-        if self.buckets.is_walk(conn) {
-            self.walk_judged(now, conn, verdicts.more);
-        } else {
-            self.round_done(now, conn, verdicts.more);
+        supply(cx, conn, &verdicts.need);
+        if self.is_walk(conn) {
+            return Some(Next::WalkJudged { conn, more: verdicts.more });
         }
+        self.round_done(cx, conn, verdicts.more && !walk_waits);
+        None
     }
 
     /// Drops what the other side knows to be deleted, in that very version. A tombstone stays until
     /// everybody holds it, whoever has forgotten it sooner; only in a reset it goes when its grace
     /// is over: the server has forgotten it, or a later delete of its key.
-    fn drop_deleted(&mut self, now: Now, item: &Item, resets: bool) {
-        let held = self.shared.store.entry(&item.key).filter(|held| held.stamp() == item.stamp());
+    fn drop_deleted(&mut self, cx: &mut Context<'_>, item: &Item, resets: bool) {
+        let held = cx.store.entry(&item.key).filter(|held| held.stamp() == item.stamp());
         let Some(held) = held else { return };
         if held.is_tombstone() {
-            let may_go = resets && self.cx(now).is_grace_over(&held);
+            let may_go = resets && cx.is_grace_over(&held);
             if !may_go && !mutated!(DropTombstones) {
                 return;
             }
-            self.shared.known.forget(&held);
+            cx.known.forget(&held);
         } else {
             // A late copy of it is refused from now on, as where the delete was forgotten.
-            self.shared.known.forget_through(held.stamp().time);
+            cx.known.forget_through(held.stamp().time);
         }
-        if self.shared.store.remove_exact(&item.key, item.stamp()) {
-            self.buckets.dropped_total += 1;
+        if cx.store.remove_exact(&item.key, item.stamp()) {
+            self.dropped_total += 1;
         }
     }
 
     /// Of what differs, the records that equal heads should have made equal. The others are newer
     /// than that agreement, or come after a write that was lost with its writer: heads end before
     /// them.
-    fn n_unexplained(&self, conn: ConnId, verdicts: &Verdicts, records: &[Record]) -> usize {
-        let asked = self.buckets.asked.as_ref().filter(|asked| asked.conn == Some(conn));
+    fn n_unexplained(
+        &self,
+        cx: &Context<'_>,
+        conn: ConnId,
+        verdicts: &Verdicts,
+        records: &[Record],
+    ) -> usize {
+        let asked = self.asked.as_ref().filter(|asked| asked.conn == Some(conn));
         let Some(agreed) = asked.and_then(|asked| asked.agreed.as_ref()) else { return 0 };
         let in_heads = |dot: Dot| agreed.covers(dot);
-        let held =
-            |key: &[u8]| self.shared.store.entry(key).filter(|record| !record.is_tombstone());
+        let held = |key: &[u8]| cx.store.entry(key).filter(|record| !record.is_tombstone());
         // Of a delete that one side has forgotten sooner nobody sees anything.
         let shows = |record: &&Record| !record.is_tombstone() || held(record.key()).is_some();
         let newer = records.iter().filter(shows).filter(|record| in_heads(record.dot()));
@@ -346,28 +270,91 @@ impl Replication {
             + dropped.filter(|item| in_heads(item.dot())).count()
     }
 
-    fn supply(&mut self, conn: ConnId, need: &[Name]) {
-        let records = need.iter().filter_map(|key| self.shared.store.entry(key));
-        for payload in supplies(self.shared.me, records, true) {
-            self.links.send(conn, payload);
-        }
-    }
-
-    fn round_done(&mut self, now: Now, conn: ConnId, more: bool) {
-        let Some(asked) = self.buckets.of(conn) else { return };
-        asked.last_heard = now.instant;
+    /// The shards told have been compared; `more` is that it goes on with others.
+    fn round_done(&mut self, cx: &mut Context<'_>, conn: ConnId, more: bool) {
+        let Some(asked) = self.of(conn) else { return };
+        asked.last_heard = cx.now.instant;
         asked.rounds += 1;
         let peer = asked.peer;
-        // A walk has to wait for this one.
-        let goes_on = more && asked.rounds < ROUNDS_MAX && !self.walk.is_wanted();
-        if goes_on && self.ask_roots(now, peer, None).is_some() {
+        let goes_on = more && asked.rounds < ROUNDS_MAX;
+        if goes_on && ask_roots(cx, peer, None).is_some() {
             return;
         }
-        let Some(done) = self.buckets.asked.take() else { return };
+        let Some(done) = self.asked.take() else { return };
         if done.n_unexplained > 0 {
-            self.buckets.leaves_repaired_total += done.n_leaves as u64;
-            self.note(Note::Divergence { buckets: done.n_leaves });
+            self.leaves_repaired_total += done.n_leaves as u64;
+            cx.note(Note::Divergence { buckets: done.n_leaves });
         }
+    }
+}
+
+/// Server: which shards differ, or what the shards hold that were asked for.
+pub(super) fn roots(cx: &mut Context<'_>, conn: ConnId, roots: &Roots) {
+    cx.links.seen(conn, Some(OriginId(roots.from)));
+    if let Some(peer) = cx.peers.get_mut(OriginId(roots.from)) {
+        peer.heard(cx.now.instant);
+    }
+    if is_refused(cx, conn) {
+        return;
+    }
+    let Some(theirs) = bytes_to_hashes(&roots.roots, STORE_SHARDS) else { return };
+    let ours = cx.store.shard_roots();
+    let is_asked = |at: &usize| match roots.first {
+        Some(first) => *at >= usize::from(first),
+        None => ours[*at] != theirs[*at],
+    };
+    let asked: Vec<usize> = (0..STORE_SHARDS).filter(is_asked).collect();
+    let told = &asked[..asked.len().min(SHARDS_MAX)];
+    let shards = told
+        .iter()
+        .map(|shard| (*shard as u16, hashes_to_bytes(&cx.store.leaves(*shard))))
+        .collect();
+    let leaves = Leaves { shards, more: asked.len() > told.len() };
+    cx.links.send(conn, KvMessage::Leaves(leaves).encode());
+}
+
+/// Server: what we lack, what they lack, what was deleted. Of shards past a number nothing is
+/// said but that there are more.
+pub(super) fn items(cx: &mut Context<'_>, conn: ConnId, items: &Items) {
+    if is_refused(cx, conn) {
+        return;
+    }
+    let mut shards: BTreeMap<usize, Vec<(usize, &[Item])>> = BTreeMap::new();
+    for (shard, leaf, theirs) in &items.leaves {
+        shards.entry(usize::from(*shard)).or_default().push((usize::from(*leaf), theirs));
+    }
+    let more = items.more || shards.len() > SHARDS_MAX;
+    let mut verdicts = Verdicts { need: Vec::new(), drop: Vec::new(), more };
+    let mut newer = Newer::default();
+    for (shard, leaves) in shards.into_iter().take(SHARDS_MAX) {
+        judge_shard(cx.store, cx.known, shard, &leaves, &mut verdicts, &mut newer);
+    }
+    cx.counters.compared_total += 1;
+    cx.links.send(conn, KvMessage::Verdicts(verdicts, newer.records).payload());
+}
+
+/// `None` when the link takes nothing now.
+fn ask_roots(cx: &mut Context<'_>, peer: OriginId, first: Option<u16>) -> Option<Option<ConnId>> {
+    let roots = hashes_to_bytes(&cx.store.shard_roots());
+    let roots = Roots { from: cx.me.0, roots, first };
+    let sent = cx.link_send(peer, KvMessage::Roots(roots).encode());
+    sent.then(|| cx.peers.get(peer).and_then(|peer| peer.link))
+}
+
+/// Whether a comparison that somebody asks for is refused: who hides knows less than anybody.
+fn is_refused(cx: &mut Context<'_>, conn: ConnId) -> bool {
+    let refused = cx.ready.is_resetting();
+    if refused {
+        let busy = Busy { retry_ms: BUSY_RETRY_MS };
+        cx.links.send(conn, KvMessage::Busy(busy).encode());
+    }
+    refused
+}
+
+fn supply(cx: &mut Context<'_>, conn: ConnId, need: &[Name]) {
+    let records = need.iter().filter_map(|key| cx.store.entry(key));
+    for payload in supplies(cx.me, records, true) {
+        cx.links.send(conn, payload);
     }
 }
 
@@ -384,13 +371,14 @@ fn bytes_to_hashes(bytes: &[u8], n: usize) -> Option<Vec<u64>> {
 #[cfg(test)]
 mod tests {
     use super::super::Out;
+    use super::super::Replication;
     use super::super::message::{Digest, Push};
     use super::super::paths::Via;
     use super::super::tests::with_peer;
     use super::*;
     use crate::kv::{HlcTime, Stamp};
     use crate::node::io::Output;
-    use crate::time::WallMillis;
+    use crate::time::{Now, WallMillis};
 
     const PEER: OriginId = OriginId(2);
     const NOW: Now = Now { instant: Instant(1_000_000), wall: WallMillis(1_000_000) };
