@@ -71,7 +71,7 @@ use self::gaps::Gaps;
 use self::handover::Handover;
 use self::holders::Holders;
 use self::links::Links;
-use self::message::{KvMessage, MessageError, Push, Read, Verdicts};
+use self::message::{KvMessage, MessageError, PullEnd, Push, Read, Supply, Verdicts};
 use self::next::Next;
 use self::paths::Via;
 use self::pull::Pulls;
@@ -83,7 +83,7 @@ use self::tails::Tails;
 use self::walk::Walk;
 use super::command::Health;
 use super::io::{ConnId, Note, Output};
-use crate::kv::{Dot, OriginId, Record, Store};
+use crate::kv::{Dot, HlcTime, OriginId, Record, Store};
 use crate::time::{Instant, Now};
 use crate::wire::message::NodeName;
 use crate::wire::stream::Payload;
@@ -269,10 +269,14 @@ impl Replication {
             KvMessage::Digest(digest) => self.digested(now, &digest, via, payload.len()),
             KvMessage::Want(want) => self.wanted(now, &want, via),
             KvMessage::Folded(folded) => self.folded(now, &folded),
-            KvMessage::Pull(pull) => self.pull_asked(now, conn, &pull),
+            KvMessage::Pull(pull) => {
+                let cx = &mut self.shared.lend(now, &mut self.links);
+                let next = self.pulls.requested(cx, conn, &pull);
+                self.follow(now, next);
+            }
             KvMessage::PullEnd(end) => self.pull_ended(now, conn, &end),
             KvMessage::Busy(busy) => {
-                self.pull_refused(now, conn, &busy);
+                self.pulls.refused(now.instant, conn, &busy);
                 if self.compare.refused(conn) {
                     self.walk.refused(now.instant, &busy);
                 }
@@ -320,6 +324,38 @@ impl Replication {
         let waits = self.walk.is_wanted();
         let next = self.compare.verdicts(cx, conn, verdicts, records, waits);
         self.follow(now, next);
+    }
+
+    /// Records of a pull or of a comparison, or deletes past a lost write.
+    fn supplied(&mut self, now: Now, conn: ConnId, supply: &Supply, records: &[Record]) {
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        let is_asked = self.pulls.heard(now.instant, conn, records.len()) || supply.observe;
+        let (n_newer, _) = receive::apply(cx, records, supply.observe);
+        match (n_newer > 0, is_asked) {
+            (true, true) if !supply.observe => self.tails.unclaimed_came(),
+            (true, false) => self.tails.heard(cx),
+            _ => {}
+        }
+    }
+
+    /// A pull is complete. It may turn out that this node lacked deletes which are forgotten.
+    fn pull_ended(&mut self, now: Now, conn: ConnId, end: &PullEnd) {
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        let Some(ended) = self.pulls.ended(cx, conn, end) else { return };
+        if ended.is_acked {
+            self.holders.changed(cx);
+        }
+        if end.reset || self.has_to_compare(ended.first, HlcTime(end.forgotten)) {
+            self.hide(now);
+            self.walk.reset(now.instant, ended.lacked, self.compare.is_active());
+        } else if ended.first {
+            self.copied(now, ended.n_records);
+        }
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        let next = self.walk.pulled(cx, ended.from, end);
+        self.follow(now, next);
+        // What we hold that the server lacks, it learns from this.
+        self.digests.soon(now.instant);
     }
 
     /// A frame handed over has been written.
@@ -396,8 +432,7 @@ impl Replication {
         self.gaps_due(now);
         self.digest_due(now);
         self.rumors.due(&mut self.shared.lend(now, &mut self.links));
-        self.serve(now);
-        self.pull_due(now);
+        self.pulls_due(now);
         self.compare.due(&mut self.shared.lend(now, &mut self.links));
         self.walk_due(now);
         self.sweep_due(now);
@@ -410,14 +445,12 @@ impl Replication {
     fn sweep_due(&mut self, now: Now) {
         let cx = &mut self.shared.lend(now, &mut self.links);
         let Some(shard) = self.sweep.due(cx) else { return };
-        let is_damaged = self.scrub.next(cx);
+        let next = self.scrub.next(cx);
         self.tails.due(cx, self.pulls.is_active());
         self.tails.tell(cx, shard, STEP_SHARDS);
         self.sweep.forget(cx);
         self.sweep.fold(cx, |of| self.gaps.is_asking(of));
-        if is_damaged {
-            self.walk.mend(now.instant, self.compare.is_active());
-        }
+        self.follow(now, next);
     }
 
     /// Begins to wait until enough members hold a write of ours.
@@ -437,6 +470,14 @@ impl Replication {
         }
     }
 
+    /// Serves pulls, and gives up the one that is asked for when it has fallen silent.
+    fn pulls_due(&mut self, now: Now) {
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        let next = self.pulls.serve(cx);
+        self.pulls.due(cx);
+        self.follow(now, next);
+    }
+
     /// Goes on with the walk.
     fn walk_due(&mut self, now: Now) {
         let cx = &mut self.shared.lend(now, &mut self.links);
@@ -449,7 +490,8 @@ impl Replication {
         let Some(next) = next.into() else { return };
         let cx = &mut self.shared.lend(now, &mut self.links);
         match next {
-            Next::Pull(peer) => self.start_pull(now, peer),
+            Next::Pull(peer) => self.pulls.start(cx, peer),
+            Next::Mend => self.walk.mend(now.instant, self.compare.is_active()),
             Next::Compare { peer, agreed, first } => self.compare.start(cx, peer, agreed, first),
             Next::CompareOn { first } => self.compare.go_on(cx, first),
             Next::WalkTold { conn, leaves } => {

@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 pub(super) enum Next {
     /// To copy from this peer all that is missing here.
     Pull(OriginId),
+    /// To compare everything with a ready peer: something was damaged and dropped.
+    Mend,
     /// To compare with this peer, who holds what was agreed on, the shards that differ or those from
     /// `first` on.
     Compare { peer: OriginId, agreed: Option<Claims>, first: Option<u16> },

@@ -13,15 +13,18 @@
 //! busy all the time, and whoever shares their processors hardly waits: a copy in a hurry is done
 //! in half the time, and the slowest in a hundred reads of other clients take many times longer.
 
-use super::Replication;
+use super::context::Context;
 use super::known::Claims;
 use super::links::Links;
+use super::marks;
 use super::message::{Busy, FoldedList, Heads, KvMessage, Pull, PullEnd, Supply};
-use crate::kv::{HlcTime, OriginId, Record};
+use super::next::Next;
+use super::peers::{Peer, Peers};
+use crate::kv::{Dot, HlcTime, OriginId, Record};
 use crate::limits::{PULLS_SERVED_MAX, STORE_SHARDS};
 use crate::mutation::mutated;
 use crate::node::io::ConnId;
-use crate::time::{Instant, Now};
+use crate::time::Instant;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -59,6 +62,30 @@ struct Served {
     waiting: VecDeque<Record>,
     /// The end of the pause.
     not_before: Instant,
+}
+
+/// How far a step of serving came.
+enum Step {
+    /// There is more to send.
+    Sent,
+    Ended,
+    /// A shard was damaged: this node has no whole copy to give.
+    Damaged,
+}
+
+/// What a complete pull was.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// Who served it.
+    pub(super) from: OriginId,
+    /// How many records came.
+    pub(super) n_records: u64,
+    /// Whether it was a first copy from a ready peer.
+    pub(super) first: bool,
+    /// Forgotten deletes that this node lacked before.
+    pub(super) lacked: Vec<Dot>,
+    /// Whether the server turned out to hold more of our writes.
+    pub(super) is_acked: bool,
 }
 
 /// All pulls.
@@ -108,228 +135,229 @@ impl Pulls {
     }
 }
 
-impl Replication {
+impl Pulls {
     /// Asks `peer` for all we lack; nothing when a pull is under way.
-    pub(super) fn start_pull(&mut self, now: Now, peer: OriginId) {
-        if self.pulls.asked.is_some() || now.instant < self.pulls.not_before {
+    pub(super) fn start(&mut self, cx: &mut Context<'_>, peer: OriginId) {
+        if self.asked.is_some() || cx.now.instant < self.not_before {
             return;
         }
         // A reset pulls before it walks: it, too, is ready when all is done.
-        let first = (self.shared.ready.wants_copy() || self.is_resetting())
-            && self.shared.peers.get(peer).is_some_and(super::peers::Peer::has_copies);
+        let first = (cx.ready.wants_copy() || cx.ready.is_resetting())
+            && cx.peers.get(peer).is_some_and(Peer::has_copies);
         let pull = Pull {
-            from: self.shared.me.0,
-            heads: self.shared.known.heads(self.shared.store.last_seq()),
-            folded: self.shared.known.folded_list(),
-            fresh: self.shared.store.stats().n_live == 0,
+            from: cx.me.0,
+            heads: cx.known.heads(cx.store.last_seq()),
+            folded: cx.known.folded_list(),
+            fresh: cx.store.stats().n_live == 0,
             to: Some(peer.0),
             first: Some(first),
             #[cfg(feature = "next-format")]
-            played: self.cx(now).played_field(),
+            played: cx.played_field(),
         };
-        if !self.cx(now).link_send(peer, KvMessage::Pull(pull).encode()) {
+        if !cx.link_send(peer, KvMessage::Pull(pull).encode()) {
             return;
         }
-        let conn = self.shared.peers.get(peer).and_then(|peer| peer.link);
-        self.pulls.started_total += 1;
-        self.pulls.asked =
-            Some(Asked { from: peer, conn, last_heard: now.instant, n_records: 0, first });
+        let conn = cx.peers.get(peer).and_then(|peer| peer.link);
+        self.started_total += 1;
+        self.asked =
+            Some(Asked { from: peer, conn, last_heard: cx.now.instant, n_records: 0, first });
     }
 
-    /// Records of a pull or of a comparison, or deletes past a lost write.
-    pub(super) fn supplied(&mut self, now: Now, conn: ConnId, supply: &Supply, records: &[Record]) {
-        let pull = self.pulls.asked.as_mut().filter(|asked| asked.conn == Some(conn));
-        let is_asked = supply.observe || pull.is_some();
-        if let Some(asked) = pull {
-            asked.last_heard = now.instant;
-            asked.n_records += records.len() as u64;
-            self.pulls.records_in_total += records.len() as u64;
-        }
-        let (n_newer, _) = super::receive::apply(&mut self.cx(now), records, supply.observe);
-        match (n_newer > 0, is_asked) {
-            (true, true) if !supply.observe => self.tails.unclaimed_came(),
-            (true, false) => self.tails.heard(&self.shared.lend(now, &mut self.links)),
-            _ => {}
-        }
+    /// Records have come on this connection. Whether they belong to the pull that is asked for.
+    pub(super) fn heard(&mut self, now: Instant, conn: ConnId, n_records: usize) -> bool {
+        let asked = self.asked.as_mut().filter(|asked| asked.conn == Some(conn));
+        let Some(asked) = asked else { return false };
+        asked.last_heard = now;
+        asked.n_records += n_records as u64;
+        self.records_in_total += n_records as u64;
+        true
     }
 
-    pub(super) fn pull_ended(&mut self, now: Now, conn: ConnId, end: &PullEnd) {
-        let Some(asked) = self.pulls.asked.take_if(|asked| asked.conn == Some(conn)) else {
-            return;
-        };
-        self.pulls.completed_total += 1;
-        let lacked = self.lacked(end);
+    /// The pull that is asked for is complete: what the server holds is held here, too.
+    pub(super) fn ended(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: ConnId,
+        end: &PullEnd,
+    ) -> Option<Ended> {
+        let asked = self.asked.take_if(|asked| asked.conn == Some(conn))?;
+        self.completed_total += 1;
+        let lacked = marks::lacked(cx, end);
         for &(of, through) in &end.heads {
-            if OriginId(of) != self.shared.me {
-                self.shared.known.claim(OriginId(of), through + u64::from(mutated!(ClaimMore)));
+            if OriginId(of) != cx.me {
+                cx.known.claim(OriginId(of), through + u64::from(mutated!(ClaimMore)));
             }
         }
         for &(of, last, _) in &end.folded {
             let of = OriginId(of);
-            if of != self.shared.me {
-                self.shared.known.claim(of, last);
-                if !self.shared.peers.is_member(of) {
-                    self.shared.known.fold(of);
+            if of != cx.me {
+                cx.known.claim(of, last);
+                if !cx.peers.is_member(of) {
+                    cx.known.fold(of);
                 }
             }
         }
-        self.take_marks(now, asked.from, end);
-        if let Some(peer) = self.shared.peers.get_mut(asked.from) {
+        let is_acked = marks::take(cx, asked.from, end);
+        if let Some(peer) = cx.peers.get_mut(asked.from) {
             peer.holds(&end.heads);
         }
-        let forgotten = HlcTime(end.forgotten);
-        self.shared.known.forget_through(forgotten);
-        if end.reset || self.has_to_compare(asked.first, forgotten) {
-            self.hide(now);
-            self.walk.reset(now.instant, lacked, self.compare.is_active());
-        } else if asked.first {
-            self.copied(now, asked.n_records);
-        }
-        let cx = &mut self.shared.lend(now, &mut self.links);
-        let next = self.walk.pulled(cx, asked.from, end);
-        self.follow(now, next);
-        // What we hold that the server lacks, it learns from this.
-        self.digests.soon(now.instant);
+        cx.known.forget_through(HlcTime(end.forgotten));
+        let Asked { from, n_records, first, .. } = asked;
+        Some(Ended { from, n_records, first, lacked, is_acked })
     }
 
-    pub(super) fn pull_refused(&mut self, now: Now, conn: ConnId, busy: &Busy) {
-        if self.pulls.asked.take_if(|asked| asked.conn == Some(conn)).is_some() {
+    /// The server does not serve now.
+    pub(super) fn refused(&mut self, now: Instant, conn: ConnId, busy: &Busy) {
+        if self.asked.take_if(|asked| asked.conn == Some(conn)).is_some() {
             let wait = Duration::from_millis(u64::from(busy.retry_ms.min(5000)));
-            self.pulls.not_before = now.instant + wait;
+            self.not_before = now + wait;
         }
     }
 
     /// Gives up a pull that has fallen silent.
-    pub(super) fn pull_due(&mut self, now: Now) {
-        let silent = |asked: &mut Asked| now.instant.since(asked.last_heard) >= SILENCE_MAX;
-        if let Some(asked) = self.pulls.asked.take_if(silent)
+    pub(super) fn due(&mut self, cx: &mut Context<'_>) {
+        let silent = |asked: &mut Asked| cx.now.instant.since(asked.last_heard) >= SILENCE_MAX;
+        if let Some(asked) = self.asked.take_if(silent)
             && let Some(conn) = asked.conn
         {
-            self.links.close(conn);
-            if let Some(peer) = self.shared.peers.get_mut(asked.from) {
+            cx.links.close(conn);
+            if let Some(peer) = cx.peers.get_mut(asked.from) {
                 peer.link = None;
             }
         }
     }
 
-    pub(super) fn pull_asked(&mut self, now: Now, conn: ConnId, pull: &Pull) {
-        self.links.seen(conn, Some(OriginId(pull.from)));
+    /// Server: begins to serve a pull, or refuses.
+    pub(super) fn requested(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: ConnId,
+        pull: &Pull,
+    ) -> Option<Next> {
+        cx.links.seen(conn, Some(OriginId(pull.from)));
         #[cfg(feature = "next-format")]
         {
-            self.shared.counters.played_total += u64::from(pull.played.is_some());
+            cx.counters.played_total += u64::from(pull.played.is_some());
         }
-        self.pulls.served.retain(|served| served.conn != conn);
-        if pull.to.is_some_and(|to| to != self.shared.me.0) {
+        self.served.retain(|served| served.conn != conn);
+        if pull.to.is_some_and(|to| to != cx.me.0) {
             // Somebody else was here before; membership has not told everybody yet.
-            self.pulls.refused_total += 1;
-            self.links.close(conn);
-            return;
+            self.refused_total += 1;
+            cx.links.close(conn);
+            return None;
         }
         // Who speaks a format without that word may be making its first copy.
         let first = pull.first != Some(false);
-        let unable = first && !self.shared.ready.stage().has_copies() && !mutated!(CopyFromAnybody);
-        let unfit = unable || self.cx(now).is_unfit(OriginId(pull.from));
-        if unfit || self.pulls.served.len() >= PULLS_SERVED_MAX {
-            self.pulls.refused_total += 1;
+        let unable = first && !cx.ready.stage().has_copies() && !mutated!(CopyFromAnybody);
+        let unfit = unable || cx.is_unfit(OriginId(pull.from));
+        if unfit || self.served.len() >= PULLS_SERVED_MAX {
+            self.refused_total += 1;
             let busy = Busy { retry_ms: BUSY_RETRY_MS };
-            self.links.send(conn, KvMessage::Busy(busy).encode());
-            return;
+            cx.links.send(conn, KvMessage::Busy(busy).encode());
+            return None;
         }
-        if let Some(peer) = self.shared.peers.get_mut(OriginId(pull.from)) {
-            peer.heard(now.instant);
+        if let Some(peer) = cx.peers.get_mut(OriginId(pull.from)) {
+            peer.heard(cx.now.instant);
             peer.holds(&pull.heads);
         }
-        self.pulls.served_total += 1;
-        self.pulls.served.push(Served {
+        self.served_total += 1;
+        self.served.push(Served {
             conn,
             asker: Claims::new(&pull.heads, &pull.folded),
             fresh: pull.fresh,
             first,
-            heads: self.shared.known.heads(self.shared.store.last_seq()),
-            folded: self.shared.known.folded_list(),
+            heads: cx.known.heads(cx.store.last_seq()),
+            folded: cx.known.folded_list(),
             next_shard: 0,
             waiting: VecDeque::new(),
-            not_before: now.instant,
+            not_before: cx.now.instant,
         });
-        self.serve(now);
+        self.serve(cx)
     }
 
     /// Ends the first copies that this node serves: it is not ready any more.
-    pub(super) fn refuse_first_copies(&mut self) {
-        for served in self.pulls.served.extract_if(.., |served| served.first) {
-            self.pulls.refused_total += 1;
+    pub(super) fn refuse_first_copies(&mut self, cx: &mut Context<'_>) {
+        for served in self.served.extract_if(.., |served| served.first) {
+            self.refused_total += 1;
             let busy = Busy { retry_ms: BUSY_RETRY_MS };
-            self.links.send(served.conn, KvMessage::Busy(busy).encode());
+            cx.links.send(served.conn, KvMessage::Busy(busy).encode());
         }
     }
 
     /// Whom this node copies from, and how many records have come.
-    pub(super) fn copying_from(&self) -> Option<(String, u64)> {
-        let asked = self.pulls.asked.as_ref().filter(|asked| asked.first)?;
-        let name = self.shared.peers.get(asked.from)?.info.name.to_string();
+    pub(super) fn copying_from(&self, peers: &Peers) -> Option<(String, u64)> {
+        let asked = self.asked.as_ref().filter(|asked| asked.first)?;
+        let name = peers.get(asked.from)?.info.name.to_string();
         Some((name, asked.n_records))
     }
 
     /// One step of each pull served: at most one shard scanned and one chunk sent.
-    pub(super) fn serve(&mut self, now: Now) {
-        let mut served = std::mem::take(&mut self.pulls.served);
-        served.retain_mut(|served| {
-            let is_able = self.links.has_room(served.conn, CHUNK_LEN);
-            if is_able && served.not_before <= now.instant {
-                self.serve_step(now, served)
-            } else {
-                self.links.is_open(served.conn)
+    pub(super) fn serve(&mut self, cx: &mut Context<'_>) -> Option<Next> {
+        let mut is_damaged = false;
+        self.served.retain_mut(|served| {
+            let is_able = cx.links.has_room(served.conn, CHUNK_LEN);
+            if !is_able || served.not_before > cx.now.instant {
+                return cx.links.is_open(served.conn);
+            }
+            match served.step(cx) {
+                Step::Sent => true,
+                Step::Ended => false,
+                Step::Damaged => {
+                    is_damaged = true;
+                    false
+                }
             }
         });
-        self.pulls.served = served;
+        is_damaged.then_some(Next::Mend)
     }
+}
 
-    /// False when the pull has been served to its end.
-    fn serve_step(&mut self, now: Now, served: &mut Served) -> bool {
-        if served.waiting.is_empty() && served.next_shard < STORE_SHARDS {
-            self.shared.store.scan_shard(served.next_shard, |record| {
+impl Served {
+    /// Scans a shard when nothing waits to be sent, and sends a chunk.
+    fn step(&mut self, cx: &mut Context<'_>) -> Step {
+        if self.waiting.is_empty() && self.next_shard < STORE_SHARDS {
+            cx.store.scan_shard(self.next_shard, |record| {
                 let left_out = mutated!(CopyLiveOnly) && record.is_tombstone();
-                if !served.asker.covers(record.dot()) && !left_out {
-                    served.waiting.push_back(record.clone());
+                if !self.asker.covers(record.dot()) && !left_out {
+                    self.waiting.push_back(record.clone());
                 }
             });
-            served.next_shard += 1;
+            self.next_shard += 1;
         }
         let (mut records, mut len) = (Vec::new(), 0);
         while len < CHUNK_LEN
-            && let Some(record) = served.waiting.pop_front()
+            && let Some(record) = self.waiting.pop_front()
         {
             if !record.is_sound() {
-                if self.cx(now).drop_damaged(served.next_shard - 1) {
-                    self.walk.mend(now.instant, self.compare.is_active());
-                }
-                self.links.close(served.conn);
-                return false;
+                let is_damaged = cx.drop_damaged(self.next_shard - 1);
+                cx.links.close(self.conn);
+                return if is_damaged { Step::Damaged } else { Step::Ended };
             }
             len += record.as_bytes().len();
             records.push(record);
         }
         if !records.is_empty() {
-            served.not_before = now.instant + pause(records.len(), len);
-            let supply = Supply { from: self.shared.me.0, observe: false };
-            self.links.send(served.conn, KvMessage::Supply(supply, records).payload());
+            self.not_before = cx.now.instant + pause(records.len(), len);
+            let supply = Supply { from: cx.me.0, observe: false };
+            cx.links.send(self.conn, KvMessage::Supply(supply, records).payload());
         }
-        if !served.waiting.is_empty() || served.next_shard < STORE_SHARDS {
-            return true;
+        if !self.waiting.is_empty() || self.next_shard < STORE_SHARDS {
+            return Step::Sent;
         }
         let mut end = PullEnd {
-            heads: std::mem::take(&mut served.heads),
-            folded: std::mem::take(&mut served.folded),
-            forgotten: self.shared.known.forgotten_time().0,
-            reset: !served.fresh && self.shared.known.is_behind(&served.asker),
+            heads: std::mem::take(&mut self.heads),
+            folded: std::mem::take(&mut self.folded),
+            forgotten: cx.known.forgotten_time().0,
+            reset: !self.fresh && cx.known.is_behind(&self.asker),
             marks: None,
         };
-        self.add_marks(&mut end);
-        self.links.send(served.conn, KvMessage::PullEnd(end).encode());
-        if served.first {
-            self.has_been_copied();
+        marks::add(cx, &mut end);
+        cx.links.send(self.conn, KvMessage::PullEnd(end).encode());
+        if self.first {
+            // A peer has a complete first copy of this node's store now.
+            cx.ready.has_served = true;
         }
-        false
+        Step::Ended
     }
 }
 

@@ -111,7 +111,7 @@ impl Replication {
     #[must_use]
     pub fn not_ready_why(&self) -> Option<String> {
         match self.shared.ready.state {
-            State::Copying { .. } => Some(match self.copying_from() {
+            State::Copying { .. } => Some(match self.pulls.copying_from(&self.shared.peers) {
                 Some((name, n)) => format!("copies the store of {name}: {n} records so far"),
                 None => "waits for a ready member to copy the store from".to_owned(),
             }),
@@ -137,7 +137,7 @@ impl Replication {
         };
         self.shared.ready.state =
             State::Copying { retry_at: now.instant + RETRY, since: now.instant };
-        self.start_pull(now, peer);
+        self.pulls.start(&mut self.shared.lend(now, &mut self.links), peer);
     }
 
     /// A reachable peer that serves first copies; of a foreign cluster, when this node is to join
@@ -184,11 +184,6 @@ impl Replication {
             self.note(Note::CopyDone { records });
             self.become_ready(now);
         }
-    }
-
-    /// A peer has a complete first copy of this node's store now.
-    pub(super) fn has_been_copied(&mut self) {
-        self.shared.ready.has_served = true;
     }
 
     /// This node is about to end. First copies that it serves go on: nobody else may have the data.
@@ -277,7 +272,7 @@ impl Replication {
     /// Tells peers at once, so that nobody waits for us, or copies from us, in vain.
     fn stage_changed(&mut self, now: Now) {
         if !self.shared.ready.stage().has_copies() {
-            self.refuse_first_copies();
+            self.pulls.refuse_first_copies(&mut self.shared.lend(now, &mut self.links));
         }
         self.tell_stage(now);
     }

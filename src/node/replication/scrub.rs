@@ -7,6 +7,7 @@
 //! none, they wait for a moment, and not for ever.
 
 use super::context::Context;
+use super::next::Next;
 use super::peers::Peer;
 use crate::kv::OriginId;
 use crate::limits::STORE_SHARDS;
@@ -25,12 +26,12 @@ pub(super) struct Scrub {
 }
 
 impl Scrub {
-    /// Looks through one shard a step: all of them in some four minutes. True when something was
-    /// damaged: all has to be compared with a peer.
-    pub(super) fn next(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Looks through one shard a step: all of them in some four minutes. What was damaged is to
+    /// be fetched from a peer.
+    pub(super) fn next(&mut self, cx: &mut Context<'_>) -> Option<Next> {
         let is_damaged = cx.drop_damaged(self.shard);
         self.shard = (self.shard + 1) % STORE_SHARDS;
-        is_damaged
+        is_damaged.then_some(Next::Mend)
     }
 }
 
