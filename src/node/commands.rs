@@ -74,7 +74,8 @@ impl Node {
     fn view(&self, member: &Member) -> MemberView {
         let origin = meta::origin(&member.meta);
         let formats = origin.is_some().then(|| meta::formats(&member.meta));
-        let (udp, tcp) = origin.map_or((false, false), |origin| self.replication.blocked(origin));
+        let (udp, tcp) =
+            origin.map_or((false, false), |origin| self.replication.view().blocked(origin));
         MemberView {
             name: member.name.to_string(),
             address: member.socket_addr,
@@ -114,12 +115,12 @@ impl Node {
     pub(super) fn leave_due(&mut self, now: Now) {
         let Some(leaving) = &mut self.leaving else { return };
         if leaving.unsent.is_none()
-            && (self.replication.is_drained() || leaving.flush_until <= now.instant)
+            && (self.replication.is_drained(now) || leaving.flush_until <= now.instant)
         {
-            leaving.unsent = Some(self.replication.unsent());
+            leaving.unsent = Some(self.replication.unsent(now));
             leaving.deadline = leaving.give_up_at;
             let keys = self.store.stats().n_live;
-            if self.replication.n_peers() == 0 && keys > 0 {
+            if self.replication.view().n_peers() == 0 && keys > 0 {
                 self.out.push_back(Output::Note(Note::NoHeir { keys }));
             }
             self.swim.leave(now.instant);
@@ -133,14 +134,14 @@ impl Node {
     }
 
     /// The others have been told, or time is up.
-    pub(super) fn left(&mut self, _now: Now) {
+    pub(super) fn left(&mut self, now: Now) {
         if let Some(leaving) = &mut self.leaving {
             leaving.deadline = Instant::NEVER;
             leaving.give_up_at = Instant::NEVER;
             // Acknowledgements may have come meanwhile; heirs that left since have handed over.
-            let before = leaving.unsent.unwrap_or_else(|| self.replication.unsent());
-            let heard = self.replication.n_peers() > 0;
-            let unsent = if heard { before.min(self.replication.unsent()) } else { before };
+            let before = leaving.unsent.unwrap_or_else(|| self.replication.unsent(now));
+            let heard = self.replication.view().n_peers() > 0;
+            let unsent = if heard { before.min(self.replication.unsent(now)) } else { before };
             if let Some(ticket) = leaving.ticket.take() {
                 self.answer(ticket, Reply::Left { unsent });
             }

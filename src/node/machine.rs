@@ -189,7 +189,7 @@ impl Node {
     /// Readiness.
     #[must_use]
     pub fn health(&self) -> Health {
-        match self.replication.health() {
+        match self.replication.view().health() {
             _ if self.leaving.is_some() => Health::Leaving,
             Health::Ok if self.shut_out.why().is_some() => Health::Starting,
             health => health,
@@ -199,7 +199,7 @@ impl Node {
     /// Whether its store holds all that it must before it answers for the cluster, be it leaving.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.replication.health() == Health::Ok && self.shut_out.why().is_none()
+        self.replication.view().health() == Health::Ok && self.shut_out.why().is_none()
     }
 
     /// What keeps it from being ready, by kind; `None` when it is.
@@ -209,9 +209,9 @@ impl Node {
             Health::Ok => None,
             Health::Leaving => Some(NotReady::Leaving),
             Health::Stalled => Some(NotReady::Stalled),
-            Health::Starting if self.replication.is_new() => Some(self.founding.wait().kind),
+            Health::Starting if self.replication.view().is_new() => Some(self.founding.wait().kind),
             Health::Starting if self.is_shut_out() => Some(NotReady::Refused),
-            Health::Starting if self.replication.is_resetting() => Some(NotReady::Comparing),
+            Health::Starting if self.replication.view().is_resetting() => Some(NotReady::Comparing),
             Health::Starting => Some(NotReady::Copying),
         }
     }
@@ -223,15 +223,15 @@ impl Node {
             NotReady::Leaving => {
                 Some("this node is leaving the cluster: ask another one".to_owned())
             }
-            _ if self.replication.is_new() => Some(self.founding.wait().why.clone()),
+            _ if self.replication.view().is_new() => Some(self.founding.wait().why.clone()),
             NotReady::Refused => self.shut_out.why().map(str::to_owned),
-            _ => self.replication.not_ready_why(),
+            _ => self.replication.view().not_ready_why(),
         }
     }
 
     /// Whether its store is complete, and nobody wants to hear of it.
     fn is_shut_out(&self) -> bool {
-        self.shut_out.why().is_some() && self.replication.health() == Health::Ok
+        self.shut_out.why().is_some() && self.replication.view().health() == Health::Ok
     }
 
     /// Whether no other member is alive as far as we know.
@@ -248,14 +248,14 @@ impl Node {
 
     /// Replication, to look at.
     #[must_use]
-    pub fn replication(&self) -> &Replication {
-        &self.replication
+    pub fn replication(&self) -> replication::View<'_> {
+        self.replication.view()
     }
 
     /// Members of our kind, not dead, that share no replication format with this node, and the
     /// formats they speak. As far as data goes they are no members.
     pub fn incompatible(&self) -> impl Iterator<Item = (&NodeName, Formats)> {
-        let there = self.replication.incompatible().filter(|info| info.reachable);
+        let there = self.replication.view().incompatible().filter(|info| info.reachable);
         there.map(|info| (&info.name, info.formats))
     }
 
@@ -348,7 +348,7 @@ impl Node {
                 changes
             }
             exchange => {
-                self.start_exchange(exchange);
+                self.start_exchange(now, exchange);
                 false
             }
         }

@@ -4,7 +4,7 @@ use super::Node;
 use super::formats::Formats;
 use super::io::{ConnId, Output};
 use super::meta;
-use super::replication::message::is_ours;
+use super::replication::message::{format_of, is_ours};
 use crate::mutation::mutated;
 use crate::swim::io::{ExchangeId, Output as SwimOutput, Refusal};
 use crate::time::Now;
@@ -33,7 +33,7 @@ pub(super) struct Exchanges {
 
 impl Node {
     /// Dials for an exchange that membership asks for.
-    pub(super) fn start_exchange(&mut self, output: SwimOutput) {
+    pub(super) fn start_exchange(&mut self, now: Now, output: SwimOutput) {
         let conn = self.replication.next_conn();
         let (id, peer, deadline, frame) = match output {
             SwimOutput::PushPull { id, peer, member, join, states, deadline } => {
@@ -43,8 +43,8 @@ impl Node {
                     .filter(|member| meta::origin(&member.meta).is_some())
                     .map(|member| meta::formats(&member.meta))
                     .or(mutated!(TellForeign).then_some(Formats::SPOKEN));
-                let user_state =
-                    formats.map_or_else(Bytes::new, |formats| self.replication.user_state(formats));
+                let user_state = formats
+                    .map_or_else(Bytes::new, |formats| self.replication.user_state(now, formats));
                 self.exchanges.push_pulls_out_total += 1;
                 (id, peer, deadline, Frame::PushPull(PushPull { join, nodes: states, user_state }))
             }
@@ -118,7 +118,11 @@ impl Node {
     ) {
         self.exchanges.push_pulls_in_total += 1;
         let PushPull { join, nodes, user_state } = push_pull;
-        let answer_state = self.replication.answer_state(&user_state);
+        // In the format that it is in: who has asked may not be known yet.
+        let format = format_of(&user_state);
+        let answer_state = format.map_or_else(Bytes::new, |format| {
+            self.replication.user_state(now, Formats::only(format))
+        });
         let states = self.swim.push_pull_request(now.instant, from, nodes, join);
         let answer = PushPull { join, nodes: states, user_state: answer_state };
         self.out.push_back(Output::Send { conn, frame: Frame::PushPull(answer) });

@@ -10,13 +10,12 @@
 //! A backlog is a number and costs no memory, however much it stands for. What the log has
 //! forgotten meanwhile is left to a pull. Peers at the same number share the bytes.
 
-use super::Replication;
 use super::batch::{Envelope, Settled, Settler, chunks, single};
+use super::context::Context;
 use super::links::Links;
 use super::peers::{Peer, Peers};
 use crate::kv::{OriginId, OwnLog};
 use crate::limits::LINK_CHUNK_LEN;
-use crate::time::Now;
 use crate::wire::stream::Payload;
 
 /// Chunks sent before other things have their turn.
@@ -43,129 +42,123 @@ pub(super) fn is_due(peers: &Peers, links: &Links) -> bool {
     peers.reachable().any(|peer| is_open(peer, links))
 }
 
-impl Replication {
-    /// Sends writes as chunks over the links. From the first chunk that finds no room on, the peer
-    /// has a backlog.
-    pub(super) fn send_chunks(
-        &mut self,
-        now: Now,
-        targets: &[OriginId],
-        envelope: Envelope,
-        settled: Vec<Settled>,
-    ) {
-        let is_held = |origin: &&OriginId| {
-            self.shared.peers.get(**origin).is_some_and(|p| p.paths.is_held(now.instant))
-        };
-        if !settled.is_empty() {
-            // They ask others for what they hear of.
-            for origin in targets.iter().filter(is_held).copied().collect::<Vec<_>>() {
-                self.cx(now).beacon_by_datagram(origin);
-            }
-        }
-        for items in chunks(settled) {
-            if !self.send_chunk(now, targets, envelope, items) {
-                return;
-            }
+/// Sends writes as chunks over the links. From the first chunk that finds no room on, the peer
+/// has a backlog.
+pub(super) fn send_chunks(
+    cx: &mut Context<'_>,
+    targets: &[OriginId],
+    envelope: Envelope,
+    settled: Vec<Settled>,
+) {
+    let is_held = |origin: &&OriginId| {
+        cx.peers.get(**origin).is_some_and(|p| p.paths.is_held(cx.now.instant))
+    };
+    if !settled.is_empty() {
+        // They ask others for what they hear of.
+        for origin in targets.iter().filter(is_held).copied().collect::<Vec<_>>() {
+            cx.beacon_by_datagram(origin);
         }
     }
-
-    /// False when nobody takes chunks any more.
-    fn send_chunk(
-        &mut self,
-        now: Now,
-        targets: &[OriginId],
-        envelope: Envelope,
-        items: Vec<Settled>,
-    ) -> bool {
-        let Some(first) = items.first().and_then(|item| item.seqs.first().copied()) else {
-            return true;
-        };
-        let last = items.iter().filter_map(|item| item.seqs.last().copied()).max().unwrap_or(first);
-        let takes = |origin: &OriginId| {
-            let peer = self.shared.peers.get(*origin);
-            peer.is_some_and(|peer| peer.backlog.is_none() && !peer.paths.is_held(now.instant))
-        };
-        let takers: Vec<OriginId> = targets.iter().copied().filter(takes).collect();
-        if takers.is_empty() {
-            return false;
+    for items in chunks(settled) {
+        if !send_chunk(cx, targets, envelope, items) {
+            return;
         }
-        let payload = single(envelope, items);
-        let mut taken = false;
-        for origin in takers {
-            let sent = self.cx(now).link_send(origin, payload.clone());
-            taken |= sent;
-            let Some(peer) = self.shared.peers.get_mut(origin) else { continue };
-            if sent {
-                peer.sent_by_link(now.instant, first, last);
-            } else {
-                peer.backlog = Some(first - 1);
-                self.shared.counters.window_full_total += 1;
-            }
-        }
-        taken
     }
+}
 
-    /// Goes on with every backlog whose window has room.
-    pub(super) fn backlogs_due(&mut self, now: Now) {
-        for _ in 0..CHUNKS_AT_ONCE {
-            let open = self.shared.peers.reachable().filter(|peer| is_open(peer, &self.links));
-            let Some(after) = open.filter_map(|peer| peer.backlog).min() else { return };
-            let same = |peer: &&Peer| peer.backlog == Some(after) && is_open(peer, &self.links);
-            let peers = self.shared.peers.reachable().filter(same);
-            let targets: Vec<OriginId> = peers.map(|peer| peer.info.origin).collect();
-            match self.backlog_chunk(after) {
-                Chunk::Through(payload, through) => {
-                    for origin in targets {
-                        self.go_on(now, origin, payload.clone(), (after, through));
+/// False when nobody takes chunks any more.
+fn send_chunk(
+    cx: &mut Context<'_>,
+    targets: &[OriginId],
+    envelope: Envelope,
+    items: Vec<Settled>,
+) -> bool {
+    let Some(first) = items.first().and_then(|item| item.seqs.first().copied()) else {
+        return true;
+    };
+    let last = items.iter().filter_map(|item| item.seqs.last().copied()).max().unwrap_or(first);
+    let takes = |origin: &OriginId| {
+        let peer = cx.peers.get(*origin);
+        peer.is_some_and(|peer| peer.backlog.is_none() && !peer.paths.is_held(cx.now.instant))
+    };
+    let takers: Vec<OriginId> = targets.iter().copied().filter(takes).collect();
+    if takers.is_empty() {
+        return false;
+    }
+    let payload = single(envelope, items);
+    let mut taken = false;
+    for origin in takers {
+        let sent = cx.link_send(origin, payload.clone());
+        taken |= sent;
+        let Some(peer) = cx.peers.get_mut(origin) else { continue };
+        if sent {
+            peer.sent_by_link(cx.now.instant, first, last);
+        } else {
+            peer.backlog = Some(first - 1);
+            cx.counters.window_full_total += 1;
+        }
+    }
+    taken
+}
+
+/// Goes on with every backlog whose window has room, as far as `pushed`.
+pub(super) fn due(cx: &mut Context<'_>, pushed: u64) {
+    for _ in 0..CHUNKS_AT_ONCE {
+        let open = cx.peers.reachable().filter(|peer| is_open(peer, &cx.links));
+        let Some(after) = open.filter_map(|peer| peer.backlog).min() else { return };
+        let same = |peer: &&Peer| peer.backlog == Some(after) && is_open(peer, &cx.links);
+        let peers = cx.peers.reachable().filter(same);
+        let targets: Vec<OriginId> = peers.map(|peer| peer.info.origin).collect();
+        match chunk(cx, after, pushed) {
+            Chunk::Through(payload, through) => {
+                for origin in targets {
+                    go_on(cx, origin, payload.clone(), (after, through, pushed));
+                }
+            }
+            Chunk::Forgotten => {
+                for origin in targets {
+                    if let Some(peer) = cx.peers.get_mut(origin) {
+                        peer.backlog = None;
                     }
-                }
-                Chunk::Forgotten => {
-                    for origin in targets {
-                        if let Some(peer) = self.shared.peers.get_mut(origin) {
-                            peer.backlog = None;
-                        }
-                        self.cx(now).beacon(origin);
-                    }
+                    cx.beacon(origin);
                 }
             }
         }
     }
+}
 
-    fn go_on(
-        &mut self,
-        now: Now,
-        origin: OriginId,
-        payload: Option<Payload>,
-        (after, through): (u64, u64),
-    ) {
-        let sent = payload.is_none_or(|payload| self.cx(now).link_send(origin, payload));
-        let pushed = self.pusher.pushed;
-        if let Some(peer) = self.shared.peers.get_mut(origin).filter(|_| sent) {
-            peer.sent_by_link(now.instant, after + 1, through);
-            peer.backlog = (through < pushed).then_some(through);
-        }
+fn go_on(
+    cx: &mut Context<'_>,
+    origin: OriginId,
+    payload: Option<Payload>,
+    (after, through, pushed): (u64, u64, u64),
+) {
+    let sent = payload.is_none_or(|payload| cx.link_send(origin, payload));
+    if let Some(peer) = cx.peers.get_mut(origin).filter(|_| sent) {
+        peer.sent_by_link(cx.now.instant, after + 1, through);
+        peer.backlog = (through < pushed).then_some(through);
     }
+}
 
-    /// About a chunk of our writes after a number, as far as they have been flushed.
-    fn backlog_chunk(&self, after: u64) -> Chunk {
-        let (mut settler, mut through) = (Settler::default(), after);
-        'full: while through < self.pusher.pushed {
-            let limit = LOOKED_UP.min((self.pusher.pushed - through) as usize);
-            let OwnLog::Keys(writes) = self.shared.store.own_log(through, limit) else {
-                return Chunk::Forgotten;
-            };
-            if writes.is_empty() {
-                break;
-            }
-            for (seq, key) in writes {
-                if !settler.add(&self.shared.store, seq, key, LINK_CHUNK_LEN) {
-                    break 'full;
-                }
-                through = seq;
-            }
+/// About a chunk of our writes after a number, as far as they have been flushed.
+fn chunk(cx: &Context<'_>, after: u64, pushed: u64) -> Chunk {
+    let (mut settler, mut through) = (Settler::default(), after);
+    'full: while through < pushed {
+        let limit = LOOKED_UP.min((pushed - through) as usize);
+        let OwnLog::Keys(writes) = cx.store.own_log(through, limit) else {
+            return Chunk::Forgotten;
+        };
+        if writes.is_empty() {
+            break;
         }
-        let items = settler.settled;
-        let envelope = Envelope { of: self.shared.me, from: self.shared.me, urgent: false };
-        Chunk::Through((!items.is_empty()).then(|| single(envelope, items)), through)
+        for (seq, key) in writes {
+            if !settler.add(cx.store, seq, key, LINK_CHUNK_LEN) {
+                break 'full;
+            }
+            through = seq;
+        }
     }
+    let items = settler.settled;
+    let envelope = Envelope { of: cx.me, from: cx.me, urgent: false };
+    Chunk::Through((!items.is_empty()).then(|| single(envelope, items)), through)
 }

@@ -395,7 +395,7 @@ mod tests {
 
     fn push(node: &mut Replication, seq: u64) {
         let push = Push { of: PEER.0, settles: vec![(seq, seq)], from: PEER.0, urgent: false };
-        node.pushed(NOW, &Bytes::new(), push, &[record(seq)], Via::Datagram);
+        node.pushed(NOW, &Bytes::new(), &push, &[record(seq)], Via::Datagram);
     }
 
     /// A node that holds one write of its peer and has begun to compare, on this connection.
@@ -417,7 +417,8 @@ mod tests {
 
     fn is_unexplained(node: &mut Replication, conn: ConnId, found: &Record) -> bool {
         let verdicts = Verdicts { need: Vec::new(), drop: Vec::new(), more: false };
-        node.verdicts(NOW, conn, &verdicts, std::slice::from_ref(found));
+        let records = vec![found.clone()];
+        node.link_message(NOW, conn, KvMessage::Verdicts(verdicts, records));
         let is_note = |out| matches!(out, Out::Output(Output::Note(Note::Divergence { .. })));
         std::iter::from_fn(|| node.poll()).any(is_note)
     }

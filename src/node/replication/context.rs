@@ -3,11 +3,10 @@
 //! A mechanism owns its state, is lent a [`Context`] for as long as it works, and never names
 //! another mechanism. What another one has to do then, it returns.
 
-use super::Out;
 use super::counters::Counters;
 use super::known::Known;
 use super::links::Links;
-use super::message::{KvMessage, fit};
+use super::message::{KvMessage, MessageError, Read, fit};
 use super::paths::{Unanswered, Via};
 use super::peers::Peers;
 use super::stage::Readiness;
@@ -15,7 +14,7 @@ use crate::kv::{OriginId, Record, Store};
 use crate::limits::LINK_CHUNK_LEN;
 use crate::node::command::Reply;
 use crate::node::formats::Formats;
-use crate::node::io::{Note, Output, Ticket};
+use crate::node::io::{ConnId, Note, Output, Ticket};
 use crate::rng::Rng;
 use crate::time::Now;
 use crate::wire::stream::Payload;
@@ -25,9 +24,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Most peers that get every write straight from its writer; with more, writes spread as rumors.
-pub const DIRECT_PEERS_MAX: usize = 9;
-
+/// Datagrams of one flush or of one answer; more bytes than these carry go over links.
+pub(super) const FLUSH_DATAGRAMS: usize = 24;
 /// Peers told of something at once where there are many.
 pub(super) const FANOUT: usize = 4;
 
@@ -42,6 +40,17 @@ pub struct Config {
     pub formats: Formats,
     /// Seed of all its randomness.
     pub rng_seed: u64,
+}
+
+/// Something for the composition to send or tell.
+#[derive(Debug)]
+pub(in crate::node) enum Out {
+    /// User messages in one datagram, to each of these addresses.
+    Datagram { to: Vec<SocketAddr>, payloads: Vec<Bytes> },
+    /// As it is.
+    Output(Output),
+    /// A message about keys, for the composition itself.
+    Keys(ConnId, KvMessage),
 }
 
 /// What all mechanisms share.
@@ -79,6 +88,24 @@ impl Shared {
         }
     }
 
+    /// Reads a message, and counts what of it is from a later version.
+    pub(super) fn read(&mut self, payload: &[u8]) -> Result<Read, MessageError> {
+        let read = KvMessage::read(payload, self.config.formats);
+        match &read {
+            Ok(read) => self.counters.fields_passed_over_total += read.n_passed_over as u64,
+            Err(MessageError::Kind(_)) => self.counters.kinds_passed_over_total += 1,
+            Err(_) => {}
+        }
+        read
+    }
+
+    /// A message is of no use.
+    pub(super) fn unreadable(&mut self, why: &str, from: SocketAddr) {
+        self.counters.unreadable_total += 1;
+        let note = Note::Unreadable { why: why.into(), from };
+        self.out.push_back(Out::Output(Output::Note(note)));
+    }
+
     /// Lends all of it to a mechanism.
     pub(super) fn lend<'a>(&'a mut self, now: Now, links: &'a mut Links) -> Context<'a> {
         Context {
@@ -96,11 +123,6 @@ impl Shared {
             counters: &mut self.counters,
             out: &mut self.out,
         }
-    }
-
-    /// Up to which number every write of `origin` is held here, replaced, or deleted and forgotten.
-    pub(super) fn contiguous(&self, origin: OriginId) -> u64 {
-        if origin == self.me { self.store.last_seq() } else { self.known.contiguous(origin) }
     }
 }
 
@@ -128,7 +150,7 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     /// Whether writes go straight to every peer.
     pub(super) fn is_direct(&self) -> bool {
-        self.peers.n_reachable() <= DIRECT_PEERS_MAX
+        self.peers.are_few()
     }
 
     /// How long a delete is remembered at least.

@@ -303,6 +303,23 @@ pub enum KvMessage {
     Played(super::played::Played),
 }
 
+impl KvMessage {
+    /// Whether it may come by datagram, as well as over a link.
+    #[must_use]
+    pub(super) fn is_for_datagrams(&self) -> bool {
+        match self {
+            KvMessage::Push(..)
+            | KvMessage::Ack(_)
+            | KvMessage::Digest(_)
+            | KvMessage::Want(_)
+            | KvMessage::Folded(_) => true,
+            #[cfg(feature = "next-format")]
+            KvMessage::Played(_) => true,
+            _ => false,
+        }
+    }
+}
+
 impl Item {
     /// Name and version of `record`.
     #[must_use]

@@ -1,5 +1,6 @@
 //! What a mechanism leaves to others.
 
+use super::batch::{Envelope, Settled};
 use super::known::Claims;
 use crate::kv::OriginId;
 use crate::node::io::ConnId;
@@ -12,6 +13,10 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 #[must_use]
 pub(super) enum Next {
+    /// To tell others that this node has come further, or not so far any more.
+    StageChanged,
+    /// To spread writes of ours as rumors.
+    Spread(Envelope, Vec<Settled>),
     /// To copy from this peer all that is missing here.
     Pull(OriginId),
     /// To compare everything with a ready peer: something was damaged and dropped.

@@ -13,13 +13,13 @@
 //! What comes over a link is answered on it alone, what comes by datagram by datagram, too. So an
 //! answer by datagram shows that both ways of UDP work.
 
+use super::context::Context;
 use super::links::Links;
-use super::message::{Digest, KvMessage};
+use super::message::Digest;
 use super::peers::Peer;
-use super::{Note, Replication};
 use crate::kv::OriginId;
-use crate::node::io::ConnId;
-use crate::time::{Instant, Now};
+use crate::node::io::{ConnId, Note};
+use crate::time::Instant;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -127,6 +127,11 @@ impl Paths {
 pub(super) struct Unanswered(u32);
 
 impl Unanswered {
+    /// One more.
+    pub(super) fn told(&mut self) {
+        self.0 = self.0.saturating_add(1);
+    }
+
     /// Whether our own datagrams seem to reach nobody, or no answer us.
     pub(super) fn is_mute(&self) -> bool {
         self.0 >= UNANSWERED_MAX
@@ -136,114 +141,100 @@ impl Unanswered {
 /// After so many of them all goes over links. Where a quarter of all packets is lost, that happens
 /// every few minutes, and lasts until the next digest is answered.
 const UNANSWERED_MAX: u32 = 6;
-/// Peers told over links at once that they should use them.
-const TOLD_BY_LINK: usize = 4;
 
-impl Replication {
-    /// An acknowledgement came; `is_news` when it was one of more than before.
-    pub(super) fn ack_came(&mut self, from: OriginId, via: Via, is_news: bool) {
-        let Some(peer) = self.shared.peers.get_mut(from) else { return };
-        match via {
-            Via::Datagram => peer.paths.answered_by_datagram(),
-            Via::Link(_) if is_news => peer.paths.answered_by_link(),
-            Via::Link(_) | Via::Exchange => {}
-        }
+/// An acknowledgement came; `is_news` when it was one of more than before.
+pub(super) fn ack_came(cx: &mut Context<'_>, from: OriginId, via: Via, is_news: bool) {
+    let Some(peer) = cx.peers.get_mut(from) else { return };
+    match via {
+        Via::Datagram => peer.paths.answered_by_datagram(),
+        Via::Link(_) if is_news => peer.paths.answered_by_link(),
+        Via::Link(_) | Via::Exchange => {}
     }
+}
 
-    /// A digest came that may be an answer, or ask for links.
-    pub(super) fn digest_came(&mut self, now: Now, digest: &Digest, via: Via, len: usize) {
-        let from = OriginId(digest.from);
-        // With many members offers look like the answer to a beacon.
-        let is_answer = !digest.reply && (digest.whole || self.is_direct());
-        let Some(peer) = self.shared.peers.get_mut(from) else { return };
-        match via {
-            Via::Datagram if is_answer => {
-                peer.paths.answered_by_datagram();
-                self.shared.unanswered = Unanswered(0);
-            }
-            // Not an answer: that only goes the way it was asked for.
-            Via::Link(conn)
-                if is_theirs(conn) && digest.whole && digest.reply && len < SMALL_LEN =>
-            {
-                peer.paths.asked_until = now.instant + ASKED_FOR;
-            }
-            Via::Datagram | Via::Link(_) | Via::Exchange => {}
+/// A digest came that may be an answer, or ask for links.
+pub(super) fn digest_came(cx: &mut Context<'_>, digest: &Digest, via: Via, len: usize) {
+    let from = OriginId(digest.from);
+    // With many members offers look like the answer to a beacon.
+    let is_answer = !digest.reply && (digest.whole || cx.is_direct());
+    let Some(peer) = cx.peers.get_mut(from) else { return };
+    match via {
+        Via::Datagram if is_answer => {
+            peer.paths.answered_by_datagram();
+            *cx.unanswered = Unanswered(0);
         }
+        // Not an answer: that only goes the way it was asked for.
+        Via::Link(conn) if is_theirs(conn) && digest.whole && digest.reply && len < SMALL_LEN => {
+            peer.paths.asked_until = cx.now.instant + ASKED_FOR;
+        }
+        Via::Datagram | Via::Link(_) | Via::Exchange => {}
     }
+}
 
-    /// Tells a digest to a drawn peer, and over links when datagrams seem to reach nobody.
-    pub(super) fn tell_digest(&mut self, now: Now) {
-        let message = KvMessage::Digest(self.digest(true));
-        if self.shared.unanswered.is_mute() {
-            for origin in self.shared.peers.draw(TOLD_BY_LINK, &mut self.shared.rng) {
-                self.cx(now).link_send(origin, message.encode());
-            }
-        }
-        let Some(origin) = self.shared.peers.draw(1, &mut self.shared.rng).pop() else { return };
-        let payload = message.encode();
-        // Who only asks for links hears no digest over them: it would take that for our asking.
-        let paths = self.shared.peers.get(origin).map(|peer| &peer.paths);
-        if payload.len() > self.shared.room || paths.is_some_and(|paths| paths.udp_blocked) {
-            self.cx(now).link_send(origin, payload);
-            return;
-        }
-        self.shared.unanswered.0 = self.shared.unanswered.0.saturating_add(1);
-        self.cx(now).send_datagram(&[origin], vec![payload]);
-        #[cfg(feature = "next-format")]
-        self.cx(now).play(origin);
+/// A dial to a peer has come to nothing.
+fn dial_failed(cx: &mut Context<'_>, origin: OriginId) {
+    let Some(peer) = cx.peers.get_mut(origin) else { return };
+    let paths = &mut peer.paths;
+    cx.counters.dials_failed_total += 1;
+    if paths.n_dials == 0 {
+        paths.dial_failed = cx.now.instant;
     }
-
-    /// A dial to a peer has come to nothing.
-    pub(super) fn dial_failed(&mut self, now: Now, origin: OriginId) {
-        let Some(peer) = self.shared.peers.get_mut(origin) else { return };
-        let paths = &mut peer.paths;
-        self.shared.counters.dials_failed_total += 1;
-        if paths.n_dials == 0 {
-            paths.dial_failed = now.instant;
-        }
-        paths.n_dials = paths.n_dials.saturating_add(1);
-        paths.next_dial = now.instant + DIAL_RETRY;
-        let answers = paths.heard.is_some_and(|heard| heard >= paths.dial_failed);
-        if answers && paths.n_dials >= DIALS_MAX && !paths.tcp_blocked {
-            paths.tcp_blocked = true;
-            peer.backlog = None;
-            let (name, addr) = (peer.info.name.clone(), peer.info.addr);
-            self.note(Note::TcpBlocked { name, addr });
-        }
-        // What it was to get that way it can have from others.
-        if answers {
-            self.cx(now).beacon_by_datagram(origin);
-        }
+    paths.n_dials = paths.n_dials.saturating_add(1);
+    paths.next_dial = cx.now.instant + DIAL_RETRY;
+    let answers = paths.heard.is_some_and(|heard| heard >= paths.dial_failed);
+    if answers && paths.n_dials >= DIALS_MAX && !paths.tcp_blocked {
+        paths.tcp_blocked = true;
+        peer.backlog = None;
+        let (name, addr) = (peer.info.name.clone(), peer.info.addr);
+        cx.note(Note::TcpBlocked { name, addr });
     }
-
-    /// A connection to a peer has been made.
-    pub(super) fn dialled(&mut self, origin: OriginId) {
-        let Some(peer) = self.shared.peers.get_mut(origin) else { return };
-        peer.paths.n_dials = 0;
-        if std::mem::take(&mut peer.paths.tcp_blocked) {
-            let name = peer.info.name.clone();
-            self.note(Note::TcpOpen { name });
-        }
+    // What it was to get that way it can have from others.
+    if answers {
+        cx.beacon_by_datagram(origin);
     }
+}
 
-    /// An exchange of membership's with whoever gossips there ended; `connected` says whether there
-    /// was a connection.
-    pub fn exchanged(&mut self, now: Now, addr: SocketAddr, connected: bool) {
-        let here = self.shared.peers.reachable().filter(|peer| peer.info.addr == addr);
-        for origin in here.map(|peer| peer.info.origin).collect::<Vec<_>>() {
-            if connected {
-                self.dialled(origin);
-            } else {
-                self.dial_failed(now, origin);
-            }
-        }
+/// A frame handed to a link has been written.
+pub(super) fn written(cx: &mut Context<'_>, conn: ConnId, len: usize) {
+    if let Some(origin) = cx.links.written(cx.now.instant, conn, len) {
+        dialled(cx, origin);
     }
+}
 
-    /// Whether UDP to a peer seems blocked, and whether TCP does.
-    #[must_use]
-    pub fn blocked(&self, origin: OriginId) -> (bool, bool) {
-        let paths = self.shared.peers.get(origin).map(|peer| &peer.paths);
-        paths.map_or((false, false), |paths| (paths.udp_blocked, paths.tcp_blocked))
+/// A link has ended.
+pub(super) fn closed(cx: &mut Context<'_>, conn: ConnId) {
+    let Some(link) = cx.links.closed(conn) else { return };
+    let Some(origin) = link.peer else { return };
+    if let Some(peer) = cx.peers.get_mut(origin)
+        && peer.link == Some(conn)
+    {
+        peer.link = None;
+    }
+    if !link.connected {
+        dial_failed(cx, origin);
+    }
+}
+
+/// A connection to a peer has been made.
+fn dialled(cx: &mut Context<'_>, origin: OriginId) {
+    let Some(peer) = cx.peers.get_mut(origin) else { return };
+    peer.paths.n_dials = 0;
+    if std::mem::take(&mut peer.paths.tcp_blocked) {
+        let name = peer.info.name.clone();
+        cx.note(Note::TcpOpen { name });
+    }
+}
+
+/// An exchange of membership's with whoever gossips there ended; `connected` says whether there
+/// was a connection.
+pub(super) fn exchanged(cx: &mut Context<'_>, addr: SocketAddr, connected: bool) {
+    let here = cx.peers.reachable().filter(|peer| peer.info.addr == addr);
+    for origin in here.map(|peer| peer.info.origin).collect::<Vec<_>>() {
+        if connected {
+            dialled(cx, origin);
+        } else {
+            dial_failed(cx, origin);
+        }
     }
 }
 

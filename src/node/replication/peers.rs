@@ -36,6 +36,8 @@ pub struct PeerInfo {
     pub udp_blocked: bool,
 }
 
+/// Most peers that get every write straight from its writer; with more, writes spread as rumors.
+pub(super) const DIRECT_PEERS_MAX: usize = 9;
 /// First wait for an acknowledgement, before a round trip has been measured.
 pub(super) const RTO_MIN: Duration = Duration::from_millis(12);
 /// Longest wait between two retransmissions.
@@ -384,6 +386,11 @@ impl Peers {
     /// Whether the run `origin` is a member's, peer or not.
     pub(super) fn is_member(&self, origin: OriginId) -> bool {
         self.by_origin.contains_key(&origin) || self.incompatible.contains_key(&origin)
+    }
+
+    /// Whether they are so few that writes go straight to each of them.
+    pub(super) fn are_few(&self) -> bool {
+        self.n_reachable() <= DIRECT_PEERS_MAX
     }
 
     pub(super) fn n_reachable(&self) -> usize {

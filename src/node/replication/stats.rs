@@ -1,14 +1,14 @@
 //! What replication counts, as metrics.
 
-use super::Replication;
+use super::observe::View;
 use super::peers::Peer;
 use crate::node::command::Sample;
 use crate::node::stats::sample;
 
-impl Replication {
+impl View<'_> {
     /// Everything counted here.
     #[must_use]
-    pub fn samples(&self) -> Vec<Sample> {
+    pub fn samples(self) -> Vec<Sample> {
         let mut samples = self.flow_samples();
         samples.extend(self.repair_samples());
         samples.extend(self.safety_samples());
@@ -16,8 +16,8 @@ impl Replication {
         samples
     }
 
-    fn flow_samples(&self) -> Vec<Sample> {
-        let c = &self.shared.counters;
+    fn flow_samples(self) -> Vec<Sample> {
+        let c = &self.0.shared.counters;
         let by_path = |direction: &'static str, datagram: u64, link: u64| {
             [("datagram", datagram), ("link", link)].map(|(path, value)| Sample {
                 name: "replication_bytes_total",
@@ -27,7 +27,7 @@ impl Replication {
             })
         };
         let mut samples = Vec::from(by_path("in", c.datagram_len_in, c.link_len_in));
-        samples.extend(by_path("out", c.datagram_len_out, self.links.sent_len_total));
+        samples.extend(by_path("out", c.datagram_len_out, self.0.links.sent_len_total));
         for (result, value) in
             [("newer", c.newer_total), ("stale", c.stale_total), ("duplicate", c.duplicate_total)]
         {
@@ -56,11 +56,11 @@ impl Replication {
                 "Pushes a full link window kept back; repaired later.",
                 c.window_full_total,
             ),
-            sample("replication_links", "Replication links open.", self.links.len() as u64),
+            sample("replication_links", "Replication links open.", self.0.links.len() as u64),
             sample(
                 "replication_links_dialled_total",
                 "Replication links dialled.",
-                self.links.dialled_total,
+                self.0.links.dialled_total,
             ),
             sample(
                 "replication_dials_failed_total",
@@ -70,26 +70,30 @@ impl Replication {
             sample(
                 "replication_links_overrun_total",
                 "Links closed because their other end asked and never read.",
-                self.links.overrun_total,
+                self.0.links.overrun_total,
             ),
             sample(
                 "replication_link_queue_bytes",
                 "Bytes handed to links and not yet written.",
-                self.links.total_in_flight_len() as u64,
+                self.0.links.total_in_flight_len() as u64,
             ),
-            sample("rumors_waiting", "Rumors still being spread.", self.rumors.n_waiting() as u64),
+            sample(
+                "rumors_waiting",
+                "Rumors still being spread.",
+                self.0.rumors.n_waiting() as u64,
+            ),
             sample(
                 "rumors_dropped_total",
                 "Rumors dropped because the queue was full; repaired later.",
-                self.rumors.dropped_total,
+                self.0.rumors.dropped_total,
             ),
-            sample("rumor_sends_total", "Transmissions of rumors.", self.rumors.sends_total),
+            sample("rumor_sends_total", "Transmissions of rumors.", self.0.rumors.sends_total),
         ]);
         samples
     }
 
-    fn format_samples(&self) -> Vec<Sample> {
-        let c = &self.shared.counters;
+    fn format_samples(self) -> Vec<Sample> {
+        let c = &self.0.shared.counters;
         let passed_over = |what: &'static str, value: u64| Sample {
             name: "replication_passed_over_total",
             help: "Kinds and fields of replication messages from a later version, passed over.",
@@ -104,60 +108,64 @@ impl Replication {
             sample(
                 "peers_incompatible",
                 "Members of our kind that share no replication format with this node.",
-                self.shared.peers.incompatible().count() as u64,
+                self.0.shared.peers.incompatible().count() as u64,
             ),
         ]
     }
 
-    fn repair_samples(&self) -> Vec<Sample> {
-        let c = &self.shared.counters;
+    fn repair_samples(self) -> Vec<Sample> {
+        let c = &self.0.shared.counters;
         vec![
             sample(
                 "gaps_open",
                 "Origins of which writes are known to be missing.",
-                self.gaps.len() as u64,
+                self.0.gaps.len() as u64,
             ),
-            sample("wants_sent_total", "Requests for missing writes sent.", self.gaps.wants_total),
+            sample(
+                "wants_sent_total",
+                "Requests for missing writes sent.",
+                self.0.gaps.wants_total,
+            ),
             sample(
                 "gaps_given_up_total",
                 "Gaps that no reachable peer could fill: writes lost with their holders.",
-                self.gaps.given_up_total,
+                self.0.gaps.given_up_total,
             ),
             sample(
                 "gaps_refused_total",
                 "Gaps not asked for yet, because too many were open.",
-                self.gaps.refused_total,
+                self.0.gaps.refused_total,
             ),
             sample(
                 "wants_received_total",
                 "Requests for missing writes received.",
                 c.wants_in_total,
             ),
-            sample("digests_sent_total", "Digests sent.", self.digests.sent_total),
-            sample("pulls_started_total", "Bulk copies asked for.", self.pulls.started_total),
-            sample("pulls_completed_total", "Bulk copies completed.", self.pulls.completed_total),
-            sample("pulls_served_total", "Bulk copies served.", self.pulls.served_total),
-            sample("pulls_serving", "Bulk copies being served.", self.pulls.n_served() as u64),
+            sample("digests_sent_total", "Digests sent.", self.0.digests.sent_total),
+            sample("pulls_started_total", "Bulk copies asked for.", self.0.pulls.started_total),
+            sample("pulls_completed_total", "Bulk copies completed.", self.0.pulls.completed_total),
+            sample("pulls_served_total", "Bulk copies served.", self.0.pulls.served_total),
+            sample("pulls_serving", "Bulk copies being served.", self.0.pulls.n_served() as u64),
             sample(
                 "pulls_refused_total",
                 "Bulk copies refused because too many were being served.",
-                self.pulls.refused_total,
+                self.0.pulls.refused_total,
             ),
             sample(
                 "pull_records_total",
                 "Records received in bulk copies.",
-                self.pulls.records_in_total,
+                self.0.pulls.records_in_total,
             ),
         ]
     }
 
-    fn safety_samples(&self) -> Vec<Sample> {
-        let c = &self.shared.counters;
+    fn safety_samples(self) -> Vec<Sample> {
+        let c = &self.0.shared.counters;
         vec![
             sample(
                 "comparisons_total",
                 "Bucket comparisons begun.",
-                self.compare.comparisons_total,
+                self.0.compare.comparisons_total,
             ),
             sample(
                 "comparisons_served_total",
@@ -167,12 +175,12 @@ impl Replication {
             sample(
                 "divergent_buckets_total",
                 "Buckets the safety net found to differ; should stay 0.",
-                self.compare.leaves_repaired_total,
+                self.0.compare.leaves_repaired_total,
             ),
             sample(
                 "copies_dropped_total",
                 "Copies from before a forgotten delete, dropped.",
-                self.compare.dropped_total,
+                self.0.compare.dropped_total,
             ),
             sample(
                 "resurrections_refused_total",
@@ -187,18 +195,18 @@ impl Replication {
             sample(
                 "tombstones_forgotten_total",
                 "Tombstones forgotten.",
-                self.sweep.forgotten_total,
+                self.0.sweep.forgotten_total,
             ),
             sample(
                 "origins",
                 "Origins in the version vector.",
-                self.shared.known.n_origins() as u64,
+                self.0.shared.known.n_origins() as u64,
             ),
-            sample("origins_folded", "Origins folded away.", self.shared.known.n_folded() as u64),
+            sample("origins_folded", "Origins folded away.", self.0.shared.known.n_folded() as u64),
             sample(
                 "origins_folded_total",
                 "Origins this node folded itself.",
-                self.sweep.folded_total,
+                self.0.sweep.folded_total,
             ),
             sample(
                 "records_damaged_total",
@@ -208,12 +216,12 @@ impl Replication {
             sample(
                 "stranded_deletes_told_total",
                 "Messages with deletes held past a write that was lost with its writer.",
-                self.tails.told_total,
+                self.0.tails.told_total,
             ),
             sample(
                 "vector_refused_total",
                 "Writes held but not noted for want of room.",
-                self.shared.known.refused_total(),
+                self.0.shared.known.refused_total(),
             ),
             sample(
                 "settles_refused_total",
@@ -223,19 +231,20 @@ impl Replication {
         ]
     }
 
-    fn peer_samples(&self) -> Vec<Sample> {
-        let last = self.shared.store.last_seq();
+    fn peer_samples(self) -> Vec<Sample> {
+        let last = self.0.shared.store.last_seq();
         let blocked = |way, is_blocked: fn(&Peer) -> bool| Sample {
             name: "peers_blocked",
             help: "Reachable peers to which one way is blocked: udp (all goes by link), or tcp.",
             labels: vec![("way", String::from(way))],
-            value: self.shared.peers.reachable().filter(|peer| is_blocked(peer)).count() as f64,
+            value: self.0.shared.peers.reachable().filter(|peer| is_blocked(peer)).count() as f64,
         };
         let blocked = [
             blocked("udp", |peer| peer.paths.udp_blocked),
             blocked("tcp", |peer| peer.paths.tcp_blocked),
         ];
-        self.shared
+        self.0
+            .shared
             .peers
             .reachable()
             .map(|peer| Sample {

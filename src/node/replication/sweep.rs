@@ -174,7 +174,7 @@ mod tests {
         let (mut node, store) = with_peer(PEER, STEP, at(0));
         for seq in [1, 3] {
             let push = Push { of: GONE.0, settles: vec![(seq, seq)], from: PEER.0, urgent: false };
-            node.pushed(at(10), &Bytes::new(), push, &[delete(seq)], Via::Datagram);
+            node.pushed(at(10), &Bytes::new(), &push, &[delete(seq)], Via::Datagram);
         }
         let heads = vec![(GONE.0, 1)];
         let (root, folded, reply, whole, stage) = (0, 0, false, true, None);

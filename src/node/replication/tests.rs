@@ -15,16 +15,16 @@ mod returned;
 mod stranded;
 
 use self::cluster::{Cluster, MILLIS, addr};
+use super::Replication;
 use super::absence::Absence;
-use super::context::{Config, DIRECT_PEERS_MAX};
+use super::context::{Config, Out};
 use super::holders::Waiting;
 use super::known::Known;
 use super::message::{self, KvMessage, fit};
 use super::paths::Via;
-use super::peers::PeerInfo;
-use super::receive;
+use super::peers::{DIRECT_PEERS_MAX, PeerInfo};
 use super::stage::Stage;
-use super::{Out, Replication};
+use super::{receive, resend};
 use crate::kv::{Dot, OriginId, Store, StoreConfig};
 use crate::limits::{COMPARED_RECORDS_LEN_MAX, GAPS_MAX, KV_HEAD_LEN_MAX, ORIGINS_MAX};
 use crate::node::command::{Concern, Health};
@@ -64,7 +64,7 @@ fn a_write_reaches_all_in_one_hop() {
     cluster.put(0, "k", b"v");
     cluster.must_agree_within(MILLIS * 3);
     assert_eq!(cluster.value(4, "k").as_deref(), Some(&b"v"[..]));
-    assert!(cluster.members.iter().all(|m| m.replication.health() == Health::Ok));
+    assert!(cluster.members.iter().all(|m| m.replication.view().health() == Health::Ok));
 }
 
 #[test]
@@ -140,8 +140,8 @@ fn a_joiner_copies_everything_and_is_ready_only_then() {
     cluster.must_agree_within(Duration::from_secs(2));
     cluster.add(Duration::from_secs(3600));
     cluster.meet();
-    assert_eq!(cluster.members[2].replication.health(), Health::Starting);
-    let ready = |c: &Cluster| c.members[2].replication.health() == Health::Ok;
+    assert_eq!(cluster.members[2].replication.view().health(), Health::Starting);
+    let ready = |c: &Cluster| c.members[2].replication.view().health() == Health::Ok;
     assert!(cluster.run_until(Duration::from_secs(3), ready));
     assert!(cluster.equal());
     assert_eq!(cluster.value(2, "k7"), None);
@@ -177,7 +177,7 @@ fn tombstones_are_forgotten_when_all_hold_them_and_copies_do_not_return() {
     cluster.put(2, "own", b"written in the dark");
     cluster.cut.clear();
     cluster.meet();
-    let done = |c: &Cluster| c.equal() && c.members[2].replication.health() == Health::Ok;
+    let done = |c: &Cluster| c.equal() && c.members[2].replication.view().health() == Health::Ok;
     assert!(cluster.run_until(Duration::from_secs(10), done));
     for at in 0..3 {
         assert_eq!(cluster.value(at, "k5"), None, "node {at}");
@@ -296,10 +296,11 @@ fn a_thousand_restarts_leave_digests_flat() {
     }
     cluster.run(Duration::from_secs(10));
     assert!(cluster.equal());
-    for member in &cluster.members[..2] {
+    let now = cluster.now;
+    for member in &mut cluster.members[..2] {
         assert!(member.replication.shared.known.n_origins() <= 2);
         assert_eq!(member.replication.shared.known.n_folded(), 40);
-        assert!(member.replication.user_state(Formats::SPOKEN).len() < 100);
+        assert!(member.replication.user_state(now, Formats::SPOKEN).len() < 100);
     }
     // A joiner of today gets all of it, and writes of the folded stay covered.
     cluster.add(Duration::from_secs(3600));

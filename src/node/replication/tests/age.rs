@@ -20,8 +20,9 @@ fn an_old_cluster_with_large_numbers_works_as_a_new_one() {
     cluster.must_agree_within(Duration::from_millis(500));
     assert_eq!(cluster.members[0].store.last_seq(), WRITES + 100);
     for (index, member) in cluster.members.iter().enumerate() {
-        assert_eq!(member.replication.health(), Health::Ok, "{index}");
-        let heads = (0..3).map(|origin| member.replication.contiguous(OriginId(1000 + origin)));
+        assert_eq!(member.replication.view().health(), Health::Ok, "{index}");
+        let heads =
+            (0..3).map(|origin| member.replication.view().contiguous(OriginId(1000 + origin)));
         assert_eq!(heads.collect::<Vec<_>>(), [WRITES + 100, WRITES + 101, WRITES + 100]);
     }
     // A lost write is asked for by its number.
@@ -30,7 +31,8 @@ fn an_old_cluster_with_large_numbers_works_as_a_new_one() {
     // One that comes late copies what there is, not what there was.
     cluster.add(Duration::from_secs(3600));
     cluster.meet();
-    let is_ready = |c: &Cluster| c.members[3].replication.health() == Health::Ok && c.equal();
+    let is_ready =
+        |c: &Cluster| c.members[3].replication.view().health() == Health::Ok && c.equal();
     assert!(cluster.run_until(Duration::from_secs(10), is_ready), "the joiner is ready");
     assert_eq!(cluster.value(3, "k299").as_deref(), Some(&b"value"[..]));
 }

@@ -135,7 +135,7 @@ impl Cluster {
 
     /// Everybody learns who is up and not cut off. The first one founds the cluster, if nobody has.
     pub(super) fn meet(&mut self) {
-        if self.members.iter().all(|member| member.replication.stage() == Stage::New)
+        if self.members.iter().all(|member| member.replication.view().stage() == Stage::New)
             && let Some(first) = self.members.first_mut()
         {
             first.replication.found(self.now);

@@ -14,7 +14,13 @@ fn push(cluster: &mut Cluster, at: usize, record: &Record) {
     let push = Push { of, settles: vec![(seq, seq)], from: of, urgent: false };
     let now = cluster.now;
     let records = std::slice::from_ref(record);
-    cluster.members[at].replication.pushed(now, &Bytes::new(), push, records, Via::Link(ConnId(1)));
+    cluster.members[at].replication.pushed(
+        now,
+        &Bytes::new(),
+        &push,
+        records,
+        Via::Link(ConnId(1)),
+    );
     cluster.drain(at);
 }
 

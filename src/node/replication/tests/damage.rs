@@ -64,7 +64,7 @@ fn nobody_copies_what_is_damaged() {
     cluster.members[0].store.damage(b"k40", 1);
     cluster.add(Duration::from_secs(3600));
     cluster.meet();
-    let is_ready = |c: &Cluster| c.members[2].replication.health() == Health::Ok;
+    let is_ready = |c: &Cluster| c.members[2].replication.view().health() == Health::Ok;
     assert!(cluster.run_until(Duration::from_secs(30), is_ready));
     assert!(cluster.run_until(PASS, Cluster::equal));
     assert_eq!(cluster.value(2, "k40").as_deref(), Some(&b"value"[..]));
@@ -93,7 +93,8 @@ fn the_last_node_of_all_loses_what_was_damaged_and_is_copied_all_the_same() {
     cluster.add(Duration::from_secs(3600));
     cluster.add(Duration::from_secs(3600));
     cluster.meet();
-    let is_ready = |c: &Cluster| c.members.iter().all(|m| m.replication.health() == Health::Ok);
+    let is_ready =
+        |c: &Cluster| c.members.iter().all(|m| m.replication.view().health() == Health::Ok);
     assert!(cluster.run_until(Duration::from_secs(30), is_ready));
     // Whoever copies is equal to nobody, and copies wait for 10 s.
     assert!(cluster.run_until(Duration::from_secs(15), |c| c.equal() && !doubts(c)));
@@ -113,7 +114,7 @@ fn who_doubts_leaves_copies_to_others() {
     cluster.tell(0, &[1, 2]);
     cluster.tell(2, &[0]);
     cluster.drain(2);
-    let is_ready = |c: &Cluster| c.members[2].replication.health() == Health::Ok;
+    let is_ready = |c: &Cluster| c.members[2].replication.view().health() == Health::Ok;
     assert!(!cluster.run_until(Duration::from_secs(15), is_ready));
     cluster.tell(1, &[0, 2]);
     cluster.tell(2, &[0, 1]);

@@ -53,7 +53,8 @@ fn neighbouring_versions_replicate_and_nobody_gets_what_it_cannot_read() {
         cluster.meet();
         cluster.must_agree_within(Duration::from_secs(5));
         check_readable(&cluster);
-        let ready = |c: &Cluster| c.members.iter().all(|m| m.replication.health() == Health::Ok);
+        let ready =
+            |c: &Cluster| c.members.iter().all(|m| m.replication.view().health() == Health::Ok);
         assert!(cluster.run_until(Duration::from_secs(5), ready));
     }
 }
@@ -64,7 +65,7 @@ fn what_two_versions_cannot_tell_each_other_goes_through_one_between_them() {
     busy(&mut cluster, 200);
     cluster.must_agree_within(Duration::from_secs(5));
     check_readable(&cluster);
-    assert_eq!(cluster.members.iter().map(|m| m.replication.n_peers()).sum::<usize>(), 4);
+    assert_eq!(cluster.members.iter().map(|m| m.replication.view().n_peers()).sum::<usize>(), 4);
 }
 
 #[test]
@@ -83,15 +84,16 @@ fn those_that_share_no_format_are_no_peers_and_never_take_themselves_for_a_clust
     cluster.put(2, "mine", b"v");
     cluster.run(Duration::from_secs(62));
     check_readable(&cluster);
-    let newcomer = &cluster.members[2].replication;
-    assert_eq!(newcomer.health(), Health::Starting);
-    assert_eq!(newcomer.n_peers(), 0);
-    assert_eq!(newcomer.incompatible().count(), 2);
+    let now = cluster.now;
+    let newcomer = &mut cluster.members[2].replication;
+    assert_eq!(newcomer.view().health(), Health::Starting);
+    assert_eq!(newcomer.view().n_peers(), 0);
+    assert_eq!(newcomer.view().incompatible().count(), 2);
     assert_eq!(newcomer.shared.counters.datagrams_out + newcomer.links.dialled_total, 0);
-    assert!(newcomer.user_state(OLD).is_empty());
+    assert!(newcomer.user_state(now, OLD).is_empty());
     assert_eq!(cluster.notes[2], 2, "one at once, one after a minute");
     let old = &cluster.members[0].replication;
-    assert_eq!((old.n_peers(), old.incompatible().count()), (1, 1));
+    assert_eq!((old.view().n_peers(), old.view().incompatible().count()), (1, 1));
     assert_eq!(cluster.value(1, "k").as_deref(), Some(&b"v"[..]));
 }
 
@@ -101,10 +103,10 @@ fn new_ones_of_an_old_format_do_not_copy_each_other_beside_those_that_they_do_no
     cluster.put(0, "k", b"v");
     cluster.put(1, "mine", b"v");
     cluster.run(Duration::from_secs(10));
-    assert_eq!(cluster.members[0].replication.health(), Health::Ok);
+    assert_eq!(cluster.members[0].replication.view().health(), Health::Ok);
     for stranger in &cluster.members[1..] {
-        assert_eq!(stranger.replication.health(), Health::Starting);
-        assert_eq!(stranger.replication.incompatible().count(), 1);
+        assert_eq!(stranger.replication.view().health(), Health::Starting);
+        assert_eq!(stranger.replication.view().incompatible().count(), 1);
     }
 }
 

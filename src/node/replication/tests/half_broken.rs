@@ -95,7 +95,7 @@ fn with_tcp_blocked_between_two_the_third_serves_large_values() {
         cluster.run(Duration::from_secs(1));
     }
     let (replication, peer) = (&cluster.members[0].replication, cluster.members[1].store.origin());
-    assert_eq!(replication.blocked(peer), (false, true));
+    assert_eq!(replication.view().blocked(peer), (false, true));
     // The other way, too: what came by way of others has not taught anybody to wait for them.
     for index in 0..6 {
         cluster.put(1, &format!("back {index}"), &value);
@@ -111,7 +111,7 @@ fn with_tcp_blocked_between_two_the_third_serves_large_values() {
     // Open again, it is used again.
     cluster.tcp_cut.clear();
     cluster.run(Duration::from_secs(7));
-    assert_eq!(cluster.members[0].replication.blocked(peer), (false, false));
+    assert_eq!(cluster.members[0].replication.view().blocked(peer), (false, false));
     cluster.put(0, "large", &value);
     cluster.must_agree_within(MILLIS * 10);
 }
@@ -125,7 +125,7 @@ fn a_node_that_is_gone_is_not_taken_for_one_with_tcp_blocked() {
         cluster.run(Duration::from_millis(200));
     }
     let peer = cluster.members[1].store.origin();
-    assert_eq!(cluster.members[0].replication.blocked(peer), (false, false));
+    assert_eq!(cluster.members[0].replication.view().blocked(peer), (false, false));
     cluster.cut.clear();
     cluster.meet();
     cluster.must_agree_within(Duration::from_secs(3));
@@ -148,7 +148,7 @@ fn what_is_asked_for_over_a_link_comes_in_frames_that_are_read() {
     replication.links.seen(conn, Some(asker));
     replication.links.out.clear();
     let want = Want { from: asker.0, of: of.0, ranges: vec![(1, 40)] };
-    replication.wanted(cluster.now, &want, Via::Link(conn));
+    resend::wanted(&mut replication.cx(cluster.now), &want, Via::Link(conn), false);
     let frames = replication.links.out.iter().filter_map(|out| match out {
         Output::Send { conn: to, frame: Frame::Kv(payload) } if *to == conn => Some(payload.len()),
         _ => None,

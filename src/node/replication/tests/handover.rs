@@ -13,7 +13,7 @@ fn drain(cluster: &mut Cluster, at: usize) {
 fn is_drained_within(cluster: &mut Cluster, at: usize, span: Duration) -> bool {
     let end = cluster.now.instant + span;
     while cluster.now.instant < end {
-        if cluster.members[at].replication.is_drained() {
+        if cluster.members[at].replication.is_drained(cluster.now) {
             return true;
         }
         cluster.run(MILLIS);
@@ -29,11 +29,11 @@ fn a_backlog_of_large_values_is_handed_over() {
         for index in 0..20 {
             cluster.put(0, &format!("k{index}"), &value);
         }
-        assert!(!cluster.members[0].replication.is_drained());
-        assert_eq!(cluster.members[0].replication.unsent(), 20);
+        assert!(!cluster.members[0].replication.is_drained(cluster.now));
+        assert_eq!(cluster.members[0].replication.unsent(cluster.now), 20);
         drain(&mut cluster, 0);
         assert!(is_drained_within(&mut cluster, 0, Duration::from_secs(4)), "{n} members");
-        assert_eq!(cluster.members[0].replication.unsent(), 0);
+        assert_eq!(cluster.members[0].replication.unsent(cluster.now), 0);
         cluster.members[0].up = false;
         assert!(cluster.run_until(Duration::from_secs(2), Cluster::equal));
     }
@@ -46,13 +46,13 @@ fn one_that_does_not_answer_keeps_nobody_waiting_while_another_takes_all() {
     cluster.put(0, "k", b"v");
     drain(&mut cluster, 0);
     assert!(is_drained_within(&mut cluster, 0, Duration::from_secs(2)));
-    assert_eq!(cluster.members[0].replication.unsent(), 0);
+    assert_eq!(cluster.members[0].replication.unsent(cluster.now), 0);
     // With nobody who answers it is not done, and what is left is counted.
     cluster.cut = vec![(0, 1), (0, 2)];
     cluster.put(0, "l", b"v");
     drain(&mut cluster, 0);
     assert!(!is_drained_within(&mut cluster, 0, Duration::from_secs(5)));
-    assert_eq!(cluster.members[0].replication.unsent(), 1);
+    assert_eq!(cluster.members[0].replication.unsent(cluster.now), 1);
 }
 
 /// Three members, of whom the third has written what reached the first alone, and has died.
@@ -72,9 +72,9 @@ fn what_only_the_leaving_node_holds_of_a_run_that_is_over_is_handed_over() {
     cluster.meet();
     drain(&mut cluster, 0);
     assert_eq!(cluster.value(1, "last word"), None);
-    assert_eq!(cluster.members[0].replication.unsent(), 1);
+    assert_eq!(cluster.members[0].replication.unsent(cluster.now), 1);
     assert!(is_drained_within(&mut cluster, 0, MILLIS * 300));
-    assert_eq!(cluster.members[0].replication.unsent(), 0);
+    assert_eq!(cluster.members[0].replication.unsent(cluster.now), 0);
     assert!(cluster.value(1, "last word").is_some());
 }
 
@@ -82,9 +82,9 @@ fn what_only_the_leaving_node_holds_of_a_run_that_is_over_is_handed_over() {
 fn what_one_wrote_that_has_just_crashed_is_handed_over_before_anybody_has_noticed() {
     let mut cluster = last_word();
     drain(&mut cluster, 0);
-    assert!(cluster.members[0].replication.unsent() > 0);
+    assert!(cluster.members[0].replication.unsent(cluster.now) > 0);
     assert!(is_drained_within(&mut cluster, 0, MILLIS * 300));
-    assert_eq!(cluster.members[0].replication.unsent(), 0);
+    assert_eq!(cluster.members[0].replication.unsent(cluster.now), 0);
     assert!(cluster.value(1, "last word").is_some());
 }
 
@@ -113,11 +113,11 @@ fn one_that_is_new_copies_the_store_of_the_last_to_leave() {
     cluster.tell(0, &[3]);
     cluster.tell(3, &[0]);
     drain(&mut cluster, 0);
-    assert!(!cluster.members[0].replication.is_drained());
-    assert_eq!(cluster.members[0].replication.unsent(), 1);
+    assert!(!cluster.members[0].replication.is_drained(cluster.now));
+    assert_eq!(cluster.members[0].replication.unsent(cluster.now), 1);
     assert!(is_drained_within(&mut cluster, 0, Duration::from_secs(2)));
-    assert_eq!(cluster.members[0].replication.unsent(), 0);
-    assert_eq!(cluster.members[3].replication.health(), Health::Ok);
+    assert_eq!(cluster.members[0].replication.unsent(cluster.now), 0);
+    assert_eq!(cluster.members[3].replication.view().health(), Health::Ok);
     assert!(cluster.value(3, "heirloom").is_some());
 }
 
@@ -137,10 +137,10 @@ fn what_is_told_of_no_more_goes_to_those_who_founded_apart() {
     cluster.tell(0, &[3, 4]);
     [3, 4].into_iter().for_each(|at| cluster.tell(at, &[0, 7 - at]));
     drain(&mut cluster, 0);
-    assert!(!cluster.members[0].replication.is_drained());
-    assert!(cluster.members[0].replication.unsent() > 0);
+    assert!(!cluster.members[0].replication.is_drained(cluster.now));
+    assert!(cluster.members[0].replication.unsent(cluster.now) > 0);
     assert!(is_drained_within(&mut cluster, 0, Duration::from_secs(3)));
-    assert_eq!(cluster.members[0].replication.unsent(), 0);
+    assert_eq!(cluster.members[0].replication.unsent(cluster.now), 0);
     assert!([3, 4].into_iter().any(|at| cluster.value(at, "heirloom").is_some()));
 }
 
@@ -158,9 +158,9 @@ fn one_that_leaves_too_is_no_heir() {
     cluster.run(MILLIS * 20);
     drain(&mut cluster, 0);
     assert!(cluster.value(1, "late").is_some());
-    assert!(!cluster.members[0].replication.is_drained());
+    assert!(!cluster.members[0].replication.is_drained(cluster.now));
     // The fourth may lack the last word, too, for all that the first one knows.
-    assert_eq!(cluster.members[0].replication.unsent(), 2);
+    assert_eq!(cluster.members[0].replication.unsent(cluster.now), 2);
     cluster.cut.clear();
     assert!(is_drained_within(&mut cluster, 0, Duration::from_secs(2)));
     assert!(cluster.value(3, "late").is_some());
@@ -175,8 +175,8 @@ fn one_that_was_never_ready_leaves_what_it_took() {
     cluster.add(Duration::from_secs(3600));
     cluster.put(0, "k", b"v");
     drain(&mut cluster, 0);
-    assert!(!cluster.members[0].replication.is_drained());
-    assert_eq!(cluster.members[0].replication.unsent(), 1);
+    assert!(!cluster.members[0].replication.is_drained(cluster.now));
+    assert_eq!(cluster.members[0].replication.unsent(cluster.now), 1);
 }
 
 #[test]
@@ -184,8 +184,8 @@ fn alone_there_is_nothing_to_wait_for() {
     let mut cluster = Cluster::new(1, 0.0);
     cluster.put(0, "k", b"v");
     drain(&mut cluster, 0);
-    assert!(cluster.members[0].replication.is_drained());
-    assert_eq!(cluster.members[0].replication.unsent(), 0);
+    assert!(cluster.members[0].replication.is_drained(cluster.now));
+    assert_eq!(cluster.members[0].replication.unsent(cluster.now), 0);
 }
 
 #[test]
@@ -197,10 +197,10 @@ fn with_all_others_dead_their_last_acknowledgement_counts() {
     cluster.members[1].up = false;
     cluster.meet();
     drain(&mut cluster, 0);
-    assert!(cluster.members[0].replication.is_drained());
+    assert!(cluster.members[0].replication.is_drained(cluster.now));
     cluster.put(0, "after", b"v");
-    assert!(!cluster.members[0].replication.is_drained());
-    assert_eq!(cluster.members[0].replication.unsent(), 1);
+    assert!(!cluster.members[0].replication.is_drained(cluster.now));
+    assert_eq!(cluster.members[0].replication.unsent(cluster.now), 1);
 }
 
 /// The first one knows of nobody but a dead one, which holds nothing, and does not give up its only
@@ -212,7 +212,7 @@ fn keeps_its_value_beside(mut cluster: Cluster, dead: usize) {
     cluster.members[0].replication.members(now, infos);
     drain(&mut cluster, 0);
     assert!(!is_drained_within(&mut cluster, 0, Duration::from_secs(1)));
-    assert_eq!(cluster.members[0].replication.unsent(), 1);
+    assert_eq!(cluster.members[0].replication.unsent(cluster.now), 1);
 }
 
 #[test]
@@ -264,6 +264,6 @@ fn those_that_were_never_ready_are_no_heirs_of_each_other_when_both_leave() {
     }
     for at in [0, 1] {
         assert!(!is_drained_within(&mut cluster, at, MILLIS * 500), "{at}");
-        assert_eq!(cluster.members[at].replication.unsent(), 1, "{at}");
+        assert_eq!(cluster.members[at].replication.unsent(cluster.now), 1, "{at}");
     }
 }

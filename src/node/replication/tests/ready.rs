@@ -3,11 +3,11 @@
 use super::*;
 
 fn stage(cluster: &Cluster, index: usize) -> Stage {
-    cluster.members[index].replication.stage()
+    cluster.members[index].replication.view().stage()
 }
 
 fn is_ready(cluster: &Cluster, index: usize) -> bool {
-    cluster.members[index].replication.health() == Health::Ok
+    cluster.members[index].replication.view().health() == Health::Ok
 }
 
 fn n_keys(cluster: &Cluster, index: usize) -> u64 {
@@ -78,7 +78,7 @@ fn a_peer_counts_as_new_for_a_moment_only_while_this_node_may_found() {
         cluster.tell(index, &[other]);
         cluster.drain(index);
     }
-    let knows = |c: &Cluster| c.members[0].replication.peers_are_new(c.now.instant).is_ok();
+    let knows = |c: &Cluster| c.members[0].replication.view().peers_are_new(c.now.instant).is_ok();
     assert!(cluster.run_until(Duration::from_secs(2), knows));
     // It may have founded since, and telling so may have been lost: it is asked again.
     for _ in 0..100 {

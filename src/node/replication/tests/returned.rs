@@ -54,7 +54,7 @@ fn replace_those_who_swept(cluster: &mut Cluster) -> usize {
         cluster.tell(at, &peers);
         cluster.drain(at);
     }
-    let ready = |c: &Cluster| c.members[3].replication.health() == Health::Ok;
+    let ready = |c: &Cluster| c.members[3].replication.view().health() == Health::Ok;
     assert!(cluster.run_until(Duration::from_secs(20), ready));
     cluster.members[0].up = false;
     cluster.members[1].up = false;
@@ -73,7 +73,7 @@ fn wake(cluster: &mut Cluster, other: usize) {
 }
 
 fn is_ready(cluster: &Cluster, at: usize) -> bool {
-    cluster.members[at].replication.health() == Health::Ok
+    cluster.members[at].replication.view().health() == Health::Ok
 }
 
 /// Deleted keys that a member serves.
@@ -83,7 +83,7 @@ fn n_served(cluster: &Cluster, at: usize) -> usize {
 
 /// Whether the sleeper holds this write, by its own account.
 fn claims(cluster: &Cluster, dot: Dot) -> bool {
-    cluster.members[SLEEPER].replication.covers(dot)
+    cluster.members[SLEEPER].replication.view().covers(dot)
 }
 
 /// The same of the deletes it slept through.
@@ -358,7 +358,7 @@ fn a_joiner_that_was_pushed_an_old_copy_compares_before_it_is_ready() {
     let push = message::Push { of: 1000, settles: vec![(6, 6)], from: 1000, urgent: false };
     let now = cluster.now;
     let replication = &mut cluster.members[joiner].replication;
-    replication.pushed(now, &Bytes::new(), push, &[old], Via::Datagram);
+    replication.pushed(now, &Bytes::new(), &push, &[old], Via::Datagram);
     assert!(cluster.value(joiner, "k5").is_some());
     for (at, peers) in [(0, [1, joiner]), (1, [0, joiner]), (joiner, [0, 1])] {
         cluster.tell(at, &peers);

@@ -19,7 +19,7 @@ fn hold(cluster: &mut Cluster, at: usize, seq: u64, key: &str) {
     cluster.members[at].replication.pushed(
         now,
         &Bytes::new(),
-        push,
+        &push,
         &[delete],
         Via::Link(ConnId(1)),
     );
@@ -73,7 +73,7 @@ fn a_run_whose_first_write_was_lost_is_folded_too() {
     cluster.run(TOLD);
     assert!(is_folded(&cluster));
     assert_eq!(held(&cluster, "k"), [3; 3]);
-    assert!(cluster.members.iter().all(|m| m.replication.unfolded().is_none()));
+    assert!(cluster.members.iter().all(|m| m.replication.view().unfolded().is_none()));
     let folded = cluster.sum(|r| r.sweep.folded_total);
     assert!((1..=3).contains(&folded), "once each at most: {folded}");
 }
@@ -132,7 +132,7 @@ fn deletes_that_a_broken_copy_has_left_are_told_to_those_who_founded_since() {
     cluster.cut.clear();
     cluster.tell(1, &[2]);
     cluster.tell(2, &[1]);
-    let is_ready = |c: &Cluster| c.members[1].replication.health() == Health::Ok;
+    let is_ready = |c: &Cluster| c.members[1].replication.view().health() == Health::Ok;
     assert!(cluster.run_until(Duration::from_secs(5), is_ready));
     assert!(n_deletes(&cluster, 1) < 5000 && n_deletes(&cluster, 2) == 0);
     cluster.run(TOLD);

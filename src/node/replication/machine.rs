@@ -1,0 +1,630 @@
+//! Replication: all mechanisms together. The only file that knows two of them.
+//!
+//! What arrives goes to the mechanisms that it concerns, one after the other; each is lent what all
+//! share, and what one leaves to another comes back as a [`Next`].
+
+use super::absence::Absence;
+use super::acks::Acks;
+use super::compare::{self, Compare};
+use super::context::{Config, Context, Out, Shared};
+use super::digest::{self, Digests};
+use super::gaps::Gaps;
+use super::handover::Handover;
+use super::holders::{Holders, Waiting};
+use super::links::Links;
+use super::message::{Ack, Digest, Folded, KvMessage, MessageError, PullEnd, Push, Read};
+use super::next::Next;
+use super::observe::View;
+use super::paths::{self, Via};
+use super::peers::PeerInfo;
+use super::pull::Pulls;
+use super::push::Pusher;
+use super::rumor::Rumors;
+use super::scrub::Scrub;
+use super::sweep::{STEP_SHARDS, Sweep};
+use super::tails::Tails;
+use super::walk::Walk;
+use super::{backlog, ready, receive, resend};
+use crate::kv::{HlcTime, OriginId, Record, Store};
+use crate::node::formats::Formats;
+use crate::node::io::ConnId;
+use crate::time::{Instant, Now};
+use crate::wire::stream::Payload;
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Replication as a state machine.
+#[derive(Debug)]
+pub struct Replication {
+    pub(super) shared: Shared,
+    pub(super) links: Links,
+    pub(super) push: Pusher,
+    pub(super) acks: Acks,
+    pub(super) rumors: Rumors,
+    pub(super) holders: Holders,
+    pub(super) handover: Handover,
+    pub(super) digests: Digests,
+    pub(super) gaps: Gaps,
+    pub(super) pulls: Pulls,
+    pub(super) compare: Compare,
+    pub(super) walk: Walk,
+    pub(super) absence: Absence,
+    pub(super) scrub: Scrub,
+    pub(super) sweep: Sweep,
+    pub(super) tails: Tails,
+}
+
+/// Whether our heads say all that we hold: no write past a gap that may still be filled, no bulk
+/// copy under way.
+fn is_exact(gaps: &Gaps, pulls: &Pulls) -> bool {
+    gaps.is_empty() && !pulls.is_active()
+}
+
+impl Replication {
+    /// Replication of `store`, which is still empty.
+    #[must_use]
+    pub fn new(config: Config, store: Arc<Store>, now: Now) -> Replication {
+        // Only what has been somewhere else before has anything in its store.
+        let is_filled = config.expects_peers && store.stats().n_live > 0;
+        let mut shared = Shared::new(config, store);
+        Replication {
+            digests: Digests::new(now.instant, &mut shared.rng),
+            shared,
+            links: Links::new(),
+            push: Pusher::default(),
+            acks: Acks::default(),
+            rumors: Rumors::default(),
+            holders: Holders::default(),
+            handover: Handover::default(),
+            gaps: Gaps::default(),
+            pulls: Pulls::default(),
+            compare: Compare::default(),
+            walk: Walk::default(),
+            absence: Absence::new(now.instant, is_filled),
+            scrub: Scrub::default(),
+            sweep: Sweep::new(now.instant),
+            tails: Tails::default(),
+        }
+    }
+
+    /// What can be seen of it.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        View(self)
+    }
+
+    /// Sets the longest user message that fits a datagram, in bytes.
+    pub fn set_room(&mut self, room: usize) {
+        self.shared.room = room;
+    }
+
+    /// Takes this node for one that has long been ready, as all its peers. For simulations that
+    /// begin with a settled cluster.
+    pub(in crate::node) fn assume_ready(&mut self) {
+        self.shared.ready.assume();
+    }
+
+    /// A number for a connection that the composition dials.
+    pub(in crate::node) fn next_conn(&mut self) -> ConnId {
+        self.links.next_conn()
+    }
+
+    /// Sends a frame to a peer over our link to it; see [`Context::link_send`].
+    pub(in crate::node) fn link_send(
+        &mut self,
+        now: Now,
+        origin: OriginId,
+        payload: impl Into<Payload>,
+    ) -> bool {
+        self.cx(now).link_send(origin, payload)
+    }
+
+    /// Answers on a connection.
+    pub(in crate::node) fn link_reply(&mut self, conn: ConnId, payload: Bytes) {
+        self.links.send(conn, payload);
+    }
+
+    /// Where the peer gossips whose link this is, once known.
+    pub(in crate::node) fn link_peer(&self, conn: ConnId) -> Option<SocketAddr> {
+        Some(self.shared.peers.get(self.links.peer(conn)?)?.info.addr)
+    }
+
+    /// Lends what is shared to a mechanism.
+    pub(super) fn cx(&mut self, now: Now) -> Context<'_> {
+        self.shared.lend(now, &mut self.links)
+    }
+
+    /// Takes over who the members of our kind are now. Those with whom no format is shared are no
+    /// peers: they get nothing, and nothing waits for them.
+    pub fn members(&mut self, now: Now, infos: Vec<PeerInfo>) {
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        let before = cx.peers.n_reachable();
+        for gone in cx.peers.update(infos) {
+            if let Some(conn) = gone.link {
+                cx.links.close(conn);
+            }
+            self.pulls.lost(gone.info.origin);
+            self.compare.lost(gone.info.origin);
+        }
+        cx.known.unfold_members(cx.peers.iter().map(|peer| peer.info.origin));
+        if before == 0 && cx.peers.n_reachable() > 0 {
+            self.digests.soon(now.instant);
+        }
+        self.flush(now, false);
+        self.greet(now);
+        self.first_copy(now);
+    }
+
+    /// A datagram's user message that is ours.
+    pub fn datagram(&mut self, now: Now, from: SocketAddr, payload: &Bytes) {
+        self.shared.counters.datagram_len_in += payload.len() as u64;
+        match self.shared.read(payload) {
+            Ok(read) if read.message.is_for_datagrams() => {
+                self.message(now, payload, read.message, Via::Datagram);
+            }
+            Ok(_) => self.shared.unreadable("message belongs on a link", from),
+            Err(MessageError::Kind(_)) => {}
+            Err(error) => self.shared.unreadable(&error.to_string(), from),
+        }
+    }
+
+    /// A frame of a link.
+    pub fn frame(&mut self, now: Now, conn: ConnId, from: SocketAddr, payload: &Bytes) {
+        self.shared.counters.link_len_in += payload.len() as u64;
+        self.links.seen(conn, None);
+        self.compare.heard(now.instant, conn);
+        match self.shared.read(payload) {
+            Ok(Read { message, format, .. }) => {
+                let peer = message.sender().and_then(|sender| self.shared.peers.get(sender));
+                self.links.speaks(conn, peer.map(|peer| peer.common), format);
+                if message.is_for_datagrams() {
+                    self.message(now, payload, message, Via::Link(conn));
+                } else {
+                    self.link_message(now, conn, message);
+                }
+            }
+            Err(MessageError::Kind(_)) => {}
+            Err(error) => {
+                self.shared.unreadable(&error.to_string(), from);
+                self.links.close(conn);
+                self.link_lost(now, conn);
+            }
+        }
+    }
+
+    /// The user state of a peer's push-pull.
+    pub fn merge_user_state(&mut self, now: Now, from: SocketAddr, state: &Bytes) {
+        match self.shared.read(state).map(|read| read.message) {
+            Ok(KvMessage::Digest(digest)) => {
+                self.digested(now, &digest, Via::Exchange, state.len());
+            }
+            Ok(_) => self.shared.unreadable("user state is no digest", from),
+            Err(MessageError::Kind(_)) => {}
+            Err(error) => self.shared.unreadable(&error.to_string(), from),
+        }
+    }
+
+    /// The digest as the user state of a push-pull with a member that speaks `theirs`; nothing when
+    /// no format is shared.
+    #[must_use]
+    pub fn user_state(&mut self, now: Now, theirs: Formats) -> Bytes {
+        let is_exact = is_exact(&self.gaps, &self.pulls);
+        let cx = &self.shared.lend(now, &mut self.links);
+        let digest = || KvMessage::Digest(digest::whole(cx, is_exact, false));
+        let common = cx.config.formats.common(theirs);
+        let payload = common.and_then(|common| digest().payload_for(common));
+        payload.map(|payload| payload.join()).unwrap_or_default()
+    }
+
+    /// A message that may come by datagram, as well as over a link.
+    fn message(&mut self, now: Now, payload: &Bytes, message: KvMessage, via: Via) {
+        match message {
+            KvMessage::Push(push, records) => self.pushed(now, payload, &push, &records, via),
+            KvMessage::Ack(ack) => self.acked(now, &ack, via),
+            KvMessage::Digest(digest) => self.digested(now, &digest, via, payload.len()),
+            KvMessage::Want(want) => {
+                let urgent = self.holders.is_waiting();
+                resend::wanted(&mut self.cx(now), &want, via, urgent);
+            }
+            KvMessage::Folded(folded) => self.folded(now, &folded),
+            #[cfg(feature = "next-format")]
+            KvMessage::Played(_) => self.shared.counters.played_total += 1,
+            _ => {}
+        }
+    }
+
+    /// A message that only comes over a link.
+    pub(super) fn link_message(&mut self, now: Now, conn: ConnId, message: KvMessage) {
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        match message {
+            KvMessage::Pull(pull) => {
+                let next = self.pulls.requested(cx, conn, &pull);
+                self.follow(now, next);
+            }
+            KvMessage::PullEnd(end) => self.pull_ended(now, conn, &end),
+            KvMessage::Busy(busy) => {
+                self.pulls.refused(now.instant, conn, &busy);
+                if self.compare.refused(conn) {
+                    self.walk.refused(now.instant, &busy);
+                }
+            }
+            // Of a pull or of a comparison, or deletes past a lost write.
+            KvMessage::Supply(supply, records) => {
+                let is_pulled = self.pulls.heard(now.instant, conn, records.len());
+                let (n_newer, _) = receive::apply(cx, &records, supply.observe);
+                match (n_newer > 0, is_pulled || supply.observe) {
+                    (true, true) if !supply.observe => self.tails.unclaimed_came(),
+                    (true, false) => self.tails.heard(cx),
+                    _ => {}
+                }
+            }
+            KvMessage::Roots(roots) => compare::roots(cx, conn, &roots),
+            KvMessage::Leaves(leaves) => {
+                let next = self.compare.leaves(cx, conn, &leaves, self.walk.is_wanted());
+                self.follow(now, next);
+            }
+            KvMessage::Items(items) => compare::items(cx, conn, &items),
+            KvMessage::Verdicts(verdicts, records) => {
+                let waits = self.walk.is_wanted();
+                let next = self.compare.verdicts(cx, conn, &verdicts, &records, waits);
+                self.follow(now, next);
+            }
+            message @ (KvMessage::KeyRequest(_) | KvMessage::KeyReply(_)) => {
+                cx.out.push_back(Out::Keys(conn, message));
+            }
+            _ => {}
+        }
+    }
+
+    /// A push arrived, by datagram or link.
+    pub(super) fn pushed(
+        &mut self,
+        now: Now,
+        payload: &Bytes,
+        push: &Push,
+        records: &[Record],
+        via: Via,
+    ) {
+        let (of, from) = (OriginId(push.of), OriginId(push.from));
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        cx.heard_via(from, via);
+        self.absence.note_pushed(cx, records);
+        let (n_newer, _) = receive::apply(cx, records, true);
+        let mut news = n_newer > 0;
+        if of != cx.me {
+            news |= receive::settled(cx, of, &push.settles);
+            self.acks.owe(cx, push, via);
+            self.gaps.note_holes(cx, of, from);
+        }
+        if news {
+            self.rumors.came(cx, payload, of, via);
+        }
+    }
+
+    /// A peer holds more of our writes.
+    fn acked(&mut self, now: Now, ack: &Ack, via: Via) {
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        #[cfg(feature = "next-format")]
+        {
+            cx.counters.played_total += u64::from(ack.played.is_some());
+        }
+        let from = OriginId(ack.from);
+        if OriginId(ack.of) != cx.me {
+            return;
+        }
+        cx.heard_via(from, via);
+        let is_news = cx.acknowledged(from, ack.through);
+        if is_news {
+            self.holders.changed(cx);
+        }
+        paths::ack_came(cx, from, via, is_news);
+    }
+
+    /// A digest of `len` bytes arrived.
+    pub(super) fn digested(&mut self, now: Now, digest: &Digest, via: Via, len: usize) {
+        let from = OriginId(digest.from);
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        if from == cx.me {
+            return;
+        }
+        cx.heard_via(from, via);
+        paths::digest_came(cx, digest, via, len);
+        for &(of, through) in &digest.heads {
+            if OriginId(of) != cx.me {
+                self.gaps.note_claim(cx, OriginId(of), through, from, digest.whole);
+            } else if cx.acknowledged(from, through) {
+                self.holders.changed(cx);
+            }
+        }
+        if !digest::heard(cx, digest) {
+            return;
+        }
+        if digest.reply {
+            digest::answer(cx, digest, via, is_exact(&self.gaps, &self.pulls));
+        }
+        if digest.whole {
+            self.digested_whole(now, digest);
+        }
+    }
+
+    /// A peer has told all that it holds, and how far it has come.
+    fn digested_whole(&mut self, now: Now, digest: &Digest) {
+        let next = ready::told(&mut self.cx(now), digest);
+        self.follow(now, next);
+        self.first_copy(now);
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        if self.absence.ends(cx, OriginId(digest.from)) {
+            let next = ready::hide(cx);
+            self.follow(now, next);
+            self.walk.reset_again(now.instant, self.compare.is_active());
+        }
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        let next = digest::compare(cx, digest, is_exact(&self.gaps, &self.pulls));
+        self.follow(now, next);
+    }
+
+    /// A peer has folded origins: every member it knew held all of them. So what we lack of them
+    /// we ask it for, and what we hold whole we fold too.
+    pub(super) fn folded(&mut self, now: Now, folded: &Folded) {
+        let from = OriginId(folded.from);
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        for &(of, last, forgotten) in &folded.list {
+            let of = OriginId(of);
+            if of == cx.me {
+                // It has folded us while we were cut off: it holds so much of ours.
+                if cx.acknowledged(from, last) {
+                    self.holders.changed(cx);
+                }
+                continue;
+            }
+            if cx.known.covers_through(of, last) {
+                digest::fold_too(cx, of, self.gaps.is_asking(of));
+            } else {
+                self.gaps.note_claim(cx, of, last, from, true);
+            }
+            cx.known.take_mark(of, forgotten);
+        }
+        digest::folded(cx, folded);
+    }
+
+    /// A pull is complete. It may turn out that this node lacked deletes which are forgotten.
+    fn pull_ended(&mut self, now: Now, conn: ConnId, end: &PullEnd) {
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        let Some(ended) = self.pulls.ended(cx, conn, end) else { return };
+        if ended.is_acked {
+            self.holders.changed(cx);
+        }
+        let forgotten = HlcTime(end.forgotten);
+        if end.reset || self.absence.has_to_compare(cx, ended.first, forgotten) {
+            let next = ready::hide(cx);
+            self.follow(now, next);
+            self.walk.reset(now.instant, ended.lacked, self.compare.is_active());
+        } else if ended.first {
+            let next = ready::copied(cx, ended.n_records);
+            self.follow(now, next);
+        }
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        let next = self.walk.pulled(cx, ended.from, end);
+        self.follow(now, next);
+        // What we hold that the server lacks, it learns from this.
+        self.digests.soon(now.instant);
+    }
+
+    /// A frame handed over has been written.
+    pub fn link_written(&mut self, now: Now, conn: ConnId, len: usize) {
+        paths::written(&mut self.cx(now), conn, len);
+    }
+
+    /// A connection has ended.
+    pub fn link_closed(&mut self, now: Now, conn: ConnId) {
+        paths::closed(&mut self.cx(now), conn);
+        self.link_lost(now, conn);
+    }
+
+    fn link_lost(&mut self, now: Now, conn: ConnId) {
+        self.pulls.conn_lost(now.instant, conn);
+        self.compare.conn_lost(conn);
+        self.first_copy(now);
+    }
+
+    /// An exchange of membership's with whoever gossips there ended; `connected` says whether there
+    /// was a connection.
+    pub fn exchanged(&mut self, now: Now, addr: SocketAddr, connected: bool) {
+        paths::exchanged(&mut self.cx(now), addr, connected);
+    }
+
+    /// The store holds new writes of ours.
+    pub fn written(&mut self, now: Now) {
+        let urgent = self.holders.is_waiting();
+        if self.push.written(now.instant, urgent) {
+            self.flush(now, urgent);
+        }
+    }
+
+    /// Sends writes not sent yet, so many a turn.
+    fn flush(&mut self, now: Now, urgent: bool) {
+        let next = self.push.flush(&mut self.shared.lend(now, &mut self.links), urgent);
+        self.follow(now, next);
+    }
+
+    /// Begins to wait until enough members hold a write of ours.
+    pub fn await_holders(&mut self, now: Now, wait: Waiting) {
+        if self.holders.begin(&mut self.shared.lend(now, &mut self.links), wait) {
+            self.flush(now, true);
+            self.holders.flushed(&mut self.shared.lend(now, &mut self.links), wait.seq);
+        }
+    }
+
+    /// Founds a cluster: a new node becomes ready with what it holds. Nothing for any other.
+    pub fn found(&mut self, now: Now) {
+        let next = ready::found(&mut self.cx(now));
+        self.follow(now, next);
+    }
+
+    /// Asks peers that have not told how far they have come.
+    pub(in crate::node) fn greet(&mut self, now: Now) {
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        let peers = ready::to_greet(cx);
+        digest::ask(cx, is_exact(&self.gaps, &self.pulls), &peers);
+    }
+
+    /// Begins the first copy when it is wanted and there is somebody who serves it.
+    fn first_copy(&mut self, now: Now) {
+        let next = ready::first_copy(&mut self.cx(now));
+        self.follow(now, next);
+    }
+
+    /// Begins to hand over: flushes without waiting and asks for prompt acknowledgements. First
+    /// copies that this node serves go on: nobody else may have the data.
+    pub fn drain(&mut self, now: Now) {
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        cx.ready.is_leaving = true;
+        digest::tell_stage(cx, is_exact(&self.gaps, &self.pulls));
+        self.flush(now, true);
+        self.handover.begin(&self.shared.lend(now, &mut self.links));
+        self.drain_due(now);
+    }
+
+    fn drain_due(&mut self, now: Now) {
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        let told = self.handover.due(cx);
+        digest::ask(cx, is_exact(&self.gaps, &self.pulls), &told);
+    }
+
+    /// Whether those who stay hold all that is held here; with nobody to look for, at once.
+    pub fn is_drained(&mut self, now: Now) -> bool {
+        self.handover.is_drained(&self.shared.lend(now, &mut self.links))
+    }
+
+    /// Writes held here that, as far as this node knows, no member holds that stays: its own, and
+    /// those of runs that are over.
+    #[must_use]
+    pub fn unsent(&mut self, now: Now) -> u64 {
+        self.handover.unsent(&self.shared.lend(now, &mut self.links))
+    }
+
+    /// Does what one mechanism leaves to another.
+    fn follow(&mut self, now: Now, next: impl Into<Option<Next>>) {
+        let Some(next) = next.into() else { return };
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        match next {
+            Next::StageChanged => {
+                if !cx.ready.stage().has_copies() {
+                    self.pulls.refuse_first_copies(cx);
+                }
+                digest::tell_stage(cx, is_exact(&self.gaps, &self.pulls));
+            }
+            Next::Spread(envelope, settled) => self.rumors.spread(cx, envelope, settled),
+            Next::Pull(peer) => self.pulls.start(cx, peer),
+            Next::Mend => self.walk.mend(now.instant, self.compare.is_active()),
+            Next::Compare { peer, agreed, first } => self.compare.start(cx, peer, agreed, first),
+            Next::CompareOn { first } => self.compare.go_on(cx, first),
+            Next::WalkTold { conn, leaves } => {
+                let next = self.walk.told(cx, conn, leaves);
+                self.follow(now, next);
+            }
+            Next::WalkJudged { conn, more } => {
+                let next = self.walk.judged(cx, conn, more);
+                self.follow(now, next);
+            }
+            Next::Walked { is_reset } => {
+                self.compare.end();
+                cx.known.trust();
+                let next = is_reset.then(|| ready::compared(cx)).flatten();
+                self.follow(now, next);
+            }
+            Next::Trusted { is_alone } => {
+                if is_alone {
+                    self.absence.owe();
+                }
+                let next = ready::compared(cx);
+                self.follow(now, next);
+            }
+        }
+    }
+
+    /// Does whatever is due.
+    pub fn timeout(&mut self, now: Now) {
+        let urgent = self.holders.is_waiting();
+        if self.push.is_due(now.instant) {
+            self.flush(now, urgent);
+        }
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        self.acks.due(cx);
+        backlog::due(cx, self.push.pushed);
+        resend::due(cx, urgent);
+        self.repair_due(now);
+        self.rumors.due(&mut self.shared.lend(now, &mut self.links));
+        self.copies_due(now);
+        self.sweep_due(now);
+        self.holders.due(&mut self.shared.lend(now, &mut self.links));
+        self.drain_due(now);
+        let next = ready::due(&mut self.cx(now));
+        self.follow(now, next);
+    }
+
+    /// Gaps and digests.
+    fn repair_due(&mut self, now: Now) {
+        for of in self.gaps.due(now.instant) {
+            let next = self.gaps.ask(&mut self.shared.lend(now, &mut self.links), of);
+            self.follow(now, next);
+        }
+        if self.digests.due(&mut self.shared.lend(now, &mut self.links)) {
+            self.greet(now);
+            let cx = &mut self.shared.lend(now, &mut self.links);
+            self.digests.tell(cx, is_exact(&self.gaps, &self.pulls));
+            cx.try_blocked();
+        }
+    }
+
+    /// Pulls, served and asked for, and comparisons.
+    fn copies_due(&mut self, now: Now) {
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        let next = self.pulls.serve(cx);
+        self.pulls.due(cx);
+        self.follow(now, next);
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        self.compare.due(cx);
+        let next = self.walk.due(cx, self.compare.is_active(), self.pulls.is_active());
+        self.follow(now, next);
+    }
+
+    fn sweep_due(&mut self, now: Now) {
+        let cx = &mut self.shared.lend(now, &mut self.links);
+        let Some(shard) = self.sweep.due(cx) else { return };
+        let next = self.scrub.next(cx);
+        self.tails.due(cx, self.pulls.is_active());
+        self.tails.tell(cx, shard, STEP_SHARDS);
+        self.sweep.forget(cx);
+        self.sweep.fold(cx, |of| self.gaps.is_asking(of));
+        self.follow(now, next);
+    }
+
+    /// When something is due next.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        let peers = &self.shared.peers;
+        [
+            self.push.deadline(peers, &self.links),
+            self.acks.deadline(),
+            self.gaps.deadline(),
+            self.digests.deadline(peers.n_reachable() > 0),
+            self.rumors.deadline(),
+            self.pulls.deadline(&self.links),
+            self.compare.deadline(),
+            self.walk.deadline(),
+            self.sweep.deadline(),
+            self.holders.deadline(),
+            self.handover.deadline(),
+            self.shared.ready.deadline(),
+        ]
+        .into_iter()
+        .min()
+        .unwrap_or(Instant::NEVER)
+    }
+
+    pub(in crate::node) fn poll(&mut self) -> Option<Out> {
+        self.links.out.pop_front().map(Out::Output).or_else(|| self.shared.out.pop_front())
+    }
+}
