@@ -39,7 +39,7 @@ impl Node {
             }
             Command::AwaitHolders { dot, concern, deadline } => {
                 let wait = Waiting { ticket, seq: dot.seq, concern, deadline };
-                self.replication.await_holders(now, wait);
+                self.replication.await_holders(&mut self.links.lend(now), wait);
             }
             Command::Join(addresses) => {
                 // Discovery looks on to the end; a leaving node has no use for what it finds.
@@ -108,16 +108,17 @@ impl Node {
             deadline: flush_until,
             give_up_at: deadline,
         });
-        self.replication.drain(now);
+        self.replication.drain(&mut self.links.lend(now));
     }
 
     /// Moves a leave on when everything is held elsewhere or has had its time.
     pub(super) fn leave_due(&mut self, now: Now) {
         let Some(leaving) = &mut self.leaving else { return };
         if leaving.unsent.is_none()
-            && (self.replication.is_drained(now) || leaving.flush_until <= now.instant)
+            && (self.replication.is_drained(&mut self.links.lend(now))
+                || leaving.flush_until <= now.instant)
         {
-            leaving.unsent = Some(self.replication.unsent(now));
+            leaving.unsent = Some(self.replication.unsent(&mut self.links.lend(now)));
             leaving.deadline = leaving.give_up_at;
             let keys = self.store.stats().n_live;
             if self.replication.view().n_peers() == 0 && keys > 0 {
@@ -139,9 +140,15 @@ impl Node {
             leaving.deadline = Instant::NEVER;
             leaving.give_up_at = Instant::NEVER;
             // Acknowledgements may have come meanwhile; heirs that left since have handed over.
-            let before = leaving.unsent.unwrap_or_else(|| self.replication.unsent(now));
+            let before = leaving
+                .unsent
+                .unwrap_or_else(|| self.replication.unsent(&mut self.links.lend(now)));
             let heard = self.replication.view().n_peers() > 0;
-            let unsent = if heard { before.min(self.replication.unsent(now)) } else { before };
+            let unsent = if heard {
+                before.min(self.replication.unsent(&mut self.links.lend(now)))
+            } else {
+                before
+            };
             if let Some(ticket) = leaving.ticket.take() {
                 self.answer(ticket, Reply::Left { unsent });
             }

@@ -171,14 +171,14 @@ impl Node {
             return;
         }
         self.founding.next = now.instant + CHECK;
-        self.replication.greet(now);
+        self.replication.greet(&mut self.links.lend(now));
         match self.evidence(now.instant) {
             Ok(why) => {
                 let since = *self.founding.may_since.get_or_insert(now.instant);
                 let is_first = self.config.bootstrap || self.is_lowest_new();
                 if is_first || now.instant.since(since) >= TURN {
                     self.out.push_back(Output::Note(Note::Founded { why }));
-                    self.replication.found(now);
+                    self.replication.found(&mut self.links.lend(now));
                 } else {
                     self.founding.wait =
                         Wait::new(NotReady::Alone, "waits for another new member to found");

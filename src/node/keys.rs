@@ -12,6 +12,7 @@
 use super::Node;
 use super::command::{KeyCommand, Reply};
 use super::io::{ConnId, Ticket};
+use super::replication::answer;
 use super::replication::message::{KeyReply, KeyRequest, KvMessage};
 use crate::kv::OriginId;
 use crate::limits::KEY_CHANGES_MAX;
@@ -85,7 +86,7 @@ impl Node {
         let mut waiting = BTreeMap::new();
         let mut results = Results::new();
         for (origin, name) in self.replication.view().reachable_names() {
-            if self.replication.link_send(now, origin, payload.clone()) {
+            if self.replication.link_send(&mut self.links.lend(now), origin, payload.clone()) {
                 waiting.insert(origin, name);
             } else {
                 results.push((name, Err("its link takes nothing now".into())));
@@ -147,7 +148,7 @@ impl Node {
                 };
                 let from = self.store.origin().0;
                 let reply = KeyReply { id: request.id, from, fingerprints, error };
-                self.replication.link_reply(conn, KvMessage::KeyReply(reply).encode());
+                answer(&mut self.links, conn, KvMessage::KeyReply(reply).encode());
             }
             KvMessage::KeyReply(reply) => self.key_replied(now, reply),
             _ => {}

@@ -7,6 +7,7 @@ use super::formats::Formats;
 use super::founding::Founding;
 use super::io::{Input, Note, Output};
 use super::keys::KeyChanges;
+use super::links::Links;
 use super::meta;
 use super::replication::message::is_ours;
 use super::replication::{self, Out, PeerInfo, Replication};
@@ -65,6 +66,7 @@ pub struct Node {
     pub(super) security: Arc<Security>,
     pub(super) swim: Swim,
     pub(super) replication: Replication,
+    pub(super) links: Links,
     pub(super) exchanges: Exchanges,
     pub(super) founding: Founding,
     pub(super) leaving: Option<Leaving>,
@@ -103,6 +105,7 @@ impl Node {
             store,
             swim,
             replication,
+            links: Links::new(),
             exchanges: Exchanges::default(),
             founding: Founding::new(now.instant),
             leaving: None,
@@ -123,7 +126,7 @@ impl Node {
             Input::Sent { conn, len } => self.sent(now, conn, len),
             Input::Refused { conn, mismatch } => self.refused(now, conn, mismatch),
             Input::Closed { conn, error } => self.closed(now, conn, error),
-            Input::Written => self.replication.written(now),
+            Input::Written => self.replication.written(&mut self.links.lend(now)),
             Input::Command { ticket, command } => self.command(now, ticket, command),
             Input::Timeout => {}
         }
@@ -131,8 +134,8 @@ impl Node {
             self.swim.timeout(now.instant);
         }
         self.move_outputs(now);
-        if self.replication.deadline() <= now.instant {
-            self.replication.timeout(now);
+        if self.replication.deadline(&self.links) <= now.instant {
+            self.replication.timeout(&mut self.links.lend(now));
         }
         self.founding_due(now);
         self.shut_out_due(now);
@@ -152,7 +155,7 @@ impl Node {
             self.replication.assume_ready();
         }
         let infos = self.peer_infos();
-        self.replication.members(now, infos);
+        self.replication.members(&mut self.links.lend(now), infos);
         self.move_outputs(now);
     }
 
@@ -170,7 +173,7 @@ impl Node {
     pub fn deadline(&self) -> Instant {
         [
             self.swim.deadline(),
-            self.replication.deadline(),
+            self.replication.deadline(&self.links),
             self.leaving.as_ref().map_or(Instant::NEVER, |leaving| leaving.deadline),
             self.keys.deadline(),
             self.founding_deadline(),
@@ -276,7 +279,7 @@ impl Node {
         for message in opened.messages {
             match message {
                 Message::User(payload) if is_ours(&payload) => {
-                    self.replication.datagram(now, from, &payload);
+                    self.replication.datagram(&mut self.links.lend(now), from, &payload);
                 }
                 // Other programs' business: their delegates know what to do with it.
                 Message::User(_) => self.dropped.foreign_user_total += 1,
@@ -312,10 +315,10 @@ impl Node {
             }
             if members_changed {
                 let infos = self.peer_infos();
-                self.replication.members(now, infos);
+                self.replication.members(&mut self.links.lend(now), infos);
             }
             let mut moved = false;
-            while let Some(out) = self.replication.poll() {
+            while let Some(out) = self.next_out() {
                 self.replication_output(now, out);
                 moved = true;
             }
@@ -323,6 +326,11 @@ impl Node {
                 return;
             }
         }
+    }
+
+    /// What links and replication have queued; a frame goes before a datagram.
+    fn next_out(&mut self) -> Option<Out> {
+        self.links.out.pop_front().map(Out::Output).or_else(|| self.replication.poll())
     }
 
     /// Whether the table of members has changed.

@@ -11,6 +11,7 @@ pub mod formats;
 mod founding;
 pub mod io;
 mod keys;
+mod links;
 mod machine;
 pub mod meta;
 pub mod replication;

@@ -34,7 +34,7 @@ pub(super) struct Exchanges {
 impl Node {
     /// Dials for an exchange that membership asks for.
     pub(super) fn start_exchange(&mut self, now: Now, output: SwimOutput) {
-        let conn = self.replication.next_conn();
+        let conn = self.links.next_conn();
         let (id, peer, deadline, frame) = match output {
             SwimOutput::PushPull { id, peer, member, join, states, deadline } => {
                 // Only our own kind understands our user state; Serf would log an error.
@@ -43,8 +43,9 @@ impl Node {
                     .filter(|member| meta::origin(&member.meta).is_some())
                     .map(|member| meta::formats(&member.meta))
                     .or(mutated!(TellForeign).then_some(Formats::SPOKEN));
-                let user_state = formats
-                    .map_or_else(Bytes::new, |formats| self.replication.user_state(now, formats));
+                let user_state = formats.map_or_else(Bytes::new, |formats| {
+                    self.replication.user_state(&mut self.links.lend(now), formats)
+                });
                 self.exchanges.push_pulls_out_total += 1;
                 (id, peer, deadline, Frame::PushPull(PushPull { join, nodes: states, user_state }))
             }
@@ -60,7 +61,7 @@ impl Node {
     /// A frame arrived: the answer to an exchange of ours, or a request, or replication.
     pub(super) fn frame(&mut self, now: Now, conn: ConnId, from: SocketAddr, frame: Frame) {
         if let Frame::Kv(payload) = frame {
-            self.replication.frame(now, conn, from, &payload.join());
+            self.replication.frame(&mut self.links.lend(now), conn, from, &payload.join());
             return;
         }
         match self.exchanges.dialled.remove(&conn) {
@@ -121,7 +122,7 @@ impl Node {
         // In the format that it is in: who has asked may not be known yet.
         let format = format_of(&user_state);
         let answer_state = format.map_or_else(Bytes::new, |format| {
-            self.replication.user_state(now, Formats::only(format))
+            self.replication.user_state(&mut self.links.lend(now), Formats::only(format))
         });
         let states = self.swim.push_pull_request(now.instant, from, nodes, join);
         let answer = PushPull { join, nodes: states, user_state: answer_state };
@@ -132,7 +133,7 @@ impl Node {
 
     fn user_state(&mut self, now: Now, from: SocketAddr, state: &Bytes) {
         if is_ours(state) {
-            self.replication.merge_user_state(now, from, state);
+            self.replication.merge_user_state(&mut self.links.lend(now), from, state);
         }
     }
 
@@ -147,24 +148,24 @@ impl Node {
     /// A frame handed over has been written.
     pub(super) fn sent(&mut self, now: Now, conn: ConnId, len: usize) {
         let Some(dialled) = self.exchanges.dialled.get_mut(&conn) else {
-            return self.replication.link_written(now, conn, len);
+            return self.replication.link_written(&mut self.links.lend(now), conn, len);
         };
         dialled.connected = true;
         let peer = dialled.peer;
-        self.replication.exchanged(now, peer, true);
+        self.replication.exchanged(&mut self.links.lend(now), peer, true);
     }
 
     /// A connection has ended.
     pub(super) fn closed(&mut self, now: Now, conn: ConnId, error: Option<String>) {
         if let Some(Dialled { id, peer, connected }) = self.exchanges.dialled.remove(&conn) {
             if !connected {
-                self.replication.exchanged(now, peer, false);
+                self.replication.exchanged(&mut self.links.lend(now), peer, false);
             }
             let why = error.as_deref().unwrap_or("the peer closed without an answer");
             self.swim.exchange_failed(now.instant, id, why);
         } else {
-            let peer = self.replication.link_peer(conn);
-            self.replication.link_closed(now, conn);
+            let peer = self.links.peer(conn).and_then(|peer| self.replication.view().addr(peer));
+            self.replication.link_closed(&mut self.links.lend(now), conn);
             if let Some(peer) = peer {
                 self.swim.call(now.instant, peer);
             }

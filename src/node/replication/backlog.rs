@@ -12,10 +12,10 @@
 
 use super::batch::{Envelope, Settled, Settler, chunks, single};
 use super::context::Context;
-use super::links::Links;
 use super::peers::{Peer, Peers};
 use crate::kv::{OriginId, OwnLog};
 use crate::limits::LINK_CHUNK_LEN;
+use crate::node::links::Links;
 use crate::wire::stream::Payload;
 
 /// Chunks sent before other things have their turn.

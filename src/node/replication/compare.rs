@@ -215,7 +215,7 @@ impl Compare {
         self.of(conn)?.n_unexplained += n_unexplained;
         for refused in refused.chunks(REFUSED_MAX) {
             let drop = Verdicts { need: Vec::new(), drop: refused.to_vec(), more: false };
-            cx.links.send(conn, KvMessage::Verdicts(drop, Vec::new()).encode());
+            cx.answer(conn, KvMessage::Verdicts(drop, Vec::new()).encode());
         }
         supply(cx, conn, &verdicts.need);
         if self.is_walk(conn) {
@@ -310,7 +310,7 @@ pub(super) fn roots(cx: &mut Context<'_>, conn: ConnId, roots: &Roots) {
         .map(|shard| (*shard as u16, hashes_to_bytes(&cx.store.leaves(*shard))))
         .collect();
     let leaves = Leaves { shards, more: asked.len() > told.len() };
-    cx.links.send(conn, KvMessage::Leaves(leaves).encode());
+    cx.answer(conn, KvMessage::Leaves(leaves).encode());
 }
 
 /// Server: what we lack, what they lack, what was deleted. Of shards past a number nothing is
@@ -330,7 +330,7 @@ pub(super) fn items(cx: &mut Context<'_>, conn: ConnId, items: &Items) {
         judge_shard(cx.store, cx.known, shard, &leaves, &mut verdicts, &mut newer);
     }
     cx.counters.compared_total += 1;
-    cx.links.send(conn, KvMessage::Verdicts(verdicts, newer.records).payload());
+    cx.answer(conn, KvMessage::Verdicts(verdicts, newer.records).payload());
 }
 
 /// `None` when the link takes nothing now.
@@ -346,7 +346,7 @@ fn is_refused(cx: &mut Context<'_>, conn: ConnId) -> bool {
     let refused = cx.ready.is_resetting();
     if refused {
         let busy = Busy { retry_ms: BUSY_RETRY_MS };
-        cx.links.send(conn, KvMessage::Busy(busy).encode());
+        cx.answer(conn, KvMessage::Busy(busy).encode());
     }
     refused
 }
@@ -354,7 +354,7 @@ fn is_refused(cx: &mut Context<'_>, conn: ConnId) -> bool {
 fn supply(cx: &mut Context<'_>, conn: ConnId, need: &[Name]) {
     let records = need.iter().filter_map(|key| cx.store.entry(key));
     for payload in supplies(cx.me, records, true) {
-        cx.links.send(conn, payload);
+        cx.answer(conn, payload);
     }
 }
 
@@ -371,9 +371,9 @@ fn bytes_to_hashes(bytes: &[u8], n: usize) -> Option<Vec<u64>> {
 #[cfg(test)]
 mod tests {
     use super::super::Out;
-    use super::super::Replication;
     use super::super::message::{Digest, Push};
     use super::super::paths::Via;
+    use super::super::tests::Lent;
     use super::super::tests::with_peer;
     use super::*;
     use crate::kv::{HlcTime, Stamp};
@@ -393,13 +393,13 @@ mod tests {
         )
     }
 
-    fn push(node: &mut Replication, seq: u64) {
+    fn push(node: &mut Lent, seq: u64) {
         let push = Push { of: PEER.0, settles: vec![(seq, seq)], from: PEER.0, urgent: false };
         node.pushed(NOW, &Bytes::new(), &push, &[record(seq)], Via::Datagram);
     }
 
     /// A node that holds one write of its peer and has begun to compare, on this connection.
-    fn comparing() -> (Replication, ConnId) {
+    fn comparing() -> (Lent, ConnId) {
         let (mut node, _) = with_peer(PEER, Duration::MAX, NOW);
         push(&mut node, 1);
         for _ in 0..2 {
@@ -415,7 +415,7 @@ mod tests {
         (node, conn.expect("a link for the comparison"))
     }
 
-    fn is_unexplained(node: &mut Replication, conn: ConnId, found: &Record) -> bool {
+    fn is_unexplained(node: &mut Lent, conn: ConnId, found: &Record) -> bool {
         let verdicts = Verdicts { need: Vec::new(), drop: Vec::new(), more: false };
         let records = vec![found.clone()];
         node.link_message(NOW, conn, KvMessage::Verdicts(verdicts, records));

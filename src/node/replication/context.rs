@@ -5,7 +5,6 @@
 
 use super::counters::Counters;
 use super::known::Known;
-use super::links::Links;
 use super::message::{KvMessage, MessageError, Read, fit};
 use super::paths::{Unanswered, Via};
 use super::peers::Peers;
@@ -15,6 +14,7 @@ use crate::limits::LINK_CHUNK_LEN;
 use crate::node::command::Reply;
 use crate::node::formats::Formats;
 use crate::node::io::{ConnId, Note, Output, Ticket};
+use crate::node::links::{Lent, Links};
 use crate::rng::Rng;
 use crate::time::Now;
 use crate::wire::stream::Payload;
@@ -107,9 +107,9 @@ impl Shared {
     }
 
     /// Lends all of it to a mechanism.
-    pub(super) fn lend<'a>(&'a mut self, now: Now, links: &'a mut Links) -> Context<'a> {
+    pub(super) fn lend<'a>(&'a mut self, lent: &'a mut Lent<'_>) -> Context<'a> {
         Context {
-            now,
+            now: lent.now,
             me: self.me,
             room: self.room,
             config: &self.config,
@@ -119,7 +119,7 @@ impl Shared {
             known: &mut self.known,
             ready: &mut self.ready,
             unanswered: &mut self.unanswered,
-            links,
+            links: lent.links,
             counters: &mut self.counters,
             out: &mut self.out,
         }
@@ -210,7 +210,7 @@ impl Context<'_> {
         match peer.link.filter(|conn| self.links.is_open(*conn)) {
             // One long record may pass the window's end: who waits for room waits for a chunk's.
             Some(conn) if self.links.has_room(conn, payload.len().min(LINK_CHUNK_LEN)) => {
-                self.links.send(conn, payload);
+                answer(self.links, conn, payload);
                 true
             }
             Some(_) => false,
@@ -223,6 +223,11 @@ impl Context<'_> {
                 true
             }
         }
+    }
+
+    /// Sends a frame on a connection, in a format that both ends read.
+    pub(super) fn answer(&mut self, conn: ConnId, payload: impl Into<Payload>) {
+        answer(self.links, conn, payload);
     }
 
     /// Sends one message to a peer: as a datagram when it fits and they arrive, else over the link.
@@ -272,7 +277,7 @@ impl Context<'_> {
         }
         match via {
             Via::Link(conn) if self.links.is_open(conn) => {
-                self.links.send(conn, payload);
+                self.answer(conn, payload);
                 return;
             }
             Via::Datagram if payload.len() <= self.room => {
@@ -285,5 +290,17 @@ impl Context<'_> {
             Via::Link(_) | Via::Datagram | Via::Exchange => {}
         }
         self.send(to, message);
+    }
+}
+
+/// Sends a frame on a connection, in a format that both ends read.
+pub(in crate::node) fn answer(links: &mut Links, conn: ConnId, payload: impl Into<Payload>) {
+    let payload = payload.into();
+    let fitting = match links.common(conn) {
+        Some(common) => fit(&payload, common),
+        None => Some(payload),
+    };
+    if let Some(payload) = fitting {
+        links.send(conn, payload);
     }
 }

@@ -88,7 +88,7 @@ impl Picked {
 /// Sends the names of records for their verdicts.
 pub(super) fn send_items(cx: &mut Context<'_>, conn: ConnId, picked: Picked, more: bool) {
     let items = Items { leaves: picked.leaves, more };
-    cx.links.send(conn, KvMessage::Items(items).encode());
+    cx.answer(conn, KvMessage::Items(items).encode());
 }
 
 /// Records that go with verdicts, up to a number of bytes.

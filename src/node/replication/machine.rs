@@ -6,12 +6,11 @@
 use super::absence::Absence;
 use super::acks::Acks;
 use super::compare::{self, Compare};
-use super::context::{Config, Context, Out, Shared};
+use super::context::{Config, Out, Shared};
 use super::digest::{self, Digests};
 use super::gaps::Gaps;
 use super::handover::Handover;
 use super::holders::{Holders, Waiting};
-use super::links::Links;
 use super::message::{Ack, Digest, Folded, KvMessage, MessageError, PullEnd, Push, Read};
 use super::next::Next;
 use super::observe::View;
@@ -28,6 +27,7 @@ use super::{backlog, ready, receive, resend};
 use crate::kv::{HlcTime, OriginId, Record, Store};
 use crate::node::formats::Formats;
 use crate::node::io::ConnId;
+use crate::node::links::{Lent, Links};
 use crate::time::{Instant, Now};
 use crate::wire::stream::Payload;
 use bytes::Bytes;
@@ -36,9 +36,8 @@ use std::sync::Arc;
 
 /// Replication as a state machine.
 #[derive(Debug)]
-pub struct Replication {
+pub(in crate::node) struct Replication {
     pub(super) shared: Shared,
-    pub(super) links: Links,
     pub(super) push: Pusher,
     pub(super) acks: Acks,
     pub(super) rumors: Rumors,
@@ -55,8 +54,7 @@ pub struct Replication {
     pub(super) tails: Tails,
 }
 
-/// Whether our heads say all that we hold: no write past a gap that may still be filled, no bulk
-/// copy under way.
+/// Whether our heads say all that we hold: no gap is open, and no copy under way.
 fn is_exact(gaps: &Gaps, pulls: &Pulls) -> bool {
     gaps.is_empty() && !pulls.is_active()
 }
@@ -71,7 +69,6 @@ impl Replication {
         Replication {
             digests: Digests::new(now.instant, &mut shared.rng),
             shared,
-            links: Links::new(),
             push: Pusher::default(),
             acks: Acks::default(),
             rumors: Rumors::default(),
@@ -105,40 +102,20 @@ impl Replication {
         self.shared.ready.assume();
     }
 
-    /// A number for a connection that the composition dials.
-    pub(in crate::node) fn next_conn(&mut self) -> ConnId {
-        self.links.next_conn()
-    }
-
-    /// Sends a frame to a peer over our link to it; see [`Context::link_send`].
+    /// Sends a frame to a peer over our link to it. False when the link takes nothing now.
     pub(in crate::node) fn link_send(
         &mut self,
-        now: Now,
+        lent: &mut Lent<'_>,
         origin: OriginId,
         payload: impl Into<Payload>,
     ) -> bool {
-        self.cx(now).link_send(origin, payload)
-    }
-
-    /// Answers on a connection.
-    pub(in crate::node) fn link_reply(&mut self, conn: ConnId, payload: Bytes) {
-        self.links.send(conn, payload);
-    }
-
-    /// Where the peer gossips whose link this is, once known.
-    pub(in crate::node) fn link_peer(&self, conn: ConnId) -> Option<SocketAddr> {
-        Some(self.shared.peers.get(self.links.peer(conn)?)?.info.addr)
-    }
-
-    /// Lends what is shared to a mechanism.
-    pub(super) fn cx(&mut self, now: Now) -> Context<'_> {
-        self.shared.lend(now, &mut self.links)
+        self.shared.lend(lent).link_send(origin, payload)
     }
 
     /// Takes over who the members of our kind are now. Those with whom no format is shared are no
     /// peers: they get nothing, and nothing waits for them.
-    pub fn members(&mut self, now: Now, infos: Vec<PeerInfo>) {
-        let cx = &mut self.shared.lend(now, &mut self.links);
+    pub fn members(&mut self, lent: &mut Lent<'_>, infos: Vec<PeerInfo>) {
+        let cx = &mut self.shared.lend(lent);
         let before = cx.peers.n_reachable();
         for gone in cx.peers.update(infos) {
             if let Some(conn) = gone.link {
@@ -149,19 +126,19 @@ impl Replication {
         }
         cx.known.unfold_members(cx.peers.iter().map(|peer| peer.info.origin));
         if before == 0 && cx.peers.n_reachable() > 0 {
-            self.digests.soon(now.instant);
+            self.digests.soon(lent.now.instant);
         }
-        self.flush(now, false);
-        self.greet(now);
-        self.first_copy(now);
+        self.flush(lent, false);
+        self.greet(lent);
+        self.first_copy(lent);
     }
 
     /// A datagram's user message that is ours.
-    pub fn datagram(&mut self, now: Now, from: SocketAddr, payload: &Bytes) {
+    pub fn datagram(&mut self, lent: &mut Lent<'_>, from: SocketAddr, payload: &Bytes) {
         self.shared.counters.datagram_len_in += payload.len() as u64;
         match self.shared.read(payload) {
             Ok(read) if read.message.is_for_datagrams() => {
-                self.message(now, payload, read.message, Via::Datagram);
+                self.message(lent, payload, read.message, Via::Datagram);
             }
             Ok(_) => self.shared.unreadable("message belongs on a link", from),
             Err(MessageError::Kind(_)) => {}
@@ -170,34 +147,34 @@ impl Replication {
     }
 
     /// A frame of a link.
-    pub fn frame(&mut self, now: Now, conn: ConnId, from: SocketAddr, payload: &Bytes) {
+    pub fn frame(&mut self, lent: &mut Lent<'_>, conn: ConnId, from: SocketAddr, payload: &Bytes) {
         self.shared.counters.link_len_in += payload.len() as u64;
-        self.links.seen(conn, None);
-        self.compare.heard(now.instant, conn);
+        lent.links.seen(conn, None);
+        self.compare.heard(lent.now.instant, conn);
         match self.shared.read(payload) {
             Ok(Read { message, format, .. }) => {
                 let peer = message.sender().and_then(|sender| self.shared.peers.get(sender));
-                self.links.speaks(conn, peer.map(|peer| peer.common), format);
+                lent.links.speaks(conn, peer.map(|peer| peer.common), format);
                 if message.is_for_datagrams() {
-                    self.message(now, payload, message, Via::Link(conn));
+                    self.message(lent, payload, message, Via::Link(conn));
                 } else {
-                    self.link_message(now, conn, message);
+                    self.link_message(lent, conn, message);
                 }
             }
             Err(MessageError::Kind(_)) => {}
             Err(error) => {
                 self.shared.unreadable(&error.to_string(), from);
-                self.links.close(conn);
-                self.link_lost(now, conn);
+                lent.links.close(conn);
+                self.link_lost(lent, conn);
             }
         }
     }
 
     /// The user state of a peer's push-pull.
-    pub fn merge_user_state(&mut self, now: Now, from: SocketAddr, state: &Bytes) {
+    pub fn merge_user_state(&mut self, lent: &mut Lent<'_>, from: SocketAddr, state: &Bytes) {
         match self.shared.read(state).map(|read| read.message) {
             Ok(KvMessage::Digest(digest)) => {
-                self.digested(now, &digest, Via::Exchange, state.len());
+                self.digested(lent, &digest, Via::Exchange, state.len())
             }
             Ok(_) => self.shared.unreadable("user state is no digest", from),
             Err(MessageError::Kind(_)) => {}
@@ -208,9 +185,9 @@ impl Replication {
     /// The digest as the user state of a push-pull with a member that speaks `theirs`; nothing when
     /// no format is shared.
     #[must_use]
-    pub fn user_state(&mut self, now: Now, theirs: Formats) -> Bytes {
+    pub fn user_state(&mut self, lent: &mut Lent<'_>, theirs: Formats) -> Bytes {
         let is_exact = is_exact(&self.gaps, &self.pulls);
-        let cx = &self.shared.lend(now, &mut self.links);
+        let cx = &self.shared.lend(lent);
         let digest = || KvMessage::Digest(digest::whole(cx, is_exact, false));
         let common = cx.config.formats.common(theirs);
         let payload = common.and_then(|common| digest().payload_for(common));
@@ -218,16 +195,16 @@ impl Replication {
     }
 
     /// A message that may come by datagram, as well as over a link.
-    fn message(&mut self, now: Now, payload: &Bytes, message: KvMessage, via: Via) {
+    fn message(&mut self, lent: &mut Lent<'_>, payload: &Bytes, message: KvMessage, via: Via) {
         match message {
-            KvMessage::Push(push, records) => self.pushed(now, payload, &push, &records, via),
-            KvMessage::Ack(ack) => self.acked(now, &ack, via),
-            KvMessage::Digest(digest) => self.digested(now, &digest, via, payload.len()),
+            KvMessage::Push(push, records) => self.pushed(lent, payload, &push, &records, via),
+            KvMessage::Ack(ack) => self.acked(lent, &ack, via),
+            KvMessage::Digest(digest) => self.digested(lent, &digest, via, payload.len()),
             KvMessage::Want(want) => {
                 let urgent = self.holders.is_waiting();
-                resend::wanted(&mut self.cx(now), &want, via, urgent);
+                resend::wanted(&mut self.shared.lend(lent), &want, via, urgent);
             }
-            KvMessage::Folded(folded) => self.folded(now, &folded),
+            KvMessage::Folded(folded) => self.folded(lent, &folded),
             #[cfg(feature = "next-format")]
             KvMessage::Played(_) => self.shared.counters.played_total += 1,
             _ => {}
@@ -235,23 +212,23 @@ impl Replication {
     }
 
     /// A message that only comes over a link.
-    pub(super) fn link_message(&mut self, now: Now, conn: ConnId, message: KvMessage) {
-        let cx = &mut self.shared.lend(now, &mut self.links);
+    pub(super) fn link_message(&mut self, lent: &mut Lent<'_>, conn: ConnId, message: KvMessage) {
+        let cx = &mut self.shared.lend(lent);
         match message {
             KvMessage::Pull(pull) => {
                 let next = self.pulls.requested(cx, conn, &pull);
-                self.follow(now, next);
+                self.follow(lent, next);
             }
-            KvMessage::PullEnd(end) => self.pull_ended(now, conn, &end),
+            KvMessage::PullEnd(end) => self.pull_ended(lent, conn, &end),
             KvMessage::Busy(busy) => {
-                self.pulls.refused(now.instant, conn, &busy);
+                self.pulls.refused(lent.now.instant, conn, &busy);
                 if self.compare.refused(conn) {
-                    self.walk.refused(now.instant, &busy);
+                    self.walk.refused(lent.now.instant, &busy);
                 }
             }
             // Of a pull or of a comparison, or deletes past a lost write.
             KvMessage::Supply(supply, records) => {
-                let is_pulled = self.pulls.heard(now.instant, conn, records.len());
+                let is_pulled = self.pulls.heard(cx.now.instant, conn, records.len());
                 let (n_newer, _) = receive::apply(cx, &records, supply.observe);
                 match (n_newer > 0, is_pulled || supply.observe) {
                     (true, true) if !supply.observe => self.tails.unclaimed_came(),
@@ -262,13 +239,13 @@ impl Replication {
             KvMessage::Roots(roots) => compare::roots(cx, conn, &roots),
             KvMessage::Leaves(leaves) => {
                 let next = self.compare.leaves(cx, conn, &leaves, self.walk.is_wanted());
-                self.follow(now, next);
+                self.follow(lent, next);
             }
             KvMessage::Items(items) => compare::items(cx, conn, &items),
             KvMessage::Verdicts(verdicts, records) => {
                 let waits = self.walk.is_wanted();
                 let next = self.compare.verdicts(cx, conn, &verdicts, &records, waits);
-                self.follow(now, next);
+                self.follow(lent, next);
             }
             message @ (KvMessage::KeyRequest(_) | KvMessage::KeyReply(_)) => {
                 cx.out.push_back(Out::Keys(conn, message));
@@ -280,14 +257,14 @@ impl Replication {
     /// A push arrived, by datagram or link.
     pub(super) fn pushed(
         &mut self,
-        now: Now,
+        lent: &mut Lent<'_>,
         payload: &Bytes,
         push: &Push,
         records: &[Record],
         via: Via,
     ) {
         let (of, from) = (OriginId(push.of), OriginId(push.from));
-        let cx = &mut self.shared.lend(now, &mut self.links);
+        let cx = &mut self.shared.lend(lent);
         cx.heard_via(from, via);
         self.absence.note_pushed(cx, records);
         let (n_newer, _) = receive::apply(cx, records, true);
@@ -303,8 +280,8 @@ impl Replication {
     }
 
     /// A peer holds more of our writes.
-    fn acked(&mut self, now: Now, ack: &Ack, via: Via) {
-        let cx = &mut self.shared.lend(now, &mut self.links);
+    fn acked(&mut self, lent: &mut Lent<'_>, ack: &Ack, via: Via) {
+        let cx = &mut self.shared.lend(lent);
         #[cfg(feature = "next-format")]
         {
             cx.counters.played_total += u64::from(ack.played.is_some());
@@ -322,9 +299,9 @@ impl Replication {
     }
 
     /// A digest of `len` bytes arrived.
-    pub(super) fn digested(&mut self, now: Now, digest: &Digest, via: Via, len: usize) {
+    pub(super) fn digested(&mut self, lent: &mut Lent<'_>, digest: &Digest, via: Via, len: usize) {
         let from = OriginId(digest.from);
-        let cx = &mut self.shared.lend(now, &mut self.links);
+        let cx = &mut self.shared.lend(lent);
         if from == cx.me {
             return;
         }
@@ -344,31 +321,31 @@ impl Replication {
             digest::answer(cx, digest, via, is_exact(&self.gaps, &self.pulls));
         }
         if digest.whole {
-            self.digested_whole(now, digest);
+            self.digested_whole(lent, digest);
         }
     }
 
     /// A peer has told all that it holds, and how far it has come.
-    fn digested_whole(&mut self, now: Now, digest: &Digest) {
-        let next = ready::told(&mut self.cx(now), digest);
-        self.follow(now, next);
-        self.first_copy(now);
-        let cx = &mut self.shared.lend(now, &mut self.links);
+    fn digested_whole(&mut self, lent: &mut Lent<'_>, digest: &Digest) {
+        let next = ready::told(&mut self.shared.lend(lent), digest);
+        self.follow(lent, next);
+        self.first_copy(lent);
+        let cx = &mut self.shared.lend(lent);
         if self.absence.ends(cx, OriginId(digest.from)) {
             let next = ready::hide(cx);
-            self.follow(now, next);
-            self.walk.reset_again(now.instant, self.compare.is_active());
+            self.follow(lent, next);
+            self.walk.reset_again(lent.now.instant, self.compare.is_active());
         }
-        let cx = &mut self.shared.lend(now, &mut self.links);
+        let cx = &mut self.shared.lend(lent);
         let next = digest::compare(cx, digest, is_exact(&self.gaps, &self.pulls));
-        self.follow(now, next);
+        self.follow(lent, next);
     }
 
     /// A peer has folded origins: every member it knew held all of them. So what we lack of them
     /// we ask it for, and what we hold whole we fold too.
-    pub(super) fn folded(&mut self, now: Now, folded: &Folded) {
+    pub(super) fn folded(&mut self, lent: &mut Lent<'_>, folded: &Folded) {
         let from = OriginId(folded.from);
-        let cx = &mut self.shared.lend(now, &mut self.links);
+        let cx = &mut self.shared.lend(lent);
         for &(of, last, forgotten) in &folded.list {
             let of = OriginId(of);
             if of == cx.me {
@@ -389,8 +366,8 @@ impl Replication {
     }
 
     /// A pull is complete. It may turn out that this node lacked deletes which are forgotten.
-    fn pull_ended(&mut self, now: Now, conn: ConnId, end: &PullEnd) {
-        let cx = &mut self.shared.lend(now, &mut self.links);
+    fn pull_ended(&mut self, lent: &mut Lent<'_>, conn: ConnId, end: &PullEnd) {
+        let cx = &mut self.shared.lend(lent);
         let Some(ended) = self.pulls.ended(cx, conn, end) else { return };
         if ended.is_acked {
             self.holders.changed(cx);
@@ -398,116 +375,117 @@ impl Replication {
         let forgotten = HlcTime(end.forgotten);
         if end.reset || self.absence.has_to_compare(cx, ended.first, forgotten) {
             let next = ready::hide(cx);
-            self.follow(now, next);
-            self.walk.reset(now.instant, ended.lacked, self.compare.is_active());
+            self.follow(lent, next);
+            self.walk.reset(lent.now.instant, ended.lacked, self.compare.is_active());
         } else if ended.first {
             let next = ready::copied(cx, ended.n_records);
-            self.follow(now, next);
+            self.follow(lent, next);
         }
-        let cx = &mut self.shared.lend(now, &mut self.links);
+        let cx = &mut self.shared.lend(lent);
         let next = self.walk.pulled(cx, ended.from, end);
-        self.follow(now, next);
+        self.follow(lent, next);
         // What we hold that the server lacks, it learns from this.
-        self.digests.soon(now.instant);
+        self.digests.soon(lent.now.instant);
     }
 
     /// A frame handed over has been written.
-    pub fn link_written(&mut self, now: Now, conn: ConnId, len: usize) {
-        paths::written(&mut self.cx(now), conn, len);
+    pub fn link_written(&mut self, lent: &mut Lent<'_>, conn: ConnId, len: usize) {
+        paths::written(&mut self.shared.lend(lent), conn, len);
     }
 
     /// A connection has ended.
-    pub fn link_closed(&mut self, now: Now, conn: ConnId) {
-        paths::closed(&mut self.cx(now), conn);
-        self.link_lost(now, conn);
+    pub fn link_closed(&mut self, lent: &mut Lent<'_>, conn: ConnId) {
+        paths::closed(&mut self.shared.lend(lent), conn);
+        self.link_lost(lent, conn);
     }
 
-    fn link_lost(&mut self, now: Now, conn: ConnId) {
-        self.pulls.conn_lost(now.instant, conn);
+    fn link_lost(&mut self, lent: &mut Lent<'_>, conn: ConnId) {
+        self.pulls.conn_lost(lent.now.instant, conn);
         self.compare.conn_lost(conn);
-        self.first_copy(now);
+        self.first_copy(lent);
     }
 
     /// An exchange of membership's with whoever gossips there ended; `connected` says whether there
     /// was a connection.
-    pub fn exchanged(&mut self, now: Now, addr: SocketAddr, connected: bool) {
-        paths::exchanged(&mut self.cx(now), addr, connected);
+    pub fn exchanged(&mut self, lent: &mut Lent<'_>, addr: SocketAddr, connected: bool) {
+        paths::exchanged(&mut self.shared.lend(lent), addr, connected);
     }
 
     /// The store holds new writes of ours.
-    pub fn written(&mut self, now: Now) {
+    pub fn written(&mut self, lent: &mut Lent<'_>) {
         let urgent = self.holders.is_waiting();
-        if self.push.written(now.instant, urgent) {
-            self.flush(now, urgent);
+        if self.push.written(lent.now.instant, urgent) {
+            self.flush(lent, urgent);
         }
     }
 
     /// Sends writes not sent yet, so many a turn.
-    fn flush(&mut self, now: Now, urgent: bool) {
-        let next = self.push.flush(&mut self.shared.lend(now, &mut self.links), urgent);
-        self.follow(now, next);
+    fn flush(&mut self, lent: &mut Lent<'_>, urgent: bool) {
+        let next = self.push.flush(&mut self.shared.lend(lent), urgent);
+        self.follow(lent, next);
     }
 
     /// Begins to wait until enough members hold a write of ours.
-    pub fn await_holders(&mut self, now: Now, wait: Waiting) {
-        if self.holders.begin(&mut self.shared.lend(now, &mut self.links), wait) {
-            self.flush(now, true);
-            self.holders.flushed(&mut self.shared.lend(now, &mut self.links), wait.seq);
+    pub fn await_holders(&mut self, lent: &mut Lent<'_>, wait: Waiting) {
+        if self.holders.begin(&mut self.shared.lend(lent), wait) {
+            self.flush(lent, true);
+            self.holders.flushed(&mut self.shared.lend(lent), wait.seq);
         }
     }
 
     /// Founds a cluster: a new node becomes ready with what it holds. Nothing for any other.
-    pub fn found(&mut self, now: Now) {
-        let next = ready::found(&mut self.cx(now));
-        self.follow(now, next);
+    pub fn found(&mut self, lent: &mut Lent<'_>) {
+        let next = ready::found(&mut self.shared.lend(lent));
+        self.follow(lent, next);
     }
 
     /// Asks peers that have not told how far they have come.
-    pub(in crate::node) fn greet(&mut self, now: Now) {
-        let cx = &mut self.shared.lend(now, &mut self.links);
+    pub(in crate::node) fn greet(&mut self, lent: &mut Lent<'_>) {
+        let cx = &mut self.shared.lend(lent);
         let peers = ready::to_greet(cx);
         digest::ask(cx, is_exact(&self.gaps, &self.pulls), &peers);
     }
 
     /// Begins the first copy when it is wanted and there is somebody who serves it.
-    fn first_copy(&mut self, now: Now) {
-        let next = ready::first_copy(&mut self.cx(now));
-        self.follow(now, next);
+    fn first_copy(&mut self, lent: &mut Lent<'_>) {
+        let next = ready::first_copy(&mut self.shared.lend(lent));
+        self.follow(lent, next);
     }
 
     /// Begins to hand over: flushes without waiting and asks for prompt acknowledgements. First
     /// copies that this node serves go on: nobody else may have the data.
-    pub fn drain(&mut self, now: Now) {
-        let cx = &mut self.shared.lend(now, &mut self.links);
+    pub fn drain(&mut self, lent: &mut Lent<'_>) {
+        let cx = &mut self.shared.lend(lent);
         cx.ready.is_leaving = true;
         digest::tell_stage(cx, is_exact(&self.gaps, &self.pulls));
-        self.flush(now, true);
-        self.handover.begin(&self.shared.lend(now, &mut self.links));
-        self.drain_due(now);
+        self.flush(lent, true);
+        self.handover.begin(&self.shared.lend(lent));
+        self.drain_due(lent);
     }
 
-    fn drain_due(&mut self, now: Now) {
-        let cx = &mut self.shared.lend(now, &mut self.links);
+    fn drain_due(&mut self, lent: &mut Lent<'_>) {
+        let cx = &mut self.shared.lend(lent);
         let told = self.handover.due(cx);
         digest::ask(cx, is_exact(&self.gaps, &self.pulls), &told);
     }
 
     /// Whether those who stay hold all that is held here; with nobody to look for, at once.
-    pub fn is_drained(&mut self, now: Now) -> bool {
-        self.handover.is_drained(&self.shared.lend(now, &mut self.links))
+    pub fn is_drained(&mut self, lent: &mut Lent<'_>) -> bool {
+        self.handover.is_drained(&self.shared.lend(lent))
     }
 
     /// Writes held here that, as far as this node knows, no member holds that stays: its own, and
     /// those of runs that are over.
     #[must_use]
-    pub fn unsent(&mut self, now: Now) -> u64 {
-        self.handover.unsent(&self.shared.lend(now, &mut self.links))
+    pub fn unsent(&mut self, lent: &mut Lent<'_>) -> u64 {
+        self.handover.unsent(&self.shared.lend(lent))
     }
 
     /// Does what one mechanism leaves to another.
-    fn follow(&mut self, now: Now, next: impl Into<Option<Next>>) {
+    fn follow(&mut self, lent: &mut Lent<'_>, next: impl Into<Option<Next>>) {
         let Some(next) = next.into() else { return };
-        let cx = &mut self.shared.lend(now, &mut self.links);
+        let cx = &mut self.shared.lend(lent);
+        let mut then = None;
         match next {
             Next::StageChanged => {
                 if !cx.ready.stage().has_copies() {
@@ -517,101 +495,96 @@ impl Replication {
             }
             Next::Spread(envelope, settled) => self.rumors.spread(cx, envelope, settled),
             Next::Pull(peer) => self.pulls.start(cx, peer),
-            Next::Mend => self.walk.mend(now.instant, self.compare.is_active()),
+            Next::Mend => self.walk.mend(lent.now.instant, self.compare.is_active()),
             Next::Compare { peer, agreed, first } => self.compare.start(cx, peer, agreed, first),
             Next::CompareOn { first } => self.compare.go_on(cx, first),
-            Next::WalkTold { conn, leaves } => {
-                let next = self.walk.told(cx, conn, leaves);
-                self.follow(now, next);
-            }
-            Next::WalkJudged { conn, more } => {
-                let next = self.walk.judged(cx, conn, more);
-                self.follow(now, next);
-            }
+            Next::WalkTold { conn, leaves } => then = self.walk.told(cx, conn, leaves),
+            Next::WalkJudged { conn, more } => then = self.walk.judged(cx, conn, more),
             Next::Walked { is_reset } => {
                 self.compare.end();
                 cx.known.trust();
-                let next = is_reset.then(|| ready::compared(cx)).flatten();
-                self.follow(now, next);
+                if is_reset {
+                    then = ready::compared(cx);
+                }
             }
             Next::Trusted { is_alone } => {
                 if is_alone {
                     self.absence.owe();
                 }
-                let next = ready::compared(cx);
-                self.follow(now, next);
+                then = ready::compared(cx);
             }
         }
+        self.follow(lent, then);
     }
 
     /// Does whatever is due.
-    pub fn timeout(&mut self, now: Now) {
+    pub fn timeout(&mut self, lent: &mut Lent<'_>) {
         let urgent = self.holders.is_waiting();
-        if self.push.is_due(now.instant) {
-            self.flush(now, urgent);
+        if self.push.is_due(lent.now.instant) {
+            self.flush(lent, urgent);
         }
-        let cx = &mut self.shared.lend(now, &mut self.links);
+        let cx = &mut self.shared.lend(lent);
         self.acks.due(cx);
         backlog::due(cx, self.push.pushed);
         resend::due(cx, urgent);
-        self.repair_due(now);
-        self.rumors.due(&mut self.shared.lend(now, &mut self.links));
-        self.copies_due(now);
-        self.sweep_due(now);
-        self.holders.due(&mut self.shared.lend(now, &mut self.links));
-        self.drain_due(now);
-        let next = ready::due(&mut self.cx(now));
-        self.follow(now, next);
+        self.repair_due(lent);
+        self.rumors.due(&mut self.shared.lend(lent));
+        self.copies_due(lent);
+        self.sweep_due(lent);
+        self.holders.due(&mut self.shared.lend(lent));
+        self.drain_due(lent);
+        let next = ready::due(&mut self.shared.lend(lent));
+        self.follow(lent, next);
     }
 
     /// Gaps and digests.
-    fn repair_due(&mut self, now: Now) {
-        for of in self.gaps.due(now.instant) {
-            let next = self.gaps.ask(&mut self.shared.lend(now, &mut self.links), of);
-            self.follow(now, next);
+    fn repair_due(&mut self, lent: &mut Lent<'_>) {
+        for of in self.gaps.due(lent.now.instant) {
+            let next = self.gaps.ask(&mut self.shared.lend(lent), of);
+            self.follow(lent, next);
         }
-        if self.digests.due(&mut self.shared.lend(now, &mut self.links)) {
-            self.greet(now);
-            let cx = &mut self.shared.lend(now, &mut self.links);
+        if self.digests.due(&mut self.shared.lend(lent)) {
+            self.greet(lent);
+            let cx = &mut self.shared.lend(lent);
             self.digests.tell(cx, is_exact(&self.gaps, &self.pulls));
             cx.try_blocked();
         }
     }
 
     /// Pulls, served and asked for, and comparisons.
-    fn copies_due(&mut self, now: Now) {
-        let cx = &mut self.shared.lend(now, &mut self.links);
+    fn copies_due(&mut self, lent: &mut Lent<'_>) {
+        let cx = &mut self.shared.lend(lent);
         let next = self.pulls.serve(cx);
         self.pulls.due(cx);
-        self.follow(now, next);
-        let cx = &mut self.shared.lend(now, &mut self.links);
+        self.follow(lent, next);
+        let cx = &mut self.shared.lend(lent);
         self.compare.due(cx);
         let next = self.walk.due(cx, self.compare.is_active(), self.pulls.is_active());
-        self.follow(now, next);
+        self.follow(lent, next);
     }
 
-    fn sweep_due(&mut self, now: Now) {
-        let cx = &mut self.shared.lend(now, &mut self.links);
+    fn sweep_due(&mut self, lent: &mut Lent<'_>) {
+        let cx = &mut self.shared.lend(lent);
         let Some(shard) = self.sweep.due(cx) else { return };
         let next = self.scrub.next(cx);
         self.tails.due(cx, self.pulls.is_active());
         self.tails.tell(cx, shard, STEP_SHARDS);
         self.sweep.forget(cx);
         self.sweep.fold(cx, |of| self.gaps.is_asking(of));
-        self.follow(now, next);
+        self.follow(lent, next);
     }
 
     /// When something is due next.
     #[must_use]
-    pub fn deadline(&self) -> Instant {
+    pub fn deadline(&self, links: &Links) -> Instant {
         let peers = &self.shared.peers;
         [
-            self.push.deadline(peers, &self.links),
+            self.push.deadline(peers, links),
             self.acks.deadline(),
             self.gaps.deadline(),
             self.digests.deadline(peers.n_reachable() > 0),
             self.rumors.deadline(),
-            self.pulls.deadline(&self.links),
+            self.pulls.deadline(links),
             self.compare.deadline(),
             self.walk.deadline(),
             self.sweep.deadline(),
@@ -625,6 +598,6 @@ impl Replication {
     }
 
     pub(in crate::node) fn poll(&mut self) -> Option<Out> {
-        self.links.out.pop_front().map(Out::Output).or_else(|| self.shared.out.pop_front())
+        self.shared.out.pop_front()
     }
 }

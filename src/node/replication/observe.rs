@@ -164,6 +164,11 @@ impl<'a> View<'a> {
         others.next().map_or(Ok(()), |peer| Err(Told::of(peer)))
     }
 
+    /// Where a peer gossips.
+    pub(in crate::node) fn addr(self, origin: OriginId) -> Option<SocketAddr> {
+        self.0.shared.peers.get(origin).map(|peer| peer.info.addr)
+    }
+
     /// The reachable peers, by name.
     pub(in crate::node) fn reachable_names(self) -> Vec<(OriginId, String)> {
         let peers = self.0.shared.peers.reachable();

@@ -14,11 +14,11 @@
 //! answer by datagram shows that both ways of UDP work.
 
 use super::context::Context;
-use super::links::Links;
 use super::message::Digest;
 use super::peers::Peer;
 use crate::kv::OriginId;
 use crate::node::io::{ConnId, Note};
+use crate::node::links::Links;
 use crate::time::Instant;
 use std::net::SocketAddr;
 use std::time::Duration;

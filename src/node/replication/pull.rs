@@ -15,7 +15,6 @@
 
 use super::context::Context;
 use super::known::Claims;
-use super::links::Links;
 use super::marks;
 use super::message::{Busy, FoldedList, Heads, KvMessage, Pull, PullEnd, Supply};
 use super::next::Next;
@@ -24,6 +23,7 @@ use crate::kv::{Dot, HlcTime, OriginId, Record};
 use crate::limits::{PULLS_SERVED_MAX, STORE_SHARDS};
 use crate::mutation::mutated;
 use crate::node::io::ConnId;
+use crate::node::links::Links;
 use crate::time::Instant;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -253,7 +253,7 @@ impl Pulls {
         if unfit || self.served.len() >= PULLS_SERVED_MAX {
             self.refused_total += 1;
             let busy = Busy { retry_ms: BUSY_RETRY_MS };
-            cx.links.send(conn, KvMessage::Busy(busy).encode());
+            cx.answer(conn, KvMessage::Busy(busy).encode());
             return None;
         }
         if let Some(peer) = cx.peers.get_mut(OriginId(pull.from)) {
@@ -280,7 +280,7 @@ impl Pulls {
         for served in self.served.extract_if(.., |served| served.first) {
             self.refused_total += 1;
             let busy = Busy { retry_ms: BUSY_RETRY_MS };
-            cx.links.send(served.conn, KvMessage::Busy(busy).encode());
+            cx.answer(served.conn, KvMessage::Busy(busy).encode());
         }
     }
 
@@ -339,7 +339,7 @@ impl Served {
         if !records.is_empty() {
             self.not_before = cx.now.instant + pause(records.len(), len);
             let supply = Supply { from: cx.me.0, observe: false };
-            cx.links.send(self.conn, KvMessage::Supply(supply, records).payload());
+            cx.answer(self.conn, KvMessage::Supply(supply, records).payload());
         }
         if !self.waiting.is_empty() || self.next_shard < STORE_SHARDS {
             return Step::Sent;
@@ -352,7 +352,7 @@ impl Served {
             marks: None,
         };
         marks::add(cx, &mut end);
-        cx.links.send(self.conn, KvMessage::PullEnd(end).encode());
+        cx.answer(self.conn, KvMessage::PullEnd(end).encode());
         if self.first {
             // A peer has a complete first copy of this node's store now.
             cx.ready.has_served = true;

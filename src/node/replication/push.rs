@@ -6,11 +6,11 @@
 use super::backlog;
 use super::batch::{Envelope, Settled, pack, settle};
 use super::context::{Context, FLUSH_DATAGRAMS};
-use super::links::Links;
 use super::next::Next;
 use super::peers::{Peer, Peers};
 use crate::kv::{OriginId, OwnLog};
 use crate::mutation::mutated;
+use crate::node::links::Links;
 use crate::time::Instant;
 use std::time::Duration;
 

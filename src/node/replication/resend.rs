@@ -120,7 +120,7 @@ pub(super) fn wanted(cx: &mut Context<'_>, want: &Want, via: Via, urgent: bool) 
                 if !cx.links.has_room(conn, LINK_CHUNK_LEN) {
                     break;
                 }
-                cx.links.send(conn, single(envelope, items));
+                cx.answer(conn, single(envelope, items));
             }
         }
         // An asker whose link is slow asks again long before an answer has arrived: what

@@ -3,20 +3,21 @@
 use super::observe::View;
 use super::peers::Peer;
 use crate::node::command::Sample;
+use crate::node::links::Links;
 use crate::node::stats::sample;
 
 impl View<'_> {
     /// Everything counted here.
     #[must_use]
-    pub fn samples(self) -> Vec<Sample> {
-        let mut samples = self.flow_samples();
+    pub(in crate::node) fn samples(self, links: &Links) -> Vec<Sample> {
+        let mut samples = self.flow_samples(links);
         samples.extend(self.repair_samples());
         samples.extend(self.safety_samples());
         samples.extend(self.peer_samples());
         samples
     }
 
-    fn flow_samples(self) -> Vec<Sample> {
+    fn flow_samples(self, links: &Links) -> Vec<Sample> {
         let c = &self.0.shared.counters;
         let by_path = |direction: &'static str, datagram: u64, link: u64| {
             [("datagram", datagram), ("link", link)].map(|(path, value)| Sample {
@@ -27,7 +28,7 @@ impl View<'_> {
             })
         };
         let mut samples = Vec::from(by_path("in", c.datagram_len_in, c.link_len_in));
-        samples.extend(by_path("out", c.datagram_len_out, self.0.links.sent_len_total));
+        samples.extend(by_path("out", c.datagram_len_out, links.sent_len_total));
         for (result, value) in
             [("newer", c.newer_total), ("stale", c.stale_total), ("duplicate", c.duplicate_total)]
         {
@@ -56,11 +57,11 @@ impl View<'_> {
                 "Pushes a full link window kept back; repaired later.",
                 c.window_full_total,
             ),
-            sample("replication_links", "Replication links open.", self.0.links.len() as u64),
+            sample("replication_links", "Replication links open.", links.len() as u64),
             sample(
                 "replication_links_dialled_total",
                 "Replication links dialled.",
-                self.0.links.dialled_total,
+                links.dialled_total,
             ),
             sample(
                 "replication_dials_failed_total",
@@ -70,12 +71,12 @@ impl View<'_> {
             sample(
                 "replication_links_overrun_total",
                 "Links closed because their other end asked and never read.",
-                self.0.links.overrun_total,
+                links.overrun_total,
             ),
             sample(
                 "replication_link_queue_bytes",
                 "Bytes handed to links and not yet written.",
-                self.0.links.total_in_flight_len() as u64,
+                links.total_in_flight_len() as u64,
             ),
             sample(
                 "rumors_waiting",

@@ -10,22 +10,24 @@ mod folded;
 mod formats;
 mod half_broken;
 mod handover;
+mod lent;
 mod ready;
 mod returned;
 mod stranded;
 
 use self::cluster::{Cluster, MILLIS, addr};
-use super::Replication;
+pub(super) use self::lent::Lent;
 use super::absence::Absence;
 use super::context::{Config, Out};
 use super::holders::Waiting;
 use super::known::Known;
+use super::machine::Replication;
 use super::message::{self, KvMessage, fit};
 use super::paths::Via;
 use super::peers::{DIRECT_PEERS_MAX, PeerInfo};
 use super::stage::Stage;
 use super::{receive, resend};
-use crate::kv::{Dot, OriginId, Store, StoreConfig};
+use crate::kv::{Dot, OriginId, Record, Store, StoreConfig};
 use crate::limits::{COMPARED_RECORDS_LEN_MAX, GAPS_MAX, KV_HEAD_LEN_MAX, ORIGINS_MAX};
 use crate::node::command::{Concern, Health};
 use crate::node::formats::Formats;
@@ -40,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A node that has met one peer, and its store.
-pub(super) fn with_peer(peer: OriginId, grace: Duration, now: Now) -> (Replication, Arc<Store>) {
+pub(super) fn with_peer(peer: OriginId, grace: Duration, now: Now) -> (Lent, Arc<Store>) {
     let store = Arc::new(Store::new(StoreConfig { origin: OriginId(1), store_len_max: 0 }));
     let config = Config {
         tombstone_grace: grace,
@@ -48,7 +50,7 @@ pub(super) fn with_peer(peer: OriginId, grace: Duration, now: Now) -> (Replicati
         formats: Formats::SPOKEN,
         rng_seed: 1,
     };
-    let mut node = Replication::new(config, Arc::clone(&store), now);
+    let mut node = Lent::new(config, Arc::clone(&store), now);
     let name = NodeName::from("peer");
     let formats = Formats::SPOKEN;
     node.found(now);

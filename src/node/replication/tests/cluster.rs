@@ -15,7 +15,7 @@ pub(super) enum Event {
 }
 
 pub(super) struct Member {
-    pub(super) replication: Replication,
+    pub(super) replication: Lent,
     pub(super) store: Arc<Store>,
     pub(super) up: bool,
 }
@@ -109,7 +109,7 @@ impl Cluster {
             formats: self.formats,
             rng_seed: 99 + index,
         };
-        let mut replication = Replication::new(config, Arc::clone(&store), self.now);
+        let mut replication = Lent::new(config, Arc::clone(&store), self.now);
         replication.set_room(1300);
         self.members.push(Member { replication, store, up: true });
         self.notes.push(0);
@@ -353,7 +353,7 @@ impl Cluster {
         assert!(took <= span);
     }
 
-    pub(super) fn sum(&self, of: impl Fn(&Replication) -> u64) -> u64 {
+    pub(super) fn sum(&self, of: impl Fn(&Lent) -> u64) -> u64 {
         self.members.iter().map(|member| of(&member.replication)).sum()
     }
 }

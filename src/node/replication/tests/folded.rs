@@ -96,9 +96,9 @@ fn past_a_loss(lost: OriginId) -> Cluster {
     cluster.must_agree_within(Duration::from_secs(5));
     let time = cluster.members[0].store.stats().hlc;
     let stamp = crate::kv::Stamp { time, origin: lost };
-    let record = crate::kv::Record::new(stamp, 2, b"past", Some((b"v", None)));
+    let record = Record::new(stamp, 2, b"past", Some((b"v", None)));
     let now = cluster.now;
-    receive::apply(&mut cluster.members[0].replication.cx(now), &[record], true);
+    cluster.members[0].replication.with(now, |cx| receive::apply(cx, &[record], true));
     cluster.members[0].replication.shared.known.fold(lost);
     cluster
 }

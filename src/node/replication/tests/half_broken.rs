@@ -148,7 +148,7 @@ fn what_is_asked_for_over_a_link_comes_in_frames_that_are_read() {
     replication.links.seen(conn, Some(asker));
     replication.links.out.clear();
     let want = Want { from: asker.0, of: of.0, ranges: vec![(1, 40)] };
-    resend::wanted(&mut replication.cx(cluster.now), &want, Via::Link(conn), false);
+    replication.with(cluster.now, |cx| resend::wanted(cx, &want, Via::Link(conn), false));
     let frames = replication.links.out.iter().filter_map(|out| match out {
         Output::Send { conn: to, frame: Frame::Kv(payload) } if *to == conn => Some(payload.len()),
         _ => None,

@@ -101,11 +101,11 @@ fn a_founder_joins_a_cluster_of_which_it_lacks_only_what_is_folded() {
     assert!(cluster.run_until(Duration::from_secs(2), |c| is_ready(c, 1)));
     // Somebody's second write, whose first is lost: no head tells of it.
     let gone = crate::kv::Stamp { time: crate::kv::HlcTime(1), origin: OriginId(7) };
-    let record = crate::kv::Record::new(gone, 2, b"k", Some((b"v", None)));
+    let record = Record::new(gone, 2, b"k", Some((b"v", None)));
     for at in 0..2 {
         let now = cluster.now;
         let replication = &mut cluster.members[at].replication;
-        receive::apply(&mut replication.cx(now), std::slice::from_ref(&record), true);
+        replication.with(now, |cx| receive::apply(cx, std::slice::from_ref(&record), true));
         replication.shared.known.fold(OriginId(7));
     }
     cluster.add(Duration::from_secs(3600));

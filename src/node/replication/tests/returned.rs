@@ -336,15 +336,15 @@ fn an_earlier_delete_goes_with_a_later_one_that_is_forgotten() {
     // A late copy of what lay between the two deletes is refused.
     let now = cluster.now;
     let sleeper = &mut cluster.members[SLEEPER].replication;
-    receive::apply(&mut sleeper.cx(now), std::slice::from_ref(&late), true);
+    sleeper.with(now, |cx| receive::apply(cx, std::slice::from_ref(&late), true));
     assert_eq!(cluster.members[SLEEPER].store.entry(b"again"), None);
     // Also where the earlier delete is remembered for longer.
     let stamp =
         crate::kv::Stamp { time: crate::kv::HlcTime(late.stamp().time.0 - 1), ..late.stamp() };
-    let earlier = crate::kv::Record::new(stamp, 1, b"again", None);
+    let earlier = Record::new(stamp, 1, b"again", None);
     let member = &mut cluster.members[SLEEPER];
     member.store.merge(&earlier, now);
-    receive::apply(&mut member.replication.cx(now), &[late], true);
+    member.replication.with(now, |cx| receive::apply(cx, &[late], true));
     assert_eq!(member.store.entry(b"again"), Some(earlier));
 }
 

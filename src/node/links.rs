@@ -1,4 +1,5 @@
-//! Replication links: connections that carry our frames, with a window on what is under way.
+//! Links: connections between nodes of our kind that carry frames of ours, with a window on what is
+//! under way. They belong to the node, which lends them to replication.
 //!
 //! ```text
 //! we dial:      Dial(first frame) --> Send ... --> Closed         one per peer, dialled on demand
@@ -8,12 +9,11 @@
 //! The shell tells when a frame has been written; until then its bytes count against the window.
 //! A peer that does not read fills its window and costs no more than that.
 
-use super::codec::fit;
+use super::formats::Formats;
+use super::io::{ConnId, Output};
 use crate::kv::OriginId;
 use crate::limits::{LINK_UNREAD_MAX, LINK_WINDOW};
-use crate::node::formats::Formats;
-use crate::node::io::{ConnId, Output};
-use crate::time::Instant;
+use crate::time::{Instant, Now};
 use crate::wire::stream::{Frame, Payload};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -55,7 +55,19 @@ pub(super) struct Links {
     pub(super) overrun_total: u64,
 }
 
+/// What the node lends to whoever works for it: the time, and the links.
+#[derive(Debug)]
+pub(super) struct Lent<'a> {
+    pub(super) now: Now,
+    pub(super) links: &'a mut Links,
+}
+
 impl Links {
+    /// Lends them.
+    pub(super) fn lend(&mut self, now: Now) -> Lent<'_> {
+        Lent { now, links: self }
+    }
+
     pub(super) fn new() -> Links {
         Links {
             links: BTreeMap::new(),
@@ -113,13 +125,14 @@ impl Links {
         }
     }
 
-    /// Hands over a frame, in a format that both ends read. A connection whose other end asks and
-    /// never reads is closed.
-    pub(super) fn send(&mut self, conn: ConnId, payload: impl Into<Payload>) {
+    /// The formats that are read at both ends, as far as is known.
+    pub(super) fn common(&self, conn: ConnId) -> Option<Formats> {
+        self.links.get(&conn).and_then(|link| link.common)
+    }
+
+    /// Hands over a frame. A connection whose other end asks and never reads is closed.
+    pub(super) fn send(&mut self, conn: ConnId, payload: Payload) {
         let Some(link) = self.links.get_mut(&conn) else { return };
-        let payload = payload.into();
-        let fitting = link.common.map_or(Some(payload.clone()), |common| fit(&payload, common));
-        let Some(payload) = fitting else { return };
         if link.in_flight_len > LINK_UNREAD_MAX {
             self.overrun_total += 1;
             self.links.remove(&conn);
