@@ -4,7 +4,7 @@ use super::Node;
 use super::command::{Command, MemberStatus, MemberView, Reply};
 use super::io::{Note, Output, Ticket};
 use super::meta;
-use super::replication::Waiting;
+use super::replication::{View, Waiting};
 use crate::swim::{Member, MemberState};
 use crate::time::{Instant, Now};
 use std::time::Duration;
@@ -74,8 +74,7 @@ impl Node {
     fn view(&self, member: &Member) -> MemberView {
         let origin = meta::origin(&member.meta);
         let formats = origin.is_some().then(|| meta::formats(&member.meta));
-        let (udp, tcp) =
-            origin.map_or((false, false), |origin| self.replication.view().blocked(origin));
+        let (udp, tcp) = origin.map_or((false, false), |origin| self.replication().blocked(origin));
         MemberView {
             name: member.name.to_string(),
             address: member.socket_addr,
@@ -121,7 +120,7 @@ impl Node {
             leaving.unsent = Some(self.replication.unsent(&mut self.links.lend(now)));
             leaving.deadline = leaving.give_up_at;
             let keys = self.store.stats().n_live;
-            if self.replication.view().n_peers() == 0 && keys > 0 {
+            if self.replication().n_peers() == 0 && keys > 0 {
                 self.out.push_back(Output::Note(Note::NoHeir { keys }));
             }
             self.swim.leave(now.instant);
@@ -143,7 +142,7 @@ impl Node {
             let before = leaving
                 .unsent
                 .unwrap_or_else(|| self.replication.unsent(&mut self.links.lend(now)));
-            let heard = self.replication.view().n_peers() > 0;
+            let heard = View::of(&self.replication).n_peers() > 0;
             let unsent = if heard {
                 before.min(self.replication.unsent(&mut self.links.lend(now)))
             } else {

@@ -148,7 +148,7 @@ type Verdict = Result<String, Wait>;
 impl Node {
     /// When the evidence is judged next.
     pub(super) fn founding_deadline(&self) -> Instant {
-        let judges = self.replication.view().is_new() && self.leaving.is_none();
+        let judges = self.replication().is_new() && self.leaving.is_none();
         if judges { self.founding.next } else { Instant::NEVER }
     }
 
@@ -164,7 +164,7 @@ impl Node {
 
     /// Founds a cluster when there is evidence for it.
     pub(super) fn founding_due(&mut self, now: Now) {
-        if !self.replication.view().is_new()
+        if !self.replication().is_new()
             || self.leaving.is_some()
             || self.founding.next > now.instant
         {
@@ -193,7 +193,7 @@ impl Node {
 
     /// Whether no reachable member that is new has a lower origin.
     fn is_lowest_new(&self) -> bool {
-        self.replication.view().reachable().all(|peer| peer.origin > self.store.origin())
+        self.replication().reachable().all(|peer| peer.origin > self.store.origin())
     }
 
     /// On what evidence this node may found a cluster, or why it may not.
@@ -246,7 +246,7 @@ impl Node {
 
     /// Every member of our kind that answers has never been ready, as of a moment ago.
     fn members_are_new(&self, now: Instant) -> Result<(), Wait> {
-        let Err(peer) = self.replication.view().peers_are_new(now) else { return Ok(()) };
+        let Err(peer) = self.replication().peers_are_new(now) else { return Ok(()) };
         let name = peer.name;
         let why = match peer.stage {
             Some(Stage::Leaving | Stage::Ending) => format!("waits for {name} to leave"),
@@ -272,7 +272,7 @@ impl Node {
     fn holders_are_gone(&mut self, now: Instant) -> Result<(), Wait> {
         let mut absent = BTreeMap::new();
         let mut blocks = None;
-        for peer in self.replication.view().absent() {
+        for peer in self.replication().absent() {
             if peer.stage.is_none_or(|stage| stage == Stage::New) {
                 continue;
             }

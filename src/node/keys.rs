@@ -85,7 +85,7 @@ impl Node {
         let payload = KvMessage::KeyRequest(request).encode();
         let mut waiting = BTreeMap::new();
         let mut results = Results::new();
-        for (origin, name) in self.replication.view().reachable_names() {
+        for (origin, name) in self.replication().reachable_names() {
             if self.replication.link_send(&mut self.links.lend(now), origin, payload.clone()) {
                 waiting.insert(origin, name);
             } else {

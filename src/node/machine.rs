@@ -10,7 +10,7 @@ use super::keys::KeyChanges;
 use super::links::Links;
 use super::meta;
 use super::replication::message::is_ours;
-use super::replication::{self, Out, PeerInfo, Replication};
+use super::replication::{self, Out, PeerInfo, Replication, View};
 use super::shut_out::ShutOut;
 use super::streams::Exchanges;
 use crate::kv::Store;
@@ -192,7 +192,7 @@ impl Node {
     /// Readiness.
     #[must_use]
     pub fn health(&self) -> Health {
-        match self.replication.view().health() {
+        match self.replication().health() {
             _ if self.leaving.is_some() => Health::Leaving,
             Health::Ok if self.shut_out.why().is_some() => Health::Starting,
             health => health,
@@ -202,7 +202,7 @@ impl Node {
     /// Whether its store holds all that it must before it answers for the cluster, be it leaving.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.replication.view().health() == Health::Ok && self.shut_out.why().is_none()
+        self.replication().health() == Health::Ok && self.shut_out.why().is_none()
     }
 
     /// What keeps it from being ready, by kind; `None` when it is.
@@ -212,9 +212,9 @@ impl Node {
             Health::Ok => None,
             Health::Leaving => Some(NotReady::Leaving),
             Health::Stalled => Some(NotReady::Stalled),
-            Health::Starting if self.replication.view().is_new() => Some(self.founding.wait().kind),
+            Health::Starting if self.replication().is_new() => Some(self.founding.wait().kind),
             Health::Starting if self.is_shut_out() => Some(NotReady::Refused),
-            Health::Starting if self.replication.view().is_resetting() => Some(NotReady::Comparing),
+            Health::Starting if self.replication().is_resetting() => Some(NotReady::Comparing),
             Health::Starting => Some(NotReady::Copying),
         }
     }
@@ -226,15 +226,15 @@ impl Node {
             NotReady::Leaving => {
                 Some("this node is leaving the cluster: ask another one".to_owned())
             }
-            _ if self.replication.view().is_new() => Some(self.founding.wait().why.clone()),
+            _ if self.replication().is_new() => Some(self.founding.wait().why.clone()),
             NotReady::Refused => self.shut_out.why().map(str::to_owned),
-            _ => self.replication.view().not_ready_why(),
+            _ => self.replication().not_ready_why(),
         }
     }
 
     /// Whether its store is complete, and nobody wants to hear of it.
     fn is_shut_out(&self) -> bool {
-        self.shut_out.why().is_some() && self.replication.view().health() == Health::Ok
+        self.shut_out.why().is_some() && self.replication().health() == Health::Ok
     }
 
     /// Whether no other member is alive as far as we know.
@@ -251,14 +251,14 @@ impl Node {
 
     /// Replication, to look at.
     #[must_use]
-    pub fn replication(&self) -> replication::View<'_> {
-        self.replication.view()
+    pub fn replication(&self) -> View<'_> {
+        View::of(&self.replication)
     }
 
     /// Members of our kind, not dead, that share no replication format with this node, and the
     /// formats they speak. As far as data goes they are no members.
     pub fn incompatible(&self) -> impl Iterator<Item = (&NodeName, Formats)> {
-        let there = self.replication.view().incompatible().filter(|info| info.reachable);
+        let there = self.replication().incompatible().filter(|info| info.reachable);
         there.map(|info| (&info.name, info.formats))
     }
 

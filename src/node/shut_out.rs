@@ -134,7 +134,7 @@ impl Node {
             self.shut_out.why = None;
         }
         let Some(since) = self.shut_out.alone_since else { return };
-        if self.shut_out.refusals.is_empty() || self.replication.view().is_new() {
+        if self.shut_out.refusals.is_empty() || self.replication().is_new() {
             return;
         }
         // Once shut out, a key that is changed here does not end it: a member does.

@@ -16,7 +16,7 @@ impl Node {
         samples.extend(self.refused_samples());
         samples.extend(self.ignored_samples());
         samples.extend(self.store_samples());
-        samples.extend(self.replication.view().samples(&self.links));
+        samples.extend(self.replication().samples(&self.links));
         samples
     }
 

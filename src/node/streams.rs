@@ -164,7 +164,7 @@ impl Node {
             let why = error.as_deref().unwrap_or("the peer closed without an answer");
             self.swim.exchange_failed(now.instant, id, why);
         } else {
-            let peer = self.links.peer(conn).and_then(|peer| self.replication.view().addr(peer));
+            let peer = self.links.peer(conn).and_then(|peer| self.replication().addr(peer));
             self.replication.link_closed(&mut self.links.lend(now), conn);
             if let Some(peer) = peer {
                 self.swim.call(now.instant, peer);

@@ -5,12 +5,12 @@
 //! 3 on, fields after those of its format and kinds that are not known are passed over, and
 //! counted by the caller. Format 2 has no room for either.
 
+#[cfg(feature = "next-format")]
+use super::message::Played;
 use super::message::{
     Ack, Busy, Digest, Folded, Items, KeyReply, KeyRequest, KvMessage, Leaves, Pull, PullEnd, Push,
     Roots, Supply, Verdicts, Want,
 };
-#[cfg(feature = "next-format")]
-use super::played::Played;
 use crate::kv::{OriginId, Record, RecordError};
 use crate::limits::{KV_HEAD_DEPTH_MAX, KV_HEAD_LEN_MAX, LINK_CHUNK_LEN};
 use crate::mutation::mutated;

@@ -13,8 +13,7 @@ use super::handover::Handover;
 use super::holders::{Holders, Waiting};
 use super::message::{Ack, Digest, Folded, KvMessage, MessageError, PullEnd, Push, Read};
 use super::next::Next;
-use super::observe::View;
-use super::paths::{self, Via};
+use super::paths::Via;
 use super::peers::PeerInfo;
 use super::pull::Pulls;
 use super::push::Pusher;
@@ -23,7 +22,7 @@ use super::scrub::Scrub;
 use super::sweep::{STEP_SHARDS, Sweep};
 use super::tails::Tails;
 use super::walk::Walk;
-use super::{backlog, ready, receive, resend};
+use super::{backlog, ready, receive, resend, ways};
 use crate::kv::{HlcTime, OriginId, Record, Store};
 use crate::node::formats::Formats;
 use crate::node::io::ConnId;
@@ -85,19 +84,12 @@ impl Replication {
         }
     }
 
-    /// What can be seen of it.
-    #[must_use]
-    pub fn view(&self) -> View<'_> {
-        View(self)
-    }
-
     /// Sets the longest user message that fits a datagram, in bytes.
     pub fn set_room(&mut self, room: usize) {
         self.shared.room = room;
     }
 
-    /// Takes this node for one that has long been ready, as all its peers. For simulations that
-    /// begin with a settled cluster.
+    /// Takes this node for one that has long been ready, for simulations that begin so.
     pub(in crate::node) fn assume_ready(&mut self) {
         self.shared.ready.assume();
     }
@@ -182,8 +174,7 @@ impl Replication {
         }
     }
 
-    /// The digest as the user state of a push-pull with a member that speaks `theirs`; nothing when
-    /// no format is shared.
+    /// The digest as the user state of a push-pull with one that speaks `theirs`, if we do.
     #[must_use]
     pub fn user_state(&mut self, lent: &mut Lent<'_>, theirs: Formats) -> Bytes {
         let is_exact = is_exact(&self.gaps, &self.pulls);
@@ -295,7 +286,7 @@ impl Replication {
         if is_news {
             self.holders.changed(cx);
         }
-        paths::ack_came(cx, from, via, is_news);
+        ways::ack_came(cx, from, via, is_news);
     }
 
     /// A digest of `len` bytes arrived.
@@ -306,7 +297,7 @@ impl Replication {
             return;
         }
         cx.heard_via(from, via);
-        paths::digest_came(cx, digest, via, len);
+        ways::digest_came(cx, digest, via, len);
         for &(of, through) in &digest.heads {
             if OriginId(of) != cx.me {
                 self.gaps.note_claim(cx, OriginId(of), through, from, digest.whole);
@@ -390,12 +381,12 @@ impl Replication {
 
     /// A frame handed over has been written.
     pub fn link_written(&mut self, lent: &mut Lent<'_>, conn: ConnId, len: usize) {
-        paths::written(&mut self.shared.lend(lent), conn, len);
+        ways::written(&mut self.shared.lend(lent), conn, len);
     }
 
     /// A connection has ended.
     pub fn link_closed(&mut self, lent: &mut Lent<'_>, conn: ConnId) {
-        paths::closed(&mut self.shared.lend(lent), conn);
+        ways::closed(&mut self.shared.lend(lent), conn);
         self.link_lost(lent, conn);
     }
 
@@ -408,7 +399,7 @@ impl Replication {
     /// An exchange of membership's with whoever gossips there ended; `connected` says whether there
     /// was a connection.
     pub fn exchanged(&mut self, lent: &mut Lent<'_>, addr: SocketAddr, connected: bool) {
-        paths::exchanged(&mut self.shared.lend(lent), addr, connected);
+        ways::exchanged(&mut self.shared.lend(lent), addr, connected);
     }
 
     /// The store holds new writes of ours.
@@ -592,9 +583,8 @@ impl Replication {
             self.handover.deadline(),
             self.shared.ready.deadline(),
         ]
-        .into_iter()
-        .min()
-        .unwrap_or(Instant::NEVER)
+        .iter()
+        .fold(Instant::NEVER, |first, at| first.min(*at))
     }
 
     pub(in crate::node) fn poll(&mut self) -> Option<Out> {

@@ -265,6 +265,16 @@ pub struct KeyReply {
     pub error: String,
 }
 
+/// "I play the next version."
+#[cfg(feature = "next-format")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Played {
+    /// Who does.
+    pub from: u64,
+    /// The highest format it speaks.
+    pub format: u8,
+}
+
 /// One message between members of our kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KvMessage {
@@ -300,7 +310,7 @@ pub enum KvMessage {
     KeyReply(KeyReply),
     /// Kind 16, which whoever speaks format 3 passes over.
     #[cfg(feature = "next-format")]
-    Played(super::played::Played),
+    Played(Played),
 }
 
 impl KvMessage {

@@ -8,13 +8,16 @@
 //!                     datagrams, links --'    rumors ----> datagrams
 //!
 //! gaps     a hole in the vector, or a digest that claims more  --> want (datagram) or pull (link)
-//! digest   every second to a random peer: heads, root hash      --> gaps, acks, buckets
-//! buckets  equal heads and different hashes, which should not be --> compare, repair (link)
+//! digest   every second to a random peer: heads, root hash      --> gaps, acks, compare
+//! compare  equal heads and different hashes, which should not be --> repair (link)
 //! walk     slept past forgotten deletes, or damaged              --> all shards compared (link)
 //! sweep    forgets tombstones that all hold, folds origins that all hold
-//! scrub    looks for damaged records, a shard a second           --> dropped, compare (link)
+//! scrub    looks for damaged records, a shard a second           --> dropped, walk (link)
 //! tails    deletes held past a lost write of a folded origin     --> told to all (link)
 //! ```
+//!
+//! Each of these is a machine of its own: state that nobody else touches, and functions that are
+//! lent a [`context`] and return what others have to do. Only [`machine`] knows two of them.
 //!
 //! It knows peers, not members: [`PeerInfo`] is all that membership tells it. Sans-IO like all of
 //! the core.
@@ -43,7 +46,7 @@ mod observe;
 mod paths;
 mod peers;
 #[cfg(feature = "next-format")]
-pub mod played;
+mod played;
 mod pull;
 mod push;
 mod ready;
@@ -59,6 +62,7 @@ mod tails;
 #[cfg(test)]
 mod tests;
 mod walk;
+mod ways;
 
 pub use context::Config;
 pub(in crate::node) use context::{Out, answer};

@@ -37,6 +37,11 @@ impl Told<'_> {
 pub struct View<'a>(pub(super) &'a Replication);
 
 impl<'a> View<'a> {
+    /// A look at it.
+    pub(in crate::node) fn of(replication: &'a Replication) -> View<'a> {
+        View(replication)
+    }
+
     /// Readiness as replication sees it.
     #[must_use]
     pub fn health(self) -> Health {

@@ -12,6 +12,7 @@ use crate::limits::ORIGINS_MAX;
 use crate::mutation::mutated;
 use crate::node::formats::Formats;
 use crate::node::io::ConnId;
+use crate::node::links::Links;
 use crate::rng::Rng;
 use crate::time::Instant;
 use crate::wire::message::NodeName;
@@ -44,6 +45,8 @@ pub(super) const RTO_MIN: Duration = Duration::from_millis(12);
 pub(super) const RTO_MAX: Duration = Duration::from_secs(1);
 /// How long what went over a link is left to it, without a word about it.
 const LINK_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a link with bytes under way may stand still before its peer is told to ask others.
+const STUCK: Duration = Duration::from_millis(200);
 /// The format that first tells a node's stage.
 const STAGE_FORMAT: u8 = 3;
 /// Retransmissions without an answer after which a peer gets only a beacon now and then.
@@ -228,6 +231,13 @@ impl Peer {
     /// Our writes from `first` to `last` have gone out over its link.
     pub(super) fn sent_by_link(&mut self, now: Instant, first: u64, last: u64) {
         self.by_link.sent(now, self.link, first, last);
+    }
+
+    /// Whether its link has bytes under way and has not moved for a while.
+    pub(super) fn is_stuck(&self, links: &Links, now: Instant) -> bool {
+        self.link.is_some_and(|conn| {
+            links.in_flight_len(conn) > 0 && now.since(links.moved_at(conn)) >= STUCK
+        })
     }
 
     /// What it has not acknowledged goes out again: whose acknowledgement comes is not known.

@@ -5,19 +5,9 @@
 //! speaks format 3 passes it over.
 
 use super::context::Context;
-use super::message::KvMessage;
+use super::message::{KvMessage, Played};
 use crate::kv::OriginId;
 use crate::node::formats::Formats;
-use serde::{Deserialize, Serialize};
-
-/// "I play the next version."
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Played {
-    /// Who does.
-    pub from: u64,
-    /// The highest format it speaks.
-    pub format: u8,
-}
 
 impl Context<'_> {
     fn is_ahead(&self) -> bool {

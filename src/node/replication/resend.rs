@@ -7,7 +7,7 @@ use super::backlog;
 use super::batch::{Envelope, Settled, chunks, is_large, logged, pack, settle, single};
 use super::context::{Context, FLUSH_DATAGRAMS};
 use super::message::{Ranges, Want};
-use super::paths::{Via, is_stuck};
+use super::paths::Via;
 use crate::kv::{OriginId, OwnLog};
 use crate::limits::{LINK_CHUNK_LEN, WANTED_WRITES_MAX};
 
@@ -48,7 +48,7 @@ fn resend(cx: &mut Context<'_>, origin: OriginId, urgent: bool) {
     }
     let link_busy = peer.link.is_some_and(|conn| cx.links.in_flight_len(conn) > 0);
     if peer.backlog.is_some() || link_busy && peer.by_link.through > acked {
-        if is_stuck(peer, cx.links, cx.now.instant) {
+        if peer.is_stuck(cx.links, cx.now.instant) {
             // It may have from others what does not get through.
             cx.beacon_by_datagram(origin);
         }

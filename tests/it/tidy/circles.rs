@@ -11,6 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The rooms without a circle.
 const WITHOUT_CIRCLES: [&str; 1] = ["http"];
 
+/// The mechanisms of replication: none imports another. What one leaves to another it returns, and
+/// `machine` sees to it.
+const MECHANISMS: [&str; 18] = [
+    "absence", "acks", "compare", "digest", "gaps", "handover", "holders", "pull", "push", "ready",
+    "resend", "rumor", "scrub", "sweep", "tails", "walk", "ways", "machine",
+];
+
 /// For each name those that it imports.
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
@@ -27,6 +34,24 @@ fn imports_inside_a_room_run_one_way() {
         }
     }
     expect_none("Inside a room no files and no folders import one another in a circle.", problems);
+}
+
+#[test]
+fn no_mechanism_of_replication_imports_another() {
+    let files: Vec<_> = rust("src/node/replication/").collect();
+    let imports = imports_within(&files);
+    let name = |module: &str| module.rsplit("::").next().unwrap_or_default().to_owned();
+    let is_mechanism = |module: &str| MECHANISMS.contains(&&*name(module));
+    let found = imports.keys().filter(|module| is_mechanism(module)).count();
+    assert_eq!(found, MECHANISMS.len(), "each of the mechanisms is a file");
+    let mut problems = Vec::new();
+    for (importer, imported) in &imports {
+        if is_mechanism(importer) && name(importer) != "machine" {
+            let siblings = imported.iter().filter(|module| is_mechanism(module));
+            problems.extend(siblings.map(|module| format!("{importer} imports {module}")));
+        }
+    }
+    expect_none("A mechanism of replication returns what another one has to do.", problems);
 }
 
 /// The module that a file of `src/` is, as `http::gate::head`.

@@ -4,6 +4,7 @@ use super::*;
 use crate::node::links::Links;
 use crate::node::replication::context::Context;
 use crate::node::replication::message::{Digest, Folded, Push};
+use crate::node::replication::observe::View;
 use std::ops::{Deref, DerefMut};
 
 /// Both, as one.
@@ -72,6 +73,10 @@ impl Lent {
         work: impl FnOnce(&mut Context<'_>) -> T,
     ) -> T {
         work(&mut self.replication.shared.lend(&mut self.links.lend(now)))
+    }
+
+    pub(in crate::node::replication) fn view(&self) -> View<'_> {
+        View::of(&self.replication)
     }
 
     pub(in crate::node::replication) fn deadline(&self) -> Instant {
