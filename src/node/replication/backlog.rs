@@ -104,9 +104,9 @@ fn send_chunk(
 /// Goes on with every backlog whose window has room, as far as `pushed`.
 pub(super) fn due(cx: &mut Context<'_>, pushed: u64) {
     for _ in 0..CHUNKS_AT_ONCE {
-        let open = cx.peers.reachable().filter(|peer| is_open(peer, &cx.links));
+        let open = cx.peers.reachable().filter(|peer| is_open(peer, cx.links));
         let Some(after) = open.filter_map(|peer| peer.backlog).min() else { return };
-        let same = |peer: &&Peer| peer.backlog == Some(after) && is_open(peer, &cx.links);
+        let same = |peer: &&Peer| peer.backlog == Some(after) && is_open(peer, cx.links);
         let peers = cx.peers.reachable().filter(same);
         let targets: Vec<OriginId> = peers.map(|peer| peer.info.origin).collect();
         match chunk(cx, after, pushed) {

@@ -186,7 +186,7 @@ pub(super) fn told(cx: &mut Context<'_>, digest: &Digest) -> Option<Next> {
     let is_lone = founder && !cx.ready.has_served;
     let serves = cx.ready.state == State::Ready;
     let me = cx.me;
-    let Some(peer) = cx.peers.get_mut(from) else { return None };
+    let peer = cx.peers.get_mut(from)?;
     // One that was new may have copied from elsewhere.
     let was_ready = peer.told_at.is_some() && peer.has_copies();
     peer.told_at = Some(cx.now.instant);
@@ -213,7 +213,7 @@ pub(super) fn told(cx: &mut Context<'_>, digest: &Digest) -> Option<Next> {
 
 /// Joins the cluster of a foreign peer, unless that peer is the one to join ours.
 fn yield_to(cx: &mut Context<'_>, from: OriginId) -> Option<Next> {
-    let Some(peer) = cx.peers.get(from) else { return None };
+    let peer = cx.peers.get(from)?;
     let first = peer.stage() != Some(Stage::Founded) || from < cx.me;
     if peer.is_foreign && first && !mutated!(NeverYield) {
         cx.note(Note::Merging { with: peer.info.name.to_string() });

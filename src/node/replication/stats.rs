@@ -40,7 +40,13 @@ impl View<'_> {
             });
         }
         samples.extend(self.format_samples());
-        samples.extend([
+        samples.extend(self.way_samples(links));
+        samples
+    }
+
+    fn way_samples(self, links: &Links) -> Vec<Sample> {
+        let c = &self.0.shared.counters;
+        vec![
             sample("replication_datagrams_total", "Replication datagrams sent.", c.datagrams_out),
             sample(
                 "replication_unreadable_total",
@@ -89,8 +95,7 @@ impl View<'_> {
                 self.0.rumors.dropped_total,
             ),
             sample("rumor_sends_total", "Transmissions of rumors.", self.0.rumors.sends_total),
-        ]);
-        samples
+        ]
     }
 
     fn format_samples(self) -> Vec<Sample> {
