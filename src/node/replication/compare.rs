@@ -196,8 +196,8 @@ impl Compare {
         None
     }
 
-    /// Asker: repairs. Server: drops what the asker knows to be deleted. `walk_waits` is that a walk
-    /// has to wait for this comparison.
+    /// Asker: repairs. Server: drops what the asker knows to be deleted. `walk_waits` is that a
+    /// walk has to wait for this comparison.
     pub(super) fn verdicts(
         &mut self,
         cx: &mut Context<'_>,

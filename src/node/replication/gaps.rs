@@ -111,8 +111,8 @@ impl Gaps {
         }
     }
 
-    /// Notes that `from` holds `of`'s writes up to `through`, to be asked for after a while. `whole` is
-    /// that it is a whole digest that says so.
+    /// Notes that `from` holds `of`'s writes up to `through`, to be asked for after a while.
+    /// `whole` is that it is a whole digest that says so.
     pub(super) fn note_claim(
         &mut self,
         cx: &Context<'_>,

@@ -21,8 +21,8 @@ pub(super) enum Next {
     Pull(OriginId),
     /// To compare everything with a ready peer: something was damaged and dropped.
     Mend,
-    /// To compare with this peer, who holds what was agreed on, the shards that differ or those from
-    /// `first` on.
+    /// To compare with this peer, who holds what was agreed on, the shards that differ or those
+    /// from `first` on.
     Compare { peer: OriginId, agreed: Option<Claims>, first: Option<u16> },
     /// To go on with that comparison from this shard on.
     CompareOn { first: u16 },

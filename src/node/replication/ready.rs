@@ -37,9 +37,9 @@ const GREET_AGAIN: Duration = Duration::from_millis(300);
 const GREETED_MAX: usize = 16;
 
 /// Peers to be asked now how far they have come, as they have not told: until this node has
-/// copied a store, and while it may found, those that were new. Digests go to one random peer a second: a new
-/// node would take as many seconds as there are members to hear of all, and a founder to hear
-/// of a cluster founded apart.
+/// copied a store, and while it may found, those that were new. Digests go to one random peer a
+/// second: a new node would take as many seconds as there are members to hear of all, and a founder
+/// to hear of a cluster founded apart.
 pub(super) fn to_greet(cx: &mut Context<'_>) -> Vec<OriginId> {
     if cx.ready.has_copied {
         return Vec::new();

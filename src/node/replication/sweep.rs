@@ -48,8 +48,8 @@ impl Sweep {
 }
 
 impl Sweep {
-    /// Begins a step, if one is due: tells of members that speak other formats. Returns the first of
-    /// the shards that the step is about.
+    /// Begins a step, if one is due: tells of members that speak other formats. Returns the first
+    /// of the shards that the step is about.
     pub(super) fn due(&mut self, cx: &mut Context<'_>) -> Option<usize> {
         if self.next > cx.now.instant {
             return None;
@@ -117,8 +117,8 @@ impl Sweep {
     }
 
     /// An origin folds when it is no member any more and every reachable peer holds as much of it,
-    /// which is all there is: what is missing before something held went with its writer. `is_asking`
-    /// says whether some of it is being asked for.
+    /// which is all there is: what is missing before something held went with its writer.
+    /// `is_asking` says whether some of it is being asked for.
     pub(super) fn fold(&mut self, cx: &mut Context<'_>, is_asking: impl Fn(OriginId) -> bool) {
         if cx.peers.n_reachable() == 0 || mutated!(NeverFold) {
             return;
