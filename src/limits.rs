@@ -198,8 +198,11 @@ pub const HTTP_LANE_DEPTH_MAX: usize = 256;
 pub const HTTP_BULK_DEPTH_MAX: usize = 16;
 /// Requests that wait for one of those connections; more are refused.
 pub const HTTP_BULK_WAITING_MAX: usize = 512;
-/// Requests that wait for the node at once (`?w=`, members, metrics, keys).
+/// Writes that wait for other members at once (`?w=`).
 pub const HTTP_WAITING_MAX: usize = 1_024;
+/// Requests that ask the node something at once (members, metrics, keys). They have seats of their
+/// own: writes may wait for a minute.
+pub const HTTP_ASKING_MAX: usize = 256;
 /// Connections being told that there are too many, at once; more are closed without a word.
 pub const HTTP_REFUSED_CONNECTIONS_MAX: usize = 256;
 /// Bytes after which an answer to a list request ends early, with `next` set.

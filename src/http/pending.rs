@@ -13,7 +13,7 @@
 //! takes the pending answer and finishes it. Clients see only the finished answer.
 
 use super::counters::Counters;
-use crate::limits::HTTP_WAITING_MAX;
+use crate::limits::{HTTP_ASKING_MAX, HTTP_WAITING_MAX};
 use crate::node::command::{Bridge, Command, Reply};
 use crate::time::WallMillis;
 use parking_lot::Mutex;
@@ -45,7 +45,25 @@ impl PendingAnswer {
     }
 }
 
-/// One of [`HTTP_WAITING_MAX`] places; given back when dropped.
+/// Who waits: each kind has places of its own, so that none keeps the other from being served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiter {
+    /// A write, until enough members hold it.
+    Write,
+    /// A question to the node: members, numbers, keys.
+    Question,
+}
+
+impl Waiter {
+    fn max(self) -> usize {
+        match self {
+            Waiter::Write => HTTP_WAITING_MAX,
+            Waiter::Question => HTTP_ASKING_MAX,
+        }
+    }
+}
+
+/// One of the places there are for a kind of waiter; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Slot(Arc<AtomicUsize>);
 
@@ -59,7 +77,8 @@ impl Drop for Slot {
 #[derive(Default)]
 pub(super) struct PendingAnswers {
     parked: Mutex<Parked>,
-    n_taken: Arc<AtomicUsize>,
+    n_writes: Arc<AtomicUsize>,
+    n_questions: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -71,15 +90,19 @@ struct Parked {
 impl PendingAnswers {
     /// A slot, while one is free. A write that wants to wait takes its slot before it is written,
     /// so that none is accepted and then refused.
-    pub(super) fn slot(&self) -> Option<Slot> {
-        let slot = Slot(Arc::clone(&self.n_taken));
-        let n_before = self.n_taken.fetch_add(1, Ordering::Relaxed);
-        if n_before < HTTP_WAITING_MAX { Some(slot) } else { None }
+    pub(super) fn slot(&self, waiter: Waiter) -> Option<Slot> {
+        let n_taken = match waiter {
+            Waiter::Write => &self.n_writes,
+            Waiter::Question => &self.n_questions,
+        };
+        let slot = Slot(Arc::clone(n_taken));
+        let n_before = n_taken.fetch_add(1, Ordering::Relaxed);
+        if n_before < waiter.max() { Some(slot) } else { None }
     }
 
     /// How many slots are taken now.
     pub(super) fn n_taken(&self) -> usize {
-        self.n_taken.load(Ordering::Relaxed)
+        self.n_writes.load(Ordering::Relaxed) + self.n_questions.load(Ordering::Relaxed)
     }
 
     /// Hands `command` to the node and parks the answer to a request for `route`. Returns the

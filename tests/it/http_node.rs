@@ -113,8 +113,20 @@ fn those_that_wait_are_bounded_and_none_is_written_in_vain() {
     rig.ask("GET", "/kv/more").is(404);
     rig.send("PUT", "/kv/more", "", b"v").is(200);
     assert_eq!(rig.bridge.n_written.load(Ordering::Relaxed), HTTP_WAITING_MAX as u64 + 1);
+    // Questions to the node have places of their own.
+    let waiting = std::mem::take(&mut *kept.lock().unwrap());
+    rig.bridge.replies(|command, reply_to| {
+        reply_to(match command {
+            Command::Members => Reply::Members(Vec::new()),
+            _ => Reply::Keys(Vec::new()),
+        });
+        Ok(())
+    });
+    rig.ask("GET", "/members").is(200);
+    rig.ask("GET", "/keys").is(200);
+    assert_eq!(rig.metric("http_waiting"), HTTP_WAITING_MAX as f64);
     // A client that goes away is still waited for by the node, but its slot comes back.
-    for reply_to in kept.lock().unwrap().drain(..) {
+    for reply_to in waiting {
         reply_to(Reply::Holders { held: 9, wanted: 9 });
     }
     for client in &mut clients {

@@ -46,7 +46,7 @@ pub(super) fn wait(
 }
 
 fn count(text: &str) -> Result<u32, Failure> {
-    let is_plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let is_plain = !text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit());
     match text.parse() {
         Ok(n) if is_plain && (1..=MEMBERS_MAX as u32).contains(&n) => Ok(n),
         _ => {
@@ -58,8 +58,11 @@ fn count(text: &str) -> Result<u32, Failure> {
 }
 
 fn duration(text: &str) -> Result<Duration, Failure> {
+    // One number and one unit.
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let is_plain = unit.len() < text.len() && unit.bytes().all(|b| b.is_ascii_alphabetic());
     match humantime::parse_duration(text) {
-        Ok(timeout) if (TIMEOUT_MIN..=HTTP_WAIT_MAX).contains(&timeout) => Ok(timeout),
+        Ok(timeout) if is_plain && (TIMEOUT_MIN..=HTTP_WAIT_MAX).contains(&timeout) => Ok(timeout),
         _ => {
             let max = HTTP_WAIT_MAX.as_secs();
             let message =
@@ -88,10 +91,10 @@ mod tests {
         check(Some("all"), None, wait(Concern::All, two));
         check(Some("majority"), Some("500ms"), wait(Concern::Majority, two / 4));
         check(Some("3"), Some("60s"), wait(Concern::Count(3), HTTP_WAIT_MAX));
-        for bad in ["", "0", "-1", "+2", "1.5", "ALL", "65537", "4294967297"] {
+        for bad in ["", "0", "00000000001", "01", "-1", "+2", "1.5", "ALL", "65537", "4294967297"] {
             check(Some(bad), None, Err(400));
         }
-        for bad in ["", "0s", "61s", "2", "-1s", "1h", "999us"] {
+        for bad in ["", "0s", "61s", "2", "-1s", "1h", "999us", "1s1s1s", "1s 1ms", " 1s", "1 s"] {
             check(Some("all"), Some(bad), Err(400));
         }
         // A bad one is told although it would not be used.

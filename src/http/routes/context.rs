@@ -4,7 +4,7 @@
 //! [`Failure`] as long as it has written nothing.
 
 use crate::http::failure::Failure;
-use crate::http::pending::{Render, Slot};
+use crate::http::pending::{Render, Slot, Waiter};
 use crate::http::request::{Form, Request, Trust};
 use crate::http::response::{Response, number};
 use crate::http::route::Route;
@@ -89,9 +89,9 @@ impl Api {
     ///
     /// # Errors
     /// 503 when too many wait already.
-    pub(super) fn slot(&self) -> Result<Slot, Failure> {
+    pub(super) fn slot(&self, waiter: Waiter) -> Result<Slot, Failure> {
         let too_many = || Failure::busy("too many requests wait for the node; try again");
-        self.shared.pending.slot().ok_or_else(too_many)
+        self.shared.pending.slot(waiter).ok_or_else(too_many)
     }
 
     /// Hands a command to the node; `render` writes the answer when the reply comes, or at once
@@ -106,7 +106,7 @@ impl Api {
         limit: Duration,
         render: impl FnOnce(Option<Reply>, &mut PendingResponse<'_>) -> u16 + Send + 'static,
     ) -> Result<Outcome, Failure> {
-        let slot = self.slot()?;
+        let slot = self.slot(Waiter::Question)?;
         Ok(self.ask_node_in(slot, call, command, limit, render))
     }
 

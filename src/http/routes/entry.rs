@@ -6,7 +6,7 @@ use super::precondition::{Precondition, Verdict};
 use super::query;
 use crate::http::failure::{Failure, error_body};
 use crate::http::json::{json_pair, json_text};
-use crate::http::pending::Slot;
+use crate::http::pending::{Slot, Waiter};
 use crate::http::response::{Response, number, version};
 use crate::http::route::Spelt;
 use crate::kv::{Record, Stamp, WriteError, Written};
@@ -147,7 +147,7 @@ impl<'a> Write<'a> {
             api.check_complete()?;
         }
         let Some(wait) = self.wait else { return Ok(None) };
-        let slot = api.slot()?;
+        let slot = api.slot(Waiter::Write)?;
         Ok(Some((slot, wait)))
     }
 
