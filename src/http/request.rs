@@ -85,6 +85,9 @@ impl Form {
 /// How far the gate trusts a client. Of all that a client sends, the token alone raises its trust.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
+    /// The client has not sent the token that is asked for. It gets the page that asks a person for
+    /// it, and nothing else.
+    Stranger,
     /// Nothing is known about the client.
     Anybody,
     /// The client is on this host and speaks for nobody else: no proxy's or browser's headers.

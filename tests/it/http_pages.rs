@@ -153,3 +153,26 @@ fn pages_of_other_origins_learn_nothing() {
     let answer = from(&mut rig.client(), "GET", "/kv/", ALLOWED, "").is(200);
     assert_eq!((answer.header("Vary"), answer.header("Access-Control-Allow-Origin")), (None, None));
 }
+
+#[test]
+fn a_person_without_the_token_is_asked_for_it() {
+    // A browser showed the JSON of the 401.
+    let rig = Rig::with(guarded());
+    let html = "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
+    let mut client = rig.client();
+    for _ in 0..2 {
+        let page = client.ask("GET", "/", html, b"");
+        assert_eq!((page.status, page.header("WWW-Authenticate")), (401, Some("Bearer")));
+        assert_eq!(page.header("Content-Type"), Some("text/html; charset=utf-8"));
+        assert!(page.header("Content-Security-Policy").is_some());
+        assert!(page.text().contains("id=\"token\"") && !page.text().contains("s3cret"));
+        assert_eq!(client.ask("HEAD", "/", html, b"").status, 401);
+    }
+    assert_eq!(rig.server.n_refused(Reason::Token), 4);
+    // Programs, and everything else, get what they got.
+    rig.ask("GET", "/").is(401);
+    rig.send("GET", "/kv/a", html, b"").is(401);
+    rig.send("POST", "/", html, b"").is(401);
+    let right = format!("{html}Authorization: Bearer s3cret\r\n");
+    assert_eq!(rig.send("GET", "/", &right, b"").status, 200);
+}

@@ -13,9 +13,10 @@ use super::context::Gate;
 use super::head::{Framing, Head};
 use super::refusal::Refusal;
 use super::trust;
+use crate::http::counters::Reason;
 use crate::http::lanes::{BODY_OUT_OF_BAND, COPIED_BODY_LEN_MAX, Job};
 use crate::http::manner::Manner;
-use crate::http::request::{Request, Trust};
+use crate::http::request::{Method, Request, Trust};
 use crate::http::response::number;
 use crate::http::route::Route;
 use std::net::IpAddr;
@@ -33,6 +34,11 @@ pub(super) struct Opened {
     pub(super) takes_body: bool,
 }
 
+/// Whether a person with a browser asks for the page, which can ask for the token in turn.
+fn asks_person(head: &Head<'_>, route: Route<'_>) -> bool {
+    route == Route::Home && head.wants_page && matches!(head.method, Method::Get | Method::Head)
+}
+
 impl Opened {
     /// Decides how far the client is trusted with this head, and begins the job; `out` is an empty
     /// buffer to write it into.
@@ -47,9 +53,15 @@ impl Opened {
         mut out: Vec<u8>,
     ) -> Result<Opened, Refusal> {
         let route = head.route();
-        let trust = trust::of(&gate.shared.config, peer, head, route)?;
+        let trust = match trust::of(&gate.shared.config, peer, head, route) {
+            Err(refusal) if refusal.reason == Reason::Token && asks_person(head, route) => {
+                gate.shared.counters.refused(refusal.reason);
+                return Ok(Opened::answered(gate, head, Trust::Stranger, manner, out));
+            }
+            trust => trust?,
+        };
         if route.is_probe() {
-            return Ok(Opened::answered(gate, head, manner, out));
+            return Ok(Opened::answered(gate, head, trust, manner, out));
         }
         out.extend_from_slice(head.method.name().as_bytes());
         out.push(b' ');
@@ -79,12 +91,19 @@ impl Opened {
         })
     }
 
-    /// A probe, answered at once. Whatever is under way elsewhere, it shows how the node is.
-    fn answered(gate: &Gate, head: &Head<'_>, manner: Manner, mut out: Vec<u8>) -> Opened {
+    /// What is answered at once: a probe, which shows how the node is whatever is under way
+    /// elsewhere, and the page that asks for the token.
+    fn answered(
+        gate: &Gate,
+        head: &Head<'_>,
+        trust: Trust,
+        manner: Manner,
+        mut out: Vec<u8>,
+    ) -> Opened {
         let request = Request {
             method: head.method,
             target: head.target,
-            trust: Trust::Anybody,
+            trust,
             content_type: None,
             if_none_match: None,
             if_match: None,

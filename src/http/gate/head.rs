@@ -11,7 +11,7 @@ use crate::http::request::Method;
 use crate::http::route::Route;
 use crate::limits::{HTTP_HEAD_LEN_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_LEN_MAX};
 use httparse::{Error, Status};
-use memchr::memchr;
+use memchr::{memchr, memmem};
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
@@ -120,6 +120,8 @@ pub struct Head<'b> {
     pub if_none_match: Option<Cow<'b, str>>,
     /// The value of `If-Match`, likewise.
     pub if_match: Option<Cow<'b, str>>,
+    /// Whether a page is wanted, by `Accept`: a person has asked, with a browser.
+    pub wants_page: bool,
     /// The value of `Origin`: a web page has asked.
     pub origin: Option<&'b [u8]>,
     /// A header says that the request was made for another: by a proxy or by a web page.
@@ -158,6 +160,7 @@ impl<'b> Head<'b> {
             content_type: None,
             if_none_match: None,
             if_match: None,
+            wants_page: false,
             origin: None,
             is_relayed: false,
         };
@@ -186,6 +189,9 @@ impl<'b> Head<'b> {
             4 if is("Host") => {
                 seen.n_hosts += 1;
                 self.host = visible("Host", value)?;
+            }
+            6 if is("Accept") => {
+                self.wants_page |= memmem::find(value, b"text/html").is_some();
             }
             6 if is("Expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
@@ -450,7 +456,7 @@ mod tests {
     fn a_head_is_read_once() {
         let bytes = b"PUT http://h/kv/a?w=1 HTTP/1.1\r\nHost: h:80\r\nContent-Length: 3\r\n\
             connection: x, Close\r\nAUTHORIZATION: Bearer \xff\r\nContent-Type: a/b\r\n\
-            Expect: 100-CONTINUE\r\nVia: 1.1 p\r\n\r\n";
+            Expect: 100-CONTINUE\r\nVia: 1.1 p\r\nAccept: a/b, text/html;q=1\r\n\r\n";
         let expected = Head {
             method: Method::Put,
             target: "/kv/a?w=1",
@@ -463,6 +469,7 @@ mod tests {
             content_type: Some("a/b"),
             if_none_match: None,
             if_match: None,
+            wants_page: true,
             origin: None,
             is_relayed: true,
         };

@@ -50,7 +50,8 @@ impl Secret {
     pub(in crate::http) fn prefix(&self, trust: Trust, out: &mut Vec<u8>) {
         out.extend_from_slice(self.0.as_bytes());
         let mark = match trust {
-            Trust::Anybody => ANYBODY,
+            // A stranger's request never comes so far.
+            Trust::Stranger | Trust::Anybody => ANYBODY,
             Trust::Local => LOCAL,
             Trust::Token => TOKEN,
         };
