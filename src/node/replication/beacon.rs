@@ -4,8 +4,8 @@
 //! asks for what it lacks and, when the beacon says so, answers with what it holds.
 
 use super::context::Context;
+use super::facts::peers::Peer;
 use super::message::{Digest, KvMessage};
-use super::peers::Peer;
 use crate::kv::OriginId;
 use crate::time::Instant;
 use bytes::Bytes;

@@ -3,12 +3,12 @@
 //! A mechanism owns its state, is lent a [`Context`] for as long as it works, and never names
 //! another mechanism. What another one has to do then, it returns.
 
-use super::counters::Counters;
-use super::known::Known;
+use super::facts::counters::Counters;
+use super::facts::known::Known;
+use super::facts::paths::{Unanswered, Via};
+use super::facts::peers::Peers;
+use super::facts::stage::Readiness;
 use super::message::{KvMessage, MessageError, Read, fit};
-use super::paths::{Unanswered, Via};
-use super::peers::Peers;
-use super::stage::Readiness;
 use crate::kv::{OriginId, Record, Store};
 use crate::limits::LINK_CHUNK_LEN;
 use crate::node::command::Reply;

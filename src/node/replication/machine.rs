@@ -3,26 +3,26 @@
 //! What arrives goes to the mechanisms that it concerns, one after the other; each is lent what all
 //! share, and what one leaves to another comes back as a [`Next`].
 
-use super::absence::Absence;
-use super::acks::Acks;
-use super::compare::{self, Compare};
 use super::context::{Config, Out, Shared};
-use super::digest::{self, Digests};
-use super::gaps::Gaps;
-use super::handover::Handover;
-use super::holders::{Holders, Waiting};
+use super::facts::paths::Via;
+use super::facts::peers::PeerInfo;
+use super::forget::sweep::{STEP_SHARDS, Sweep};
+use super::forget::tails::Tails;
 use super::message::{Ack, Digest, Folded, KvMessage, MessageError, PullEnd, Push, Read};
 use super::next::Next;
-use super::paths::Via;
-use super::peers::PeerInfo;
-use super::pull::Pulls;
-use super::push::Pusher;
-use super::rumor::Rumors;
-use super::scrub::Scrub;
-use super::sweep::{STEP_SHARDS, Sweep};
-use super::tails::Tails;
-use super::walk::Walk;
-use super::{backlog, ready, receive, resend, ways};
+use super::repair::absence::Absence;
+use super::repair::compare::{self, Compare};
+use super::repair::digest::{self, Digests};
+use super::repair::gaps::Gaps;
+use super::repair::pull::Pulls;
+use super::repair::scrub::Scrub;
+use super::repair::walk::Walk;
+use super::spread::acks::Acks;
+use super::spread::handover::Handover;
+use super::spread::holders::{Holders, Waiting};
+use super::spread::push::Pusher;
+use super::spread::rumor::Rumors;
+use super::{receive, repair::ready, spread::backlog, spread::resend, spread::ways};
 use crate::kv::{HlcTime, OriginId, Record, Store};
 use crate::node::formats::Formats;
 use crate::node::io::ConnId;

@@ -17,58 +17,34 @@
 //! ```
 //!
 //! Each of these is a machine of its own: state that nobody else touches, and functions that are
-//! lent a [`context`] and return what others have to do. Only [`machine`] knows two of them.
+//! lent a `context` and return what others have to do, as a `Next`. They are in `spread`,
+//! `repair` and `forget`; what they share is in `facts`. Only `machine` knows two of them.
 //!
 //! It knows peers, not members: [`PeerInfo`] is all that membership tells it. Sans-IO like all of
 //! the core.
 
-mod absence;
-mod acks;
-mod backlog;
-mod batch;
 mod beacon;
-mod codec;
-mod compare;
 mod context;
-mod counters;
-mod digest;
-mod gaps;
-mod handover;
-mod holders;
-mod known;
-mod leaves;
-mod lists;
+mod facts;
+mod forget;
 mod machine;
-mod marks;
 pub mod message;
 mod next;
 mod observe;
-mod paths;
-mod peers;
 #[cfg(feature = "next-format")]
 mod played;
-mod pull;
-mod push;
-mod ready;
 mod receive;
-mod resend;
-mod rtt;
-mod rumor;
-mod scrub;
-mod stage;
+mod repair;
+mod spread;
 mod stats;
-mod sweep;
-mod tails;
 #[cfg(test)]
 mod tests;
-mod walk;
-mod ways;
 
 pub use context::Config;
 pub(in crate::node) use context::{Out, answer};
-pub use holders::Waiting;
+pub use facts::peers::PeerInfo;
+pub use facts::stage::Stage;
 pub(in crate::node) use machine::Replication;
 pub use observe::View;
-pub use peers::PeerInfo;
-pub use push::COALESCE;
-pub use stage::Stage;
+pub use spread::holders::Waiting;
+pub use spread::push::COALESCE;

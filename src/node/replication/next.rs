@@ -1,7 +1,7 @@
 //! What a mechanism leaves to others.
 
-use super::batch::{Envelope, Settled};
-use super::known::Claims;
+use super::facts::batch::{Envelope, Settled};
+use super::facts::known::Claims;
 use crate::kv::OriginId;
 use crate::node::io::ConnId;
 use std::collections::BTreeMap;

@@ -1,9 +1,9 @@
 //! What can be seen of replication from outside.
 
+use super::facts::peers::{Peer, PeerInfo};
+use super::facts::stage::Stage;
 use super::machine::Replication;
-use super::peers::{Peer, PeerInfo};
-use super::ready;
-use super::stage::Stage;
+use super::repair::ready;
 use crate::kv::{Dot, OriginId};
 use crate::node::command::Health;
 use crate::time::Instant;

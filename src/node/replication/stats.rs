@@ -1,7 +1,7 @@
 //! What replication counts, as metrics.
 
+use super::facts::peers::Peer;
 use super::observe::View;
-use super::peers::Peer;
 use crate::node::command::Sample;
 use crate::node::links::Links;
 use crate::node::stats::sample;

@@ -1,0 +1,30 @@
+//! What is counted that belongs to no mechanism alone.
+
+use crate::time::Instant;
+
+/// Counters that belong to no part alone.
+#[derive(Debug, Default)]
+pub(in crate::node) struct Counters {
+    pub(in crate::node) datagram_len_in: u64,
+    pub(in crate::node) datagram_len_out: u64,
+    pub(in crate::node) datagrams_out: u64,
+    pub(in crate::node) link_len_in: u64,
+    pub(in crate::node) unreadable_total: u64,
+    pub(in crate::node) fields_passed_over_total: u64,
+    pub(in crate::node) kinds_passed_over_total: u64,
+    #[cfg(feature = "next-format")]
+    pub(in crate::node) played_total: u64,
+    pub(in crate::node) newer_total: u64,
+    pub(in crate::node) stale_total: u64,
+    pub(in crate::node) duplicate_total: u64,
+    pub(in crate::node) resurrections_refused_total: u64,
+    pub(in crate::node) settles_refused_total: u64,
+    pub(in crate::node) resends_total: u64,
+    pub(in crate::node) wants_in_total: u64,
+    pub(in crate::node) window_full_total: u64,
+    pub(in crate::node) dials_failed_total: u64,
+    pub(in crate::node) resets_total: u64,
+    pub(in crate::node) compared_total: u64,
+    pub(in crate::node) damaged_total: u64,
+    pub(in crate::node) next_clock_note: Instant,
+}

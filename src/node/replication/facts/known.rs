@@ -1,0 +1,406 @@
+//! What this node knows to hold: its vector, what of it has been folded, and what has been
+//! forgotten.
+//!
+//! The law: **a covered write is held, or something later for the same key is, or its key was
+//! deleted and the tombstone forgotten.** So a record whose write is covered, whose key is absent
+//! and which is older than the latest forgotten tombstone is a copy from before a delete: refused.
+//! (Almeida et al., "Scalable and Accurate Causality Tracking for Eventually Consistent Stores",
+//! 2014, use the same rule for exact dots; the time bound lets a record lost by a fault heal.)
+
+use crate::kv::{Dot, HlcTime, OriginId, Record, Store, VersionVector};
+use crate::limits::ORIGINS_MAX;
+use crate::mutation::mutated;
+use crate::node::replication::message::{FoldedList, Heads};
+use crate::time::Instant;
+use std::collections::BTreeMap;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// An origin whose writes every member holds: it needs no place in a digest any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::node) struct FoldedOrigin {
+    /// Its last number.
+    pub(in crate::node) last: u64,
+    /// The highest number of a tombstone of it that has been forgotten.
+    pub(in crate::node) forgotten: u64,
+}
+
+/// The vector and what became of its older parts.
+#[derive(Debug)]
+pub(in crate::node) struct Known {
+    me: OriginId,
+    vector: VersionVector,
+    folded: BTreeMap<OriginId, FoldedOrigin>,
+    /// Sum of a hash of each folded origin: equal sets, equal sums.
+    folded_hash: FoldedHash,
+    /// Per origin the highest number of a tombstone forgotten.
+    forgotten: BTreeMap<OriginId, u64>,
+    /// The latest time of a tombstone forgotten.
+    forgotten_time: HlcTime,
+    /// Origins folded before the last write that is held of them.
+    tails_total: u64,
+    /// Writes of origins beyond the bound; held, but not covered.
+    refused_total: u64,
+    /// Since when the law does not hold: something covered was dropped because it was damaged.
+    doubts: Option<Instant>,
+}
+
+fn fold_hash(origin: OriginId, last: u64) -> u64 {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&origin.0.to_be_bytes());
+    bytes[8..].copy_from_slice(&last.to_be_bytes());
+    xxh3_64(&bytes)
+}
+
+/// The hash of all that is covered: of the folded origins as told, and of the heads. Equal whoever
+/// has folded what, as long as `folded` leaves out those of whom nothing is covered.
+pub(in crate::node) fn covered_hash(folded: u64, heads: &Heads) -> u64 {
+    let hashes = heads.iter().map(|(origin, through)| fold_hash(OriginId(*origin), *through));
+    hashes.fold(folded, u64::wrapping_add)
+}
+
+/// What a list of folded origins adds up to, and those in it of whom nothing is covered: who has
+/// folded such a one covers as much as who counts with it still.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::node) struct FoldedHash {
+    /// Of all.
+    pub(in crate::node) all: u64,
+    /// Of those whose first write was lost.
+    empty: u64,
+}
+
+impl FoldedHash {
+    /// The sums of a list.
+    pub(in crate::node) fn of(list: &FoldedList) -> FoldedHash {
+        let mut sums = FoldedHash::default();
+        list.iter().for_each(|(origin, last, _)| sums.add(OriginId(*origin), *last));
+        sums
+    }
+
+    fn add(&mut self, origin: OriginId, last: u64) {
+        self.all = self.all.wrapping_add(fold_hash(origin, last));
+        if last == 0 {
+            self.empty = self.empty.wrapping_add(fold_hash(origin, last));
+        }
+    }
+
+    fn remove(&mut self, origin: OriginId, last: u64) {
+        self.all = self.all.wrapping_sub(fold_hash(origin, last));
+        if last == 0 {
+            self.empty = self.empty.wrapping_sub(fold_hash(origin, last));
+        }
+    }
+
+    /// Of what is covered.
+    pub(in crate::node) fn covered(self) -> u64 {
+        self.all.wrapping_sub(self.empty)
+    }
+}
+
+impl Known {
+    pub(in crate::node) fn new(me: OriginId) -> Known {
+        Known {
+            me,
+            vector: VersionVector::default(),
+            folded: BTreeMap::new(),
+            folded_hash: FoldedHash::default(),
+            forgotten: BTreeMap::new(),
+            forgotten_time: HlcTime::default(),
+            tails_total: 0,
+            refused_total: 0,
+            doubts: None,
+        }
+    }
+
+    /// Whether `dot` is held, replaced or forgotten.
+    pub(in crate::node) fn covers(&self, dot: Dot) -> bool {
+        dot.origin == self.me
+            || self.vector.covers(dot)
+            || self.folded.get(&dot.origin).is_some_and(|f| dot.seq <= f.last)
+    }
+
+    /// Whether everything of `origin` up to `through` is covered.
+    pub(in crate::node) fn covers_through(&self, origin: OriginId, through: u64) -> bool {
+        self.contiguous(origin) >= through
+    }
+
+    /// The number up to which every write of `origin` is covered.
+    pub(in crate::node) fn contiguous(&self, origin: OriginId) -> u64 {
+        let folded = self.folded.get(&origin).map_or(0, |folded| folded.last);
+        self.vector.contiguous(origin).max(folded)
+    }
+
+    /// Notes that writes `start..=end` of `origin` are held. True when any was news.
+    pub(in crate::node) fn observe(&mut self, origin: OriginId, start: u64, end: u64) -> bool {
+        if origin.0 == 0 || self.folded.get(&origin).is_some_and(|folded| end <= folded.last) {
+            return false;
+        }
+        if !self.room_for(origin) {
+            return false;
+        }
+        self.unfold(origin);
+        if start <= self.vector.contiguous(origin).saturating_add(1) {
+            let news = end > self.vector.contiguous(origin);
+            self.vector.claim(origin, end);
+            return news;
+        }
+        self.vector.observe_range(origin, start, end)
+    }
+
+    /// Takes over that everything of `origin` up to `through` is held.
+    pub(in crate::node) fn claim(&mut self, origin: OriginId, through: u64) {
+        if origin.0 == 0 || self.contiguous(origin) >= through || !self.room_for(origin) {
+            return;
+        }
+        self.unfold(origin);
+        self.vector.claim(origin, through);
+    }
+
+    fn room_for(&mut self, origin: OriginId) -> bool {
+        let known = self.vector.highest(origin) > 0 || self.folded.contains_key(&origin);
+        if known || self.vector.len() + self.folded.len() < ORIGINS_MAX {
+            return true;
+        }
+        self.refused_total += 1;
+        false
+    }
+
+    /// A folded origin that writes again (it was cut off, not gone) is kept like any other.
+    fn unfold(&mut self, origin: OriginId) {
+        if let Some(folded) = self.folded.remove(&origin) {
+            self.folded_hash.remove(origin, folded.last);
+            self.vector.claim(origin, folded.last);
+            if folded.forgotten > 0 {
+                self.forgotten.insert(origin, folded.forgotten);
+            }
+        }
+    }
+
+    /// Takes back into the vector whoever of `members` is folded: a member that was cut off while
+    /// others folded its origin is not gone.
+    pub(in crate::node) fn unfold_members(&mut self, members: impl Iterator<Item = OriginId>) {
+        if self.folded.is_empty() || mutated!(StayFolded) {
+            return;
+        }
+        members.for_each(|origin| self.unfold(origin));
+    }
+
+    /// Takes an origin out of digests. What is held of it past a gap stays known here, be it all
+    /// that is held: then its last number is 0.
+    pub(in crate::node) fn fold(&mut self, origin: OriginId) {
+        let last = self.vector.contiguous(origin);
+        if origin.0 == 0 || origin == self.me || self.is_folded(origin) || !self.room_for(origin) {
+            return;
+        }
+        if self.vector.highest(origin) == last {
+            self.vector.remove(origin);
+        } else {
+            self.tails_total += 1;
+        }
+        let forgotten = self.forgotten.remove(&origin).unwrap_or(0);
+        self.folded.insert(origin, FoldedOrigin { last, forgotten });
+        self.folded_hash.add(origin, last);
+    }
+
+    /// Writes of `origin` up to `through` that are not covered, at most `limit` ranges.
+    pub(in crate::node) fn gaps(
+        &self,
+        origin: OriginId,
+        through: u64,
+        limit: usize,
+    ) -> Vec<(u64, u64)> {
+        if self.covers_through(origin, through) {
+            return Vec::new();
+        }
+        self.vector.gaps(origin, through, limit)
+    }
+
+    /// The highest number of `origin` seen, gaps or not.
+    pub(in crate::node) fn highest(&self, origin: OriginId) -> u64 {
+        self.vector.highest(origin)
+    }
+
+    /// The digest's heads: every origin not folded. `own` is the last of our own writes.
+    pub(in crate::node) fn heads(&self, own: u64) -> Heads {
+        let others =
+            self.vector.heads().filter(|(origin, through)| *through > 0 && self.is_told(*origin));
+        let mut heads: Heads = others.map(|(origin, through)| (origin.0, through)).collect();
+        if own > 0 {
+            heads.push((self.me.0, own));
+        }
+        heads
+    }
+
+    fn is_told(&self, origin: OriginId) -> bool {
+        origin != self.me && !self.folded.contains_key(&origin)
+    }
+
+    /// The folded origins as they travel.
+    pub(in crate::node) fn folded_list(&self) -> FoldedList {
+        self.folded.iter().map(|(origin, f)| (origin.0, f.last, f.forgotten)).collect()
+    }
+
+    /// The hash of the folded origins as digests tell it.
+    pub(in crate::node) fn folded_hash(&self) -> u64 {
+        self.folded_hash.all
+    }
+
+    /// The same beside what of it is of nothing.
+    pub(in crate::node) fn folded_sums(&self) -> FoldedHash {
+        self.folded_hash
+    }
+
+    /// The hash of all that is covered.
+    pub(in crate::node) fn covered_hash(&self, heads: &Heads) -> u64 {
+        covered_hash(self.folded_hash.covered(), heads)
+    }
+
+    /// Whether this very write was held by every member when its origin was folded: what is past a
+    /// lost write of it was not.
+    pub(in crate::node) fn folds(&self, dot: Dot) -> bool {
+        self.folded.get(&dot.origin).is_some_and(|folded| dot.seq <= folded.last)
+    }
+
+    /// Whether this write comes after one that was lost, of an origin that is folded.
+    pub(in crate::node) fn is_past_fold(&self, dot: Dot) -> bool {
+        self.folded.get(&dot.origin).is_some_and(|folded| dot.seq > folded.last)
+    }
+
+    /// Whether a write past a lost one is known of any folded origin.
+    pub(in crate::node) fn has_tails(&self) -> bool {
+        self.vector.heads().any(|(origin, _)| self.folded.contains_key(&origin))
+    }
+
+    /// How often an origin was folded before the last write that is held of it.
+    pub(in crate::node) fn tails_total(&self) -> u64 {
+        self.tails_total
+    }
+
+    /// Whether `holds` is true of the last write of each folded origin.
+    pub(in crate::node) fn folded_within(&self, holds: impl Fn(Dot) -> bool) -> bool {
+        self.folded.iter().all(|(origin, folded)| holds(Dot { origin: *origin, seq: folded.last }))
+    }
+
+    pub(in crate::node) fn n_folded(&self) -> usize {
+        self.folded.len()
+    }
+
+    pub(in crate::node) fn is_folded(&self, origin: OriginId) -> bool {
+        self.folded.contains_key(&origin)
+    }
+
+    /// Origins of others in the vector and in digests.
+    pub(in crate::node) fn origins(&self) -> Vec<OriginId> {
+        let told = self.vector.heads().filter(|(origin, _)| self.is_told(*origin));
+        told.map(|(origin, _)| origin).collect()
+    }
+
+    pub(in crate::node) fn n_origins(&self) -> usize {
+        self.vector.len()
+    }
+
+    pub(in crate::node) fn refused_total(&self) -> u64 {
+        self.refused_total + self.vector.overflow_total()
+    }
+
+    /// Whether `record` is a copy from before a delete that has been forgotten since. Its key is
+    /// absent, or an earlier delete is still remembered there, as on a member that was reset.
+    pub(in crate::node) fn is_resurrected(&self, record: &Record, store: &Store) -> bool {
+        let is_earlier = |held: &Record| {
+            held.is_tombstone() && !record.is_tombstone() && held.stamp() < record.stamp()
+        };
+        !mutated!(Resurrect)
+            && self.is_deleted(record.dot(), record.stamp().time)
+            && store.entry(record.key()).as_ref().is_none_or(is_earlier)
+    }
+
+    /// Whether a covered record that is absent here, of this write and time, was deleted.
+    pub(in crate::node) fn is_deleted(&self, dot: Dot, time: HlcTime) -> bool {
+        self.doubts.is_none() && self.covers(dot) && time <= self.forgotten_time
+    }
+
+    /// Something covered is held no more. Until a peer turns out to hold the same as this node,
+    /// nothing is refused or dropped because it is absent here.
+    pub(in crate::node) fn doubt(&mut self, now: Instant) {
+        self.doubts = Some(now);
+    }
+
+    /// A peer holds the very same.
+    pub(in crate::node) fn trust(&mut self) {
+        self.doubts = None;
+    }
+
+    /// Since when it doubts.
+    pub(in crate::node) fn doubts(&self) -> Option<Instant> {
+        self.doubts
+    }
+
+    /// Notes that `tombstone` is about to be forgotten.
+    pub(in crate::node) fn forget(&mut self, tombstone: &Record) {
+        self.forgotten_time = self.forgotten_time.max(tombstone.stamp().time);
+        self.mark(tombstone.dot());
+    }
+
+    fn mark(&mut self, Dot { origin, seq }: Dot) {
+        match self.folded.get_mut(&origin) {
+            Some(folded) => folded.forgotten = folded.forgotten.max(seq),
+            None => {
+                let highest = self.forgotten.entry(origin).or_default();
+                *highest = seq.max(*highest);
+            }
+        }
+    }
+
+    /// Takes over that a peer has forgotten the delete `forgotten` of `origin`, 0 for none. Of one
+    /// that is not covered here, only that it is past all that is: who lacks that delete has yet to
+    /// learn so itself.
+    pub(in crate::node) fn take_mark(&mut self, origin: OriginId, forgotten: u64) {
+        let seq = forgotten.min(self.contiguous(origin));
+        if seq > 0 && origin != self.me && !mutated!(LoseMarks) {
+            self.mark(Dot { origin, seq });
+        }
+    }
+
+    /// The highest number of `origin` of which a tombstone has been forgotten, 0 for none.
+    pub(in crate::node) fn forgotten_of(&self, origin: OriginId) -> u64 {
+        let folded = self.folded.get(&origin).map(|folded| folded.forgotten);
+        folded.or_else(|| self.forgotten.get(&origin).copied()).unwrap_or(0)
+    }
+
+    pub(in crate::node) fn forgotten_time(&self) -> HlcTime {
+        self.forgotten_time
+    }
+
+    /// Takes over a peer's forgetting along with its copy.
+    pub(in crate::node) fn forget_through(&mut self, time: HlcTime) {
+        self.forgotten_time = self.forgotten_time.max(time);
+    }
+
+    /// Whether a peer that holds `theirs` lacks a delete that we have forgotten.
+    pub(in crate::node) fn is_behind(&self, theirs: &Claims) -> bool {
+        let folded = self.folded.iter().map(|(origin, folded)| (*origin, folded.forgotten));
+        let forgotten = self.forgotten.iter().map(|(origin, seq)| (*origin, *seq));
+        folded.chain(forgotten).any(|(origin, seq)| seq > 0 && !theirs.covers(Dot { origin, seq }))
+    }
+}
+
+/// What somebody says to hold: heads and folded origins together.
+#[derive(Debug, Default)]
+pub(in crate::node) struct Claims {
+    through: BTreeMap<OriginId, u64>,
+}
+
+impl Claims {
+    pub(in crate::node) fn new(heads: &Heads, folded: &FoldedList) -> Claims {
+        let mut through = BTreeMap::new();
+        let folded = folded.iter().map(|(origin, last, _)| (*origin, *last));
+        for (origin, last) in heads.iter().copied().chain(folded) {
+            let known: &mut u64 = through.entry(OriginId(origin)).or_default();
+            *known = last.max(*known);
+        }
+        Claims { through }
+    }
+
+    pub(in crate::node) fn covers(&self, dot: Dot) -> bool {
+        self.through.get(&dot.origin).is_some_and(|through| dot.seq <= *through)
+    }
+}

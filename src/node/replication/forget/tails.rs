@@ -1,0 +1,133 @@
+//! Deletes held past a lost write: told to every peer, as nothing else would.
+//!
+//! A run ends, and a write of it is lost with all who held it. Heads end before that write, so no
+//! head tells of the later ones that somebody holds. The live ones among them the safety net finds
+//! by its hashes; deletes have no part in those. So when such an origin folds, and when a peer
+//! arrives, those who hold its later deletes send them, a few shards at each step of the sweep.
+//! Then every node holds the latest delete of each key, and the end of one holder loses nothing.
+//!
+//! A copy whose server ended has left records here that no head claims. Among them the deletes are
+//! told in the same way, once.
+
+use crate::kv::{Dot, OriginId};
+use crate::limits::STORE_SHARDS;
+use crate::mutation::mutated;
+use crate::node::replication::context::{Context, FANOUT};
+use crate::node::replication::message::supplies;
+use crate::time::Instant;
+use std::time::Duration;
+
+/// Time after which all is told again, for what was on a link that broke.
+const AGAIN: Duration = Duration::from_secs(300);
+/// The same when a link took nothing.
+const AGAIN_SOON: Duration = Duration::from_secs(20);
+
+/// How far the telling is.
+#[derive(Debug, Default)]
+pub(in crate::node) struct Tails {
+    /// When the last pass began: origins folded before their last write, and peers arrived.
+    seen: (u64, u64),
+    /// Shards left of the pass.
+    shards_left: usize,
+    /// When all is told again.
+    again: Option<Instant>,
+    /// Somebody has told us what we did not hold, and may not reach everybody.
+    is_news: bool,
+    unclaimed: Unclaimed,
+    /// Messages sent, one for each peer and some records.
+    pub(in crate::node) told_total: u64,
+}
+
+/// Whether a copy has left deletes here that no head claims.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Unclaimed {
+    #[default]
+    None,
+    /// Perhaps: records of a copy have come, and no pass has begun since.
+    Perhaps,
+    /// A pass tells them, and has told so many deletes so far.
+    Told(usize),
+}
+
+impl Tails {
+    /// Begins a pass through all shards when there is something new, or somebody. What a copy has
+    /// left waits until none is under way.
+    pub(in crate::node) fn due(&mut self, cx: &mut Context<'_>, is_copying: bool) {
+        let is_news = std::mem::take(&mut self.is_news);
+        let unclaimed = self.unclaimed != Unclaimed::None && !is_copying;
+        if !is_news && !unclaimed && !cx.known.has_tails() {
+            return;
+        }
+        let is_news = is_news || (unclaimed && self.unclaimed == Unclaimed::Perhaps);
+        let seen = (cx.known.tails_total(), cx.peers.arrivals_total());
+        let again = self.again.is_some_and(|again| again <= cx.now.instant);
+        if is_news || again || seen != self.seen {
+            self.seen = seen;
+            self.shards_left = STORE_SHARDS;
+            if unclaimed {
+                self.unclaimed = Unclaimed::Told(0);
+            }
+            self.again = Some(cx.now.instant + AGAIN);
+        }
+    }
+
+    /// Tells what is stranded in the `n` shards from `first` on, during a pass.
+    pub(in crate::node) fn tell(&mut self, cx: &mut Context<'_>, first: usize, n: usize) {
+        if self.shards_left == 0 || mutated!(LeaveStranded) {
+            return;
+        }
+        self.shards_left = self.shards_left.saturating_sub(n);
+        let mut records = Vec::new();
+        for shard in (first..first + n).map(|shard| shard % STORE_SHARDS) {
+            cx.store.scan_shard(shard, |record| {
+                let is_told = record.is_tombstone()
+                    && (cx.known.is_past_fold(record.dot()) || self.is_unclaimed(cx, record.dot()));
+                if is_told {
+                    records.push(record.clone());
+                }
+            });
+        }
+        if let Unclaimed::Told(n) = &mut self.unclaimed {
+            *n += records.len();
+            if *n == 0 && self.shards_left == 0 {
+                self.unclaimed = Unclaimed::None;
+            }
+        }
+        // Whom it is news to tells others.
+        let peers: Vec<OriginId> = if cx.is_direct() {
+            cx.peers.reachable().map(|peer| peer.info.origin).collect()
+        } else {
+            cx.peers.draw(FANOUT, cx.rng)
+        };
+        for payload in supplies(cx.me, records, false) {
+            for peer in &peers {
+                if cx.link_send(*peer, payload.clone()) {
+                    self.told_total += 1;
+                } else {
+                    self.again = Some(cx.now.instant + AGAIN_SOON);
+                }
+            }
+        }
+    }
+
+    /// Whether a delete is here that came with a copy that broke off: no head claims it, and its
+    /// origin is no member that could.
+    fn is_unclaimed(&self, cx: &Context<'_>, dot: Dot) -> bool {
+        matches!(self.unclaimed, Unclaimed::Told(_))
+            && !cx.known.covers(dot)
+            && !cx.peers.is_member(dot.origin)
+    }
+
+    /// Records of a copy have come, or some that another copy has left.
+    pub(in crate::node) fn unclaimed_came(&mut self) {
+        self.unclaimed = Unclaimed::Perhaps;
+    }
+
+    /// Something that nobody was asked for was news. With few members all have been told.
+    pub(in crate::node) fn heard(&mut self, cx: &Context<'_>) {
+        if !cx.is_direct() {
+            self.is_news = true;
+            self.unclaimed_came();
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Digests: what a node holds, told to a random peer every second, and what follows from one.
+//!
+//! A digest acknowledges our writes, shows gaps, lets tombstones and origins be let go of, and
+//! where two nodes agree on every write their root hashes must agree: if not, twice in a row, the
+//! buckets are compared.
+
+use crate::kv::{Dot, OriginId};
+use crate::mutation::mutated;
+use crate::node::replication::context::Context;
+use crate::node::replication::facts::known::{Claims, FoldedHash, covered_hash};
+use crate::node::replication::facts::paths::Via;
+use crate::node::replication::message::{Digest, Folded, KvMessage};
+use crate::node::replication::next::Next;
+use crate::rng::Rng;
+use crate::time::Instant;
+use std::time::Duration;
+
+/// Time between two digests, and the width of its jitter.
+const INTERVAL: (Duration, Duration) = (Duration::from_millis(900), Duration::from_millis(200));
+/// Least time between two tellings of our folded origins to one peer.
+const FOLDED_INTERVAL: Duration = Duration::from_secs(1);
+/// The root hash of a digest whose sender holds more than its heads say.
+const ROOT_UNTOLD: u64 = 0;
+/// Disagreements in a row before the buckets are compared.
+const DIVERGED_MAX: u32 = 2;
+
+/// Peers told over links at once that they should use them.
+const TOLD_BY_LINK: usize = 4;
+/// Most peers told at once that this node's stage has changed; the others hear it by digests.
+const STAGE_TOLD_MAX: usize = 64;
+
+/// When the next one goes out.
+#[derive(Debug)]
+pub(in crate::node) struct Digests {
+    next: Instant,
+    pub(in crate::node) sent_total: u64,
+}
+
+impl Digests {
+    pub(in crate::node) fn new(now: Instant, rng: &mut Rng) -> Digests {
+        Digests { next: now + rng.duration_below(INTERVAL.0), sent_total: 0 }
+    }
+
+    /// The first peer is here: tell it at once.
+    pub(in crate::node) fn soon(&mut self, now: Instant) {
+        self.next = now;
+    }
+
+    /// Whether it is time to tell one; then the next one is set.
+    pub(in crate::node) fn due(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.next > cx.now.instant || cx.peers.n_reachable() == 0 {
+            return false;
+        }
+        let interval = if mutated!(Chatty) { INTERVAL.0 / 50 } else { INTERVAL.0 };
+        self.next = cx.now.instant + interval + cx.rng.duration_below(INTERVAL.1);
+        true
+    }
+
+    /// Tells a digest to a drawn peer, and over links when datagrams seem to reach nobody.
+    pub(in crate::node) fn tell(&mut self, cx: &mut Context<'_>, is_exact: bool) {
+        self.sent_total += 1;
+        let message = KvMessage::Digest(whole(cx, is_exact, true));
+        if cx.unanswered.is_mute() {
+            for origin in cx.peers.draw(TOLD_BY_LINK, cx.rng) {
+                cx.link_send(origin, message.encode());
+            }
+        }
+        let Some(origin) = cx.peers.draw(1, cx.rng).pop() else { return };
+        let payload = message.encode();
+        // Who only asks for links hears no digest over them: it would take that for our asking.
+        let paths = cx.peers.get(origin).map(|peer| &peer.paths);
+        if payload.len() > cx.room || paths.is_some_and(|paths| paths.udp_blocked) {
+            cx.link_send(origin, payload);
+            return;
+        }
+        cx.unanswered.told();
+        cx.send_datagram(&[origin], vec![payload]);
+        #[cfg(feature = "next-format")]
+        cx.play(origin);
+    }
+
+    pub(in crate::node) fn deadline(&self, any_peer: bool) -> Instant {
+        if any_peer { self.next } else { Instant::NEVER }
+    }
+}
+
+/// What we hold now. Encoded, it is also the user state of a push-pull between our kind. `is_exact`
+/// is that our heads say all that we hold: no write past a gap that may still be filled, no bulk
+/// copy under way. Only then does our hash follow from them.
+pub(in crate::node) fn whole(cx: &Context<'_>, is_exact: bool, reply: bool) -> Digest {
+    Digest {
+        from: cx.me.0,
+        heads: cx.known.heads(cx.store.last_seq()),
+        root: if is_exact { cx.store.root() } else { ROOT_UNTOLD },
+        folded: cx.known.folded_hash(),
+        reply,
+        whole: true,
+        stage: Some(cx.ready.stage().code()),
+    }
+}
+
+/// Asks these peers for their digests, by ours.
+pub(in crate::node) fn ask(cx: &mut Context<'_>, is_exact: bool, peers: &[OriginId]) {
+    for peer in peers {
+        let digest = whole(cx, is_exact, true);
+        cx.send(*peer, &KvMessage::Digest(digest));
+    }
+}
+
+/// Tells peers at once how far this node has come, so that nobody waits for it, or copies from it,
+/// in vain.
+pub(in crate::node) fn tell_stage(cx: &mut Context<'_>, is_exact: bool) {
+    for peer in cx.peers.draw(STAGE_TOLD_MAX, cx.rng) {
+        let digest = whole(cx, is_exact, false);
+        cx.send(peer, &KvMessage::Digest(digest));
+    }
+}
+
+/// Notes what a peer says to hold. False when it is none.
+pub(in crate::node) fn heard(cx: &mut Context<'_>, digest: &Digest) -> bool {
+    let Some(peer) = cx.peers.get_mut(OriginId(digest.from)) else { return false };
+    peer.holds(&digest.heads);
+    if digest.whole && digest.folded == cx.known.folded_hash() {
+        peer.folded_held = Some(digest.folded);
+    }
+    true
+}
+
+/// To a beacon just the acknowledgement, to a whole digest ours.
+pub(in crate::node) fn answer(cx: &mut Context<'_>, digest: &Digest, via: Via, is_exact: bool) {
+    let from = OriginId(digest.from);
+    let answer =
+        if digest.whole { whole(cx, is_exact, false) } else { cx.beacon_digest(from, false) };
+    cx.answer_via(from, via, &KvMessage::Digest(answer));
+}
+
+/// Where two nodes agree on every write, their hashes must agree. Both see when they do not; the
+/// one that has asked for the other's digest begins the comparison, so that not both do.
+pub(in crate::node) fn compare(
+    cx: &mut Context<'_>,
+    digest: &Digest,
+    is_exact: bool,
+) -> Option<Next> {
+    let from = OriginId(digest.from);
+    if digest.folded != cx.known.folded_hash() {
+        tell_folded(cx, from);
+    }
+    // Who has folded what must not matter: one may remember a dead member for a day longer.
+    let heads = cx.known.heads(cx.store.last_seq());
+    let ours = cx.known.covered_hash(&heads);
+    let theirs = covered_hash(covered_folds(cx, from, digest.folded), &digest.heads);
+    let comparable = is_exact && digest.root != ROOT_UNTOLD;
+    let differ = comparable && ours == theirs && digest.root != cx.store.root();
+    if comparable && ours == theirs && !differ {
+        cx.known.trust();
+    }
+    let peer = cx.peers.get_mut(from)?;
+    if !differ {
+        peer.diverged = 0;
+        return None;
+    }
+    peer.diverged += 1;
+    if peer.diverged < DIVERGED_MAX || digest.reply {
+        return None;
+    }
+    peer.diverged = 0;
+    let agreed = Claims::new(&heads, &cx.known.folded_list());
+    Some(Next::Compare { peer: from, agreed: Some(agreed), first: None })
+}
+
+/// What a peer covers by its folded origins, of which it has told the hash. It tells the list where
+/// that hash is not ours.
+fn covered_folds(cx: &Context<'_>, from: OriginId, told: u64) -> u64 {
+    let listed = cx.peers.get(from).map(|peer| peer.folded_listed);
+    let known = [Some(cx.known.folded_sums()), listed].into_iter().flatten();
+    let mut matching = known.filter(|sums| sums.all == told);
+    matching.next().map_or(told, FoldedHash::covered)
+}
+
+/// Tells a peer whose folded origins are not ours what ours are.
+fn tell_folded(cx: &mut Context<'_>, to: OriginId) {
+    let list = cx.known.folded_list();
+    let Some(peer) = cx.peers.get_mut(to) else { return };
+    let told_lately = peer.folded_told.is_some_and(|at| cx.now.instant.since(at) < FOLDED_INTERVAL);
+    if list.is_empty() || told_lately {
+        return;
+    }
+    peer.folded_told = Some(cx.now.instant);
+    let folded = Folded { from: cx.me.0, list };
+    cx.send(to, &KvMessage::Folded(folded));
+}
+
+/// A peer has folded an origin of which we hold as much: we fold it too, unless more of it is being
+/// asked for.
+pub(in crate::node) fn fold_too(cx: &mut Context<'_>, of: OriginId, is_asking: bool) {
+    if !cx.known.is_folded(of) && !cx.peers.is_member(of) && !is_asking {
+        cx.known.fold(of);
+    }
+}
+
+/// Notes what a peer has folded.
+pub(in crate::node) fn folded(cx: &mut Context<'_>, folded: &Folded) {
+    let theirs = Claims::new(&Vec::new(), &folded.list);
+    let Some(peer) = cx.peers.get_mut(OriginId(folded.from)) else { return };
+    peer.folded_listed = FoldedHash::of(&folded.list);
+    let holds = |dot: Dot| theirs.covers(dot) || peer.head(dot.origin) >= dot.seq;
+    if cx.known.folded_within(holds) {
+        peer.folded_held = Some(cx.known.folded_hash());
+    }
+}
