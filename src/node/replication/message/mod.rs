@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The head is an rmp-serde array of the fields in order, every list of it bounded; records follow
-//! in the store's own packed form ([`Record`]) and delimit themselves. `c8` tells ours from other
+//! in the store's own packed form (`Record`) and delimit themselves. `c8` tells ours from other
 //! programs' messages.
 //!
 //! **A new field** goes to the end of a struct here as `Option<T>` with `#[serde(default)]`, and
