@@ -204,8 +204,7 @@ impl Node {
         if mutated!(FoundOnSilence) && now.since(self.founding.began) >= NOBODY_FOR {
             return Ok("silence".to_owned());
         }
-        if let Some(other) = self.swim.name_taken() {
-            let why = format!("the name {:?} is taken by {other}", self.config.name);
+        if let Some(why) = self.name_taken_why() {
             return Err(Wait::new(NotReady::Name, why));
         }
         self.members_are_new(now)?;

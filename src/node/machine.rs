@@ -134,6 +134,7 @@ impl Node {
             self.swim.timeout(now.instant);
         }
         self.move_outputs(now);
+        self.replication.hold_first_copy(self.swim.name_taken().is_some());
         if self.replication.deadline(&self.links) <= now.instant {
             self.replication.timeout(&mut self.links.lend(now));
         }
@@ -194,7 +195,7 @@ impl Node {
     pub fn health(&self) -> Health {
         match self.replication().health() {
             _ if self.leaving.is_some() => Health::Leaving,
-            Health::Ok if self.shut_out.why().is_some() => Health::Starting,
+            Health::Ok if self.is_no_member().is_some() => Health::Starting,
             health => health,
         }
     }
@@ -202,7 +203,7 @@ impl Node {
     /// Whether its store holds all that it must before it answers for the cluster, be it leaving.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.replication().health() == Health::Ok && self.shut_out.why().is_none()
+        self.replication().health() == Health::Ok && self.is_no_member().is_none()
     }
 
     /// What keeps it from being ready, by kind; `None` when it is.
@@ -213,7 +214,8 @@ impl Node {
             Health::Leaving => Some(NotReady::Leaving),
             Health::Stalled => Some(NotReady::Stalled),
             Health::Starting if self.replication().is_new() => Some(self.founding.wait().kind),
-            Health::Starting if self.is_shut_out() => Some(NotReady::Refused),
+            Health::Starting if self.replication().health() == Health::Ok => self.is_no_member(),
+            Health::Starting if self.swim.name_taken().is_some() => Some(NotReady::Name),
             Health::Starting if self.replication().is_resetting() => Some(NotReady::Comparing),
             Health::Starting => Some(NotReady::Copying),
         }
@@ -228,13 +230,22 @@ impl Node {
             }
             _ if self.replication().is_new() => Some(self.founding.wait().why.clone()),
             NotReady::Refused => self.shut_out.why().map(str::to_owned),
+            NotReady::Name => self.name_taken_why(),
             _ => self.replication().not_ready_why(),
         }
     }
 
-    /// Whether its store is complete, and nobody wants to hear of it.
-    fn is_shut_out(&self) -> bool {
-        self.shut_out.why().is_some() && self.replication().health() == Health::Ok
+    /// Why the others do not count it as a member, however complete its store is: another member
+    /// has its name, or they refuse what it sends.
+    fn is_no_member(&self) -> Option<NotReady> {
+        let refused = self.shut_out.why().is_some().then_some(NotReady::Refused);
+        self.swim.name_taken().map(|_| NotReady::Name).or(refused)
+    }
+
+    /// That another member has its name, and where.
+    pub(super) fn name_taken_why(&self) -> Option<String> {
+        let other = self.swim.name_taken()?;
+        Some(format!("the name {:?} is taken by {other}", self.config.name))
     }
 
     /// Whether no other member is alive as far as we know.

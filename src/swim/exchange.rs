@@ -283,8 +283,10 @@ impl Swim {
     ) -> Vec<PushNodeState> {
         self.stats.push_pulls_answered += 1;
         self.adopt_from_states(&remote);
-        let ours = if self.name_taken().is_some() { Vec::new() } else { self.states() };
-        if self.name_is_ours(now, &remote) {
+        let is_nameless = self.name_taken().is_some();
+        let ours = if is_nameless { Vec::new() } else { self.states() };
+        // Nobody is a member for one who is none: others would hear of theirs from it.
+        if !is_nameless && self.name_is_ours(now, &remote) {
             let _ = self.merge_states(now, canonical(from), remote);
         }
         self.settle(now);
@@ -308,7 +310,7 @@ impl Swim {
             return;
         }
         let adopted = self.adopt_from_states(&remote);
-        let ours = self.name_is_ours(now, &remote);
+        let ours = self.name_is_ours(now, &remote) && self.name_taken().is_none();
         if asked && (ours || self.name_taken().is_none()) {
             // Told at once where our name seems to be another's: the peer asks, too.
             self.begin_push_pull(now, purpose, peer, member, true);

@@ -45,6 +45,10 @@ impl Swim {
         let own_port = self.me().port;
         let checked = Announcement::check(alive, own_port, &mut self.stats.refusals); // A2
         let Some(announcement) = checked else { return };
+        if self.name_taken().is_some() {
+            self.stats.ignored.stale += 1; // Who has no name passes nobody on.
+            return;
+        }
         let verdict = match self.members.known(&announcement.name) {
             Some(known) if known.name == self.name => judge_alive_me(known, &announcement),
             Some(known) => judge_alive(known, &announcement, now, self.config.dead_node_reclaim),

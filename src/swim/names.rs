@@ -172,9 +172,10 @@ impl Swim {
         self.event(Event::JoinDone { peer, result: Err(error) });
     }
 
-    /// A member passes on what we told of ourselves.
+    /// A member passes on what we told of ourselves. While it is asked who else has our name that
+    /// says nothing: the member may be as new as we are.
     pub(super) fn name_acknowledged(&mut self) {
-        if self.names.taken.is_none() {
+        if self.names.taken.is_none() && !self.names.inquiries.contains_key(&self.name) {
             (self.names.held, self.names.was_held) = (true, true);
         }
     }

@@ -438,6 +438,11 @@ impl Replication {
     }
 
     /// Begins the first copy when it is wanted and there is somebody who serves it.
+    /// Whether a first copy has to wait: a node whose name another member has is no member.
+    pub(in crate::node) fn hold_first_copy(&mut self, is_held: bool) {
+        self.shared.ready.is_held = is_held;
+    }
+
     fn first_copy(&mut self, lent: &mut Lent<'_>) {
         let next = ready::first_copy(&mut self.shared.lend(lent));
         self.follow(lent, next);
@@ -558,7 +563,7 @@ impl Replication {
         let cx = &mut self.shared.lend(lent);
         let Some(shard) = self.sweep.due(cx) else { return };
         let next = self.scrub.next(cx);
-        self.tails.due(cx, self.pulls.is_active());
+        self.tails.due(cx, self.pulls.is_active(), self.gaps.given_up_total);
         self.tails.tell(cx, shard, STEP_SHARDS);
         self.sweep.forget(cx);
         self.sweep.fold(cx, |of| self.gaps.is_asking(of));

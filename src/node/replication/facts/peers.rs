@@ -403,6 +403,10 @@ impl Peers {
         self.n_reachable() <= DIRECT_PEERS_MAX
     }
 
+    pub(in crate::node) fn is_reachable(&self, origin: OriginId) -> bool {
+        self.get(origin).is_some_and(|peer| peer.info.reachable)
+    }
+
     pub(in crate::node) fn n_reachable(&self) -> usize {
         self.reachable.len()
     }

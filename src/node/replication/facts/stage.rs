@@ -83,6 +83,8 @@ pub(in crate::node) struct Readiness {
     pub(in crate::node) has_served: bool,
     /// It is about to end.
     pub(in crate::node) is_leaving: bool,
+    /// It may not begin a first copy.
+    pub(in crate::node) is_held: bool,
 }
 
 impl Readiness {
@@ -93,6 +95,7 @@ impl Readiness {
             has_copied: false,
             has_served: false,
             is_leaving: false,
+            is_held: false,
         }
     }
 

@@ -2,9 +2,10 @@
 //!
 //! A run ends, and a write of it is lost with all who held it. Heads end before that write, so no
 //! head tells of the later ones that somebody holds. The live ones among them the safety net finds
-//! by its hashes; deletes have no part in those. So when such an origin folds, and when a peer
-//! arrives, those who hold its later deletes send them, a few shards at each step of the sweep.
-//! Then every node holds the latest delete of each key, and the end of one holder loses nothing.
+//! by its hashes; deletes have no part in those. So those who hold its later deletes send them, a
+//! few shards at each step of the sweep: when the lost write has been asked for in vain, when the
+//! origin folds, and when a peer arrives. Then every node holds the latest delete of each key, and
+//! the end of one holder loses nothing.
 //!
 //! A copy whose server ended has left records here that no head claims. Among them the deletes are
 //! told in the same way, once.
@@ -25,8 +26,9 @@ const AGAIN_SOON: Duration = Duration::from_secs(20);
 /// How far the telling is.
 #[derive(Debug, Default)]
 pub(in crate::node) struct Tails {
-    /// When the last pass began: origins folded before their last write, and peers arrived.
-    seen: (u64, u64),
+    /// When the last pass began: origins folded before their last write, gaps given up, and peers
+    /// arrived.
+    seen: (u64, u64, u64),
     /// Shards left of the pass.
     shards_left: usize,
     /// When all is told again.
@@ -36,6 +38,20 @@ pub(in crate::node) struct Tails {
     unclaimed: Unclaimed,
     /// Messages sent, one for each peer and some records.
     pub(in crate::node) told_total: u64,
+}
+
+/// Whether a write past a lost one is held of any origin.
+fn has_tails(cx: &Context<'_>) -> bool {
+    let has_hole = |origin: &OriginId| cx.known.contiguous(*origin) < cx.known.highest(*origin);
+    let is_gone = |origin: &OriginId| !cx.peers.is_reachable(*origin);
+    cx.known.has_tails() || cx.known.origins().iter().any(|of| has_hole(of) && is_gone(of))
+}
+
+/// Whether a write comes after one that is missing here and that its origin, which answers no more,
+/// cannot give.
+fn is_cut_off(cx: &Context<'_>, dot: Dot) -> bool {
+    let (contiguous, highest) = (cx.known.contiguous(dot.origin), cx.known.highest(dot.origin));
+    contiguous < dot.seq && dot.seq <= highest && !cx.peers.is_reachable(dot.origin)
 }
 
 /// Whether a copy has left deletes here that no head claims.
@@ -51,15 +67,20 @@ enum Unclaimed {
 
 impl Tails {
     /// Begins a pass through all shards when there is something new, or somebody. What a copy has
-    /// left waits until none is under way.
-    pub(in crate::node) fn due(&mut self, cx: &mut Context<'_>, is_copying: bool) {
+    /// left waits until none is under way. `given_up_total` gaps have been given up so far.
+    pub(in crate::node) fn due(
+        &mut self,
+        cx: &mut Context<'_>,
+        is_copying: bool,
+        given_up_total: u64,
+    ) {
         let is_news = std::mem::take(&mut self.is_news);
         let unclaimed = self.unclaimed != Unclaimed::None && !is_copying;
-        if !is_news && !unclaimed && !cx.known.has_tails() {
+        if !is_news && !unclaimed && !has_tails(cx) {
             return;
         }
         let is_news = is_news || (unclaimed && self.unclaimed == Unclaimed::Perhaps);
-        let seen = (cx.known.tails_total(), cx.peers.arrivals_total());
+        let seen = (cx.known.tails_total(), given_up_total, cx.peers.arrivals_total());
         let again = self.again.is_some_and(|again| again <= cx.now.instant);
         if is_news || again || seen != self.seen {
             self.seen = seen;
@@ -80,9 +101,9 @@ impl Tails {
         let mut records = Vec::new();
         for shard in (first..first + n).map(|shard| shard % STORE_SHARDS) {
             cx.store.scan_shard(shard, |record| {
-                let is_told = record.is_tombstone()
-                    && (cx.known.is_past_fold(record.dot()) || self.is_unclaimed(cx, record.dot()));
-                if is_told {
+                let dot = record.dot();
+                let is_tail = || cx.known.is_past_fold(dot) || is_cut_off(cx, dot);
+                if record.is_tombstone() && (is_tail() || self.is_unclaimed(cx, dot)) {
                     records.push(record.clone());
                 }
             });

@@ -228,7 +228,10 @@ fn holder(
         let origin = peer.info.origin;
         origin != from && origin != of && !peer.paths.is_doubtful()
     };
-    let holds = |peer: &&Peer| peer.head(of) >= through;
+    // Where a write in between is lost nobody holds all: whoever holds most of the rest.
+    let heads = cx.peers.reachable().filter(is_other).map(|peer| peer.head(of));
+    let most = heads.max().unwrap_or(0).max(cx.known.contiguous(of) + 1);
+    let holds = |peer: &&Peer| peer.head(of) >= through.min(most);
     let others = cx.peers.reachable().filter(is_other);
     let holders = cx.peers.reachable().filter(|p| holds(p) || p.info.origin == from);
     let mut able: Vec<OriginId> = others.filter(holds).map(|peer| peer.info.origin).collect();

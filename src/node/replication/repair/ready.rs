@@ -95,7 +95,8 @@ pub(in crate::node) fn first_copy(cx: &mut Context<'_>) -> Option<Next> {
         State::Copying { since, .. } => since,
         State::Resetting | State::Ready => return None,
     };
-    let Some(peer) = draw_server(cx) else {
+    let server = if cx.ready.is_held { None } else { draw_server(cx) };
+    let Some(peer) = server else {
         return nobody_to_copy(cx, since);
     };
     cx.ready.state = State::Copying { retry_at: cx.now.instant + RETRY, since: cx.now.instant };

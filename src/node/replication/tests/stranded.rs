@@ -12,9 +12,20 @@ const TOLD: Duration = Duration::from_secs(40);
 
 /// Delete `seq` of `key` by the run that is over reaches one member, and no further.
 fn hold(cluster: &mut Cluster, at: usize, seq: u64, key: &str) {
-    let stamp = Stamp { time: HlcTime::from_millis(999_000 + seq), origin: GONE };
+    hold_of(cluster, at, (GONE, seq), key, GONE);
+}
+
+/// Delete `seq` of `key` by `of` reaches one member by way of `from`, and no further.
+fn hold_of(
+    cluster: &mut Cluster,
+    at: usize,
+    (of, seq): (OriginId, u64),
+    key: &str,
+    from: OriginId,
+) {
+    let stamp = Stamp { time: HlcTime::from_millis(999_000 + seq), origin: of };
     let delete = Record::new(stamp, seq, key.as_bytes(), None);
-    let push = Push { of: GONE.0, settles: vec![(seq, seq)], from: GONE.0, urgent: false };
+    let push = Push { of: of.0, settles: vec![(seq, seq)], from: from.0, urgent: false };
     let now = cluster.now;
     cluster.members[at].replication.pushed(
         now,
@@ -76,6 +87,50 @@ fn a_run_whose_first_write_was_lost_is_folded_too() {
     assert!(cluster.members.iter().all(|m| m.replication.view().unfolded().is_none()));
     let folded = cluster.sum(|r| r.sweep.folded_total);
     assert!((1..=3).contains(&folded), "once each at most: {folded}");
+}
+
+/// Four members, of which the last has died, and is remembered.
+fn without_the_last() -> (Cluster, OriginId) {
+    let mut cluster = Cluster::new(4, 0.0);
+    let dead = cluster.members[3].store.origin();
+    cluster.members[3].up = false;
+    cluster.meet();
+    (cluster, dead)
+}
+
+#[test]
+fn a_delete_past_a_lost_write_is_told_while_its_writer_is_remembered() {
+    let (mut cluster, dead) = without_the_last();
+    (0..3).for_each(|at| hold_of(&mut cluster, at, (dead, 1), "first", dead));
+    hold_of(&mut cluster, 0, (dead, 3), "k", dead);
+    cluster.run(TOLD);
+    assert!(!cluster.members[0].replication.shared.known.is_folded(dead));
+    assert_eq!(held(&cluster, "k")[..3], [3; 3]);
+}
+
+#[test]
+fn where_nobody_holds_all_whoever_holds_most_is_asked() {
+    let (mut cluster, dead) = without_the_last();
+    (0..3).for_each(|at| hold_of(&mut cluster, at, (dead, 1), "first", dead));
+    // Two hear that the third has another write, and cannot ask for it.
+    cluster.udp_cut = vec![(0, 2), (1, 2)];
+    cluster.tcp_cut = vec![(0, 2), (1, 2)];
+    hold_of(&mut cluster, 2, (dead, 2), "second", dead);
+    cluster.run(Duration::from_secs(8));
+    // Each hears of a later one from the other, which has nothing of what is in between.
+    let origins = [0, 1].map(|at| cluster.members[at].store.origin());
+    hold_of(&mut cluster, 0, (dead, 4), "later", origins[1]);
+    hold_of(&mut cluster, 1, (dead, 4), "later", origins[0]);
+    let held = |cluster: &Cluster| {
+        let through = |m: &cluster::Member| m.replication.view().contiguous(dead);
+        cluster.members.iter().take(3).map(through).collect::<Vec<u64>>()
+    };
+    cluster.run(Duration::from_secs(2));
+    assert_eq!(held(&cluster), [1, 1, 2]);
+    cluster.udp_cut.clear();
+    cluster.tcp_cut.clear();
+    cluster.run(Duration::from_secs(20));
+    assert_eq!(held(&cluster), [2; 3]);
 }
 
 #[test]
