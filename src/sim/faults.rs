@@ -9,6 +9,7 @@ use super::workload;
 use crate::node::command::{Command, Reply};
 use crate::node::formats::Formats;
 use crate::node::io::Ticket;
+use crate::time::Instant;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,6 +20,11 @@ pub(super) const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 /// Time between two jumps of a clock that goes to and fro, and how many there are.
 const STROBE_STEP: Duration = Duration::from_millis(150);
 const STROBES: u32 = 20;
+
+/// Writes of a burst, and the longest time between two: none waits for the one before to be
+/// acknowledged, and the last have no time to be sent again.
+const BURST: u32 = 30;
+const BURST_STEP: Duration = Duration::from_millis(3);
 
 /// Large values written before a leave.
 const BACKLOG: usize = 30;
@@ -41,7 +47,7 @@ impl Faults {
 }
 
 /// Faults that are events; the others are there all along.
-const EVENTS: [Fault; 17] = [
+const EVENTS: [Fault; 18] = [
     Fault::Partition,
     Fault::OneWay,
     Fault::Crash,
@@ -59,6 +65,7 @@ const EVENTS: [Fault; 17] = [
     Fault::Restart,
     Fault::Twin,
     Fault::Backlog,
+    Fault::Burst,
 ];
 
 impl Run {
@@ -98,6 +105,7 @@ impl Run {
             Fault::Restart => self.restart_all(&running),
             Fault::Twin => self.twin(victim),
             Fault::Backlog => self.backlog(victim),
+            Fault::Burst => self.burst_on(victim, self.cluster.hosts[victim].standing.since, BURST),
             Fault::Partition => self.partition(&running),
             Fault::OneWay => self.one_way(&running),
             Fault::Crash => self.crash(victim),
@@ -271,6 +279,36 @@ impl Run {
         self.roll(victim);
     }
 
+    /// A client makes one of so many writes; the process dies with the last. Every third deletes.
+    fn burst(&mut self, victim: usize, left: u32) {
+        let ip = self.ip(victim);
+        if left == 0 {
+            self.cluster.network.lose_from(None);
+            return self.crash(victim);
+        }
+        self.cluster.network.lose_from(Some(ip));
+        let key = format!("key-{}", self.rng.below(self.options.n_keys)).into_bytes();
+        if left.is_multiple_of(3) {
+            workload::delete(self, victim, &key);
+        } else {
+            workload::store(self, victim, &key, 20);
+        }
+        let since = self.cluster.hosts[victim].standing.since;
+        let pause = self.rng.duration_below(BURST_STEP);
+        self.after(pause, Step::Mend(Mend::Burst(victim, since, left - 1)));
+    }
+
+    /// Goes on with a burst, unless its process has ended, is stopped or about to leave.
+    fn burst_on(&mut self, victim: usize, since: Instant, left: u32) {
+        let host = &self.cluster.hosts[victim];
+        let is_same = host.node().is_some() && host.standing.since == since;
+        if !is_same || host.is_paused(self.cluster.now) || host.leaving.is_some() || self.is_calm {
+            self.cluster.network.lose_from(None);
+        } else {
+            self.burst(victim, left);
+        }
+    }
+
     /// A clock jumps, begins to gain or lose, and sometimes goes to and fro.
     fn derange(&mut self, victim: usize) {
         let jump_ms = self.rng.below(60_000) as i64 - 30_000;
@@ -300,6 +338,7 @@ impl Run {
             }
             Mend::Restart(index) => self.start_node(index),
             Mend::Dns => self.dns.mood = Mood::Fine,
+            Mend::Burst(index, since, left) => self.burst_on(index, since, left),
             Mend::End(index) => {
                 if self.cluster.hosts[index].is_up() {
                     self.end_process(index);

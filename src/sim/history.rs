@@ -51,6 +51,8 @@ pub struct KeyHistory {
     open: BTreeMap<Stamp, u64>,
     /// The latest delete that was judged when somebody forgot it.
     judged: Option<Stamp>,
+    /// The latest delete that a process has forgotten while it held nothing of the key.
+    forgotten_by: BTreeMap<OriginId, Stamp>,
 }
 
 impl KeyHistory {
@@ -76,6 +78,11 @@ impl KeyHistory {
     /// The latest delete that somebody has forgotten.
     pub(super) fn last_buried(&self) -> Option<Stamp> {
         self.buried.keys().rev().copied().find(|stamp| self.is_delete(*stamp))
+    }
+
+    /// Whether the process `origin` has forgotten this delete itself.
+    pub(super) fn has_forgotten(&self, origin: OriginId, delete: Stamp) -> bool {
+        self.forgotten_by.get(&origin).is_some_and(|stamp| *stamp >= delete)
     }
 
     /// The number of one of its writes among its origin's; 0 for one that nobody made.
@@ -213,6 +220,10 @@ impl History {
                 history.judged = Some(*stamp);
             }
             history.buried.extend(newly);
+            let of = |stamp: Stamp| Dot { origin: stamp.origin, seq: history.seq(stamp) };
+            if let Some(delete) = history.last_buried().filter(|delete| covers(of(*delete))) {
+                history.forgotten_by.insert(origin, delete);
+            }
             let place = (origin, key.clone());
             if history.last_buried().is_none()
                 || (self.gone.contains_key(&place) && !self.shown.contains_key(&place))

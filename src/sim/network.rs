@@ -60,6 +60,8 @@ pub struct Network {
     rates: BTreeMap<IpAddr, u64>,
     /// Hosts whose packets take long, and how long.
     slow: Vec<(IpAddr, Duration)>,
+    /// A host that is about to end: half of the datagrams that it sends get lost.
+    ending: Option<IpAddr>,
     /// What packets went through.
     pub felt: Felt,
 }
@@ -83,6 +85,7 @@ impl Network {
             changed_at: Instant::ZERO,
             rates: BTreeMap::new(),
             slow: Vec::new(),
+            ending: None,
             felt: Felt::default(),
         }
     }
@@ -95,6 +98,7 @@ impl Network {
         self.corrupt = 0.0;
         self.heal(now);
         self.slow.clear();
+        self.ending = None;
     }
 
     /// Everybody can talk to everybody.
@@ -135,6 +139,11 @@ impl Network {
         }
     }
 
+    /// From now on half of the datagrams of this host get lost, and those of no other.
+    pub fn lose_from(&mut self, host: Option<IpAddr>) {
+        self.ending = host;
+    }
+
     /// Whether anything sent from `from` reaches `to` now.
     #[must_use]
     pub fn is_open(&self, from: IpAddr, to: IpAddr) -> bool {
@@ -156,7 +165,7 @@ impl Network {
             self.felt.blocked += 1;
             return Vec::new();
         }
-        if rng.chance(self.loss) {
+        if rng.chance(self.loss) || (self.ending == Some(from) && rng.chance(0.5)) {
             self.felt.lost += 1;
             return Vec::new();
         }

@@ -82,6 +82,9 @@ pub(super) enum Mend {
     End(usize),
     /// A clock goes to and fro, so many times more.
     Strobe(usize, u32),
+    /// A client makes so many more writes at the process that was started there then, which dies
+    /// with the last.
+    Burst(usize, Instant, u32),
 }
 
 /// A run under way.

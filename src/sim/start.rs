@@ -59,7 +59,7 @@ impl Run {
             } else {
                 options.tombstone_grace
             }),
-            deleted: Deleted::new(founded_apart, !options.outlasting),
+            deleted: Deleted::new(founded_apart),
             forgetting: Forgetting::new(options.tombstone_grace),
             ready: Ready::default(),
             is_calm: false,

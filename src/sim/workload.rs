@@ -50,6 +50,13 @@ pub(super) fn store(run: &mut Run, index: usize, key: &[u8], len: usize) {
     write(run, index, &store, key, Some(value));
 }
 
+/// Deletes a key at one node.
+pub(super) fn delete(run: &mut Run, index: usize, key: &[u8]) {
+    if let Some(store) = run.cluster.hosts[index].store.clone() {
+        write(run, index, &store, key, None);
+    }
+}
+
 fn write(
     run: &mut Run,
     index: usize,

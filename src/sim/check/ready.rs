@@ -11,21 +11,28 @@
 //!
 //! And at every look: a node that has founded, of whom nobody has copied, and that has been in
 //! touch with a ready one of a cluster founded apart for [`STEADY`] holds what that one held when
-//! they met, or is not ready.
+//! they met, or is not ready. Where both can tell how far they have come, and each was ready when
+//! they met, it has hidden to copy what it lacked then: that the writes reach it by other ways is
+//! not enough, for until they do it serves a part of them.
 
 use super::Violation;
 use crate::kv::OriginId;
+use crate::node::formats::Formats;
 use crate::node::replication::Stage;
 use crate::sim::cluster::Cluster;
-use crate::sim::host::Host;
+use crate::sim::host::{Guise, Host};
 use crate::sim::standing::Held;
 use crate::swim::{Member, MemberState};
 use crate::time::Instant;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long two hosts must have been able to talk, unpaused, for one to have no excuse.
 const STEADY: Duration = Duration::from_secs(5);
+/// After so long a dial into the void has ended, and another has begun.
+const DIALLED: Duration = Duration::from_secs(12);
+/// Nodes that have been ready for less when they are first seen in touch may have met before.
+const SETTLING: Duration = Duration::from_secs(2);
 /// Least time that a node without anybody to look for waits for a call.
 const CALLED_WITHIN: Duration = Duration::from_secs(3);
 /// Of so many that have lately died or left each is redialled every 2 s. It is one fewer than are:
@@ -38,9 +45,10 @@ pub struct Ready {
     /// How many nodes were judged as they became ready.
     pub n_judged: u64,
     broken: Option<String>,
-    /// Founders by their run, and another run they are in touch with: since when, and what that one
-    /// held then.
-    met: BTreeMap<(OriginId, OriginId), (Instant, Held)>,
+    /// Founders by their run, and another run they are in touch with.
+    met: BTreeMap<(OriginId, OriginId), Met>,
+    /// All that have ever been in touch, ready or not.
+    acquainted: BTreeSet<(OriginId, OriginId)>,
 }
 
 impl Ready {
@@ -72,6 +80,8 @@ impl Ready {
     /// Looks at every founder beside every other ready node.
     fn look(&mut self, cluster: &Cluster) {
         let mut met = BTreeMap::new();
+        let before = self.acquainted.clone();
+        acquaint(cluster, &mut self.acquainted);
         let ready = || (0..cluster.hosts.len()).filter(|at| is_ready(&cluster.hosts[*at]));
         let founded = |at: &usize| is_lone_founder(&cluster.hosts[*at]);
         for founder in ready().filter(founded) {
@@ -84,23 +94,64 @@ impl Ready {
                     continue;
                 }
                 let Some(pair) = runs(cluster, founder, other) else { continue };
-                let before = self.met.remove(&pair);
-                let (since, held) = before.unwrap_or_else(|| (cluster.now, cluster.held(other)));
-                if is_steady(cluster, founder, other, since + STEADY)
-                    && let Some((origin, through)) = cluster.lacks(founder, &held)
+                let met_before = self.met.remove(&pair);
+                let is_first = !before.contains(&pair);
+                let now = met_before.unwrap_or_else(|| Met::now(cluster, founder, other, is_first));
+                if is_steady(cluster, founder, other, now.since + STEADY)
+                    && let Some((origin, through)) = now.misses(cluster, founder)
                 {
+                    let since = now.since;
                     let (name, peer) = (&cluster.hosts[founder].name, &cluster.hosts[other].name);
                     let what = format!(
-                        "{name} has founded, is ready, and has been in touch with {peer} since \
-                         {since:?} without write {through} of {:016x}, which that one held",
+                        "{name} has founded, and has been ready since it met {peer}, {since:?}, \
+                         without write {through} of {:016x}, which that one held",
                         origin.0
                     );
                     self.broken.get_or_insert(what);
                 }
-                met.insert(pair, (since, held));
+                met.insert(pair, now);
             }
         }
         self.met = met;
+    }
+}
+
+/// Adds all pairs of runs that are in touch now.
+fn acquaint(cluster: &Cluster, all: &mut BTreeSet<(OriginId, OriginId)>) {
+    let n = cluster.hosts.len();
+    for (a, b) in (0..n).flat_map(|a| (0..n).map(move |b| (a, b))).filter(|(a, b)| a != b) {
+        if knows(cluster, a, b) {
+            all.extend(runs(cluster, a, b));
+            all.extend(runs(cluster, b, a));
+        }
+    }
+}
+
+/// A founder and a ready node of a cluster founded apart are in touch.
+#[derive(Debug)]
+struct Met {
+    since: Instant,
+    /// What that one held then.
+    held: Held,
+    /// A write of that one, by origin and number, for which the founder should have hidden.
+    lacked: Option<(OriginId, u64)>,
+}
+
+impl Met {
+    fn now(cluster: &Cluster, founder: usize, other: usize, is_first: bool) -> Met {
+        let held = cluster.held(other);
+        let was_ready = |at: usize| {
+            let standing = &cluster.hosts[at].standing;
+            let long = standing.ok_since.is_some_and(|since| since + SETTLING <= cluster.now);
+            long && standing.formats.contains(Formats::SPOKEN.last)
+        };
+        let apart = is_first && was_ready(founder) && was_ready(other);
+        let lacked = if apart { cluster.lacks(founder, &held) } else { None };
+        Met { since: cluster.now, held, lacked }
+    }
+
+    fn misses(&self, cluster: &Cluster, founder: usize) -> Option<(OriginId, u64)> {
+        self.lacked.or_else(|| cluster.lacks(founder, &self.held))
     }
 }
 
@@ -130,11 +181,19 @@ fn knows(cluster: &Cluster, a: usize, b: usize) -> bool {
 
 /// Whether `now` is past `until` and both have run and been able to talk for as long before that.
 fn is_steady(cluster: &Cluster, a: usize, b: usize, until: Instant) -> bool {
-    let (a, b, now) = (&cluster.hosts[a], &cluster.hosts[b], cluster.now);
-    let runs = |host: &Host| !host.is_paused(now) && host.standing.went_on + STEADY <= now;
-    let long_ago = Instant(now.0.saturating_sub(STEADY.as_nanos() as u64));
-    let open = cluster.network.open_since(a.addr.ip(), b.addr.ip(), long_ago);
-    until <= now && runs(a) && runs(b) && open
+    let now = cluster.now;
+    let runs = |at: usize| {
+        let host = &cluster.hosts[at];
+        !host.is_paused(now) && host.standing.went_on + STEADY <= now
+    };
+    until <= now && runs(a) && runs(b) && is_open_for(cluster, a, b, STEADY)
+}
+
+/// Whether two hosts have been able to talk for as long.
+fn is_open_for(cluster: &Cluster, a: usize, b: usize, time: Duration) -> bool {
+    let since = Instant(cluster.now.0.saturating_sub(time.as_nanos() as u64));
+    let ip = |at: usize| cluster.hosts[at].addr.ip();
+    cluster.network.open_since(ip(a), ip(b), since)
 }
 
 /// What a node that has just become ready lacks.
@@ -169,7 +228,9 @@ fn founded_beside(cluster: &Cluster, index: usize) -> Option<String> {
         let other = &cluster.hosts[*other].name;
         return Some(format!("having founded beside {other}, which DNS named and which has data"));
     }
-    let calls = |other: &&usize| would_call(cluster, **other, index);
+    // One that dialled while the way was blocked does not dial again until that has timed out.
+    let is_open = |other: usize| is_open_for(cluster, other, index, DIALLED);
+    let calls = |other: &&usize| is_open(**other) && would_call(cluster, **other, index);
     if me.standing.named.is_empty()
         && let Some(other) = others.iter().find(calls)
     {
@@ -191,9 +252,12 @@ fn would_call(cluster: &Cluster, other: usize, index: usize) -> bool {
     (young && node.swim().members().any(is_it)) || is_redialled
 }
 
-/// Whom a node of another cluster should have been refused by.
+/// Whom a node of another cluster should have been refused by, or who has the name of one.
 fn intruded(cluster: &Cluster, index: usize) -> Option<String> {
     let me = &cluster.hosts[index];
+    if me.guise == Guise::Twin {
+        return usurped(cluster, index);
+    }
     let others = (0..cluster.hosts.len()).filter(|other| is_ready(&cluster.hosts[*other]));
     let mut near = others.filter(|other| {
         me.standing.named.contains(&cluster.hosts[*other].addr)
@@ -202,4 +266,18 @@ fn intruded(cluster: &Cluster, index: usize) -> Option<String> {
     let refused_by = &cluster.hosts[near.next()?].name;
     let guise = me.guise;
     Some(format!("as {guise:?}, though it is no member of ours and DNS named {refused_by}"))
+}
+
+/// Who has lived under a node's name, and could have been asked, since before that node came. The
+/// name of one that has ended, or cannot be asked, is free.
+fn usurped(cluster: &Cluster, index: usize) -> Option<String> {
+    let me = &cluster.hosts[index];
+    let owns = |at: &usize| {
+        let host = &cluster.hosts[*at];
+        let lives = host.node().is_some() && host.standing.since + STEADY < me.standing.since;
+        !host.is_stranger && host.name == me.name && lives
+    };
+    let mut owners = (0..cluster.hosts.len()).filter(owns);
+    let owner = owners.find(|at| is_steady(cluster, index, *at, Instant::ZERO))?;
+    Some(format!("and its name is that of the node at {}, which lives", cluster.hosts[owner].addr))
 }
