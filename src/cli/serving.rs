@@ -196,8 +196,8 @@ fn handed_over(left: impl Iterator<Item = Left>) -> Result<(), Failure> {
         (0, 0) => return Ok(()),
         (0, _) => "the node did not say whether its writes were handed over".to_owned(),
         (unsent, _) => format!(
-            "{unsent} writes could not be handed over before the end of --leave-timeout: no other \
-             member holds them"
+            "{unsent} writes could not be handed over before the end of --leave-timeout: no member \
+             that stays has confirmed that it holds them"
         ),
     };
     tracing::error!(unsent, "{why}");

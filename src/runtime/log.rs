@@ -81,7 +81,9 @@ impl Log {
             Event::MergeRefused { peer, why } => {
                 tracing::warn!(%peer, ?why, "a peer speaks other protocol versions; not merged");
             }
-            Event::LeaveDone => tracing::info!("the others know that this node leaves"),
+            Event::LeaveDone => {
+                tracing::info!("has told every member that answers that this node leaves");
+            }
         }
     }
 
