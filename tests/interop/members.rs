@@ -116,6 +116,10 @@ fn over_ipv6() {
     let mut peer = Peer::start_at("g2", (ip, gossip + 2).into(), PeerOptions::default());
     peer.join(&[r1.gossip()]);
     await_all(&[&r0, &r1, &peer], JOIN_MAX);
+    // One of two new nodes founds, the other copies: a second later where the first may not.
+    for agent in [&r0, &r1] {
+        eventually("readiness", JOIN_MAX, || agent.is_ready());
+    }
     r0.put("six", "6");
     eventually("the value", Duration::from_secs(1), || r1.has("six", Some("6")));
 }
