@@ -80,8 +80,6 @@ impl Ready {
     /// Looks at every founder beside every other ready node.
     fn look(&mut self, cluster: &Cluster) {
         let mut met = BTreeMap::new();
-        let before = self.acquainted.clone();
-        acquaint(cluster, &mut self.acquainted);
         let ready = || (0..cluster.hosts.len()).filter(|at| is_ready(&cluster.hosts[*at]));
         let founded = |at: &usize| is_lone_founder(&cluster.hosts[*at]);
         for founder in ready().filter(founded) {
@@ -95,7 +93,7 @@ impl Ready {
                 }
                 let Some(pair) = runs(cluster, founder, other) else { continue };
                 let met_before = self.met.remove(&pair);
-                let is_first = !before.contains(&pair);
+                let is_first = !self.acquainted.contains(&pair);
                 let now = met_before.unwrap_or_else(|| Met::now(cluster, founder, other, is_first));
                 if is_steady(cluster, founder, other, now.since + STEADY)
                     && let Some((origin, through)) = now.misses(cluster, founder)
@@ -113,6 +111,7 @@ impl Ready {
             }
         }
         self.met = met;
+        acquaint(cluster, &mut self.acquainted);
     }
 }
 

@@ -216,11 +216,10 @@ fn holder(
     from: OriginId,
     tries: u32,
 ) -> Option<OriginId> {
-    let reachable = |origin: OriginId| cx.peers.get(origin).is_some_and(|p| p.info.reachable);
-    if tries == 0 && reachable(from) {
+    if tries == 0 && cx.peers.is_reachable(from) {
         return Some(from);
     }
-    if tries == 1 && reachable(of) {
+    if tries == 1 && cx.peers.is_reachable(of) {
         return Some(of);
     }
     // Both have been asked: rather somebody else, and nobody who cannot be dialled.
