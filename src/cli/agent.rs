@@ -6,7 +6,7 @@ use super::identity::{self, Identity};
 use super::logging;
 use super::reader::variable;
 use super::serving::{self, Ending, Flags, Serving, Watch};
-use super::status;
+use super::{settings, status};
 use crate::discovery;
 use crate::node::formats::Formats;
 use crate::runtime::{self, NodeSettings};
@@ -36,12 +36,21 @@ pub(super) struct AgentArgs {
 }
 
 impl AgentArgs {
-    pub(super) fn run(self, matches: &ArgMatches) -> Result<(), Failure> {
+    /// `unknown` are complaints about variables that nobody reads.
+    pub(super) fn run(self, matches: &ArgMatches, unknown: Vec<String>) -> Result<(), Failure> {
         const FLAGS: Flags = Flags { gossip: "--bind", http: "--http" };
-        let config = self.flags.check(matches, variable).map_err(Failure::Usage)?;
+        let config = match self.flags.check(matches, variable) {
+            Ok(config) if unknown.is_empty() => config,
+            Ok(_) => return Err(Failure::Usage(unknown)),
+            Err(problems) => return Err(Failure::Usage([problems, unknown].concat())),
+        };
         let logging = logging::start(config.log)?;
         serving::settle_in();
         let identity = identity::settle(&config)?;
+        settings::collect(matches, &config, &identity, variable).tell();
+        for warning in settings::warnings(matches, &config) {
+            tracing::warn!("{warning}");
+        }
         let (drain_delay, leave_timeout) = (config.drain_delay, config.leave_timeout);
         let mut http = serving::http_config(config.http);
         http.token = config.front.token.clone();

@@ -24,11 +24,11 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 /// Holds keys themselves, for platforms that hand out secrets as variables.
-const KEYS_VARIABLE: &str = "GOSSIPYKV_ENCRYPT_KEYS";
+pub(super) const KEYS_VARIABLE: &str = "GOSSIPYKV_ENCRYPT_KEYS";
 /// The Go original's name for what is `GOSSIPYKV_DISCOVER_SRV` here.
-const SRV_VARIABLE: &str = "SERVICE_DISCOVERY_HOST";
+pub(super) const SRV_VARIABLE: &str = "SERVICE_DISCOVERY_HOST";
 /// What many programs call it.
-const LOG_LEVEL_VARIABLE: &str = "LOG_LEVEL";
+pub(super) const LOG_LEVEL_VARIABLE: &str = "LOG_LEVEL";
 
 /// From what a test can wait for to what nobody waits for.
 const GRACE: RangeInclusive<Duration> =

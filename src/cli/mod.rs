@@ -13,6 +13,7 @@ mod agent;
 mod client;
 mod config;
 mod dev;
+mod environment;
 mod failure;
 mod front;
 mod health;
@@ -29,6 +30,7 @@ mod parse;
 mod reader;
 mod route;
 mod serving;
+mod settings;
 mod sim;
 mod status;
 mod table;
@@ -108,8 +110,11 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let cli = Cli::from_arg_matches(matches).map_err(|error| Failure::usage(error.to_string()))?;
     let flags = matches.subcommand().map_or(matches, |(_, flags)| flags);
+    let unknown = environment::unknown(&environment::known(&Cli::command()), env::vars_os());
     match cli.command {
-        Command::Agent(args) => args.run(flags),
+        // It tells everything that is wrong at once.
+        Command::Agent(args) => args.run(flags, unknown),
+        _ if !unknown.is_empty() => Err(Failure::Usage(unknown)),
         Command::Dev(args) => args.run(flags),
         Command::Kv(args) => args.run(),
         Command::Members(args) => args.run(),

@@ -8,6 +8,7 @@ mod cli_dev;
 mod cli_help;
 mod cli_inspect;
 mod cli_log;
+mod cli_settings;
 mod cli_status;
 mod cli_usage;
 mod founding;

@@ -192,6 +192,7 @@ impl Agent {
     /// Runs a client command of the program against it.
     pub fn client(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(&*BINARY);
+        Process::without_our_variables(&mut command);
         command.args(arguments).env("GOSSIPYKV_SERVER", format!("http://{}", self.http));
         command.output().expect("our own program runs")
     }
