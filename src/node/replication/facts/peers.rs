@@ -281,11 +281,12 @@ impl Peer {
         true
     }
 
-    /// Anything at all came from it.
+    /// Anything at all came from it. One that was silent for long may have been cut off: what it
+    /// lacks goes out at once, and not only when a further wait is over.
     pub(in crate::node) fn heard(&mut self, now: Instant) {
         if self.is_stalled() {
             self.tries = 0;
-            self.resend_at = (self.acked < self.sent).then(|| now + self.rto());
+            self.resend_at = (self.acked < self.sent).then_some(now);
         }
     }
 

@@ -158,3 +158,25 @@ fn what_is_asked_for_over_a_link_comes_in_frames_that_are_read() {
     assert_eq!(frames.len(), LINK_WINDOW / value.len(), "{frames:?}");
     assert!(frames.iter().all(|len| *len < LINK_CHUNK_LEN + value.len()), "{frames:?}");
 }
+
+#[test]
+fn after_a_cut_the_first_packet_starts_the_repair() {
+    for step in 0..20 {
+        let mut cluster = Cluster::new(2, 0.0);
+        cluster.run(Duration::from_secs(5));
+        cluster.cut = vec![(0, 1), (1, 0)];
+        for i in 0..5 {
+            cluster.put(0, &format!("left-{i}"), b"left");
+            cluster.put(1, &format!("right-{i}"), b"right");
+        }
+        cluster.run(Duration::from_secs(2) + MILLIS * 50 * step);
+        cluster.cut.clear();
+        let before = cluster.datagrams;
+        let is_first = |cluster: &Cluster| cluster.datagrams > before;
+        assert!(cluster.run_until(Duration::from_secs(2), is_first), "nobody tries");
+        let first = cluster.now.instant;
+        assert!(cluster.run_until(Duration::from_secs(2), Cluster::equal), "no repair");
+        let took = cluster.now.instant.since(first);
+        assert!(took < MILLIS * 10, "step {step}: {took:?}");
+    }
+}
