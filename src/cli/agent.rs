@@ -54,6 +54,7 @@ impl AgentArgs {
         let (drain_delay, leave_timeout) = (config.drain_delay, config.leave_timeout);
         let mut http = serving::http_config(config.http);
         http.token = config.front.token.clone();
+        http.keys_on_loopback = config.front.keys_on_loopback;
         http.hosts = config.front.hosts.clone();
         http.cors_origins = config.front.cors_origins.clone();
         http.timing.idle = config.front.idle;

@@ -6,6 +6,7 @@ use super::parse;
 use super::reader::variable;
 use crate::discovery::dns::Dns;
 use crate::discovery::fetch;
+use crate::http;
 use clap::Args;
 use std::fmt;
 use std::io::Read as _;
@@ -62,6 +63,20 @@ impl ServerFlags {
             (None, None) => None,
         };
         Client::new(self.server, token, self.timeout)
+    }
+
+    /// The same for what not everybody may: without a token, a node on this host is asked for the
+    /// secret of its local clients.
+    ///
+    /// # Errors
+    /// The same, and a node that tells it to other users only.
+    pub(super) fn admin_client(self) -> Result<Client, Failure> {
+        let mut client = self.client()?;
+        if client.token.is_none() {
+            let told = http::local::ask(&client.addresses);
+            client.token = told.map_err(|refusal| client.failure(&refusal))?;
+        }
+        Ok(client)
     }
 }
 
@@ -148,6 +163,8 @@ impl ServerUrl {
 pub(super) struct Client {
     agent: ureq::Agent,
     server: ServerUrl,
+    /// Where its name leads.
+    addresses: Vec<SocketAddr>,
     token: Option<String>,
     limit: Duration,
 }
@@ -167,7 +184,8 @@ impl Client {
     ) -> Result<Client, Failure> {
         let addresses =
             server.resolve().map_err(|error| Failure::failed(format!("{server}: {error}")))?;
-        Ok(Client { agent: fetch::client(addresses, limit), server, token, limit })
+        let agent = fetch::client(addresses.clone(), limit);
+        Ok(Client { agent, server, addresses, token, limit })
     }
 
     /// Asks for `path`, which begins with a slash and is encoded.

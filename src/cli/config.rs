@@ -432,6 +432,7 @@ pub(super) mod tests {
         assert_eq!((config.name, config.advertise, config.dns), (None, None, None));
         assert_eq!((config.seeds, config.srv, config.profile), (vec![], None, Profile::Lan));
         assert_eq!((&*config.label, config.front.token), ("", None));
+        assert!(!config.front.keys_on_loopback);
         assert_eq!(config.front.idle, Duration::from_secs(75));
         assert!(config.front.hosts.is_empty() && config.front.cors_origins.is_empty());
         assert!(config.keyring.is_empty() && config.verify_incoming && config.verify_outgoing);
@@ -458,6 +459,7 @@ pub(super) mod tests {
             "--gossip-verify-incoming=maybe",
             "--gossip-verify-outgoing=",
             "--http-token-file=/nonexistent",
+            "--keys-on-loopback=perhaps",
             "--http-host=http://a",
             "--cors-origin=*",
             "--http-idle-timeout=75",
@@ -490,6 +492,7 @@ pub(super) mod tests {
             "--accept-label=a,b",
             "--accept-label=",
             "--serve-while-starting=1",
+            "--keys-on-loopback",
             "--http-host=a.example,b",
             "--http-host=*",
             "--cors-origin=https://a.example",
@@ -502,6 +505,7 @@ pub(super) mod tests {
         assert_eq!(config.accepted_labels, ["a", "b", ""]);
         assert_eq!((config.store_len_max, config.profile), (10, Profile::Wan));
         assert_eq!((config.bootstrap, config.serves_while_starting), (true, true));
+        assert!(config.front.keys_on_loopback);
         let hosts = ["a.example", "b", "*"].map(|name| name.parse().unwrap());
         assert_eq!(config.front.hosts, hosts);
         assert_eq!(config.front.cors_origins, ["https://a.example".parse().unwrap()]);

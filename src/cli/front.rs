@@ -23,6 +23,14 @@ pub(super) struct FrontFlags {
     #[arg(long, value_name = "PATH", env = "GOSSIPYKV_HTTP_TOKEN_FILE", hide_env_values = true)]
     http_token_file: Option<OsString>,
 
+    /// Whether /keys is open without a token to requests that come over loopback and show no proxy.
+    /// A proxy on this host that adds no header opens it to all. gossipykv keys needs it nowhere
+    /// but on systems other than Linux
+    #[arg(long, value_name = "BOOL", env = "GOSSIPYKV_KEYS_ON_LOOPBACK", hide_env_values = true)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(default_value = "false")]
+    keys_on_loopback: OsString,
+
     /// A name by which clients may call this node when there is no token, beside its addresses and
     /// localhost; repeatable, in the environment separated by commas. * for any: then a web page
     /// may reach the node through a browser near it
@@ -45,6 +53,7 @@ pub(super) struct FrontFlags {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Front {
     pub(super) token: Option<Token>,
+    pub(super) keys_on_loopback: bool,
     pub(super) hosts: Vec<HostName>,
     pub(super) cors_origins: Vec<Origin>,
     pub(super) idle: Duration,
@@ -58,12 +67,15 @@ impl Reader<'_> {
         variable: &dyn Fn(&str) -> Option<OsString>,
     ) -> Option<Front> {
         let token = self.token(flags.http_token_file.as_deref(), variable);
+        let keys_on_loopback =
+            self.value("keys_on_loopback", &flags.keys_on_loopback, parse::boolean);
         let hosts = self.words("http_host", &flags.http_host);
         let cors_origins = self.words("cors_origin", &flags.cors_origin);
         let idle = self.value("http_idle_timeout", &flags.http_idle_timeout, |text| {
             parse::duration(text, IDLE)
         });
-        Some(Front { token, hosts, cors_origins, idle: idle? })
+        let keys_on_loopback = keys_on_loopback?;
+        Some(Front { token, keys_on_loopback, hosts, cors_origins, idle: idle? })
     }
 
     fn words<T>(&mut self, id: &str, given: &[OsString]) -> Vec<T>

@@ -29,8 +29,8 @@ Examples, a whole rotation:
 A step that misses a member names it and exits with 1: repeat it until it misses nobody, unless that
 member is gone for good.
 
-Keys are shown as fingerprints only. A node answers these requests on loopback, or to whoever has
-the HTTP token.";
+Keys are shown as fingerprints only. A node answers these requests to whoever has the HTTP token. A
+node on this host answers them without one, too, to its own user and to root.";
 
 const LIST_EXAMPLES: &str = "\
 Example:
@@ -114,7 +114,7 @@ impl KeysArgs {
             KeysCommand::Use(args) => ("/keys/use", Some(args.key()?)),
             KeysCommand::Remove(args) => ("/keys/remove", Some(args.key()?)),
         };
-        let client = self.server.client()?;
+        let client = self.server.admin_client()?;
         let answer = match key {
             None => client.get(path)?,
             Some(key) => {

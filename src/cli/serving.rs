@@ -135,6 +135,9 @@ impl Serving {
             error => Failure::failed(error.to_string()),
         })?;
         tracing::info!(http = %server.local_addr(), version = version::LINE, "serving");
+        if let Some(error) = server.local_error() {
+            tracing::warn!(error, "gossipykv keys on this host will need a token");
+        }
         Ok(Serving { agent, server })
     }
 

@@ -14,8 +14,12 @@ use std::time::Duration;
 pub struct Config {
     /// The address and port to listen on; `[::]` takes IPv4 clients as well.
     pub listen: SocketAddr,
-    /// What clients must know. Without it everybody may ask, and `/keys` is for local clients.
+    /// What clients must know. Without it everybody may ask, but nobody for `/keys`, save who has
+    /// the secret of [`super::local`].
     pub token: Option<Token>,
+    /// Whether `/keys` is open to requests that come over loopback without a token, and show by no
+    /// header that they were made for another. A proxy that adds no such header opens it to all.
+    pub keys_on_loopback: bool,
     /// By which names clients may call this server when there is no token, beside its addresses and
     /// `localhost`.
     pub hosts: Vec<HostName>,
@@ -54,6 +58,7 @@ impl Config {
         Config {
             listen,
             token: None,
+            keys_on_loopback: false,
             hosts: Vec::new(),
             cors_origins: Vec::new(),
             value_len_max: VALUE_LEN_DEFAULT_MAX,

@@ -14,8 +14,8 @@
 //!
 //! Below them is the ground, which they all use: `request`, `response`, `failure`, `json`, `route`,
 //! the `manner` of an answer, `pending` answers, the `memory` held for clients, `counters`,
-//! `token`, `hosts`, `config` and the steps of the `shutdown`. `shared` holds what there is only
-//! one of.
+//! `token`, [`local`], `hosts`, `config` and the steps of the `shutdown`. `shared` holds what there
+//! is only one of.
 //!
 //! ```text
 //!   start --> gate --> lanes --> ground        start --> routes --> ground
@@ -30,6 +30,7 @@ mod gate;
 mod hosts;
 mod json;
 mod lanes;
+pub mod local;
 mod manner;
 mod memory;
 mod pending;

@@ -90,7 +90,8 @@ pub(super) enum Trust {
     Stranger,
     /// Nothing is known about the client.
     Anybody,
-    /// The client is on this host and speaks for nobody else: no proxy's or browser's headers.
+    /// The client is on this host and seems to speak for nobody else: no proxy's or browser's
+    /// headers. No proof of anything, and so nobody is unless that is switched on.
     Local,
     /// The client has sent the token.
     Token,

@@ -13,6 +13,7 @@ use super::manner::Lines;
 use super::memory::Budget;
 use super::pending::PendingAnswers;
 use super::shutdown::Shutdown;
+use super::token::Token;
 use crate::limits::HTTP_HELD_LEN_MAX;
 use crate::node::command::Bridge;
 use std::sync::Arc;
@@ -29,10 +30,16 @@ pub(super) struct Shared {
     pub(super) lines: Lines,
     /// Behind an `Arc` of its own, because every share that is held gives back to it.
     pub(super) budget: Arc<Budget>,
+    /// What commands on this host show, where they can be told.
+    pub(super) local: Option<Token>,
 }
 
 impl Shared {
-    pub(super) fn new(config: Config, bridge: Arc<dyn Bridge>) -> Arc<Shared> {
+    pub(super) fn new(
+        config: Config,
+        bridge: Arc<dyn Bridge>,
+        local: Option<Token>,
+    ) -> Arc<Shared> {
         Arc::new(Shared {
             lines: Lines::new(config.timing.idle, &config.cors_origins),
             config,
@@ -41,6 +48,7 @@ impl Shared {
             pending: PendingAnswers::default(),
             counters: Counters::default(),
             budget: Budget::new(HTTP_HELD_LEN_MAX),
+            local,
         })
     }
 }

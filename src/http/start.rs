@@ -9,9 +9,11 @@ use super::config::Config;
 use super::counters::Reason;
 use super::gate::{self, Gate};
 use super::lanes::{Lanes, Upstream, Worker};
+use super::local;
 use super::request::Handler;
 use super::routes::Router;
 use super::shared::Shared;
+use super::token::Token;
 use crate::node::command::Bridge;
 use std::future::Future;
 use std::io;
@@ -44,6 +46,7 @@ pub struct Server {
     workers: Vec<Worker>,
     accepting: Option<JoinHandle<()>>,
     local_addr: SocketAddr,
+    local_error: Option<String>,
     failed: watch::Receiver<Option<String>>,
 }
 
@@ -54,12 +57,31 @@ pub struct Server {
 pub fn start(config: Config, bridge: Arc<dyn Bridge>) -> Result<Server, StartError> {
     let listener =
         gate::bind(config.listen).map_err(|error| StartError::Listen(config.listen, error))?;
-    let shared = Shared::new(config, bridge);
+    let (telling, local) = listen_locally(&listener);
+    let shared = Shared::new(config, bridge, local);
     let handler: Arc<dyn Handler> = Arc::new(Router::new(Arc::clone(&shared)));
     let (lanes, ends) = Lanes::start(&handler).map_err(StartError::Workers)?;
     let gate = Arc::new(Gate::new(shared, lanes, handler));
     let (workers, upstreams) = ends.into_iter().unzip();
-    run(gate, workers, upstreams, listener).map_err(StartError::Workers)
+    run(gate, workers, upstreams, Listeners { clients: listener, telling })
+        .map_err(StartError::Workers)
+}
+
+/// Where the server listens.
+struct Listeners {
+    clients: std::net::TcpListener,
+    /// For commands on this host; or why not.
+    telling: io::Result<local::Listener>,
+}
+
+/// Begins to tell commands on this host their secret. Where that fails all else goes on.
+fn listen_locally(
+    listener: &std::net::TcpListener,
+) -> (io::Result<local::Listener>, Option<Token>) {
+    match listener.local_addr().and_then(local::listen) {
+        Ok((telling, token)) => (Ok(telling), Some(token)),
+        Err(error) => (Err(error), None),
+    }
 }
 
 /// Starts the gate's own runtime and everything that runs on it.
@@ -67,7 +89,7 @@ fn run(
     gate: Arc<Gate>,
     workers: Vec<Worker>,
     upstreams: Vec<Upstream>,
-    listener: std::net::TcpListener,
+    listeners: Listeners,
 ) -> io::Result<Server> {
     let n_cores = std::thread::available_parallelism().map_or(2, NonZero::get);
     let runtime = Builder::new_multi_thread()
@@ -76,8 +98,9 @@ fn run(
         .enable_all()
         .build()?;
     let entered = runtime.enter();
-    let local_addr = listener.local_addr()?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let local_addr = listeners.clients.local_addr()?;
+    let listener = tokio::net::TcpListener::from_std(listeners.clients)?;
+    let told = listeners.telling.map(|telling| drop(tokio::spawn(local::serve(telling))));
     let (failure, failed) = watch::channel(None);
     let failure = Arc::new(failure);
     for (n, upstream) in upstreams.into_iter().enumerate() {
@@ -96,7 +119,8 @@ fn run(
         failure.send_replace(Some(error));
     });
     drop(entered);
-    Ok(Server { runtime: Some(runtime), gate, workers, accepting, local_addr, failed })
+    let local_error = told.err().map(|error| error.to_string());
+    Ok(Server { runtime: Some(runtime), gate, workers, accepting, local_addr, local_error, failed })
 }
 
 impl Server {
@@ -104,6 +128,13 @@ impl Server {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Why commands on this host cannot show that they are, where they cannot: then `/keys` is for
+    /// clients with a token only.
+    #[must_use]
+    pub fn local_error(&self) -> Option<&str> {
+        self.local_error.as_deref()
     }
 
     /// Client connections that are open now.

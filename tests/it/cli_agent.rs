@@ -1,13 +1,17 @@
 //! `agent` as a process: configuration, signals, exit codes, and the client commands against it.
 
 use crate::agents::{Node, Running, pause, until};
-use crate::program::{Ended, Server, answer, run, run_fed, run_with};
+use crate::program::{Ended, Server, answer, command, run, run_fed, run_with};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rustix::process::Signal;
+use rustix::process::{Signal, getuid};
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::time::Duration;
+
+/// A user that owns nothing.
+const OTHER_USER: u32 = 65_531;
 
 /// What a process may take to end besides what it waits for, on a busy machine.
 const SLACK: Duration = Duration::from_secs(2);
@@ -350,6 +354,15 @@ fn keys_rotate_while_the_cluster_runs() {
     keys(&a, &["remove", &old]);
     let end = keys(&b, &["list"]);
     assert!(end.iter().all(|keys| *keys == both[0][..1]), "{end:?}");
+    // Over loopback alone nobody is believed, and every process of other users is told no secret.
+    assert_eq!(a.get("/keys").expect("an answer").0, 403);
+    if getuid().is_root() {
+        let other = command(&["keys", "list", "--server", &a.url()]).uid(OTHER_USER).output();
+        let other = other.expect("the program starts");
+        let said = String::from_utf8_lossy(&other.stderr).into_owned();
+        assert_eq!(other.status.code(), Some(1), "{said}");
+        assert!(said.contains("to that user and to root only, not to user 65531"), "{said}");
+    }
     assert_eq!(a.run(&["kv", "put", "after", "it"]).code, Some(0));
     until("it is replicated", || (b.run(&["kv", "get", "after"]).text() == "it").then_some(()));
     let logs = a.process.log() + &b.process.log();

@@ -381,6 +381,7 @@ fn a_port_in_use_is_named() {
 fn ipv6_takes_ipv4_as_well() {
     let mut config = config();
     config.listen = "[::]:0".parse().unwrap();
+    config.keys_on_loopback = true;
     let rig = Rig::with(config);
     for addr in [format!("[::1]:{}", rig.addr.port()), format!("127.0.0.1:{}", rig.addr.port())] {
         let mut client = Client::to(addr.parse().unwrap());

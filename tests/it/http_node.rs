@@ -1,7 +1,7 @@
 //! What the node has to be asked for: members, numbers, keys, holders of a write.
 
 use super::http_rig::{Answer, Rig, config, until};
-use gossipykv::http::{HostName, Token};
+use gossipykv::http::{Config, HostName, Token, local};
 use gossipykv::kv::OriginId;
 use gossipykv::limits::HTTP_WAITING_MAX;
 use gossipykv::node::command::{Bridge as _, Busy, Command, Concern, KeyCommand, Reply, ReplyTo};
@@ -96,7 +96,7 @@ fn a_node_that_is_silent_is_not_awaited_for_ever() {
 
 #[test]
 fn those_that_wait_are_bounded_and_none_is_written_in_vain() {
-    let rig = Rig::new();
+    let rig = Rig::with(trusting());
     let kept: Arc<Mutex<Vec<ReplyTo>>> = Arc::default();
     let keep = Arc::clone(&kept);
     rig.bridge.replies(move |_, reply_to| {
@@ -177,9 +177,70 @@ fn metrics_count_what_happened() {
 
 const BODY: &[u8] = br#"{"key":"BwcHBwcHBwcHBwcHBwcHBw=="}"#;
 
+/// A server that takes loopback for a proof.
+fn trusting() -> Config {
+    Config { keys_on_loopback: true, ..config() }
+}
+
 #[test]
-fn keys_are_rotated_from_this_host() {
+fn keys_are_for_nobody_without_a_token() {
+    // Through a proxy on this host that adds no header, anybody could change the gossip keys.
     let rig = Rig::new();
+    let asked = replying(&rig, || Reply::Keys(Vec::new()));
+    for host in ["localhost", "127.0.0.1:8080", "[::1]"] {
+        let mut client = rig.client();
+        for (method, target) in [
+            ("GET", "/keys"),
+            ("HEAD", "/keys"),
+            ("POST", "/keys/install"),
+            ("POST", "/keys/use"),
+            ("POST", "/keys/remove"),
+        ] {
+            let len = BODY.len();
+            client.raw(format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n"));
+            client.raw(format!("Content-Length: {len}\r\n\r\n"));
+            client.raw(BODY);
+            let answer = if method == "HEAD" { client.head() } else { client.answer() };
+            assert_eq!(answer.status, 403, "{method} {target}");
+        }
+    }
+    rig.send("GET", "/keys", "Authorization: Bearer guessed\r\n", b"").is(403);
+    assert!(asked.lock().unwrap().is_empty());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_command_on_this_host_is_told_a_secret_for_the_keys() {
+    let rig = Rig::new();
+    let asked = replying(&rig, || Reply::Keys(Vec::new()));
+    let secret = local::ask(&[rig.addr]).expect("the same user").expect("it is there");
+    let headers = format!("Authorization: Bearer {secret}\r\n");
+    rig.send("GET", "/keys", &headers, b"").is(200);
+    rig.send("POST", "/keys/use", &headers, BODY).is(200);
+    assert_eq!(asked.lock().unwrap().len(), 2);
+    // Each run and each server has its own, whichever address it listens on.
+    let other = Rig::with(Config { listen: "[::]:0".parse().unwrap(), ..config() });
+    other.send("GET", "/keys", &headers, b"").is(403);
+    let port = other.addr.port();
+    for at in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
+        let told = local::ask(&[at.parse().unwrap()]).expect("the same user");
+        assert!(told.is_some_and(|told| told != secret), "{at}");
+    }
+    // A server with a token takes it as well: it tells it to nobody who could not read the token.
+    let rig = Rig::with(Config { token: Some(Token::new("s3cret").unwrap()), ..config() });
+    replying(&rig, || Reply::Keys(Vec::new()));
+    let secret = local::ask(&[rig.addr]).expect("the same user").expect("it is there");
+    rig.send("GET", "/keys", &format!("Authorization: Bearer {secret}\r\n"), b"").is(200);
+    rig.send("GET", "/keys", &headers, b"").is(401);
+    // It goes with its server.
+    let addr = rig.addr;
+    drop(rig);
+    until("nobody tells", || local::ask(&[addr]) == Ok(None));
+}
+
+#[test]
+fn keys_are_rotated_over_loopback_where_that_is_switched_on() {
+    let rig = Rig::with(trusting());
     let asked = replying(&rig, || {
         Reply::Keys(vec![
             ("one".into(), Ok(vec!["0a1b".into(), "2c3d".into()])),
@@ -212,9 +273,7 @@ fn keys_are_rotated_from_this_host() {
 #[test]
 fn keys_are_for_nobody_who_speaks_for_others() {
     // A name of the server makes nobody local, whichever names it goes by.
-    let mut config = config();
-    config.hosts = vec![HostName::Any];
-    let rig = Rig::with(config);
+    let rig = Rig::with(Config { hosts: vec![HostName::Any], ..trusting() });
     let asked = replying(&rig, || Reply::Keys(Vec::new()));
     let refuse = |head: String| -> Answer {
         let mut client = rig.client();
@@ -237,9 +296,7 @@ fn keys_are_for_nobody_who_speaks_for_others() {
     // Everything else is open to them.
     rig.send("GET", "/kv/a", "Origin: http://x\r\n", b"").is(404);
     // With a token, the token decides and nothing else.
-    let mut config = super::http_rig::config();
-    config.token = Some(Token::new("s3cret").unwrap());
-    let rig = Rig::with(config);
+    let rig = Rig::with(Config { token: Some(Token::new("s3cret").unwrap()), ..config() });
     let asked = replying(&rig, || Reply::Keys(Vec::new()));
     rig.ask("GET", "/keys").is(401);
     let right = "Authorization: Bearer s3cret\r\nX-Forwarded-For: 10.0.0.1\r\n";
@@ -254,9 +311,7 @@ fn keys_are_not_for_other_hosts() {
         println!("no address but loopback here: not tried");
         return;
     };
-    let mut config = config();
-    config.listen = (ip, 0).into();
-    let rig = Rig::with(config);
+    let rig = Rig::with(Config { listen: (ip, 0).into(), ..trusting() });
     let asked = replying(&rig, || Reply::Keys(Vec::new()));
     rig.ask("GET", "/keys").is(403);
     rig.send("POST", "/keys/install", "", BODY).is(403);

@@ -1,8 +1,8 @@
 //! How far a client is trusted.
 //!
-//! Without a token to ask for, the gate trusts a client on this host more than others. What a
-//! client sends can lower its trust, by a header that shows a proxy or a web page. Only the token
-//! raises it.
+//! Of all that a client sends, a token alone raises its trust: the one that is asked for, or the
+//! secret that commands on this host are told. Where that is switched on, the gate trusts a client
+//! on loopback more than others; a header that shows a proxy or a web page lowers that again.
 
 use super::head::Head;
 use super::refusal::Refusal;
@@ -12,31 +12,38 @@ use crate::http::failure::Failure;
 use crate::http::hosts;
 use crate::http::request::{Method, Trust};
 use crate::http::route::Route;
+use crate::http::token::Token;
 use std::net::IpAddr;
 
-/// How far the client at `peer` is trusted with this request.
+/// How far the client at `peer` is trusted with this request, of a server with `config` that tells
+/// commands on its host the secret `local`.
 ///
 /// # Errors
 /// 401, when a token is asked for and the request does not carry it; 421, when there is no token
 /// and the request calls the server by a name that is none of its own.
 pub(super) fn of(
     config: &Config,
+    local: Option<&Token>,
     peer: IpAddr,
     head: &Head<'_>,
     route: Route<'_>,
 ) -> Result<Trust, Refusal> {
     // What tells nothing of the store is told to anybody: probes, and what may be asked for.
     let is_open = route.is_probe() || head.method == Method::Options;
+    let shows = |token: &Token| head.authorization.is_some_and(|given| token.admits(given));
+    if local.is_some_and(shows) {
+        return Ok(Trust::Token);
+    }
     let Some(token) = &config.token else {
         let is_address = head.host.is_empty() || hosts::is_address(head.host);
         if !is_address && !is_open && !hosts::is_named(&config.hosts, head.host) {
             return Err(Refusal::misdirected(head.host));
         }
         let is_local = is_loopback(peer) && !head.is_relayed && is_address;
-        return Ok(if is_local { Trust::Local } else { Trust::Anybody });
+        return Ok(if config.keys_on_loopback && is_local { Trust::Local } else { Trust::Anybody });
     };
     match head.authorization {
-        Some(given) if token.admits(given) => Ok(Trust::Token),
+        Some(_) if shows(token) => Ok(Trust::Token),
         _ if is_open => Ok(Trust::Anybody),
         given => {
             let message = match given {

@@ -154,7 +154,7 @@ impl Api {
         Err(Failure::busy(message))
     }
 
-    /// Refuses a client that is neither local nor has the token.
+    /// Refuses a client that has no token, unless it counts as local.
     ///
     /// # Errors
     /// 403 with who may.
@@ -162,8 +162,8 @@ impl Api {
         if request.trust != Trust::Anybody {
             return Ok(());
         }
-        let message = "the gossip keys are for clients on this host (by address or localhost, \
-            without a proxy), or with --http-token-file for those that know the token";
+        let message = "the gossip keys are for the command gossipykv keys on this node's host, run \
+            as the node's user or as root, or with --http-token-file for who knows the token";
         Err(Failure::new(403, message))
     }
 }

@@ -1,6 +1,7 @@
 //! `/keys`: the gossip keyring of the whole cluster.
 //!
-//! This route is only for clients on this host, or with the token. Keys are written, never read: an
+//! This route is only for clients that have shown who they are, by a token or by the secret that
+//! commands on this host are told. Keys are written, never read: an
 //! answer names keys by their fingerprints, and no error repeats what a client sent.
 
 use super::context::{Api, Call, Outcome};
