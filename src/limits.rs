@@ -58,8 +58,14 @@ pub const KEYS_MAX: usize = 16;
 pub const STREAM_INFLATED_LEN_MAX: usize = 40 << 20;
 /// Most bytes read from one inbound stream message, all layers included.
 pub const STREAM_TOTAL_LEN_MAX: usize = 64 << 20;
-/// Inbound streams served at once.
+/// Inbound streams served at once. Of more, a newcomer takes the place of the one that has been
+/// silent longest.
 pub const STREAMS_INBOUND_MAX: usize = 128;
+/// Inbound streams from one address whose first frame is not whole; of more, one goes likewise.
+pub const STREAMS_WAITING_PER_SOURCE_MAX: usize = 64;
+/// Addresses remembered because this node has talked to them; their streams give way to no
+/// stranger's. The first are forgotten first.
+pub const STREAM_SOURCES_KNOWN_MAX: usize = 4_096;
 
 /// Inbound replication links held at once; a stream that turns out to be one makes room for
 /// another stream.
@@ -216,6 +222,7 @@ const _: () = assert!(VALUE_LEN_HARD_MAX + KEY_LEN_MAX + 4096 < STREAM_FRAME_LEN
 const _: () = assert!(STREAM_FRAME_LEN_MAX <= STREAM_INFLATED_LEN_MAX);
 const _: () = assert!(STREAM_INFLATED_LEN_MAX < STREAM_TOTAL_LEN_MAX);
 const _: () = assert!(STREAM_TOTAL_LEN_MAX < STREAM_UNFINISHED_LEN_MAX);
+const _: () = assert!(STREAMS_WAITING_PER_SOURCE_MAX < STREAMS_INBOUND_MAX);
 const _: () = assert!(MAILBOX_MAX <= TICKETS_MAX);
 const _: () = assert!(DATAGRAM_LEN_MAX <= DATAGRAM_RECV_LEN);
 const _: () = assert!(META_LEN_MAX + NODE_NAME_LEN_MAX + 128 < DATAGRAM_LEN_MAX);

@@ -36,6 +36,7 @@ counters! {
     datagram_send_errors: "Datagrams the system did not take: no room in its buffer, or no route.",
     streams_accepted: "Gossip connections accepted.",
     streams_refused: "Gossip connections closed at once because too many were open.",
+    streams_displaced: "Gossip connections that brought no frame and made room for a new one.",
     streams_dialled: "Gossip connections dialled.",
     dials_refused: "Gossip connections not dialled because too many were open.",
     stream_errors: "Gossip connections given up for what they carried or how they ended.",

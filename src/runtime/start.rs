@@ -22,6 +22,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long a connection may be open before its first byte.
+const FIRST_BYTE: Duration = Duration::from_secs(2);
 /// How long a replication link may carry nothing.
 const LINK_IDLE: Duration = Duration::from_secs(90);
 /// How long a replication link may be stuck inside a frame.
@@ -138,6 +140,7 @@ pub fn start(mut config: Config) -> Result<Agent, StartError> {
     let store_len_max = config.node.store_len_max;
     let store = Arc::new(Store::new(StoreConfig { origin, store_len_max }));
     let limits = Limits {
+        first_byte: FIRST_BYTE,
         exchange: config.node.swim.stream_timeout,
         idle: LINK_IDLE,
         stall: LINK_STALL,

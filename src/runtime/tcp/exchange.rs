@@ -4,6 +4,7 @@ use super::Context;
 use super::incoming::{Arrival, End, Incoming};
 use super::line::Line;
 use super::link;
+use super::strangers::Place;
 use crate::limits::STREAM_OUTBOX_MAX;
 use crate::node::io::ConnId;
 use crate::runtime::mailbox::Report;
@@ -14,7 +15,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout_at;
 
 /// What the engine asks for.
@@ -29,19 +31,25 @@ pub(super) struct Dial {
 }
 
 /// Serves a connection somebody else opened.
-pub(super) async fn accepted(line: Line, stranger: OwnedSemaphorePermit) {
+pub(super) async fn accepted(line: Line, place: Place) {
     let _lifeline = line.context.lifeline();
     let context = line.context.clone();
     let counters = &context.reporter.shared.counters;
     let mut incoming = Incoming::new(&line, Role::Acceptor);
-    let until = context.timer_in(context.limits.exchange);
-    match timeout_at(until, incoming.next()).await {
+    let first = tokio::select! {
+        first = first_frame(&line, &place, &mut incoming) => first,
+        () = place.lost() => {
+            tracing::debug!(peer = %line.peer, "a gossip connection made room for another one");
+            return;
+        }
+    };
+    match first {
         Ok(Ok(first)) if matches!(first.frame, Frame::Kv(_)) => {
             let Ok(_permit) = context.links.clone().try_acquire_owned() else {
                 counters.streams_refused.fetch_add(1, Relaxed);
                 return;
             };
-            drop(stranger);
+            drop(place);
             let mut outbox = introduce(&line, first).await;
             let error = link::run(&line, &mut incoming, &mut outbox).await;
             finish(line, error).await;
@@ -67,6 +75,26 @@ pub(super) async fn accepted(line: Line, stranger: OwnedSemaphorePermit) {
             tracing::debug!(peer = %line.peer, "a gossip connection brought no frame in time");
         }
     }
+}
+
+/// The first frame of an accepted connection, or why there is none in time.
+async fn first_frame(
+    line: &Line,
+    place: &Place,
+    incoming: &mut Incoming<'_>,
+) -> Result<Result<Arrival, End>, Elapsed> {
+    let context = &line.context;
+    let until = context.timer_in(context.limits.exchange);
+    let speaks = timeout_at(context.timer_in(context.limits.first_byte), line.speaks()).await?;
+    if let Err(error) = speaks {
+        return Ok(Err(End::Broken(error)));
+    }
+    place.spoke();
+    let first = timeout_at(until, incoming.next()).await?;
+    if first.is_ok() {
+        place.served(line.peer.ip());
+    }
+    Ok(first)
 }
 
 /// Makes an accepted connection known to the engine, with its first frame.
@@ -106,6 +134,7 @@ pub(super) async fn dialled(context: Arc<Context>, dial: Dial) {
     let (conn, link) = (dial.conn, dial.link);
     match connect(&context, &dial).await {
         Ok(line) if link => {
+            context.strangers.know(line.peer.ip());
             let mut outbox = dial.outbox;
             let error =
                 link::run(&line, &mut Incoming::new(&line, Role::Dialer), &mut outbox).await;
@@ -160,6 +189,7 @@ async fn converse(line: &Line, mut dial: Dial) -> Option<String> {
     };
     match timeout_at(line.context.clock.timer(dial.deadline), answered).await {
         Ok(Some(Ok(arrival))) => {
+            line.context.strangers.know(line.peer.ip());
             line.context.reporter.tell(arrival.report(line.conn, line.peer)).await;
             None
         }

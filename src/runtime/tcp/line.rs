@@ -83,6 +83,11 @@ impl Line {
         line
     }
 
+    /// Waits until there is a first byte to read, or the end.
+    pub async fn speaks(&self) -> io::Result<()> {
+        self.stream.readable().await
+    }
+
     /// Reads what there is into `reader`, waiting for a first byte; 0 bytes at the end.
     pub async fn fill(&self, reader: &mut FrameReader) -> io::Result<usize> {
         self.pulse.received.store(self.context.clock.instant().0, Relaxed);

@@ -11,22 +11,22 @@
 //! ```
 //!
 //! Bounds: connections by kind, frames decoded and not yet taken, bytes of unfinished frames (all
-//! in [`crate::limits`]), and time: see [`Limits`]. Decryption and decompression happen here.
+//! in [`crate::limits`]), and time: see [`Limits`]. Who gets a place when there are none left is
+//! said in `strangers`. Decryption and decompression happen here.
 
 mod detour;
 mod exchange;
 mod incoming;
 mod line;
 mod link;
+mod strangers;
 
 use super::clock::Clock;
 use super::mailbox::Reporter;
 use super::sockets::canonical;
 use super::threads::{self, Fault, Lifeline};
 use super::throttle::Throttle;
-use crate::limits::{
-    LINKS_INBOUND_MAX, STREAM_FRAMES_WAITING_MAX, STREAM_OUTBOX_MAX, STREAMS_INBOUND_MAX,
-};
+use crate::limits::{LINKS_INBOUND_MAX, STREAM_FRAMES_WAITING_MAX, STREAM_OUTBOX_MAX};
 use crate::node::io::ConnId;
 use crate::time::Instant;
 use crate::wire::packet::Security;
@@ -52,6 +52,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a connection may take for what.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
+    /// From accepting to the first byte.
+    pub first_byte: Duration,
     /// From accepting to the end of the first frame; from there to the end of the answer.
     pub exchange: Duration,
     /// How long a link may carry nothing.
@@ -75,7 +77,7 @@ pub(super) struct Context {
     security: watch::Receiver<Arc<Security>>,
     fault: Fault,
     /// Inbound connections that are no links, or not yet.
-    strangers: Arc<Semaphore>,
+    strangers: Arc<strangers::Strangers>,
     links: Arc<Semaphore>,
     frames: Arc<Semaphore>,
     unfinished: Arc<Semaphore>,
@@ -157,7 +159,7 @@ pub(super) fn start(
         reporter,
         security,
         fault: fault.clone(),
-        strangers: Arc::new(Semaphore::new(STREAMS_INBOUND_MAX)),
+        strangers: Arc::default(),
         links: Arc::new(Semaphore::new(LINKS_INBOUND_MAX)),
         frames: Arc::new(Semaphore::new(STREAM_FRAMES_WAITING_MAX)),
         unfinished: Arc::new(Semaphore::new(limits.unfinished_len / UNFINISHED_UNIT_LEN)),
@@ -200,14 +202,18 @@ async fn accept(listener: TcpListener, context: Arc<Context>) -> Infallible {
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                let Ok(permit) = context.strangers.clone().try_acquire_owned() else {
+                let now = context.clock.instant();
+                let Some((place, displaced)) = context.strangers.admit(from.ip(), now) else {
                     counters.streams_refused.fetch_add(1, Relaxed);
                     continue;
                 };
                 counters.streams_accepted.fetch_add(1, Relaxed);
+                counters.streams_displaced.fetch_add(u64::from(displaced), Relaxed);
                 let conn = ConnId(context.next_accepted.fetch_add(2, Relaxed));
                 let line = line::Line::new(context.clone(), stream, conn, canonical(from));
-                tokio::spawn(exchange::accepted(line, permit));
+                tokio::spawn(exchange::accepted(line, place));
+                // What it has sent is read before a further one could take its place.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 counters.stream_errors.fetch_add(1, Relaxed);

@@ -1,7 +1,7 @@
 //! Connections no honest peer makes.
 
 use super::puppet::{LIMITS, PATIENCE, Setup, Shell, with_stats};
-use crate::limits::STREAMS_INBOUND_MAX;
+use crate::limits::{STREAMS_INBOUND_MAX, STREAMS_WAITING_PER_SOURCE_MAX};
 use crate::node::io::{ConnId, Input, Output};
 use crate::runtime::tcp::Limits;
 use crate::wire::keyring::{Key, Keyring};
@@ -9,6 +9,7 @@ use crate::wire::message::{Ack, Ping};
 use crate::wire::packet::Security;
 use crate::wire::stream::{Frame, FrameReader, Mismatch, Role, encode_request};
 use bytes::Bytes;
+use socket2::{Domain, Socket, Type};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -26,7 +27,15 @@ fn acking(setup: Setup) -> Shell {
 }
 
 fn connect(shell: &Shell) -> TcpStream {
-    let stream = TcpStream::connect(shell.addr).expect("a connection");
+    connect_from(shell, 1)
+}
+
+/// A connection from 127.0.0.`host`.
+fn connect_from(shell: &Shell, host: u8) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into()).expect("an address of ours");
+    socket.connect(&shell.addr.into()).expect("a connection");
+    let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     stream.set_nodelay(true).expect("no delay");
     stream
@@ -207,6 +216,11 @@ fn silence_and_half_frames_end_at_the_limit() {
         assert_eq!(rest(stream), b"");
     }
     assert_eq!(shell.counter("stream_timeouts_total"), 2.0);
+    // Who says nothing at all is given up earlier.
+    let limits = Limits { first_byte: Duration::from_millis(100), ..LIMITS };
+    let quick = acking(Setup { limits, ..Setup::default() });
+    assert_eq!(rest(connect(&quick)), b"");
+    assert_eq!(quick.counter("stream_timeouts_total"), 1.0);
     // The end of the stream is told apart: no need to wait for the limit.
     drop(connect(&shell));
     assert_eq!(shell.counter("stream_timeouts_total"), 2.0);
@@ -233,24 +247,55 @@ fn a_link_that_stops_inside_a_frame_is_given_up() {
 }
 
 #[test]
-fn two_hundred_connections_at_once_are_as_many_as_the_bound() {
-    const N: usize = 200;
+fn silent_connections_from_anywhere_keep_nobody_out() {
     let shell = acking(Setup::default());
-    let streams: Vec<TcpStream> = (0..N).map(|_| connect(&shell)).collect();
-    shell.until("all are counted", || {
-        shell.counter("streams_accepted_total") + shell.counter("streams_refused_total") == N as f64
-    });
-    assert_eq!(shell.counter("streams_accepted_total"), STREAMS_INBOUND_MAX as f64);
+    // Two connections from each address, more than there is room for.
+    let idle: Vec<TcpStream> =
+        (0..STREAMS_INBOUND_MAX + 20).map(|n| connect_from(&shell, 10 + (n / 2) as u8)).collect();
+    shell.until("all are counted", || shell.counter("streams_accepted_total") == idle.len() as f64);
+    assert_eq!(shell.counter("streams_displaced_total"), 20.0);
+    let request = encode_request(&Security::default(), &ping(), [0; 12]);
+    assert!(!provoke(&shell, &request).is_empty(), "a newcomer is served beside them");
+    assert_eq!(shell.counter("streams_refused_total"), 0.0);
+    // The first ones made room, and the last ones still wait.
+    let mut idle = idle.into_iter();
+    assert_eq!(rest(idle.next().expect("the first")), b"");
+    let mut last = idle.next_back().expect("the last");
+    last.write_all(&request).expect("taken");
+    assert!(!rest(last).is_empty());
+}
+
+#[test]
+fn one_address_has_a_share_of_the_waiting_places() {
+    let shell = acking(Setup::default());
+    let n = STREAMS_WAITING_PER_SOURCE_MAX + 30;
+    let idle: Vec<TcpStream> = (0..n).map(|_| connect(&shell)).collect();
+    shell.until("all are counted", || shell.counter("streams_accepted_total") == n as f64);
+    assert_eq!(shell.counter("streams_displaced_total"), 30.0);
     let request = encode_request(&Security::default(), &ping(), [0; 12]);
     let mut served = 0;
-    for mut stream in streams {
+    for mut stream in idle {
         if stream.write_all(&request).is_ok() && !rest(stream).is_empty() {
             served += 1;
         }
     }
-    assert_eq!(served, STREAMS_INBOUND_MAX);
-    // All places are free again.
-    shell.until("a new one is served", || !provoke(&shell, &request).is_empty());
+    assert_eq!(served, STREAMS_WAITING_PER_SOURCE_MAX);
+}
+
+#[test]
+fn many_requests_at_once_from_one_address_are_all_served() {
+    const N: usize = 2 * STREAMS_WAITING_PER_SOURCE_MAX - 8;
+    let shell = acking(Setup::default());
+    let request = encode_request(&Security::default(), &ping(), [0; 12]);
+    let streams: Vec<TcpStream> = (0..N)
+        .map(|_| {
+            let mut stream = connect(&shell);
+            stream.write_all(&request).expect("taken");
+            stream
+        })
+        .collect();
+    assert!(streams.into_iter().all(|stream| !rest(stream).is_empty()));
+    assert_eq!(shell.counter("streams_displaced_total"), 0.0);
 }
 
 #[test]
@@ -260,10 +305,11 @@ fn a_link_takes_no_place_from_strangers() {
     let mut linked = connect(&shell);
     linked.write_all(&encode_request(&Security::default(), &link, [0; 12])).expect("taken");
     shell.expect("frame", |input| matches!(input, Input::Frame { .. }).then_some(()));
-    let strangers: Vec<TcpStream> = (0..STREAMS_INBOUND_MAX).map(|_| connect(&shell)).collect();
+    let strangers: Vec<TcpStream> =
+        (0..STREAMS_INBOUND_MAX).map(|n| connect_from(&shell, 10 + (n / 2) as u8)).collect();
     let all = (1 + STREAMS_INBOUND_MAX) as f64;
     shell.until("all are accepted", || shell.counter("streams_accepted_total") == all);
-    assert_eq!(shell.counter("streams_refused_total"), 0.0);
+    assert_eq!(shell.counter("streams_displaced_total"), 0.0);
     drop(strangers);
 }
 

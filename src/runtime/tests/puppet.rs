@@ -28,6 +28,7 @@ pub const AGE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// Generous limits, for tests that are not about them.
 pub const LIMITS: Limits = Limits {
+    first_byte: PATIENCE,
     exchange: PATIENCE,
     idle: PATIENCE,
     stall: PATIENCE,
