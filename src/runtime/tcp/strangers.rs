@@ -1,10 +1,10 @@
 //! Places for inbound connections that are no links, or not yet: who keeps one when all are taken.
 //!
-//! A connection waits until its first frame is whole; from then on it is served and keeps its place.
-//! When there is no room, a newcomer takes the place of one that waits: the one that has been silent
-//! longest, else the one that has waited longest. So connections that bring nothing, however
-//! many and from wherever, keep nobody out. Connections of addresses that this node has talked to,
-//! as members' are, give way to those of others only when they are silent for long.
+//! A connection waits until its first frame is whole; from then on it is served and keeps its
+//! place. When there is no room, a newcomer takes the place of one that waits: the one that has
+//! been silent longest, else the one that has waited longest. So connections that bring nothing,
+//! however many and from wherever, keep nobody out. Connections of addresses that this node has
+//! talked to, as members' are, give way to those of others only when they are silent for long.
 
 use crate::limits::{
     STREAM_SOURCES_KNOWN_MAX, STREAMS_INBOUND_MAX, STREAMS_WAITING_PER_SOURCE_MAX,
@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long a connection may be silent before it goes ahead of others that wait. The first bytes of
-/// an honest one come right behind it.
+/// How long a connection has before it goes ahead of others: silent, or beyond the share of its
+/// source. What an honest one sends comes right behind it, and waits for the engine at most.
 const QUIET: Duration = Duration::from_millis(250);
 
 /// All places of a node.
@@ -104,9 +104,15 @@ impl Strangers {
     pub fn admit(self: &Arc<Strangers>, ip: IpAddr, now: Instant) -> Option<(Place, bool)> {
         let mut table = self.table.lock();
         let source = Source::of(ip);
-        let waiting = table.seats.values().filter(|seat| seat.waits() && seat.source == source);
-        let victim = if waiting.count() >= STREAMS_WAITING_PER_SOURCE_MAX {
-            Some(table.first_to_go(now, |seat| seat.source == source)?)
+        let of_source = |seat: &Seat| seat.source == source;
+        let is_at_share =
+            table.seats.values().filter(|seat| seat.waits() && of_source(seat)).count()
+                >= STREAMS_WAITING_PER_SOURCE_MAX;
+        // Many requests of one source at once are no abuse: they wait for their turn here.
+        let had_time = |seat: &Seat| of_source(seat) && seat.had_time(now);
+        let beyond_share = is_at_share.then(|| table.first_to_go(now, had_time)).flatten();
+        let victim = if beyond_share.is_some() {
+            beyond_share
         } else if table.seats.len() >= STREAMS_INBOUND_MAX {
             let is_known = table.known.sources.contains(&source);
             let strange = |seat: &Seat| !table.known.sources.contains(&seat.source);
@@ -137,8 +143,12 @@ impl Seat {
         self.state != State::Served
     }
 
+    fn had_time(&self, now: Instant) -> bool {
+        now.since(self.came) >= QUIET
+    }
+
     fn is_quiet(&self, now: Instant) -> bool {
-        self.state == State::Silent && now.since(self.came) >= QUIET
+        self.state == State::Silent && self.had_time(now)
     }
 }
 
@@ -231,12 +241,18 @@ mod tests {
         let strangers = Arc::new(Strangers::default());
         let mut places = Vec::new();
         for n in 0..2 * STREAMS_WAITING_PER_SOURCE_MAX {
-            let (place, displaced) = strangers.admit(ip(1), at(n as u64)).expect("a place");
+            let came = at(n as u64 * 1_000);
+            let (place, displaced) = strangers.admit(ip(1), came).expect("a place");
             assert_eq!(displaced, n >= STREAMS_WAITING_PER_SOURCE_MAX);
+            place.spoke();
             places.push(place);
         }
         let held = places.iter().filter(|place| is_in(place)).count();
         assert_eq!(held, STREAMS_WAITING_PER_SOURCE_MAX);
+        // At once they are as many as there is room for.
+        drop(places);
+        let places = full(&strangers, |_| ip(1));
+        assert!(places.iter().all(is_in));
         // A network of IPv6 is one source, a mapped address is the one it stands for.
         let of = |text: &str| Source::of(text.parse().expect("an address"));
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));

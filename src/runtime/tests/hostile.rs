@@ -1,7 +1,7 @@
 //! Connections no honest peer makes.
 
 use super::puppet::{LIMITS, PATIENCE, Setup, Shell, with_stats};
-use crate::limits::{STREAMS_INBOUND_MAX, STREAMS_WAITING_PER_SOURCE_MAX};
+use crate::limits::STREAMS_INBOUND_MAX;
 use crate::node::io::{ConnId, Input, Output};
 use crate::runtime::tcp::Limits;
 use crate::wire::keyring::{Key, Keyring};
@@ -266,25 +266,8 @@ fn silent_connections_from_anywhere_keep_nobody_out() {
 }
 
 #[test]
-fn one_address_has_a_share_of_the_waiting_places() {
-    let shell = acking(Setup::default());
-    let n = STREAMS_WAITING_PER_SOURCE_MAX + 30;
-    let idle: Vec<TcpStream> = (0..n).map(|_| connect(&shell)).collect();
-    shell.until("all are counted", || shell.counter("streams_accepted_total") == n as f64);
-    assert_eq!(shell.counter("streams_displaced_total"), 30.0);
-    let request = encode_request(&Security::default(), &ping(), [0; 12]);
-    let mut served = 0;
-    for mut stream in idle {
-        if stream.write_all(&request).is_ok() && !rest(stream).is_empty() {
-            served += 1;
-        }
-    }
-    assert_eq!(served, STREAMS_WAITING_PER_SOURCE_MAX);
-}
-
-#[test]
 fn many_requests_at_once_from_one_address_are_all_served() {
-    const N: usize = 2 * STREAMS_WAITING_PER_SOURCE_MAX - 8;
+    const N: usize = STREAMS_INBOUND_MAX;
     let shell = acking(Setup::default());
     let request = encode_request(&Security::default(), &ping(), [0; 12]);
     let streams: Vec<TcpStream> = (0..N)
