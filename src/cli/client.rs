@@ -17,20 +17,28 @@ use std::time::Duration;
 use ureq::http::{Method, Request, Response, StatusCode, Uri};
 
 /// Where a node serves unless told otherwise.
-pub(super) const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
+const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
+/// Where an agent of the same environment serves.
+const HTTP_VARIABLE: &str = "GOSSIPYKV_HTTP";
+/// The port of a node that is named without a scheme.
+const NODE_PORT: u16 = 8080;
 /// Most bytes of an error answer that are read.
 const ERROR_LEN_MAX: u64 = 64 << 10;
 /// Most bytes of a JSON answer: a page of a thousand values of the hard maximum is beyond it on
 /// purpose, since it is held in memory as a whole.
 const JSON_LEN_MAX: u64 = 256 << 20;
 
-/// The flags of every command that talks to a node.
+/// How long a whole request may take unless told otherwise.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The flags of every command that talks to a node: the same everywhere, of the same variables.
 #[derive(Debug, Args)]
 pub(super) struct ServerFlags {
-    /// A node's REST API
+    /// A node's REST API; port 8080 where there is neither a scheme nor a port [default: the port
+    /// of GOSSIPYKV_HTTP on this machine, else http://127.0.0.1:8080]
     #[arg(long, value_name = "URL", env = "GOSSIPYKV_SERVER", hide_env_values = true)]
-    #[arg(default_value = DEFAULT_SERVER, global = true)]
-    server: ServerUrl,
+    #[arg(global = true)]
+    server: Option<ServerUrl>,
 
     /// File of the server's token, if it wants one; the variable GOSSIPYKV_HTTP_TOKEN holds the
     /// token itself
@@ -38,10 +46,13 @@ pub(super) struct ServerFlags {
     #[arg(global = true)]
     token_file: Option<PathBuf>,
 
-    /// How long a whole request may take
-    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = timeout)]
-    #[arg(global = true)]
-    timeout: Duration,
+    /// How long a whole request may take [default: 15s; of health 3s]
+    #[arg(long, value_name = "DURATION", value_parser = timeout, global = true)]
+    timeout: Option<Duration>,
+
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(super) json: bool,
 }
 
 impl ServerFlags {
@@ -49,34 +60,72 @@ impl ServerFlags {
     ///
     /// # Errors
     /// No token in the file, no address behind the name.
-    pub(super) fn client(self) -> Result<Client, Failure> {
-        let token = match (&self.token_file, variable(TOKEN_VARIABLE)) {
-            (Some(path), _) => {
-                let text = parse::secret_file(path).and_then(|text| parse::bearer(&text));
-                Some(text.map_err(|error| Failure::usage(format!("--token-file: {error}")))?)
-            }
-            (None, Some(token)) => {
-                let text = token.to_str().ok_or_else(|| "not UTF-8".to_owned());
-                let text = text.and_then(parse::bearer);
-                Some(text.map_err(|error| Failure::usage(format!("{TOKEN_VARIABLE}: {error}")))?)
-            }
-            (None, None) => None,
-        };
-        Client::new(self.server, token, self.timeout)
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        self.client_within(self.limit())
     }
 
-    /// The same for what not everybody may: without a token, a node on this host is asked for the
-    /// secret of its local clients.
+    /// The same, with another limit than that of the flags.
+    ///
+    /// # Errors
+    /// As [`ServerFlags::client`].
+    pub(super) fn client_within(&self, limit: Duration) -> Result<Client, Failure> {
+        Client::new(self.url()?, self.token()?, limit)
+    }
+
+    /// The same as `client` for what not everybody may: without a token, a node on this host is
+    /// asked for the secret of its local clients.
     ///
     /// # Errors
     /// The same, and a node that tells it to other users only.
-    pub(super) fn admin_client(self) -> Result<Client, Failure> {
+    pub(super) fn admin_client(&self) -> Result<Client, Failure> {
         let mut client = self.client()?;
         if client.token.is_none() {
             let told = http::local::ask(&client.addresses);
-            client.token = told.map_err(|refusal| client.failure(&refusal))?;
+            client.token = told.map_err(|refusal| client.refusal(&refusal))?;
         }
         Ok(client)
+    }
+
+    /// A client for what needs no token, which takes `limit` unless a flag says otherwise.
+    ///
+    /// # Errors
+    /// No address behind the name.
+    pub(super) fn probe(&self, limit: Duration) -> Result<Client, Failure> {
+        Client::new(self.url()?, None, self.timeout.unwrap_or(limit))
+    }
+
+    /// How long a whole request may take.
+    pub(super) fn limit(&self) -> Duration {
+        self.timeout.unwrap_or(TIMEOUT)
+    }
+
+    fn token(&self) -> Result<Option<String>, Failure> {
+        let (source, text) = match (&self.token_file, variable(TOKEN_VARIABLE)) {
+            (Some(path), _) => ("--token-file", parse::secret_file(path)),
+            (None, Some(token)) => {
+                let text = token.into_string().map_err(|_| "not UTF-8".to_owned());
+                (TOKEN_VARIABLE, text)
+            }
+            (None, None) => return Ok(None),
+        };
+        let token = text.and_then(|text| parse::bearer(&text));
+        token.map(Some).map_err(|error| Failure::usage(format!("{source}: {error}")))
+    }
+
+    /// The server told, else where the agent of the same environment serves.
+    fn url(&self) -> Result<ServerUrl, Failure> {
+        if let Some(server) = &self.server {
+            return Ok(server.clone());
+        }
+        match variable(HTTP_VARIABLE) {
+            None => DEFAULT_SERVER.parse().map_err(Failure::usage),
+            Some(listen) => {
+                let listen = listen.to_str().ok_or_else(|| "not UTF-8".to_owned());
+                let addr = listen.and_then(parse::socket_addr);
+                addr.map(ServerUrl::at)
+                    .map_err(|error| Failure::usage(format!("{HTTP_VARIABLE}: {error}")))
+            }
+        }
     }
 }
 
@@ -99,7 +148,8 @@ impl FromStr for ServerUrl {
 
     fn from_str(text: &str) -> Result<ServerUrl, String> {
         const WANTED: &str = "not http://HOST[:PORT]";
-        let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let has_scheme = text.contains("://");
+        let whole = if has_scheme { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = whole.parse().map_err(|_| WANTED.to_owned())?;
         if uri.scheme_str() == Some("https") {
             return Err("https is for a proxy in front of a node; nodes speak http".to_owned());
@@ -110,7 +160,8 @@ impl FromStr for ServerUrl {
         let rest = authority.as_str().strip_prefix(host).ok_or(WANTED)?;
         let port = match rest.strip_prefix(':') {
             Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or("no such port")?,
-            None if rest.is_empty() => 80,
+            None if rest.is_empty() && has_scheme => 80,
+            None if rest.is_empty() => NODE_PORT,
             None => return Err(WANTED.to_owned()),
         };
         let name = host.trim_start_matches('[').trim_end_matches(']');
@@ -118,7 +169,8 @@ impl FromStr for ServerUrl {
             return Err(WANTED.to_owned());
         }
         let path = uri.path().trim_end_matches('/');
-        Ok(ServerUrl { host: name.to_owned(), port, base: format!("http://{authority}{path}") })
+        // The port is always there, so that an error tells which one was tried.
+        Ok(ServerUrl { host: name.to_owned(), port, base: format!("http://{host}:{port}{path}") })
     }
 }
 
@@ -142,6 +194,11 @@ impl ServerUrl {
         ServerUrl { host, port, base: format!("http://{addr}") }
     }
 
+    /// The host as a URL has it.
+    fn host_text(&self) -> String {
+        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
+    }
+
     /// Every address of the host, without the C library's resolver, which a static binary lacks.
     fn resolve(&self) -> Result<Vec<SocketAddr>, String> {
         if let Ok(ip) = self.host.parse() {
@@ -162,15 +219,34 @@ impl ServerUrl {
 /// One server and how to ask it.
 pub(super) struct Client {
     agent: ureq::Agent,
-    server: ServerUrl,
-    /// Where its name leads.
+    /// Of the server; there is one at least.
     addresses: Vec<SocketAddr>,
+    server: ServerUrl,
     token: Option<String>,
     limit: Duration,
 }
 
+/// What a connection of one's own needs to know of the server.
+#[derive(Debug, Clone)]
+pub(super) struct Wire {
+    /// Where it is; there is one at least.
+    pub(super) addresses: Vec<SocketAddr>,
+    /// What its paths begin with, without a slash at the end.
+    pub(super) prefix: String,
+    /// Header lines of every request.
+    pub(super) headers: String,
+    /// How long an answer may take.
+    pub(super) limit: Duration,
+}
+
 /// An answer, whatever its status.
 pub(super) type Answer = Response<ureq::Body>;
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.server.fmt(f)
+    }
+}
 
 impl Client {
     /// A client that gives up a request after `limit`.
@@ -183,9 +259,9 @@ impl Client {
         limit: Duration,
     ) -> Result<Client, Failure> {
         let addresses =
-            server.resolve().map_err(|error| Failure::failed(format!("{server}: {error}")))?;
+            server.resolve().map_err(|error| Failure::Unreachable(format!("{server}: {error}")))?;
         let agent = fetch::client(addresses.clone(), limit);
-        Ok(Client { agent, server, addresses, token, limit })
+        Ok(Client { agent, addresses, server, token, limit })
     }
 
     /// Asks for `path`, which begins with a slash and is encoded.
@@ -193,55 +269,34 @@ impl Client {
     /// # Errors
     /// No answer.
     pub(super) fn get(&self, path: &str) -> Result<Answer, Failure> {
-        self.ask(Method::GET, path, None, &[])
+        self.ask(Method::GET, path, &[], None)
     }
 
-    /// Sends a body.
+    /// Sends a request with header lines of its own, and a body if there is one.
     ///
     /// # Errors
-    /// No answer.
-    pub(super) fn send(
+    /// No answer; a header that is none.
+    pub(super) fn ask(
         &self,
         method: Method,
         path: &str,
-        content_type: Option<&str>,
-        body: &[u8],
-    ) -> Result<Answer, Failure> {
-        self.ask(method, path, content_type, body)
-    }
-
-    /// Deletes what is at `path`.
-    ///
-    /// # Errors
-    /// No answer.
-    pub(super) fn delete(&self, path: &str) -> Result<Answer, Failure> {
-        self.ask(Method::DELETE, path, None, &[])
-    }
-
-    fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        content_type: Option<&str>,
-        body: &[u8],
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
     ) -> Result<Answer, Failure> {
         let mut request =
             Request::builder().method(&method).uri(format!("{}{path}", self.server.base));
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        if let Some(content_type) = content_type {
-            request = request.header("content-type", content_type);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
-        let has_body = method == Method::PUT || method == Method::POST;
-        let answer = if has_body {
-            let request = request.body(body).map_err(|error| self.failure(&error.to_string()))?;
-            self.agent.run(request)
-        } else {
-            let request = request.body(()).map_err(|error| self.failure(&error.to_string()))?;
-            self.agent.run(request)
+        let wrong = |error: ureq::http::Error| Failure::usage(error.to_string());
+        let answer = match body {
+            Some(body) => self.agent.run(request.body(body).map_err(wrong)?),
+            None => self.agent.run(request.body(()).map_err(wrong)?),
         };
-        answer.map_err(|error| self.failure(&self.explain(&error)))
+        answer.map_err(|error| self.no_answer(&error))
     }
 
     /// What is wrong with a server that did not answer as it should.
@@ -249,14 +304,38 @@ impl Client {
         Failure::failed(format!("{}: {problem}", self.server))
     }
 
+    /// A server that gives no whole answer.
+    pub(super) fn unreachable(&self, problem: &str) -> Failure {
+        Failure::Unreachable(format!("{}: {problem}", self.server))
+    }
+
     /// What went wrong below the answer.
-    pub(super) fn explain(&self, error: &ureq::Error) -> String {
+    pub(super) fn no_answer(&self, error: &ureq::Error) -> Failure {
         match error {
-            ureq::Error::Io(error) => error.to_string(),
+            ureq::Error::Io(error) => self.unreachable(&error.to_string()),
             ureq::Error::Timeout(_) => {
-                format!("no answer within {}", humantime::format_duration(self.limit))
+                let limit = humantime::format_duration(self.limit);
+                self.unreachable(&format!("no answer within {limit}"))
             }
-            other => other.to_string(),
+            error @ (ureq::Error::HostNotFound | ureq::Error::ConnectionFailed) => {
+                self.unreachable(&error.to_string())
+            }
+            other => self.failure(&format!("not an answer of HTTP: {other}")),
+        }
+    }
+
+    /// Where it is, and what it wants to know of each request on a connection of one's own.
+    pub(super) fn wire(&self) -> Wire {
+        let mut headers = format!("Host: {}:{}\r\n", self.server.host_text(), self.server.port);
+        if let Some(token) = &self.token {
+            headers.push_str(&format!("Authorization: Bearer {token}\r\n"));
+        }
+        let path = self.server.base.splitn(4, '/').nth(3);
+        Wire {
+            addresses: self.addresses.clone(),
+            prefix: path.map(|path| format!("/{path}")).unwrap_or_default(),
+            headers,
+            limit: self.limit,
         }
     }
 
@@ -274,14 +353,43 @@ impl Client {
         let mut text = Vec::new();
         // What has been read before a failure still says more than the failure.
         let _ = answer.into_body().into_reader().take(ERROR_LEN_MAX).read_to_end(&mut text);
-        let text = String::from_utf8_lossy(&text);
-        let said = serde_json::from_str::<ErrorBody>(&text).map(|body| body.error);
-        let said = said.unwrap_or_else(|_| text.trim().to_owned());
-        let status = status_line(status);
-        if said.is_empty() {
-            return self.failure(&status);
+        self.said_no(status, &text)
+    }
+
+    /// The failure that a bad status and the body beside it mean.
+    pub(super) fn said_no(&self, status: StatusCode, body: &[u8]) -> Failure {
+        let ours = serde_json::from_slice::<ErrorBody>(body).map(|body| body.error);
+        let line = status_line(status);
+        match (status, ours) {
+            (StatusCode::GATEWAY_TIMEOUT, Ok(said)) => {
+                // The write stands: it was not refused.
+                self.failure(&format!("{line}: {}", one_line(&said)))
+            }
+            (_, Ok(said)) => self.refusal(&format!("{line}: {}", one_line(&said))),
+            (StatusCode::NOT_FOUND, Err(_)) => self.failure(&format!(
+                "{line}: not a GossipyKV answer; is the address right, and the path before /kv?"
+            )),
+            (_, Err(_)) => {
+                let said = String::from_utf8_lossy(body);
+                match said.trim() {
+                    "" => self.refusal(&line),
+                    said => self.refusal(&format!("{line}: {}", one_line(said))),
+                }
+            }
         }
-        self.failure(&format!("{status}: {}", one_line(&said)))
+    }
+
+    fn refusal(&self, problem: &str) -> Failure {
+        Failure::Refused(format!("{}: {problem}", self.server))
+    }
+
+    /// The whole body of an answer.
+    ///
+    /// # Errors
+    /// It is cut short, or longer than any of ours.
+    pub(super) fn body(&self, answer: Answer) -> Result<Vec<u8>, Failure> {
+        let body = answer.into_body().with_config().limit(JSON_LEN_MAX).read_to_vec();
+        body.map_err(|error| self.no_answer(&error))
     }
 
     /// The JSON of an answer.
@@ -293,13 +401,7 @@ impl Client {
         answer: Answer,
         what: &str,
     ) -> Result<T, Failure> {
-        let body = answer
-            .into_body()
-            .with_config()
-            .limit(JSON_LEN_MAX)
-            .read_to_vec()
-            .map_err(|error| self.failure(&self.explain(&error)))?;
-        serde_json::from_slice(&body)
+        serde_json::from_slice(&self.body(answer)?)
             .map_err(|error| self.failure(&format!("the answer is not {what}: {error}")))
     }
 }
@@ -309,6 +411,12 @@ struct ErrorBody {
     /// `/health` calls it a reason: it is none of its own errors.
     #[serde(alias = "why")]
     error: String,
+}
+
+/// Whether an error answer is the one of ours that says that there is no such key.
+pub(super) fn is_missing_key(status: StatusCode, body: &[u8]) -> bool {
+    let said = serde_json::from_slice::<ErrorBody>(body);
+    status == StatusCode::NOT_FOUND && said.is_ok_and(|body| body.error.starts_with("no such key"))
 }
 
 fn status_line(status: StatusCode) -> String {
@@ -333,8 +441,11 @@ mod tests {
         check("http://127.0.0.1:8080", Ok(("127.0.0.1", 8080, "http://127.0.0.1:8080")));
         check("http://[::1]:8080/", Ok(("::1", 8080, "http://[::1]:8080")));
         check("localhost:8080", Ok(("localhost", 8080, "http://localhost:8080")));
-        check("http://kv.example", Ok(("kv.example", 80, "http://kv.example")));
-        check("http://kv.example/a/", Ok(("kv.example", 80, "http://kv.example/a")));
+        check("http://kv.example", Ok(("kv.example", 80, "http://kv.example:80")));
+        check("http://kv.example/a/", Ok(("kv.example", 80, "http://kv.example:80/a")));
+        check("10.0.0.1", Ok(("10.0.0.1", 8080, "http://10.0.0.1:8080")));
+        check("kv.example/a", Ok(("kv.example", 8080, "http://kv.example:8080/a")));
+        check("[::1]", Ok(("::1", 8080, "http://[::1]:8080")));
         let wanted = Err("not http://HOST[:PORT]");
         for wrong in ["", "http://", "ftp://a", "http://a?b", "http://u:p@a:1", "http://:80"] {
             check(wrong, wanted);

@@ -8,6 +8,12 @@ use std::process::ExitCode;
 const FAILED: u8 = 1;
 /// Exit code of wrong arguments or a wrong configuration.
 const USAGE: u8 = 2;
+/// Exit code of a client that asked for a key which is not there.
+const MISSING: u8 = 3;
+/// Exit code of a client whose request the server answered and did not do.
+const REFUSED: u8 = 4;
+/// Exit code of a client that got no whole answer.
+const UNREACHABLE: u8 = 5;
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,6 +22,12 @@ pub(super) enum Failure {
     Usage(Vec<String>),
     /// Something went wrong: one line.
     Failed(String),
+    /// A key that is not there: one line.
+    Missing(String),
+    /// A server answered and did not do what it was asked to: one line.
+    Refused(String),
+    /// A server gave no whole answer: one line.
+    Unreachable(String),
     /// Something went wrong, and the output says what.
     Told,
     /// A signal asked for an end at once.
@@ -33,11 +45,24 @@ impl Failure {
         Failure::Failed(problem.into())
     }
 
+    /// The same, for a command whose exit code is 1 whatever went wrong at work.
+    pub(super) fn into_failed(self) -> Failure {
+        match self {
+            Failure::Missing(line) | Failure::Refused(line) | Failure::Unreachable(line) => {
+                Failure::Failed(line)
+            }
+            other => other,
+        }
+    }
+
     /// Says it, and gives the exit code.
     pub(super) fn report(self) -> ExitCode {
         let (lines, code) = match self {
             Failure::Usage(lines) => (lines, USAGE),
             Failure::Failed(line) => (vec![line], FAILED),
+            Failure::Missing(line) => (vec![line], MISSING),
+            Failure::Refused(line) => (vec![line], REFUSED),
+            Failure::Unreachable(line) => (vec![line], UNREACHABLE),
             Failure::Told => (Vec::new(), FAILED),
             Failure::Signal(name) => {
                 (vec![format!("ended at once by a second {name}")], signal_code(name))

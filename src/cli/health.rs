@@ -1,12 +1,15 @@
 //! `health`: whether a node is alive or ready, for a container without shell and curl.
 
-use super::client::{Client, DEFAULT_SERVER, ServerUrl, timeout};
+use super::client::ServerFlags;
 use super::failure::Failure;
 use super::output;
-use super::reader::variable;
 use clap::Args;
+use serde_json::Value;
 use std::io::Write as _;
 use std::time::Duration;
+
+/// How long the answer may take unless told otherwise.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,38 +26,38 @@ copies is live and not ready, and so is one that leaves.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct HealthArgs {
-    /// A node's REST API [default: the port of GOSSIPYKV_HTTP on this machine, else
-    /// http://127.0.0.1:8080]
-    #[arg(long, value_name = "URL", env = "GOSSIPYKV_SERVER", hide_env_values = true)]
-    server: Option<ServerUrl>,
+    /// Ask whether it is live: GET /live. What is asked without a flag
+    #[arg(long, conflicts_with = "ready")]
+    live: bool,
 
-    /// Ask whether it is ready, not only live
+    /// Ask whether it is ready, not only live: GET /health
     #[arg(long)]
     ready: bool,
 
-    /// How long the answer may take
-    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = timeout)]
-    timeout: Duration,
+    #[command(flatten)]
+    server: ServerFlags,
 }
 
 impl HealthArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let server = match self.server {
-            Some(server) => server,
-            None => own_server()?,
-        };
-        let client = Client::new(server, None, self.timeout)?;
-        let (path, word) = if self.ready { ("/health", "ready") } else { ("/live", "live") };
-        client.accept(client.get(path)?)?;
-        output::print(|out| Ok(writeln!(out, "{word}")?))
+        // Health checks of containers know two answers.
+        self.ask().map_err(Failure::into_failed)
     }
-}
 
-/// Where the agent of the same environment serves.
-fn own_server() -> Result<ServerUrl, Failure> {
-    let listen = variable("GOSSIPYKV_HTTP");
-    match listen.as_ref().and_then(|text| text.to_str()?.parse().ok()) {
-        Some(addr) => Ok(ServerUrl::at(addr)),
-        None => DEFAULT_SERVER.parse().map_err(Failure::usage),
+    fn ask(self) -> Result<(), Failure> {
+        // Neither route wants a token, and a probe must not fail for the lack of its file.
+        let client = self.server.probe(TIMEOUT)?;
+        let (path, word) = if self.ready { ("/health", "ready") } else { ("/live", "live") };
+        let answer = client.get(path)?;
+        if self.server.json {
+            let status = answer.status();
+            let body = client.body(answer)?;
+            let printed: Value = serde_json::from_slice(&body)
+                .map_err(|_| client.failure("the answer is not that of a node"))?;
+            output::print(|out| Ok(writeln!(out, "{printed}")?))?;
+            return if status.is_success() { Ok(()) } else { Err(Failure::Told) };
+        }
+        client.accept(answer)?;
+        output::print(|out| Ok(writeln!(out, "{word}")?))
     }
 }

@@ -6,6 +6,7 @@ use crate::runtime::entropy;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
+use serde_json::json;
 use std::io::Write as _;
 
 /// Bytes of a key: AES-256.
@@ -21,12 +22,20 @@ Examples:
 /// Prints a fresh gossip key: 32 random bytes in base64.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct KeygenArgs {}
+pub(super) struct KeygenArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
 
 impl KeygenArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let mut key = [0; KEY_LEN];
         entropy::fill(&mut key);
-        output::print(|out| Ok(writeln!(out, "{}", STANDARD.encode(key))?))
+        let key = STANDARD.encode(key);
+        output::print(|out| match self.json {
+            true => Ok(writeln!(out, "{}", json!({ "key": key }))?),
+            false => Ok(writeln!(out, "{key}")?),
+        })
     }
 }

@@ -6,11 +6,11 @@
 
 use super::client::ServerFlags;
 use super::failure::{Failure, one_line};
-use super::output;
 use super::table::Table;
+use super::{input, output};
 use crate::wire::keyring::Key;
 use clap::{Args, Subcommand};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::io::{self, Read as _, Write as _};
 use ureq::http::Method;
@@ -38,6 +38,7 @@ Example:
   MEMBER  KEYS
   node-0  5b9c2f10 a3e77d42
   node-1  5b9c2f10 a3e77d42
+  gossipykv keys list --json | jq -r '.members[] | select(.error).name'
 
 Fingerprints, the key that encrypts first. Exit status 1 when a member did not answer, be it one
 that has been silent for hours: it is remembered for a day. Do not go on with a rotation then, or
@@ -93,16 +94,17 @@ struct KeyArgs {
 }
 
 /// What each member says.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 struct Answers {
     members: Vec<MemberAnswer>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 struct MemberAnswer {
     name: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     keys: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
@@ -119,20 +121,22 @@ impl KeysArgs {
             None => client.get(path)?,
             Some(key) => {
                 let body = json!({ "key": key }).to_string();
-                client.send(Method::POST, path, Some("application/json"), body.as_bytes())?
+                let headers = [("content-type", "application/json")];
+                client.ask(Method::POST, path, &headers, Some(body.as_bytes()))?
             }
         };
-        let answers: Answers = client.json(client.accept(answer)?, "that of /keys")?;
-        report(answers)
+        let mut answers: Answers = client.json(client.accept(answer)?, "that of /keys")?;
+        answers.members.sort_by(|a, b| a.name.cmp(&b.name));
+        report(&answers, self.server.json)
     }
 }
 
-/// One row a member; a failure when some member fails.
-fn report(answers: Answers) -> Result<(), Failure> {
+/// One row a member, or JSON; a failure when some member fails.
+fn report(answers: &Answers, as_json: bool) -> Result<(), Failure> {
     let mut table = Table::new(&["MEMBER", "KEYS"]);
     let mut failed = Vec::new();
-    for member in answers.members {
-        match member.error {
+    for member in &answers.members {
+        match &member.error {
             None if member.keys.is_empty() => table.row(&[&member.name, "none: plaintext"]),
             None => table.row(&[&member.name, &member.keys.join(" ")]),
             Some(error) => {
@@ -141,7 +145,10 @@ fn report(answers: Answers) -> Result<(), Failure> {
             }
         }
     }
-    output::print(|out| Ok(write!(out, "{table}")?))?;
+    output::print(|out| match as_json {
+        true => Ok(writeln!(out, "{}", json!(answers))?),
+        false => Ok(write!(out, "{table}")?),
+    })?;
     if failed.is_empty() {
         return Ok(());
     }
@@ -164,6 +171,7 @@ impl KeyArgs {
 }
 
 fn standard_input() -> Result<String, Failure> {
+    input::say_that_we_wait("the key");
     let mut text = String::new();
     io::stdin()
         .lock()

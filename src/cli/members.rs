@@ -1,13 +1,15 @@
 //! `members`: who is in the cluster, as one node sees it.
 
-use super::client::ServerFlags;
-use super::failure::Failure;
-use super::output;
+use super::client::{Client, ServerFlags, timeout};
+use super::failure::{Failure, one_line};
 use super::table::Table;
+use super::{logging, output};
 use clap::Args;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::time::Duration;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,6 +19,7 @@ Examples:
   node-1  127.0.0.1:7948  suspect  1            yes
 
   gossipykv members --json | jq -r '.members[].address'
+  gossipykv members --watch                      a line for each change, until it is ended
 
 KV says whether a member speaks our replication; a plain memberlist node does not, and one of ours
 whose version shares no replication format with the node asked is told with its formats.";
@@ -25,49 +28,158 @@ whose version shares no replication format with the node asked is told with its 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct MembersArgs {
-    /// Print what GET /members answers
-    #[arg(long)]
-    json: bool,
+    /// Go on, and print a line for each change; look again at this interval
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s")]
+    #[arg(require_equals = true, value_parser = timeout)]
+    watch: Option<Duration>,
     #[command(flatten)]
     server: ServerFlags,
 }
 
-#[derive(Debug, Deserialize)]
-struct Members {
-    members: Vec<Member>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Member {
-    name: String,
-    address: String,
-    state: String,
+/// A member as `/members` tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Member {
+    pub(super) name: String,
+    pub(super) address: String,
+    pub(super) state: String,
     incarnation: u64,
     kv: bool,
     /// Nodes of a version before formats were told do not tell them.
     formats: Option<String>,
 }
 
+/// What an answer is when it is none.
+const WHAT: &str = "the table of members";
+
+impl Member {
+    /// Those of an answer of `/members`.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(super) fn all(client: &Client, answer: &Value) -> Result<Vec<Member>, Failure> {
+        let members = Vec::<Member>::deserialize(&answer["members"]);
+        members.map_err(|error| client.failure(&format!("the answer is not {WHAT}: {error}")))
+    }
+
+    /// Whether it speaks our replication.
+    pub(super) fn kv(&self) -> String {
+        match &self.formats {
+            _ if self.kv => "yes".to_owned(),
+            Some(formats) => format!("no: formats {formats}"),
+            None => "no".to_owned(),
+        }
+    }
+}
+
 impl MembersArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        const WHAT: &str = "the table of members";
         let client = self.server.client()?;
-        let answer: Value = client.json(client.accept(client.get("/members")?)?, WHAT)?;
-        if self.json {
-            return output::print(|out| Ok(writeln!(out, "{answer}")?));
+        let answer = ask(&client)?;
+        let mut members = Member::all(&client, &answer)?;
+        if self.server.json {
+            output::print(|out| Ok(writeln!(out, "{answer}")?))?;
+        } else {
+            let mut table = Table::new(&["NAME", "ADDRESS", "STATE", "INCARNATION", "KV"]);
+            for member in &members {
+                let incarnation = member.incarnation.to_string();
+                let Member { name, address, state, .. } = member;
+                table.row(&[name, address, state, &incarnation, &member.kv()]);
+            }
+            output::print(|out| Ok(write!(out, "{table}")?))?;
         }
-        let Members { members } = serde_json::from_value(answer)
-            .map_err(|error| client.failure(&format!("the answer is not {WHAT}: {error}")))?;
-        let mut table = Table::new(&["NAME", "ADDRESS", "STATE", "INCARNATION", "KV"]);
-        for member in members {
-            let kv = match &member.formats {
-                _ if member.kv => "yes",
-                Some(formats) => &format!("no: formats {formats}"),
-                None => "no",
-            };
-            let incarnation = member.incarnation.to_string();
-            table.row(&[&member.name, &member.address, &member.state, &incarnation, kv]);
-        }
-        output::print(|out| Ok(write!(out, "{table}")?))
+        let Some(interval) = self.watch else { return Ok(()) };
+        let mut is_lost = false;
+        output::print(|out| {
+            loop {
+                out.flush()?;
+                std::thread::sleep(interval);
+                let now = match ask(&client).and_then(|answer| Member::all(&client, &answer)) {
+                    Ok(now) => now,
+                    // It may be restarted; who watches wants to see what comes then.
+                    Err(Failure::Unreachable(line) | Failure::Refused(line)) => {
+                        if !is_lost {
+                            logging::say(&format!("error: {line}; goes on trying"));
+                        }
+                        is_lost = true;
+                        continue;
+                    }
+                    Err(other) => return Err(other.into()),
+                };
+                is_lost = false;
+                for change in changes(&members, &now) {
+                    match self.server.json {
+                        true => writeln!(out, "{}", change.json())?,
+                        false => writeln!(out, "{}", change.line())?,
+                    }
+                }
+                members = now;
+            }
+        })
+    }
+}
+
+fn ask(client: &Client) -> Result<Value, Failure> {
+    client.json(client.accept(client.get("/members")?)?, WHAT)
+}
+
+/// What has become of a member between two looks.
+struct Change<'m> {
+    name: &'m str,
+    address: &'m str,
+    was: Option<&'m str>,
+    is: Option<&'m str>,
+}
+
+impl Change<'_> {
+    fn line(&self) -> String {
+        let [was, is] = [self.was, self.is].map(|state| state.unwrap_or("absent"));
+        one_line(&format!("{}  {}  {was} -> {is}", self.name, self.address))
+    }
+
+    fn json(&self) -> Value {
+        json!({ "name": self.name, "address": self.address, "was": self.was, "is": self.is })
+    }
+}
+
+/// Those that have another state or address, or are new or gone, in the order of names.
+fn changes<'m>(before: &'m [Member], now: &'m [Member]) -> Vec<Change<'m>> {
+    let find = |members: &'m [Member], name: &str| -> Option<&'m Member> {
+        members.iter().find(|member| member.name == name)
+    };
+    let names: BTreeSet<&str> = before.iter().chain(now).map(|member| &*member.name).collect();
+    let change = |name: &'m str| {
+        let (was, is) = (find(before, name), find(now, name));
+        let key =
+            |member: Option<&'m Member>| member.map(|member| (&*member.state, &*member.address));
+        (key(was) != key(is)).then(|| Change {
+            name,
+            address: is.or(was).map_or("", |member| &*member.address),
+            was: was.map(|member| &*member.state),
+            is: is.map(|member| &*member.state),
+        })
+    };
+    names.into_iter().filter_map(change).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_changed_between_two_looks() {
+        let member = |name: &str, state: &str| Member {
+            name: name.to_owned(),
+            address: "a:1".to_owned(),
+            state: state.to_owned(),
+            incarnation: 1,
+            kv: true,
+            formats: None,
+        };
+        let before = [member("a", "alive"), member("b", "alive"), member("c", "left")];
+        let now = [member("b", "dead"), member("a", "alive"), member("d", "alive")];
+        let lines: Vec<String> = changes(&before, &now).iter().map(Change::line).collect();
+        let expected =
+            ["b  a:1  alive -> dead", "c  a:1  left -> absent", "d  a:1  absent -> alive"];
+        assert_eq!(lines, expected);
     }
 }

@@ -18,6 +18,7 @@ mod failure;
 mod front;
 mod health;
 mod identity;
+mod input;
 mod inspect;
 mod keygen;
 mod keys;
@@ -25,8 +26,10 @@ mod kv;
 mod log_writer;
 mod logging;
 mod members;
+mod node_status;
 mod output;
 mod parse;
+mod progress;
 mod reader;
 mod route;
 mod serving;
@@ -49,8 +52,10 @@ Examples:
   gossipykv kv put greeting hello                write through the node on this machine
   gossipykv kv get greeting
   gossipykv members                              who is in the cluster
+  gossipykv status                               how the node stands
 
-Exit status: 0 success, 1 failure, 2 wrong usage or configuration.";
+Exit status: 0 success, 1 failure, 2 wrong usage or configuration; of what asks a node also 3 no
+such key, 4 refused by the server, 5 no answer.";
 
 /// A gossip-replicated key-value store: one small binary, no leader, no quorum, no disk.
 #[derive(Debug, Parser)]
@@ -67,6 +72,7 @@ enum Command {
     Dev(dev::DevArgs),
     Kv(kv::KvArgs),
     Members(members::MembersArgs),
+    Status(node_status::StatusArgs),
     Health(health::HealthArgs),
     Keygen(keygen::KeygenArgs),
     Keys(keys::KeysArgs),
@@ -118,6 +124,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         Command::Dev(args) => args.run(flags),
         Command::Kv(args) => args.run(),
         Command::Members(args) => args.run(),
+        Command::Status(args) => args.run(),
         Command::Health(args) => args.run(),
         Command::Keygen(args) => args.run(),
         Command::Keys(args) => args.run(),

@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use super::output;
 use clap::Args;
+use serde_json::json;
 use std::io::Write as _;
 
 /// The version of the crate.
@@ -31,10 +32,18 @@ What was not known when it was built reads \"unknown\".";
 /// Prints the version, the commit and its date.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct VersionArgs {}
+pub(super) struct VersionArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
 
 impl VersionArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        output::print(|out| Ok(writeln!(out, "gossipykv {LINE}")?))
+        let told = json!({ "version": VERSION, "buildhash": HASH, "builddate": DATE });
+        output::print(|out| match self.json {
+            true => Ok(writeln!(out, "{told}")?),
+            false => Ok(writeln!(out, "gossipykv {LINE}")?),
+        })
     }
 }

@@ -96,7 +96,7 @@ fn flags_win_over_variables_and_those_over_defaults() {
     assert_eq!(began["advertise"], format!("127.0.0.9:{}", node.gossip.port()));
     assert_eq!(node.run(&["kv", "put", "k", "abc"]).code, Some(0));
     let refused = node.run(&["kv", "put", "k", "abcd"]);
-    assert!(refused.error(1).contains("413 Payload Too Large: "), "{refused:?}");
+    assert!(refused.error(4).contains("413 Payload Too Large: "), "{refused:?}");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn it_serves_before_it_finds_anybody_and_logs_to_standard_error_only() {
     let version = node.run(&["kv", "put", "k", "v"]);
     assert!(version.success().trim_end().parse::<gossipykv::kv::Stamp>().is_ok());
     let refused = node.run(&["kv", "get", "k"]);
-    assert!(refused.error(1).contains("503 Service Unavailable: this node is not ready"));
+    assert!(refused.error(4).contains("503 Service Unavailable: this node is not ready"));
     let (status, health) = node.get("/health").expect("an answer");
     assert_eq!((status, health.contains("starting")), (503, true), "{health}");
     let health: serde_json::Value = serde_json::from_str(&health).expect("JSON");
@@ -319,7 +319,7 @@ fn a_token_is_wanted_by_everything_but_the_probes() {
     let node = Node::start("n", &[], &[("GOSSIPYKV_HTTP_TOKEN", "s3cret")]);
     assert_eq!(node.run(&["health"]).success(), "live\n");
     let refused = node.run(&["kv", "put", "k", "v"]);
-    assert!(refused.error(1).contains("401 Unauthorized: "), "{refused:?}");
+    assert!(refused.error(4).contains("401 Unauthorized: "), "{refused:?}");
     let mut file = tempfile::NamedTempFile::new().expect("a file");
     file.write_all(b"s3cret\n").expect("room");
     let path = file.path().display().to_string();
@@ -360,7 +360,7 @@ fn keys_rotate_while_the_cluster_runs() {
         let other = command(&["keys", "list", "--server", &a.url()]).uid(OTHER_USER).output();
         let other = other.expect("the program starts");
         let said = String::from_utf8_lossy(&other.stderr).into_owned();
-        assert_eq!(other.status.code(), Some(1), "{said}");
+        assert_eq!(other.status.code(), Some(4), "{said}");
         assert!(said.contains("to that user and to root only, not to user 65531"), "{said}");
     }
     assert_eq!(a.run(&["kv", "put", "after", "it"]).code, Some(0));
@@ -387,7 +387,7 @@ fn the_client_commands_against_a_cluster() {
     assert_eq!((&first["key"], &first["version"]), (&key.into(), &version.trim_end().into()));
     assert_eq!(a.run(&["kv", "delete", key]).success(), "");
     assert_eq!(a.run(&["kv", "delete", key]).success(), "");
-    assert_eq!(a.run(&["kv", "get", key]).error(1), format!("no such key: {key:?}"));
+    assert_eq!(a.run(&["kv", "get", key]).error(3), format!("no such key: {key:?}"));
     let table = b.run(&["members"]);
     let rows: Vec<&str> = table.success().lines().collect();
     assert_eq!(rows.len(), 3, "{table:?}");

@@ -17,14 +17,69 @@ fn get_prints_the_bytes_as_they_are() {
     let (ended, asked) = against(&["kv", "get", "a/b c\u{e9}"], 200, &value);
     assert_eq!((ended.code, &*ended.err), (Some(0), ""));
     assert!(ended.out == value, "not the bytes");
-    assert_eq!(asked.line, "GET /kv/a%2Fb%20c%C3%A9?raw");
+    assert_eq!(asked.line, "GET /kv?key=a%2Fb%20c%C3%A9&raw");
     assert_eq!(asked.header("authorization"), None);
 }
 
 #[test]
-fn a_missing_key_is_one_line_and_exit_code_1() {
-    let (ended, _) = against(&["kv", "get", "a\nb"], 404, b"{\"error\":\"no such key\"}");
-    assert_eq!(ended.error(1), "no such key: \"a\\nb\"");
+fn a_missing_key_is_one_line_and_exit_code_3() {
+    let (ended, _) = against(&["kv", "get", "a\nb"], 404, b"{\"error\":\"no such key: a\"}");
+    assert_eq!(ended.error(3), "no such key: \"a\\nb\"");
+}
+
+#[test]
+fn a_404_of_another_server_is_no_missing_key() {
+    for (body, expected) in [
+        (&b"<h1>Not Found</h1>"[..], "404 Not Found: not a GossipyKV answer"),
+        (b"", "404 Not Found: not a GossipyKV answer"),
+    ] {
+        let (ended, _) = against(&["kv", "get", "k"], 404, body);
+        assert!(ended.error(1).contains(expected), "{ended:?}");
+        let (ended, _) = against(&["kv", "list"], 404, body);
+        assert!(ended.error(1).contains(expected), "{ended:?}");
+    }
+    // Of ours, below a wrong path.
+    let body = b"{\"error\":\"no such route: /a/kv/k; GET / lists them\"}";
+    let (ended, _) = against(&["kv", "get", "k"], 404, body);
+    assert!(ended.error(4).contains("no such route: /a/kv/k"), "{ended:?}");
+}
+
+#[test]
+fn get_as_json_has_type_and_version() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\netag: W/\"1-2\"\r\nconnection: close\r\n";
+    let check = |kept: &str, value: &[u8], expected: &str| {
+        let answer = [head.as_bytes(), kept.as_bytes(), b"\r\n", value].concat();
+        let server = Server::start(vec![answer]);
+        let ended = run(&["kv", "get", "k", "--json", "--server", &server.url()]);
+        assert_eq!(ended.success(), format!("{expected}\n"));
+        assert_eq!(server.asked()[0].line, "GET /kv/k?raw");
+    };
+    let typed = r#"{"key":"k","type":"text/a","value":"ab","version":"1-2"}"#;
+    check("content-type: text/a\r\n", b"ab", typed);
+    let bytes = r#"{"base64":"//4=","key":"k","version":"1-2"}"#;
+    check("content-type: application/octet-stream\r\n", b"\xff\xfe", bytes);
+}
+
+#[test]
+fn what_a_write_may_ask_for_is_sent() {
+    let body = b"{\"key\":\"k\",\"size\":1,\"version\":\"1-2\"}";
+    let put = |flags: &[&str]| against(&[&["kv", "put", "k", "v"], flags].concat(), 200, body);
+    let (ended, asked) = put(&["--w", "majority", "--w-timeout=1m", "--type", "a/b", "--json"]);
+    assert_eq!(ended.success().trim_end(), std::str::from_utf8(body).expect("text"));
+    assert_eq!(asked.line, "PUT /kv/k?w=majority&timeout=60000ms");
+    assert_eq!(asked.header("content-type"), Some("a/b"));
+    let (_, asked) = put(&["--if-match", "1-1"]);
+    assert_eq!(asked.header("if-match"), Some("\"1-1\""));
+    let (_, asked) = put(&["--if-absent"]);
+    assert_eq!(asked.header("if-none-match"), Some("*"));
+    let (_, asked) = against(&["kv", "delete", "k", "--if-match=1-1", "--w=2"], 200, b"");
+    assert_eq!((&*asked.line, asked.header("if-match")), ("DELETE /kv/k?w=2", Some("\"1-1\"")));
+    let unmet = b"{\"error\":\"the key is absent on this node\"}";
+    let (ended, _) = against(&["kv", "put", "k", "v", "--if-match=1-1"], 412, unmet);
+    assert!(ended.error(4).ends_with("412 Precondition Failed: the key is absent on this node"));
+    let short = b"{\"error\":\"the write stands\"}";
+    let (ended, _) = against(&["kv", "put", "k", "v", "--w=3"], 504, short);
+    assert!(ended.error(1).ends_with("504 Gateway Timeout: the write stands"), "{ended:?}");
 }
 
 #[test]
@@ -62,7 +117,7 @@ fn put_reads_standard_input() {
 fn delete_says_nothing() {
     let (ended, asked) = against(&["kv", "delete", ".."], 200, b"");
     assert_eq!(ended.success(), "");
-    assert_eq!(asked.line, "DELETE /kv/%2E%2E");
+    assert_eq!(asked.line, "DELETE /kv?key=%2E%2E");
 }
 
 #[test]
@@ -146,29 +201,68 @@ fn health_asks_whether_the_node_is_live() {
     assert!(ended.error(1).contains("503 Service Unavailable"), "{ended:?}");
     let (ended, asked) = against(&["health", "--ready"], 200, b"{\"status\":\"ok\"}");
     assert_eq!((ended.success(), &*asked.line), ("ready\n", "GET /health"));
+    let (ended, asked) = against(&["health", "--live", "--json"], 200, b"{\"status\":\"ok\"}");
+    assert_eq!((ended.success(), &*asked.line), ("{\"status\":\"ok\"}\n", "GET /live"));
     let body = b"{\"status\":\"starting\",\"why\":\"nobody is there\"}";
     let (ended, _) = against(&["health", "--ready"], 503, body);
     assert!(ended.error(1).ends_with("503 Service Unavailable: nobody is there"), "{ended:?}");
 }
 
 #[test]
-fn health_finds_the_agent_of_the_same_environment() {
-    let server = Server::start(vec![answer(200, b"")]);
-    let port = server.url().rsplit(':').next().map(|port| format!("0.0.0.0:{port}"));
-    let ended = run_with(&["health"], &[("GOSSIPYKV_HTTP", &port.expect("a port"))]);
-    assert_eq!(ended.success(), "live\n");
-    assert_eq!(server.asked().len(), 1);
+fn every_command_finds_the_agent_of_the_same_environment() {
+    for (args, body) in [
+        (&["health"][..], &b""[..]),
+        (&["kv", "get", "k"], b""),
+        (&["kv", "list"], b"{\"items\":[],\"next\":null}"),
+        (&["members"], b"{\"members\":[]}"),
+        (&["keys", "list"], b"{\"members\":[]}"),
+    ] {
+        let server = Server::start(vec![answer(200, body)]);
+        let port = server.url().rsplit(':').next().map(|port| format!("0.0.0.0:{port}"));
+        let ended = run_with(args, &[("GOSSIPYKV_HTTP", &port.expect("a port"))]);
+        assert_eq!((ended.code, &*ended.err), (Some(0), ""), "{args:?}: {ended:?}");
+        assert_eq!(server.asked().len(), 1);
+    }
+    let ended = run_with(&["members"], &[("GOSSIPYKV_HTTP", "8080")]);
+    assert!(ended.error(2).starts_with("GOSSIPYKV_HTTP: \"8080\" is not ADDR:PORT"), "{ended:?}");
+}
+
+#[test]
+fn every_command_has_the_same_flags_of_the_connection() {
+    let commands = [
+        &["kv", "get"][..],
+        &["kv", "put"],
+        &["kv", "delete"],
+        &["kv", "list"],
+        &["kv", "export"],
+        &["kv", "import"],
+        &["members"],
+        &["status"],
+        &["health"],
+        &["keys", "list"],
+        &["keys", "install"],
+    ];
+    for command in commands {
+        let help = run(&[command, &["--help"]].concat()).success().to_owned();
+        for flag in ["--server <URL>", "--token-file <PATH>", "--timeout <DURATION>", "--json"] {
+            assert!(help.contains(flag), "{command:?} has no {flag}");
+        }
+    }
 }
 
 const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAA==";
 
 #[test]
-fn keys_are_listed_by_member() {
-    let body = b"{\"members\":[{\"name\":\"n0\",\"keys\":[\"aabb\",\"ccdd\"]},\
-                 {\"name\":\"n1\",\"keys\":[\"ccdd\"]}]}";
+fn keys_are_listed_by_member_in_order() {
+    let body = b"{\"members\":[{\"name\":\"n1\",\"keys\":[\"ccdd\"]},\
+                 {\"name\":\"n0\",\"keys\":[\"aabb\",\"ccdd\"]}]}";
     let (ended, asked) = against(&["keys", "list"], 200, body);
     assert_eq!(ended.success(), "MEMBER  KEYS\nn0      aabb ccdd\nn1      ccdd\n");
     assert_eq!(asked.line, "GET /keys");
+    let (ended, _) = against(&["keys", "list", "--json"], 200, body);
+    let expected =
+        r#"{"members":[{"keys":["aabb","ccdd"],"name":"n0"},{"keys":["ccdd"],"name":"n1"}]}"#;
+    assert_eq!(ended.success(), format!("{expected}\n"));
 }
 
 #[test]
@@ -200,7 +294,7 @@ fn errors_are_told_in_the_words_of_the_server() {
     let check = |status: u16, body: &[u8], expected: &str| {
         for args in [&["kv", "put", "k", "v"][..], &["members"], &["keys", "list"]] {
             let (ended, _) = against(args, status, body);
-            let line = ended.error(1);
+            let line = ended.error(4);
             let (_, said) = line.split_once("http://127.0.0.1:").expect("the server");
             let (_, said) = said.split_once(": ").expect("what it said");
             assert_eq!(said, expected, "{args:?}");
@@ -230,7 +324,7 @@ fn an_answer_cut_short_is_a_failure() {
     let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".to_vec();
     let server = Server::start(vec![cut]);
     let ended = run(&["kv", "get", "k", "--server", &server.url()]);
-    assert_eq!((ended.code, ended.text()), (Some(1), "half"));
+    assert_eq!((ended.code, ended.text()), (Some(5), "half"));
     assert!(ended.complaint().starts_with(&server.url()), "{ended:?}");
     assert_eq!(server.asked().len(), 1);
 }
@@ -240,7 +334,12 @@ fn nobody_there() {
     let ended = run(&["health", "--server=http://127.0.0.1:1"]);
     assert_eq!(ended.error(1), "http://127.0.0.1:1: Connection refused (os error 111)");
     let ended = run(&["members", "--server=http://localhost:1"]);
-    assert_eq!(ended.error(1), "http://localhost:1: Connection refused (os error 111)");
+    assert_eq!(ended.error(5), "http://localhost:1: Connection refused (os error 111)");
+    let ended = run_with(&["kv", "get", "k"], &[("GOSSIPYKV_HTTP", "0.0.0.0:1")]);
+    assert_eq!(ended.error(5), "http://127.0.0.1:1: Connection refused (os error 111)");
+    // The port that was tried is told, also where nobody gave one.
+    let ended = run(&["keys", "list", "--server=127.0.0.9"]);
+    assert_eq!(ended.error(5), "http://127.0.0.9:8080: Connection refused (os error 111)");
 }
 
 #[test]

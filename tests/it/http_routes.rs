@@ -293,6 +293,13 @@ fn a_list_goes_on_where_it_ended() {
     assert_eq!(item["version"], rig.ask("GET", "/kv/other").version());
     let page = rig.ask("GET", "/kv/?prefix=o&keys").is(200).json();
     assert!(page["items"][0].get("value").is_none());
+    assert_eq!((&page["items"][0]["size"], page["items"][0].get("type")), (&json!(1), None));
+    let typed = rig.send("PUT", "/kv/other", "Content-Type: a/b\r\n", b"four");
+    typed.is(200);
+    for path in ["/kv/?prefix=o", "/kv/?prefix=o&keys"] {
+        let item = &rig.ask("GET", path).is(200).json()["items"][0];
+        assert_eq!((&item["size"], &item["type"]), (&json!(4), &json!("a/b")));
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod cli_inspect;
 mod cli_log;
 mod cli_settings;
 mod cli_status;
+mod cli_transfer;
 mod cli_usage;
 mod founding;
 mod fuzz;

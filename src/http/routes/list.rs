@@ -5,7 +5,7 @@ use super::precondition::{Precondition, Verdict};
 use super::query::{self, Parameter};
 use crate::http::failure::{Failure, error_body};
 use crate::http::json::{json_text, json_value};
-use crate::http::response::{Response, version};
+use crate::http::response::{Response, number, version};
 use crate::kv::{Listing, Record};
 use crate::limits::{HTTP_LIST_LEN_MAX, LIST_ITEMS_MAX};
 use std::borrow::Cow;
@@ -97,9 +97,15 @@ fn write_item(out: &mut Vec<u8>, record: &Record, only_keys: bool) {
         out.extend_from_slice(b",\"value\":");
         json_value(out, record.value().unwrap_or_default());
     }
+    if let Some(content_type) = record.content_type() {
+        out.extend_from_slice(b",\"type\":");
+        json_text(out, content_type);
+    }
     out.extend_from_slice(b",\"version\":\"");
     version(out, record.stamp());
-    out.extend_from_slice(b"\"}");
+    out.extend_from_slice(b"\",\"size\":");
+    number(out, record.value().unwrap_or_default().len());
+    out.push(b'}');
 }
 
 /// A key as text; the store holds no key that is none.

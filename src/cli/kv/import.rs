@@ -1,0 +1,227 @@
+//! `import`: writes what an export holds.
+//!
+//! Nothing is overwritten unless that is said: each entry is written on the condition that the node
+//! holds no such key, so an import may be repeated, and one that stopped goes on when it is run
+//! again.
+
+use super::line::{self, LINE_LEN_MAX};
+use super::pipeline::{self, Order, Reply};
+use super::target;
+use crate::cli::client::{Client, ServerFlags, Wire};
+use crate::cli::failure::Failure;
+use crate::cli::progress::{Progress, rate};
+use crate::cli::{input, logging, output};
+use clap::Args;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read as _, Write as _};
+use std::sync::{Mutex, PoisonError};
+use ureq::http::StatusCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  gossipykv kv import copy.ndjson                what is there already stays as it is
+  gossipykv kv import --overwrite copy.ndjson    the copy wins over what was written since
+  gossipykv kv export --server 10.0.0.1 | gossipykv kv import
+
+Lines are JSON objects as kv export and kv list --json write them; versions are not taken over.
+Without --overwrite a key that the node holds is left as it is, and counted as kept. A key that was
+deleted since the export is written again. An import that stopped tells where, and goes on with
+--skip, or from the start: that changes nothing but the time.";
+
+/// Most lines that are told one by one.
+const TOLD_MAX: u64 = 20;
+
+/// Writes the entries of an export, and leaves what is there already.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct ImportArgs {
+    /// The export; "-" or nothing: standard input
+    file: Option<OsString>,
+    /// Leave a key that the node asked holds already, whatever its value: what is done unless
+    /// --overwrite says otherwise
+    #[arg(long, conflicts_with = "overwrite")]
+    if_absent: bool,
+    /// Write every entry, over what was written since the export
+    #[arg(long)]
+    overwrite: bool,
+    /// Leave out so many lines at the beginning
+    #[arg(long, value_name = "LINES", default_value_t = 0)]
+    skip: u64,
+}
+
+/// What has come of the lines so far.
+#[derive(Debug, Default)]
+struct Tally {
+    written: u64,
+    kept: u64,
+    refused: u64,
+    /// Numbers of lines that are settled: from the first to the one behind the last. They come in
+    /// batches, so that these ranges are few.
+    settled: BTreeMap<u64, u64>,
+}
+
+impl Tally {
+    fn settle(&mut self, number: u64) {
+        let before = self.settled.range(..number).next_back();
+        let from = match before {
+            Some((from, to)) if *to == number => *from,
+            _ => number,
+        };
+        let to = self.settled.remove(&(number + 1)).unwrap_or(number + 1);
+        self.settled.insert(from, to);
+    }
+
+    /// The line behind those that are settled from `first` on without a gap.
+    fn end(&self, first: u64) -> u64 {
+        self.settled.get(&first).copied().unwrap_or(first)
+    }
+}
+
+impl ImportArgs {
+    pub(super) fn run(self, server: &ServerFlags) -> Result<(), Failure> {
+        let client = server.client()?;
+        let mut source = open(self.file.as_ref())?;
+        let progress = Progress::new(None, "keys", false);
+        let tally = Mutex::new(Tally::default());
+        let settle = |number: u64, reply: Reply| {
+            let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+            self.count(&mut tally, &client, &progress, number, reply)
+        };
+        let ended = pipeline::run(&client, &settle, |sender| {
+            let (wire, mut text, mut number) = (client.wire(), Vec::new(), 0);
+            while next_line(&mut *source, &mut text, number + 1)? {
+                number += 1;
+                if number <= self.skip {
+                    continue;
+                }
+                let entry = line::read(&text)
+                    .map_err(|why| Failure::failed(format!("line {number}: {why}")))?;
+                let bytes = request(&wire, &entry, self.overwrite);
+                if !sender.push(Order { number, bytes }) {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        progress.end();
+        let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+        tell(&tally, progress.seconds(), server.json)?;
+        if let Err(failure) = ended {
+            let done = tally.end(self.skip + 1) - 1;
+            logging::say(&format!("stopped; go on with --skip {done}"));
+            return Err(failure);
+        }
+        match tally.refused {
+            0 => Ok(()),
+            n => Err(Failure::Refused(format!("{client}: {n} lines were refused"))),
+        }
+    }
+
+    /// Counts a line. What is wrong with it alone is told and passed over.
+    fn count(
+        &self,
+        tally: &mut Tally,
+        client: &Client,
+        progress: &Progress,
+        number: u64,
+        reply: Reply,
+    ) -> Result<(), Failure> {
+        match reply.status {
+            status if status.is_success() => tally.written += 1,
+            StatusCode::PRECONDITION_FAILED if !self.overwrite => tally.kept += 1,
+            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::CONFLICT => {
+                tally.refused += 1;
+                if tally.refused <= TOLD_MAX
+                    && let Failure::Refused(why) = client.said_no(reply.status, &reply.body)
+                {
+                    progress.suspend(|| logging::say(&format!("line {number}: {why}")));
+                }
+            }
+            status => return Err(client.said_no(status, &reply.body)),
+        }
+        tally.settle(number);
+        progress.add(1);
+        Ok(())
+    }
+}
+
+/// The last line, on standard error; as JSON on standard output.
+fn tell(tally: &Tally, seconds: f64, as_json: bool) -> Result<(), Failure> {
+    let Tally { written, kept, refused, .. } = tally;
+    let n_lines = written + kept + refused;
+    if as_json {
+        let told = json!({
+            "lines": n_lines, "written": written, "kept": kept, "refused": refused,
+            "seconds": seconds,
+        });
+        return output::print(|out| Ok(writeln!(out, "{told}")?));
+    }
+    let rate = rate(n_lines, seconds);
+    logging::say(&format!(
+        "imported {n_lines} lines: {written} written, {kept} kept as they were, {refused} refused; \
+         {rate}"
+    ));
+    Ok(())
+}
+
+fn open(path: Option<&OsString>) -> Result<Box<dyn BufRead>, Failure> {
+    const BUFFER_LEN: usize = 1 << 20;
+    let Some(path) = path.filter(|path| *path != "-") else {
+        input::say_that_we_wait("an export");
+        return Ok(Box::new(BufReader::with_capacity(BUFFER_LEN, io::stdin())));
+    };
+    let file = File::open(path);
+    let file = file.map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+    Ok(Box::new(BufReader::with_capacity(BUFFER_LEN, file)))
+}
+
+/// Reads a line without its end into `text`; false at the end of the source.
+fn next_line(source: &mut dyn BufRead, text: &mut Vec<u8>, number: u64) -> Result<bool, Failure> {
+    text.clear();
+    let read = source.take(LINE_LEN_MAX as u64 + 1).read_until(b'\n', text);
+    let len = read.map_err(|error| Failure::failed(format!("line {number}: {error}")))?;
+    if text.ends_with(b"\n") {
+        text.pop();
+    } else if len > LINE_LEN_MAX {
+        return Err(Failure::failed(format!("line {number}: longer than {LINE_LEN_MAX} bytes")));
+    }
+    Ok(len > 0)
+}
+
+fn request(wire: &Wire, entry: &line::Entry<'_>, overwrite: bool) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(512 + entry.value.len());
+    let Wire { prefix, headers, .. } = wire;
+    // Writing to a vector does not fail.
+    let _ = write!(bytes, "PUT {prefix}{} HTTP/1.1\r\n{headers}", target(&entry.key, &[]));
+    if !overwrite {
+        bytes.extend_from_slice(b"If-None-Match: *\r\n");
+    }
+    if let Some(content_type) = &entry.content_type {
+        let _ = write!(bytes, "Content-Type: {content_type}\r\n");
+    }
+    let _ = write!(bytes, "Content-Length: {}\r\n\r\n", entry.value.len());
+    bytes.extend_from_slice(&entry.value);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_to_go_on_is_before_the_first_gap() {
+        let mut tally = Tally::default();
+        assert_eq!(tally.end(11), 11);
+        for number in [12, 14, 11, 20, 13] {
+            tally.settle(number);
+        }
+        assert_eq!((tally.end(11), tally.settled.len()), (15, 2));
+        for number in 15..20 {
+            tally.settle(number);
+        }
+        assert_eq!((tally.end(11), tally.settled.len()), (21, 1));
+    }
+}

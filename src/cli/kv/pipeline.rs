@@ -1,0 +1,272 @@
+//! Many small requests at once: a few connections, on each of which a batch is sent before its
+//! answers are read. A round trip for each request would be ten times slower.
+//!
+//! ```text
+//!   Sender::push --batch--> [ a short queue ] --> connection: write all, read all --> Settle
+//! ```
+//!
+//! What is not answered, because a connection ended or the node was busy, is sent again: every
+//! request here may be repeated. The first answer that makes all others pointless ends the work.
+
+use crate::cli::client::{Client, Wire};
+use crate::cli::failure::Failure;
+use std::collections::VecDeque;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+use ureq::http::StatusCode;
+
+/// Connections at once.
+const CONNECTIONS: usize = 4;
+/// Most requests of a batch: their answers must fit into what the system holds of a connection,
+/// since nobody reads while we write.
+const BATCH_MAX: usize = 128;
+/// Bytes after which a batch is full.
+const BATCH_LEN_MAX: usize = 256 << 10;
+/// Batches that wait for a connection.
+const QUEUE_MAX: usize = 2 * CONNECTIONS;
+/// Longest head and longest body of an answer, in bytes.
+const HEAD_LEN_MAX: u64 = 16 << 10;
+const BODY_LEN_MAX: usize = 64 << 10;
+/// How long a node that is busy is left alone, unless it says how long itself.
+const REST: Duration = Duration::from_millis(200);
+const REST_MAX: Duration = Duration::from_secs(2);
+
+/// A request, and what it is called by whoever sends it.
+#[derive(Debug)]
+pub(super) struct Order {
+    /// For [`Settle`].
+    pub(super) number: u64,
+    /// Head and body.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// What an order came to.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) body: Vec<u8>,
+}
+
+/// Takes what orders came to, from several threads; an error ends the work.
+pub(super) type Settle<'s> = dyn Fn(u64, Reply) -> Result<(), Failure> + Sync + 's;
+
+/// Where orders are pushed.
+pub(super) struct Sender<'w> {
+    batch: Vec<Order>,
+    batch_len: usize,
+    queue: SyncSender<Vec<Order>>,
+    is_over: &'w AtomicBool,
+}
+
+impl Sender<'_> {
+    /// Sends an order, in time; false when the work is over and nothing more is taken.
+    pub(super) fn push(&mut self, order: Order) -> bool {
+        self.batch_len += order.bytes.len();
+        self.batch.push(order);
+        if self.batch.len() < BATCH_MAX && self.batch_len < BATCH_LEN_MAX {
+            return !self.is_over.load(Relaxed);
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> bool {
+        self.batch_len = 0;
+        let batch = std::mem::take(&mut self.batch);
+        (batch.is_empty() || self.queue.send(batch).is_ok()) && !self.is_over.load(Relaxed)
+    }
+}
+
+/// Runs `push`, which sends orders, and settles them; returns when all are.
+///
+/// # Errors
+/// The first failure of `settle`, a server that is out of reach, or what `push` fails with.
+pub(super) fn run(
+    client: &Client,
+    settle: &Settle<'_>,
+    push: impl FnOnce(&mut Sender<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (queue, orders) = sync_channel(QUEUE_MAX);
+    let (orders, is_over) = (Mutex::new(orders), AtomicBool::new(false));
+    let first = Mutex::new(None);
+    let pushed = thread::scope(|threads| {
+        for _ in 0..CONNECTIONS {
+            threads.spawn(|| {
+                let mut line = Line { client, wire: client.wire(), settle, stream: None };
+                while let Some(batch) = take(&orders) {
+                    // Once it is over the queue is emptied all the same: whoever pushes must not
+                    // wait for ever.
+                    if is_over.load(Relaxed) {
+                        continue;
+                    }
+                    if let Err(failure) = line.settle_all(batch.into(), &is_over) {
+                        is_over.store(true, Relaxed);
+                        let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+                        first.get_or_insert(failure);
+                    }
+                }
+            });
+        }
+        let mut sender = Sender { batch: Vec::new(), batch_len: 0, queue, is_over: &is_over };
+        let pushed = push(&mut sender);
+        sender.flush();
+        pushed
+    });
+    match first.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(failure) => Err(failure),
+        None => pushed,
+    }
+}
+
+fn take(orders: &Mutex<Receiver<Vec<Order>>>) -> Option<Vec<Order>> {
+    orders.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
+
+/// One connection, made anew when it ends.
+struct Line<'w> {
+    client: &'w Client,
+    wire: Wire,
+    settle: &'w Settle<'w>,
+    stream: Option<BufReader<TcpStream>>,
+}
+
+/// Why orders of a round are left.
+enum Left {
+    /// The connection ended.
+    Broken(io::Error),
+    /// The node says that it is busy, and wants to be left alone for that long.
+    Busy(Reply, Duration),
+}
+
+impl Line<'_> {
+    /// Until every order is settled, or nothing has been for as long as an answer may take.
+    fn settle_all(
+        &mut self,
+        mut orders: VecDeque<Order>,
+        is_over: &AtomicBool,
+    ) -> Result<(), Failure> {
+        let mut rested = Duration::ZERO;
+        loop {
+            let n_before = orders.len();
+            let Some(left) = self.round(&mut orders)? else { return Ok(()) };
+            if is_over.load(Relaxed) {
+                return Ok(());
+            }
+            if orders.len() < n_before {
+                rested = Duration::ZERO;
+            }
+            let (failure, rest) = match left {
+                Left::Broken(error) => (self.client.unreachable(&error.to_string()), REST),
+                Left::Busy(reply, rest) => (self.client.said_no(reply.status, &reply.body), rest),
+            };
+            if rested >= self.wire.limit {
+                return Err(failure);
+            }
+            thread::sleep(rest);
+            rested += rest;
+        }
+    }
+
+    /// Sends what is there and reads the answers. Orders that are settled are gone afterwards.
+    fn round(&mut self, orders: &mut VecDeque<Order>) -> Result<Option<Left>, Failure> {
+        let mut stream = match self.stream.take().map_or_else(|| connect(&self.wire), Ok) {
+            Ok(stream) => stream,
+            Err(error) => return Ok(Some(Left::Broken(error))),
+        };
+        let bytes: Vec<u8> = orders.iter().flat_map(|order| &order.bytes).copied().collect();
+        // What was answered before the connection ended is read all the same.
+        let sent = stream.get_mut().write_all(&bytes);
+        let (mut busy, mut again) = (None, Vec::new());
+        while let Some(order) = orders.pop_front() {
+            let answer = match read_answer(&mut stream) {
+                Ok(answer) => answer,
+                Err(error) => {
+                    again.push(order);
+                    busy = busy.or(Some(Left::Broken(sent.err().unwrap_or(error))));
+                    break;
+                }
+            };
+            let (reply, closes) = (answer.reply, answer.closes);
+            if matches!(reply.status.as_u16(), 408 | 429 | 503) {
+                again.push(order);
+                busy = Some(Left::Busy(reply, answer.rest.unwrap_or(REST).min(REST_MAX)));
+            } else {
+                (self.settle)(order.number, reply)?;
+            }
+            if closes {
+                let error = io::Error::new(io::ErrorKind::ConnectionReset, "closed by the server");
+                orders.extend(again);
+                let is_all = orders.is_empty();
+                return Ok(busy.or((!is_all).then_some(Left::Broken(error))));
+            }
+        }
+        if !matches!(busy, Some(Left::Broken(_))) {
+            self.stream = Some(stream);
+        }
+        orders.extend(again);
+        Ok(busy)
+    }
+}
+
+fn connect(wire: &Wire) -> io::Result<BufReader<TcpStream>> {
+    let mut last = None;
+    for address in &wire.addresses {
+        match TcpStream::connect_timeout(address, wire.limit) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(wire.limit))?;
+                stream.set_write_timeout(Some(wire.limit))?;
+                return Ok(BufReader::with_capacity(64 << 10, stream));
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
+}
+
+struct Answer {
+    reply: Reply,
+    /// The server takes no more on this connection.
+    closes: bool,
+    /// How long it wants to be left alone.
+    rest: Option<Duration>,
+}
+
+/// Reads one answer, strictly: its length must be told.
+fn read_answer(stream: &mut BufReader<TcpStream>) -> io::Result<Answer> {
+    let mut head = Vec::with_capacity(512);
+    while !head.ends_with(b"\r\n\r\n") {
+        let room = HEAD_LEN_MAX - head.len() as u64;
+        if stream.by_ref().take(room).read_until(b'\n', &mut head)? == 0 {
+            let end = "the connection ended before the answer";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, end));
+        }
+    }
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut parsed = httparse::Response::new(&mut headers);
+    let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    parsed.parse(&head).map_err(|error| wrong(&format!("not an answer of HTTP: {error}")))?;
+    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let status = status.ok_or_else(|| wrong("not an answer of HTTP"))?;
+    let header = |name: &str| {
+        let found = parsed.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        found.and_then(|header| std::str::from_utf8(header.value).ok()).map(str::trim)
+    };
+    let len: usize = match header("content-length") {
+        Some(text) => text.parse().map_err(|_| wrong("an answer with a wrong length"))?,
+        None if status == StatusCode::NO_CONTENT => 0,
+        None => return Err(wrong("an answer without its length")),
+    };
+    if len > BODY_LEN_MAX {
+        return Err(wrong("an answer longer than any of a node"));
+    }
+    let closes = header("connection").is_some_and(|text| text.eq_ignore_ascii_case("close"));
+    let rest = header("retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs);
+    let mut body = vec![0; len];
+    stream.read_exact(&mut body)?;
+    Ok(Answer { reply: Reply { status, body }, closes, rest })
+}

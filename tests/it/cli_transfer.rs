@@ -1,0 +1,246 @@
+//! All keys at once: export, import, delete by prefix, list with sizes.
+
+use crate::agents::{Node, until};
+use crate::program::{Ended, run, run_fed};
+use serde_json::Value;
+use std::fmt::Write as _;
+
+/// Keys and values that something on the way could mistake.
+fn odd_entries() -> Vec<(String, Vec<u8>)> {
+    let keys = [
+        ".",
+        "..",
+        "a/b",
+        "a//b",
+        "a%2Fb",
+        "?x=1&key=y",
+        "#",
+        " ",
+        "+",
+        "\u{e9}",
+        "\u{1F30D}",
+        "-x",
+    ];
+    let mut entries: Vec<(String, Vec<u8>)> =
+        keys.iter().map(|key| ((*key).to_owned(), (0..=255).collect())).collect();
+    entries.extend((1..128_u8).map(|byte| (format!("byte {}", char::from(byte)), vec![byte])));
+    entries.push(("empty".to_owned(), Vec::new()));
+    entries.push(("large".to_owned(), (0..=255).cycle().take(1 << 20).collect()));
+    entries
+}
+
+fn fill(node: &Node) -> String {
+    let mut lines = String::new();
+    for (key, value) in odd_entries() {
+        let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &value);
+        let mut line = serde_json::json!({ "key": key, "base64": base64 });
+        if key.starts_with('a') {
+            line["type"] = "text/x; a=\"b\"".into();
+        }
+        writeln!(lines, "{line}").expect("a string has room");
+    }
+    let ended = run_fed(&["kv", "import", "--server", &node.url()], lines.as_bytes());
+    told(&ended, &format!("imported {n} lines: {n} written, 0 kept", n = odd_entries().len()));
+    lines
+}
+
+#[track_caller]
+fn told(ended: &Ended, expected: &str) {
+    assert_eq!((ended.code, ended.text()), (Some(0), ""), "{ended:?}");
+    assert!(ended.err.starts_with(expected) && ended.err.lines().count() == 1, "{ended:?}");
+}
+
+/// What is exported, without the versions, in the order of keys.
+fn exported(node: &Node) -> Vec<Value> {
+    let ended = node.run(&["kv", "export"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let lines = ended.text().lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    lines
+        .map(|mut line| {
+            assert!(line["version"].as_str().is_some_and(|version| version.len() == 33), "{line}");
+            line["version"] = Value::Null;
+            line
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_exported_is_imported_elsewhere_byte_for_byte() {
+    let [from, to] = [Node::start("from", &[], &[]), Node::start("to", &[], &[])];
+    fill(&from);
+    let copy = from.run(&["kv", "export"]);
+    assert_eq!(copy.err.lines().count(), 1, "{}", copy.err);
+    let ended = run_fed(&["kv", "import", "-", "--server", &to.url()], &copy.out);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(exported(&from), exported(&to));
+    assert_eq!(exported(&to).len(), odd_entries().len());
+    for (key, value) in odd_entries() {
+        let got = run(&["kv", "get", "--server", &to.url(), "--", &key]);
+        assert!(got.code == Some(0) && got.out == value, "{key:?}: {:?}", got.err);
+    }
+    // What `kv list --json` prints is read as well.
+    let listed = from.run(&["kv", "list", "--json"]);
+    let ended = run_fed(&["kv", "import", "--overwrite", "--server", &to.url()], &listed.out);
+    let n = odd_entries().len();
+    told(&ended, &format!("imported {n} lines: {n} written, 0 kept as they were, 0 refused; "));
+    assert_eq!(exported(&from), exported(&to));
+}
+
+#[test]
+fn an_import_overwrites_only_what_it_is_told_to() {
+    let node = Node::start("n", &[], &[]);
+    assert_eq!(node.run(&["kv", "put", "a", "newer"]).code, Some(0));
+    let copy = b"{\"key\":\"a\",\"value\":\"older\"}\n{\"key\":\"b\",\"value\":\"2\"}\n";
+    let import = |flags: &[&str]| {
+        run_fed(&[&["kv", "import", "--server", &node.url()], flags].concat(), copy)
+    };
+    told(&import(&[]), "imported 2 lines: 1 written, 1 kept as they were, 0 refused; ");
+    told(
+        &import(&["--if-absent"]),
+        "imported 2 lines: 0 written, 2 kept as they were, 0 refused; ",
+    );
+    assert_eq!(node.run(&["kv", "get", "a"]).text(), "newer");
+    told(&import(&["--skip=1"]), "imported 1 lines: 0 written, 1 kept as they were, 0 refused; ");
+    told(
+        &import(&["--overwrite"]),
+        "imported 2 lines: 2 written, 0 kept as they were, 0 refused; ",
+    );
+    assert_eq!(node.run(&["kv", "get", "a"]).text(), "older");
+    let ended = import(&["--overwrite", "--json"]);
+    let summary: Value = serde_json::from_str(ended.success()).expect("JSON");
+    assert_eq!((&summary["lines"], &summary["written"]), (&2.into(), &2.into()));
+}
+
+#[test]
+fn what_is_wrong_in_an_import_is_told_with_its_line() {
+    let node = Node::start("n", &["--max-value-bytes=10"], &[]);
+    let import = |copy: &str| run_fed(&["kv", "import", "--server", &node.url()], copy.as_bytes());
+    let good = |key: &str| format!("{{\"key\":\"{key}\",\"value\":\"1\"}}\n");
+    // One that the node refuses does not stop the others.
+    let large = "{\"key\":\"x\",\"value\":\"more than ten bytes\"}\n";
+    let ended = import(&[&good("a"), large, &good("b")].concat());
+    let lines: Vec<&str> = ended.err.lines().collect();
+    assert_eq!((ended.code, lines.len()), (Some(4), 3), "{ended:?}");
+    assert!(lines[0].starts_with("line 2: ") && lines[0].contains("413"), "{ended:?}");
+    assert!(lines[1].starts_with("imported 3 lines: 2 written, 0 kept as they were, 1 refused"));
+    assert!(lines[2].ends_with("1 lines were refused"), "{ended:?}");
+    // A line that is none stops it, and says where to go on.
+    let ended = import(&[&good("c"), "{}\n", &good("d")].concat());
+    let lines: Vec<&str> = ended.err.lines().collect();
+    assert_eq!((ended.code, lines.len()), (Some(1), 3), "{ended:?}");
+    assert_eq!(lines[1], "stopped; go on with --skip 1");
+    assert!(lines[2].starts_with("error: line 2: no line of an export: "), "{ended:?}");
+    assert_eq!(node.run(&["kv", "list"]).success(), "a\nb\nc\n");
+}
+
+#[test]
+fn a_full_store_or_nobody_there_ends_an_import() {
+    let node = Node::start("n", &["--max-store-bytes=2000"], &[]);
+    let copy: String =
+        (0..1000).map(|n| format!("{{\"key\":\"k{n}\",\"value\":\"{n:0100}\"}}\n")).collect();
+    let ended = run_fed(&["kv", "import", "--server", &node.url()], copy.as_bytes());
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    assert!(ended.err.contains("507 Insufficient Storage"), "{ended:?}");
+    let args = ["kv", "import", "--timeout=300ms", "--server=http://127.0.0.1:1"];
+    let ended = run_fed(&args, copy.as_bytes());
+    assert_eq!(ended.code, Some(5), "{ended:?}");
+    assert!(ended.err.contains("Connection refused"), "{ended:?}");
+    assert!(ended.err.contains("stopped; go on with --skip 0\n"), "{ended:?}");
+}
+
+#[test]
+fn an_import_waits_for_a_node_that_is_not_ready_yet() {
+    let other = Node::start("other", &[], &[]);
+    let copy = b"{\"key\":\"a\",\"value\":\"1\"}\n";
+    // It cannot judge a condition before it has copied the store.
+    let seed = other.gossip.to_string();
+    let node = Node::start("node", &["--join", &seed], &[]);
+    let ended = run_fed(&["kv", "import", "--server", &node.url()], copy);
+    told(&ended, "imported 1 lines: 1 written, ");
+}
+
+#[test]
+fn an_export_goes_on_where_it_stopped() {
+    let node = Node::start("n", &[], &[]);
+    let copy: String =
+        (0..2500).map(|n| format!("{{\"key\":\"k{n:04}\",\"value\":\"{n}\"}}\n")).collect();
+    let ended = run_fed(&["kv", "import", "--server", &node.url()], copy.as_bytes());
+    told(&ended, "imported 2500 lines: 2500 written");
+    let whole = node.run(&["kv", "export"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("copy");
+    // Stopped in the middle of a line.
+    std::fs::write(&path, &whole.out[..whole.out.len() / 2]).expect("room");
+    let path_text = path.display().to_string();
+    let ended = node.run(&["kv", "export", "--output", &path_text, "--resume"]);
+    assert_eq!((ended.code, ended.text()), (Some(0), ""), "{ended:?}");
+    assert!(std::fs::read(&path).expect("the file") == whole.out, "not the same");
+    let ended = node.run(&["kv", "export", "k24", "--output", &path_text]);
+    assert!(ended.err.starts_with("exported 100 keys; "), "{ended:?}");
+}
+
+#[test]
+fn keys_are_deleted_by_prefix_after_a_yes() {
+    let [a, b] = Node::cluster::<2>(&[], &[]);
+    let copy: String =
+        (0..2100).map(|n| format!("{{\"key\":\"user/{n:04}\",\"value\":\"{n}\"}}\n")).collect();
+    let ended = run_fed(&["kv", "import", "--server", &a.url()], copy.as_bytes());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(a.run(&["kv", "put", "uses", "1"]).code, Some(0));
+    let refused = a.run(&["kv", "delete", "--prefix", "user/"]);
+    let expected = "--prefix: 2100 keys begin with \"user/\"; --yes deletes them";
+    assert_eq!(refused.error(2), expected);
+    let ended = a.run(&["kv", "delete", "--prefix", "user/", "--yes"]);
+    told(&ended, "deleted 2100 keys; ");
+    assert_eq!(a.run(&["kv", "list"]).success(), "uses\n");
+    until("it is replicated", || (b.run(&["kv", "list"]).text() == "uses\n").then_some(()));
+    let ended = a.run(&["kv", "delete", "--prefix", "use", "--yes", "--json"]);
+    assert_eq!(ended.success(), "{\"deleted\":1}\n");
+    assert!(run(&["kv", "delete", "k", "--prefix=k"]).error(2).contains("cannot be used with"));
+}
+
+#[test]
+fn a_long_list_has_sizes_times_and_types() {
+    let node = Node::start("n", &[], &[]);
+    assert_eq!(node.run(&["kv", "put", "a", "four", "--type=text/x"]).code, Some(0));
+    assert_eq!(node.run(&["kv", "put", "b\nc", ""]).code, Some(0));
+    let list = node.run(&["kv", "list", "--long"]);
+    let rows: Vec<&str> = list.success().lines().collect();
+    assert_eq!(rows.len(), 3, "{list:?}");
+    assert_eq!(rows[0], "        SIZE  WRITTEN               KEY");
+    let words: Vec<&str> = rows[1].split_whitespace().collect();
+    assert_eq!((words[0], words[2], words[3]), ("4", "a", "text/x"), "{list:?}");
+    assert!(words[1].starts_with("20") && words[1].ends_with('Z') && words[1].len() == 20);
+    assert!(rows[2].ends_with("  b\\nc") && rows[2].starts_with("           0  "), "{list:?}");
+}
+
+#[test]
+fn one_screen_says_how_a_node_stands() {
+    let [a, _b] = Node::cluster::<2>(&["--max-store-bytes=1000000"], &[]);
+    assert_eq!(a.run(&["kv", "put", "k", "v"]).code, Some(0));
+    let screen = until("the peer has it", || {
+        let screen = a.run(&["status"]).success().to_owned();
+        screen.contains("yes  0\n").then_some(screen)
+    });
+    for line in [
+        "node    http://127.0.0.1:",
+        "ready   yes",
+        "store   1 keys, 0 deletes",
+        "memory  ",
+        "clock   no write was stamped",
+        "queues  HTTP: ",
+        "MEMBER  ADDRESS",
+        "n0      127.0.0.1:",
+        "n1      127.0.0.1:",
+    ] {
+        assert!(screen.lines().any(|row| row.starts_with(line)), "no {line:?} in\n{screen}");
+    }
+    assert!(screen.contains(" of 976.56 KiB, 0 %"), "{screen}");
+    let json: Value = serde_json::from_str(a.run(&["status", "--json"]).success()).expect("JSON");
+    assert_eq!((&json["status"], &json["why"]), (&"ok".into(), &Value::Null));
+    assert_eq!((&json["store"]["keys"], &json["lag_writes"]["n1"]), (&1.into(), &0.into()));
+    assert_eq!(json["members"].as_array().map(Vec::len), Some(2));
+    let alone = Node::start("alone", &["--join=127.0.0.1:1"], &[]);
+    let screen = alone.run(&["status"]);
+    assert!(screen.success().contains("\nready   no, starting: "), "{screen:?}");
+}
