@@ -30,6 +30,7 @@ pub mod record;
 pub mod vector;
 pub mod version;
 
+pub use forget::{Forgotten, Most};
 pub use head::OwnLog;
 pub use hlc::Hlc;
 pub use list::Listing;
