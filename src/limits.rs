@@ -200,6 +200,11 @@ pub const HTTP_CHUNK_LINE_LEN_MAX: usize = 256;
 /// Bytes of bodies and answers the gate holds for slow clients, all together. A connection holds
 /// up to [`HTTP_UNCOUNTED_LEN_MAX`] beside them.
 pub const HTTP_HELD_LEN_MAX: usize = 128 << 20;
+/// The part of it that one source of clients may take of what the others have left.
+pub const HTTP_HELD_SHARE: (usize, usize) = (3, 4);
+/// A value of more bytes is a long answer: it is not made whole, and takes a lane for what takes
+/// its time. So is a page of a list of more bytes.
+pub const HTTP_LONG_LEN: usize = 64 << 10;
 /// Bytes of one body or answer that are not counted into [`HTTP_HELD_LEN_MAX`].
 pub const HTTP_UNCOUNTED_LEN_MAX: usize = 32 << 10;
 /// Bytes of log lines that wait while standard error takes none; those past it are dropped.
@@ -251,5 +256,8 @@ const _: () = assert!(HTTP_TARGET_LEN_MAX + 64 < HTTP_HEAD_LEN_MAX);
 // more than two.
 const _: () = assert!(2 * HTTP_TARGET_LEN_MAX + 1024 < HTTP_UNCOUNTED_LEN_MAX);
 const _: () = assert!(HTTP_WAITING_MAX <= WAITERS_MAX);
-// Every character of the largest value may take six in JSON, and still the answer can be held.
-const _: () = assert!(6 * (VALUE_LEN_HARD_MAX + KEY_LEN_MAX) + 4096 < HTTP_HELD_LEN_MAX);
+// One source can send the largest value, whose buffer may have room for as much again, and read it.
+const _: () =
+    assert!(4 * VALUE_LEN_HARD_MAX < HTTP_HELD_LEN_MAX / HTTP_HELD_SHARE.1 * HTTP_HELD_SHARE.0);
+// What a quick worker makes of a value can be held.
+const _: () = assert!(16 * HTTP_LONG_LEN < HTTP_HELD_LEN_MAX);

@@ -76,15 +76,16 @@ impl Config {
 pub struct Timing {
     /// For a head, from its first byte to its last.
     pub head: Duration,
-    /// For a body, from the end of the head, beside the time that what has come takes at
-    /// `writer_rate_min`.
+    /// For a body, beside the time that what has come takes at `writer_rate_min`; it is also the
+    /// longest time in which nothing may come.
     pub body: Duration,
     /// Bytes a second that a client sends at least; not 0.
     pub writer_rate_min: u64,
     /// Between requests. Longer than a load balancer's idle limit (60 s with AWS): if ours ended
     /// first, a request could meet the closing connection.
     pub idle: Duration,
-    /// For reading an answer, beside the time that what has gone takes at `reader_rate_min`.
+    /// For reading an answer, beside the time that what has gone takes at `reader_rate_min`; it is
+    /// also the longest time in which nothing may go.
     pub reader: Duration,
     /// Bytes a second that a client takes in at least; not 0.
     pub reader_rate_min: u64,
@@ -103,17 +104,5 @@ impl Default for Timing {
             reader_rate_min: 32 << 10,
             drain: Duration::from_millis(250),
         }
-    }
-}
-
-impl Timing {
-    /// How long a client may take to send a body of which `len` bytes have come.
-    pub(super) fn for_writer(&self, len: usize) -> Duration {
-        self.body + Duration::from_secs(len as u64 / self.writer_rate_min.max(1))
-    }
-
-    /// How long a client may take to read an answer of which `len` bytes have gone.
-    pub(super) fn for_reader(&self, len: usize) -> Duration {
-        self.reader + Duration::from_secs(len as u64 / self.reader_rate_min.max(1))
     }
 }

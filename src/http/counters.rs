@@ -85,10 +85,10 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// A connection has been accepted; returns how many there are now.
-    pub(super) fn opened(&self) -> usize {
+    /// A connection has been accepted.
+    pub(super) fn opened(&self) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
-        self.n_open.fetch_add(1, Ordering::Relaxed) + 1
+        self.n_open.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A connection has ended; returns how many are left.

@@ -15,11 +15,68 @@ pub(super) fn json_value(out: &mut Vec<u8>, value: &[u8]) {
     match std::str::from_utf8(value) {
         Ok(text) => json_text(out, text),
         Err(_) => {
-            out.extend_from_slice(b"{\"base64\":\"");
+            out.extend_from_slice(BASE64_BEGIN);
             out.extend_from_slice(STANDARD.encode(value).as_bytes());
-            out.extend_from_slice(b"\"}");
+            out.extend_from_slice(BASE64_END);
         }
     }
+}
+
+/// Bytes of [`json_text`].
+pub(super) fn json_text_len(text: &str) -> usize {
+    2 + escaped_len(text.as_bytes())
+}
+
+/// Bytes of [`json_value`].
+pub(super) fn json_value_len(value: &[u8]) -> usize {
+    match std::str::from_utf8(value) {
+        Ok(text) => json_text_len(text),
+        Err(_) => BASE64_BEGIN.len() + value.len().div_ceil(3) * 4 + BASE64_END.len(),
+    }
+}
+
+/// What stands before and after the base64 of a value.
+pub(super) const BASE64_BEGIN: &[u8] = b"{\"base64\":\"";
+pub(super) const BASE64_END: &[u8] = b"\"}";
+
+/// Bytes of [`escape`]. Written so that many are counted at a time.
+fn escaped_len(bytes: &[u8]) -> usize {
+    let count = |is: fn(u8) -> bool| {
+        let chunks = bytes.chunks(255);
+        let counted = chunks.map(|chunk| chunk.iter().map(|&b| u8::from(is(b))).sum::<u8>());
+        counted.map(usize::from).sum::<usize>()
+    };
+    let n_controls = count(|b| b < b' ');
+    let n_short = count(|b| (8..=13).contains(&b) && b != 11);
+    let n_quoted = count(|b| b == b'"' || b == b'\\');
+    bytes.len() + 5 * n_controls - 4 * n_short + n_quoted
+}
+
+/// Appends the inside of a JSON string. No character is escaped but by its first byte, so a text
+/// may be escaped in any parts.
+pub(super) fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|&b| b < b' ' || b == b'"' || b == b'\\') {
+        out.extend_from_slice(&rest[..at]);
+        let byte = rest[at];
+        let short = match byte {
+            8 => b'b',
+            9 => b't',
+            10 => b'n',
+            12 => b'f',
+            13 => b'r',
+            b'"' | b'\\' => byte,
+            _ => 0,
+        };
+        if short == 0 {
+            let digit = |n: u8| b"0123456789abcdef"[usize::from(n)];
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
+        } else {
+            out.extend_from_slice(&[b'\\', short]);
+        }
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
 }
 
 /// Appends `{"<key>":<value>}`, the answer to a key.

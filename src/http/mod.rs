@@ -13,7 +13,8 @@
 //! - `start` puts them together and ends them. [`readers`] lends out what reads bytes of clients.
 //!
 //! Below them is the ground, which they all use: `request`, `response`, `failure`, `json`, `route`,
-//! the `manner` of an answer, `pending` answers, the `memory` held for clients, `counters`,
+//! the `manner` of an answer, `pending` and `long` answers, the `memory` held for clients,
+//! `sources` of them, `counters`,
 //! `token`, [`local`], `hosts`, `config` and the steps of the `shutdown`. `shared` holds what there
 //! is only one of.
 //!
@@ -31,6 +32,7 @@ mod hosts;
 mod json;
 mod lanes;
 pub mod local;
+mod long;
 mod manner;
 mod memory;
 mod pending;
@@ -41,6 +43,7 @@ mod route;
 mod routes;
 mod shared;
 mod shutdown;
+mod sources;
 mod start;
 mod token;
 

@@ -10,9 +10,11 @@
 //!
 //! A worker that waited would hold up its whole lane, and every client behind it. So the worker
 //! parks a [`PendingAnswer`] and answers with its number. The gate, where waiting costs nothing,
-//! takes the pending answer and finishes it. Clients see only the finished answer.
+//! takes the pending answer and finishes it. Clients see only the finished answer. A long answer
+//! takes the same way: the gate makes its body.
 
 use super::counters::Counters;
+use super::long::LongAnswer;
 use crate::limits::{HTTP_ASKING_MAX, HTTP_WAITING_MAX};
 use crate::node::command::{Bridge, Command, Reply};
 use crate::time::WallMillis;
@@ -76,15 +78,23 @@ impl Drop for Slot {
 /// The answers that wait for the node, by number.
 #[derive(Default)]
 pub(super) struct PendingAnswers {
-    parked: Mutex<Parked>,
+    parked: Mutex<Numbered>,
     n_writes: Arc<AtomicUsize>,
     n_questions: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
-struct Parked {
+struct Numbered {
     next: u64,
-    by_number: BTreeMap<u64, PendingAnswer>,
+    by_number: BTreeMap<u64, Parked>,
+}
+
+/// What is parked for the gate to finish.
+pub(super) enum Parked {
+    /// The node has yet to reply.
+    Waits(PendingAnswer),
+    /// The body has yet to be made.
+    Long(LongAnswer),
 }
 
 impl PendingAnswers {
@@ -127,16 +137,25 @@ impl PendingAnswers {
         if bridge.send(command, reply_to).is_err() {
             return Err(render);
         }
+        let answer = PendingAnswer { reply, limit, route, render, _slot: slot };
+        Ok(self.insert(Parked::Waits(answer)))
+    }
+
+    /// Parks a long answer. Returns the number to answer with.
+    pub(super) fn park_long(&self, answer: LongAnswer) -> u64 {
+        self.insert(Parked::Long(answer))
+    }
+
+    fn insert(&self, answer: Parked) -> u64 {
         let mut parked = self.parked.lock();
         let number = parked.next;
         parked.next += 1;
-        let answer = PendingAnswer { reply, limit, route, render, _slot: slot };
         parked.by_number.insert(number, answer);
-        Ok(number)
+        number
     }
 
     /// Takes the answer of this number out, to finish it.
-    pub(super) fn take(&self, number: u64) -> Option<PendingAnswer> {
+    pub(super) fn take(&self, number: u64) -> Option<Parked> {
         self.parked.lock().by_number.remove(&number)
     }
 }

@@ -110,6 +110,8 @@ pub(super) struct Request<'a> {
     /// Whether a length was announced, even one of 0: an empty body and none at all differ.
     pub(super) has_length: bool,
     pub(super) body: &'a [u8],
+    /// Whether the worker is one for what takes its time. Another one hands such a request back.
+    pub(super) may_take_time: bool,
 }
 
 impl Request<'_> {

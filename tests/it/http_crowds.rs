@@ -1,10 +1,18 @@
 //! Clients that ask for much, and those beside them.
 
 use super::http_rig::{Client, PATIENCE, Rig, config, until};
+use crate::agents::Node;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use gossipykv::http::Reason;
 use gossipykv::limits::{HTTP_BULK_DEPTH_MAX, HTTP_BULK_WAITING_MAX, HTTP_CONNECTIONS_MAX};
 use gossipykv::node::command::Reply;
+use gossipykv::runtime::clock::Clock;
+use gossipykv::time::Instant;
+use serde_json::json;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 
 const LIST: &str = "GET /kv/ HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// Connections for lists and long bodies.
@@ -62,9 +70,154 @@ fn too_many_lists_are_refused_and_nothing_else() {
     rig.send("PUT", "/kv/c", "", b"v").is(200);
     rig.ask("GET", "/kv/c").is(200);
     rig.ask("GET", "/health").is(200);
-    let mut told = clients.pop().expect("the last one");
-    let answer = told.answer().is(503);
+    let is_told = |client: &Client| {
+        let mut begin = [0; 12];
+        client.stream().set_nonblocking(true).unwrap();
+        let n = client.stream().peek(&mut begin).unwrap_or(0);
+        client.stream().set_nonblocking(false).unwrap();
+        n == begin.len() && begin.ends_with(b"503")
+    };
+    until("one of them is told", || clients.iter().any(is_told));
+    let told = clients.iter().position(is_told).unwrap();
+    let answer = clients[told].answer().is(503);
     assert_eq!(answer.header("Retry-After"), Some("1"));
+}
+
+#[test]
+fn long_values_stand_in_nobodys_way() {
+    // They were made by the quick workers: what was quick waited behind them.
+    let mut config = config();
+    config.value_len_max = 4 << 20;
+    let rig = Rig::with(config);
+    let value = vec![0; 4 << 20];
+    rig.send("PUT", "/kv/long", "", &value).is(200);
+    rig.send("PUT", "/kv/short", "", b"v").is(200);
+    let is_over = AtomicBool::new(false);
+    let (n_read, took) = (AtomicUsize::new(0), &mut Vec::new());
+    std::thread::scope(|threads| {
+        for target in ["/kv/long", "/kv/long", "/kv/long?raw", "/kv/?limit=1"] {
+            let (addr, is_over, n_read) = (rig.addr, &is_over, &n_read);
+            threads.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    let answer = Client::to(addr).ask("GET", target, "", b"").is(200);
+                    assert!(answer.body.len() >= 4 << 20);
+                    n_read.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let mut client = rig.client();
+        until("all are read", || n_read.load(Ordering::Relaxed) >= 4);
+        while took.len() < 200 || n_read.load(Ordering::Relaxed) < 16 {
+            let clock = Clock::start();
+            client.ask("GET", "/kv/short", "", b"").is(200);
+            took.push(clock.instant().since(Instant::ZERO));
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    took.sort_unstable();
+    let (half, most) = (took[took.len() / 2], took[took.len() * 95 / 100]);
+    assert!(
+        half < Duration::from_millis(20) && most < Duration::from_millis(100),
+        "{half:?} {most:?}"
+    );
+    until("nothing is held", || rig.metric("http_held_bytes") == 0.0);
+}
+
+#[test]
+fn a_long_value_costs_what_is_counted() {
+    // Two readers of 16 MiB of zero bytes, six times as long in JSON, took 600 MB.
+    let node = Node::start("n", &["--max-value-bytes=16777216"], &[]);
+    let value = vec![0; 16 << 20];
+    let status = format!("/proc/{}/status", node.process.pid().as_raw_nonzero());
+    let most = || -> usize {
+        let text = std::fs::read_to_string(&status).expect("Linux");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    };
+    let put = Client::to(node.http).ask("PUT", "/kv/zeros", "", &value);
+    assert_eq!(put.status, 200);
+    let before = most();
+    for target in ["/kv/zeros", "/kv/?limit=9", "/kv/zeros?raw"] {
+        let mut clients = [(); 2].map(|()| Client::to(node.http));
+        for client in &mut clients {
+            client.request("GET", target, "", b"");
+        }
+        std::thread::scope(|threads| {
+            for client in &mut clients {
+                threads.spawn(|| assert!(client.answer().is(200).body.len() >= value.len()));
+            }
+        });
+        // They are held once, as they are stored, and each reader has a piece.
+        let grown = most().saturating_sub(before);
+        assert!(grown < 24 << 10, "{target}: {grown} kB");
+    }
+}
+
+#[test]
+fn a_long_value_comes_whole() {
+    let mut config = config();
+    config.value_len_max = 16 << 20;
+    let rig = Rig::with(config);
+    let text: String = ('\0'..'\u{3000}').collect::<String>().repeat(8);
+    let bytes: Vec<u8> = (0..=255).cycle().take(300_001).collect();
+    let mut client = rig.client();
+    for value in [text.as_bytes(), &bytes, &[b'v'; (64 << 10) + 1]] {
+        let version = client.ask("PUT", "/kv/k", "Content-Type: a/b\r\n", value).is(200).version();
+        let raw = client.ask("GET", "/kv/k?raw", "", b"").is(200);
+        assert!(raw.body == value && raw.header("Content-Type") == Some("a/b"));
+        let json = client.ask("GET", "/kv/k", "", b"").is(200);
+        assert_eq!((json.version(), raw.version()), (version.clone(), version.clone()));
+        let head = client.ask("HEAD", "/kv/k", "", b"").is(200);
+        assert_eq!(head.header("Content-Length"), Some(&*json.body.len().to_string()));
+        let list = client.ask("GET", "/kv/", "", b"").is(200);
+        let (json, list) = (json.json(), list.json());
+        let shown = match std::str::from_utf8(value) {
+            Ok(text) => json!(text),
+            Err(_) => json!({ "base64": STANDARD.encode(value) }),
+        };
+        assert!(json == json!({ "k": shown }));
+        let item = json!({
+            "key": "k", "value": shown, "type": "a/b", "version": version, "size": value.len()
+        });
+        assert!(list["items"] == json!([item]));
+        let unless = format!("If-None-Match: \"{version}\"\r\n");
+        client.ask("GET", "/kv/k", &unless, b"").is(304);
+    }
+    // Sent ahead, they come in order; what closes says so.
+    client.raw("GET /kv/k HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(3));
+    client.raw("GET /kv/k HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    for n in 0..4 {
+        let answer = client.answer().is(200);
+        assert_eq!(answer.header("Connection"), (n == 3).then_some("close"));
+        assert_eq!(answer.body.len(), (64 << 10) + 1 + 8);
+    }
+    assert!(client.is_closed());
+}
+
+#[test]
+fn one_version_is_counted_once_and_many_are_bounded() {
+    let mut config = config();
+    config.value_len_max = 16 << 20;
+    let rig = Rig::with(config);
+    let value = vec![b'v'; 16 << 20];
+    let wait = |target: &str| {
+        let mut client = rig.client();
+        client.request("GET", target, "", b"");
+        client
+    };
+    for n in 0..8 {
+        rig.send("PUT", &format!("/kv/{n}"), "", &value).is(200);
+    }
+    // However many read it.
+    let readers: Vec<Client> = (0..20).map(|_| wait("/kv/0?raw")).collect();
+    until("all read", || rig.metric("http_connections") == 21.0);
+    until("it is counted", || rig.metric("http_held_bytes") > 0.0);
+    assert!(rig.metric("http_held_bytes") < (17 << 20) as f64);
+    // One source may have three quarters of 128 MiB.
+    let more: Vec<Client> = (1..8).map(|n| wait(&format!("/kv/{n}?raw"))).collect();
+    until("some are refused", || rig.server.n_refused(Reason::Memory) >= 2);
+    drop((readers, more));
+    until("all is given back", || rig.metric("http_held_bytes") == 0.0);
 }
 
 #[test]

@@ -70,10 +70,19 @@ fn a_body_gets_time_by_its_length() {
     for (framing, body) in [("Content-Length: 50", ""), ("Transfer-Encoding: chunked", "32\r\n")] {
         let mut client = rig.client();
         let head = format!("PUT /kv/k HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n{body}");
+        client.raw(head);
+        for _ in 0..10 {
+            client.raw("v".repeat(5));
+            std::thread::sleep(SHORT / 2);
+        }
+        client.raw_if_wanted(if body.is_empty() { "" } else { "\r\n0\r\n\r\n" });
+        assert_eq!(client.answer().is(200).json()["size"], 50);
+        // Once it stops, what it has sent before earns nothing.
+        let mut client = rig.client();
+        let head = format!("PUT /kv/k HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n{body}");
         client.raw(format!("{head}{}", "v".repeat(49)));
         std::thread::sleep(4 * SHORT);
-        client.raw(if body.is_empty() { "v" } else { "v\r\n0\r\n\r\n" });
-        assert_eq!(client.answer().is(200).json()["size"], 50);
+        client.answer().is(408);
     }
     // What has not come earns no time.
     let mut client = rig.client();
@@ -93,6 +102,25 @@ fn who_reads_nothing_gets_no_time_by_length() {
     let mut client = rig.client();
     client.request("GET", "/kv/big", "", b"");
     // What the sockets take in counts as read: a few of the 96 MiB.
+    until("it is cut off", || rig.server.n_refused(Reason::Slow) == 1);
+    until("what it held is given back", || rig.metric("http_held_bytes") == 0.0);
+}
+
+#[test]
+fn who_stops_reading_is_cut_off_soon() {
+    // Having read much at once, it could hold the rest for almost an hour.
+    let mut config = config();
+    config.value_len_max = 16 << 20;
+    config.timing.reader = 2 * SHORT;
+    config.timing.reader_rate_min = 1 << 20;
+    let rig = Rig::with(config);
+    rig.send("PUT", "/kv/big", "", &[0; 16 << 20]).is(200);
+    let mut client = rig.client();
+    client.request("GET", "/kv/big", "", b"");
+    let mut part = vec![0; 40 << 20];
+    client.head().is(200);
+    client.read_exact(&mut part);
+    // It was given 40 s.
     until("it is cut off", || rig.server.n_refused(Reason::Slow) == 1);
     until("what it held is given back", || rig.metric("http_held_bytes") == 0.0);
 }

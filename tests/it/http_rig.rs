@@ -287,6 +287,12 @@ impl Client {
         text.to_owned()
     }
 
+    /// Reads as many bytes as there is room for.
+    #[track_caller]
+    pub fn read_exact(&mut self, bytes: &mut [u8]) {
+        self.reader.read_exact(bytes).expect("so many bytes");
+    }
+
     /// Reads whatever comes until the end.
     pub fn read_all(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();

@@ -7,6 +7,7 @@ use super::conn::{self, Conn};
 use super::context::{Gate, Open};
 use super::refusal::Refusal;
 use crate::http::manner::Manner;
+use crate::http::sources::Source;
 use crate::limits::HTTP_REFUSED_CONNECTIONS_MAX;
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -47,7 +48,7 @@ pub(in crate::http) async fn accept(gate: Arc<Gate>, listener: TcpListener) {
 }
 
 fn admit(gate: &Arc<Gate>, stream: TcpStream, peer: IpAddr, n_refused: &Arc<AtomicUsize>) {
-    let Some(open) = Open::one_of(gate) else {
+    let Some(open) = Open::one_of(gate, Source::of(peer)) else {
         refuse_connection(gate, stream, n_refused);
         return;
     };

@@ -13,18 +13,18 @@
 
 use super::chunked::{Chunks, body_too_long};
 use super::context::Gate;
-use super::deadline::Deadline;
+use super::deadline::{Deadline, Pace};
 use super::forward::Opened;
 use super::head::{Framing, Head, Scan};
 use super::refusal::Refusal;
+use super::send::{Outgoing, Sending};
 use crate::http::config::Timing;
-use crate::http::counters::Reason;
 use crate::http::lanes::{Answer, COPIED_BODY_LEN_MAX, Ending, Job};
 use crate::http::manner::{Manner, Next};
 use crate::http::memory::Held;
 use crate::http::request::Form;
 use crate::http::shared::Shared;
-use crate::time::Instant;
+use crate::http::sources::Source;
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -89,6 +89,7 @@ pub(super) struct Conn {
     gate: Arc<Gate>,
     stream: TcpStream,
     peer: IpAddr,
+    source: Source,
     input: BytesMut,
     spare: Vec<u8>,
     deadline: Deadline,
@@ -100,7 +101,7 @@ impl Conn {
         let deadline =
             Deadline::new(Arc::clone(&gate.shared.bridge), gate.shared.config.timing.idle);
         let (input, spare) = (BytesMut::new(), Vec::new());
-        Conn { gate, stream, peer, input, spare, deadline }
+        Conn { gate, stream, peer, source: Source::of(peer), input, spare, deadline }
     }
 
     /// Serves it to its end.
@@ -204,7 +205,7 @@ impl Conn {
 
     /// Reads the body, has the request answered, sends the answer. True when another may follow.
     async fn exchange(&mut self, mut opened: Opened) -> Result<bool, Stop> {
-        let mut held = Held::new(&self.shared().budget);
+        let mut held = Held::of(&self.shared().budget, self.source);
         if opened.framing == Framing::None {
             opened.end_without_body();
         } else {
@@ -213,9 +214,9 @@ impl Conn {
         let began = self.shared().bridge.now().instant;
         let manner = opened.job.manner;
         let is_bulk = opened.is_bulk || !opened.job.body.is_empty();
-        let (mut bytes, answer_held) = if opened.is_answered {
+        let mut outgoing = if opened.is_answered {
             self.shared().lines.insert(manner, &mut opened.job.bytes);
-            (opened.job.bytes, held)
+            Outgoing::Whole { bytes: opened.job.bytes, _held: held }
         } else {
             let answer = self.answer(opened.job, is_bulk).await?;
             drop(held);
@@ -223,12 +224,13 @@ impl Conn {
         };
         let is_kept = manner.next != Next::Close && !self.shared().shutdown.is_draining();
         if !is_kept && manner.next != Next::Close {
-            self.shared().lines.close(manner, &mut bytes);
+            self.shared().lines.close(manner, outgoing.head_mut());
         }
-        let ended = self.send(&bytes).await?;
-        drop(answer_held);
+        Sending::new(&self.gate, &mut self.stream, &mut self.deadline).answer(&outgoing).await?;
+        let ended = self.shared().bridge.now().instant;
         self.shared().counters.sent(ended.since(began));
         self.deadline.set(ended, self.shared().config.timing.idle);
+        let mut bytes = outgoing.end();
         bytes.clear();
         bytes.shrink_to(KEPT_LEN_MAX);
         self.spare = bytes;
@@ -239,8 +241,38 @@ impl Conn {
     }
 
     /// Has a request answered by a worker, and by the node if need be.
-    async fn answer(&self, job: Job, is_bulk: bool) -> Result<(Vec<u8>, Held), Stop> {
+    async fn answer(&self, job: Job, is_bulk: bool) -> Result<Outgoing, Stop> {
         let manner = job.manner;
+        let mut answer = self.ask(job, is_bulk).await?;
+        if let Ending::Again = answer.ending {
+            // A quick worker has found that it takes time.
+            let job = Job { bytes: answer.bytes, body: Vec::new(), manner };
+            answer = self.ask(job, true).await?;
+        }
+        let Answer { mut bytes, ending, mut held } = answer;
+        held.belong_to(self.source).map_err(|_| Refusal::memory())?;
+        match ending {
+            Ending::Ready => {}
+            Ending::Pending(pending) => {
+                bytes.clear();
+                let Shared { bridge, counters, lines, .. } = self.shared();
+                pending.finish(&**bridge, counters, &mut bytes).await;
+                lines.insert(manner, &mut bytes);
+                held.grow_to(bytes.len()).map_err(|_| Refusal::memory())?;
+            }
+            Ending::Long(mut long) => {
+                self.shared().lines.insert(manner, &mut long.head);
+                let long = Outgoing::long(&self.gate, self.source, long);
+                return Ok(long.map_err(|_| Refusal::memory())?);
+            }
+            Ending::Lost => return Err(Refusal::memory().into()),
+            Ending::Again => return Err(Refusal::broken().into()),
+        }
+        Ok(Outgoing::Whole { bytes, _held: held })
+    }
+
+    /// Has a request answered by a worker.
+    async fn ask(&self, job: Job, is_bulk: bool) -> Result<Answer, Stop> {
         let lane = self.gate.lanes.least_loaded(is_bulk);
         let Some(mut answer) = lane.submit(job) else { return Err(Refusal::busy().into()) };
         let answer = if lane.is_backed_up() {
@@ -253,21 +285,7 @@ impl Conn {
         } else {
             answer.await
         };
-        let Ok(Answer { mut bytes, ending, mut held }) = answer else {
-            return Err(Refusal::broken().into());
-        };
-        match ending {
-            Ending::Ready => {}
-            Ending::Pending(pending) => {
-                bytes.clear();
-                let Shared { bridge, counters, lines, .. } = self.shared();
-                pending.finish(&**bridge, counters, &mut bytes).await;
-                lines.insert(manner, &mut bytes);
-                held.grow_to(bytes.len()).map_err(|_| Refusal::memory())?;
-            }
-            Ending::Lost => return Err(Refusal::memory().into()),
-        }
-        Ok((bytes, held))
+        Ok(answer.map_err(|_| Refusal::broken())?)
     }
 
     /// Returns when the client has ended the connection. What it has sent ahead hides its end.
@@ -279,35 +297,6 @@ impl Conn {
         if !is_gone {
             std::future::pending().await
         }
-    }
-
-    /// Sends an answer; returns when it was out.
-    async fn send(&mut self, bytes: &[u8]) -> Result<Instant, Stop> {
-        let n = match self.stream.try_write(bytes) {
-            Ok(n) => n,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
-            Err(error) => return Err(error.into()),
-        };
-        let now = self.shared().bridge.now().instant;
-        if n == bytes.len() {
-            return Ok(now);
-        }
-        let mut rest = &bytes[n..];
-        let timing = self.shared().config.timing;
-        self.deadline.set(now, timing.for_reader(0));
-        while !rest.is_empty() {
-            let written = tokio::select! {
-                written = self.stream.write(rest) => written?,
-                () = self.deadline.expired() => {
-                    // The middle of an answer is no place for another one.
-                    self.shared().counters.refused(Reason::Slow);
-                    return Err(Stop::Gone);
-                }
-            };
-            rest = &rest[written..];
-            self.deadline.set(now, timing.for_reader(bytes.len() - rest.len()));
-        }
-        Ok(self.shared().bridge.now().instant)
     }
 
     /// Reads the body and completes the job with it.
@@ -325,23 +314,26 @@ impl Conn {
             return Ok(());
         }
         if opened.expects_continue && self.input.is_empty() {
-            self.send(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+            let mut sending = Sending::new(&self.gate, &mut self.stream, &mut self.deadline);
+            sending.bytes(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
-        let began = self.shared().bridge.now().instant;
+        let Timing { body, writer_rate_min, .. } = self.shared().config.timing;
+        let mut pace = Pace::new(self.shared().bridge.now().instant, body, writer_rate_min);
+        let pace = &mut pace;
         let body = match (opened.framing, opened.takes_body) {
-            (Framing::Length(len), true) => self.sized_body(len, began, held).await?,
+            (Framing::Length(len), true) => self.sized_body(len, pace, held).await?,
             (Framing::Length(len), false) => {
-                self.skip_sized(len, began).await?;
+                self.skip_sized(len, pace).await?;
                 Vec::new()
             }
-            (_, is_wanted) => self.chunked_body(len_max, began, held, is_wanted).await?,
+            (_, is_wanted) => self.chunked_body(len_max, pace, held, is_wanted).await?,
         };
         opened.end_with(body);
         Ok(())
     }
 
     /// Takes in a body that nobody wants, and holds none of it.
-    async fn skip_sized(&mut self, len: usize, began: Instant) -> Result<(), Stop> {
+    async fn skip_sized(&mut self, len: usize, pace: &mut Pace) -> Result<(), Stop> {
         let mut n_taken = 0;
         loop {
             let here = self.input.len().min(len - n_taken);
@@ -350,26 +342,38 @@ impl Conn {
             if n_taken == len {
                 return Ok(());
             }
-            self.deadline.set(began, self.shared().config.timing.for_writer(n_taken));
-            self.more().await?;
+            self.more(pace).await?;
         }
     }
 
     /// Reads what comes of a body into the input.
-    async fn more(&mut self) -> Result<(), Stop> {
+    async fn more(&mut self, pace: &mut Pace) -> Result<(), Stop> {
         self.input.reserve(READ_LEN);
+        self.keep(pace);
         let n = tokio::select! {
             biased;
             n = self.stream.read_buf(&mut self.input) => n?,
             () = self.deadline.expired() => return Err(self.slow_body().into()),
         };
+        self.moved(pace, n)
+    }
+
+    /// Sets the deadline of a client that sends at this pace.
+    fn keep(&mut self, pace: &Pace) {
+        let now = self.shared().bridge.now().instant;
+        self.deadline.set(now, pace.until().since(now));
+    }
+
+    /// So many bytes of a body have come; none when the client has gone.
+    fn moved(&self, pace: &mut Pace, n: usize) -> Result<(), Stop> {
+        pace.moved(self.shared().bridge.now().instant, n);
         if n == 0 { Err(Stop::Gone) } else { Ok(()) }
     }
 
     async fn sized_body(
         &mut self,
         len: usize,
-        began: Instant,
+        pace: &mut Pace,
         held: &mut Held,
     ) -> Result<Vec<u8>, Stop> {
         let here = len.min(self.input.len());
@@ -377,7 +381,7 @@ impl Conn {
         self.input.advance(here);
         while body.len() < len {
             let rest = len - body.len();
-            self.deadline.set(began, self.shared().config.timing.for_writer(body.len()));
+            self.keep(pace);
             // Room follows what has come, not what was announced.
             body.reserve(rest.min(BODY_READ_LEN.max(body.len())));
             held.grow_to(body.capacity()).map_err(|_| Refusal::memory())?;
@@ -387,9 +391,7 @@ impl Conn {
                 n = self.stream.read_buf(&mut into) => n?,
                 () = self.deadline.expired() => return Err(self.slow_body().into()),
             };
-            if n == 0 {
-                return Err(Stop::Gone);
-            }
+            self.moved(pace, n)?;
         }
         Ok(body)
     }
@@ -397,21 +399,19 @@ impl Conn {
     async fn chunked_body(
         &mut self,
         len_max: usize,
-        began: Instant,
+        pace: &mut Pace,
         held: &mut Held,
         is_wanted: bool,
     ) -> Result<Vec<u8>, Stop> {
         let mut chunks = Chunks::new(len_max);
-        let (mut body, mut n_taken) = (Vec::new(), 0);
+        let mut body = Vec::new();
         while !chunks.take(&mut self.input, &mut body)? {
             if !is_wanted {
-                n_taken += body.len();
                 body.clear();
             }
-            self.deadline.set(began, self.shared().config.timing.for_writer(n_taken + body.len()));
             held.grow_to(body.capacity()).map_err(|_| Refusal::memory())?;
             self.input.reserve(READ_LEN.max(body.len().min(BODY_READ_LEN)));
-            self.more().await?;
+            self.more(pace).await?;
         }
         Ok(body)
     }

@@ -6,8 +6,12 @@ use crate::http::lanes::Lanes;
 use crate::http::manner::{Manner, Next, Page};
 use crate::http::request::{Form, Handler, Method};
 use crate::http::shared::Shared;
+use crate::http::sources::{Place, Places, Source};
 use std::sync::Arc;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+
+/// How many readers of long answers have their turn at one time.
+const TURNS: usize = 2;
 
 /// One for all connections.
 pub(in crate::http) struct Gate {
@@ -18,6 +22,10 @@ pub(in crate::http) struct Gate {
     pub(super) handler: Arc<dyn Handler>,
     /// Most client connections, as the limit of open files permits.
     pub(super) connections_max: usize,
+    /// Those that are open.
+    connections: Arc<Places>,
+    /// Turns of those that read long answers.
+    pub(super) turns: Semaphore,
     /// Wakes whoever waits for the last connection to end.
     last_closed: Notify,
 }
@@ -29,7 +37,9 @@ impl Gate {
         handler: Arc<dyn Handler>,
     ) -> Gate {
         let connections_max = listen::connections_max(shared.config.connections_max);
-        Gate { shared, lanes, handler, connections_max, last_closed: Notify::new() }
+        let connections = Places::new(connections_max);
+        let (turns, last_closed) = (Semaphore::new(TURNS), Notify::new());
+        Gate { shared, lanes, handler, connections_max, connections, turns, last_closed }
     }
 
     /// What the answer to a request with this head has to be like.
@@ -63,23 +73,24 @@ impl Gate {
 }
 
 /// One client connection, counted while it is open.
-pub(super) struct Open(Arc<Gate>);
+pub(super) struct Open {
+    gate: Arc<Gate>,
+    _place: Place,
+}
 
 impl Open {
-    /// `None` when there are as many as there may be.
-    pub(super) fn one_of(gate: &Arc<Gate>) -> Option<Open> {
-        if gate.shared.counters.opened() <= gate.connections_max {
-            return Some(Open(Arc::clone(gate)));
-        }
-        gate.shared.counters.closed();
-        None
+    /// `None` when there are as many as there may be, or as many of this source.
+    pub(super) fn one_of(gate: &Arc<Gate>, source: Source) -> Option<Open> {
+        let place = gate.connections.take(source)?;
+        gate.shared.counters.opened();
+        Some(Open { gate: Arc::clone(gate), _place: place })
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if self.0.shared.counters.closed() == 0 {
-            self.0.last_closed.notify_waiters();
+        if self.gate.shared.counters.closed() == 0 {
+            self.gate.last_closed.notify_waiters();
         }
     }
 }

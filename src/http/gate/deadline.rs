@@ -11,6 +11,33 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Sleep, sleep};
 
+/// How long a client may still take that has to move on: as long as what has moved earns at the
+/// lowest rate, and never longer than its allowance from now on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    until: Instant,
+    allowance: Duration,
+    rate_min: u64,
+}
+
+impl Pace {
+    /// A client that begins now, with nothing but its allowance; `rate_min` is in bytes a second.
+    pub(super) fn new(now: Instant, allowance: Duration, rate_min: u64) -> Pace {
+        Pace { until: now + allowance, allowance, rate_min: rate_min.max(1) }
+    }
+
+    /// So many bytes have moved.
+    pub(super) fn moved(&mut self, now: Instant, n: usize) {
+        let earned = Duration::from_secs_f64(n as f64 / self.rate_min as f64);
+        self.until = (self.until + earned).min(now + self.allowance);
+    }
+
+    /// When its time is up.
+    pub(super) fn until(&self) -> Instant {
+        self.until
+    }
+}
+
 /// A deadline that can be awaited.
 pub(super) struct Deadline {
     clock: Arc<dyn Bridge>,
@@ -46,5 +73,29 @@ impl Deadline {
             self.rings = self.deadline;
             self.sleep.set(sleep(self.deadline.since(now)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_moves_on_has_time_and_who_stops_has_none() {
+        let at = |seconds: u64| Instant::ZERO + Duration::from_secs(seconds);
+        let mut pace = Pace::new(at(0), Duration::from_secs(30), 1000);
+        // However much has gone, its allowance is all that it has from then on.
+        pace.moved(at(1), 10_000_000);
+        assert_eq!(pace.until(), at(31));
+        // Too slow by half: it uses its allowance up.
+        for second in 2..=40 {
+            pace.moved(at(second), 500);
+        }
+        assert_eq!(pace.until(), at(31) + Duration::from_millis(19_500));
+        // At the rate it is asked for it goes on for ever.
+        for second in 41..=1000 {
+            pace.moved(at(second), 1000);
+        }
+        assert_eq!(pace.until(), at(1010) + Duration::from_millis(500));
     }
 }

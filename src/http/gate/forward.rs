@@ -111,6 +111,7 @@ impl Opened {
             if_match: None,
             has_length: false,
             body: b"",
+            may_take_time: false,
         };
         gate.handler.answer(&request, &mut Vec::new(), &mut out);
         Opened {

@@ -13,6 +13,7 @@
 //! - [`listen`], `accept`: the port, and the task for each client, up to a bound.
 //! - [`conn`]: one client, request after request. [`head`] and [`chunked`] read what it sends,
 //!   [`deadline`] limits how long it takes, [`refusal`] is what it gets when it breaks a rule.
+//!   [`send`] is the way back to it.
 //! - [`trust`], [`forward`]: who a client is, and the form in which its request goes on.
 //! - [`context`]: what the connections have in common.
 //!
@@ -27,6 +28,7 @@ mod forward;
 pub(super) mod head;
 mod listen;
 pub(super) mod refusal;
+mod send;
 mod trust;
 
 pub(super) use accept::accept;

@@ -62,7 +62,9 @@ impl Refusal {
 
     /// 503: no further connection may be open.
     pub(super) fn connections(max: usize) -> Refusal {
-        let failure = Failure::busy(format_args!("{max} connections are open, the most there may"));
+        let failure = Failure::busy(format_args!(
+            "too many connections are open: at most {max} may be, and of one address an eighth less"
+        ));
         Refusal { reason: Reason::Connections, failure }
     }
 }

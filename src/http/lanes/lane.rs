@@ -11,9 +11,10 @@
 //! whole, or thrown away when the budget of memory is spent. So the slowest client delays nobody.
 
 use super::line::{Line, Upstream};
+use crate::http::long::LongAnswer;
 use crate::http::manner::Manner;
 use crate::http::memory::Held;
-use crate::http::pending::PendingAnswer;
+use crate::http::pending::{Parked, PendingAnswer};
 use crate::http::request::Form;
 use crate::http::shared::Shared;
 use bytes::{Buf as _, BufMut as _, BytesMut};
@@ -67,6 +68,10 @@ pub(in crate::http) enum Ending {
     Ready,
     /// The node has yet to reply.
     Pending(PendingAnswer),
+    /// The body has yet to be made.
+    Long(LongAnswer),
+    /// It takes time, and this is no lane for that. `bytes` are the request as it was submitted.
+    Again,
     /// The budget was spent, and it is thrown away. What was asked has been done.
     Lost,
 }
@@ -90,6 +95,7 @@ struct Queue {
 
 struct Sent {
     manner: Manner,
+    /// The request, in whose place its answer comes.
     bytes: Vec<u8>,
     answer_to: oneshot::Sender<Answer>,
 }
@@ -209,9 +215,8 @@ impl Lane {
             if self.is_forgotten(&answer_to) {
                 continue;
             }
-            let Job { mut bytes, body, manner } = job;
+            let Job { bytes, body, manner } = job;
             batch.extend_from_slice(&bytes);
-            bytes.clear();
             queue.sent.push_back(Sent { manner, bytes, answer_to });
             if !body.is_empty() {
                 // A worker that has gone breaks the connection too.
@@ -266,16 +271,22 @@ impl Reader<'_> {
         };
         let len = head.len + body_len;
         let mut held = Held::new(&self.shared.budget);
-        let ending = if held.grow_to(len).is_ok() {
+        let ending = if head.is_again {
+            self.skip(len).await?;
+            Ending::Again
+        } else if held.grow_to(len).is_ok() {
+            bytes.clear();
             bytes.reserve_exact(len + LINES_LEN);
             self.take(head.status_len, &mut bytes).await?;
             self.shared.lines.write(manner, &mut bytes);
             self.take(len - head.status_len, &mut bytes).await?;
             match head.pending.and_then(|number| self.shared.pending.take(number)) {
-                Some(pending) => Ending::Pending(pending),
+                Some(Parked::Waits(pending)) => Ending::Pending(pending),
+                Some(Parked::Long(long)) => Ending::Long(long),
                 None => Ending::Ready,
             }
         } else {
+            bytes.clear();
             self.skip(len).await?;
             Ending::Lost
         };
@@ -321,6 +332,7 @@ struct AnswerHead {
     len: usize,
     body_len: usize,
     pending: Option<u64>,
+    is_again: bool,
 }
 
 impl AnswerHead {
@@ -336,6 +348,7 @@ impl AnswerHead {
         let number = |value: &[u8]| std::str::from_utf8(value).ok()?.parse().ok();
         let find = |name: &str| response.headers.iter().find(|header| header.name == name);
         let pending = find("Pending").and_then(|header| number(header.value));
+        let is_again = find("Again").is_some();
         let body_len = match (response.code, find("Content-Length")) {
             (Some(204 | 304), None) => 0,
             (_, Some(header)) => number(header.value)
@@ -344,7 +357,7 @@ impl AnswerHead {
             _ => return Err(LaneError::Answer("no length")),
         };
         let status_len = memchr(b'\n', input).map_or(len, |at| at + 1);
-        Ok(Some(AnswerHead { status_len, len, body_len, pending }))
+        Ok(Some(AnswerHead { status_len, len, body_len, pending, is_again }))
     }
 }
 

@@ -8,7 +8,7 @@
 //! the line is proven. Whoever connects before that lacks the [`Secret`], and gets no answer.
 
 use super::secret::{PROOF_ANSWER, Secret};
-use super::worker::Worker;
+use super::worker::{Kind, Worker};
 use crate::http::request::Handler;
 use std::io::{self, Read as _, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -53,14 +53,15 @@ pub(super) fn start(
     name: &str,
     secret: &Secret,
     handler: &Arc<dyn Handler>,
+    kind: Kind,
 ) -> io::Result<(Worker, Upstream)> {
     #[cfg(target_os = "linux")]
     for _ in 0..UNIX_TRIES {
-        if let Ok(started) = start_unix(name, secret, handler) {
+        if let Ok(started) = start_unix(name, secret, handler, kind) {
             return Ok(started);
         }
     }
-    start_tcp(name, secret, handler)
+    start_tcp(name, secret, handler, kind)
 }
 
 #[cfg(target_os = "linux")]
@@ -68,6 +69,7 @@ pub(super) fn start_unix(
     name: &str,
     secret: &Secret,
     handler: &Arc<dyn Handler>,
+    kind: Kind,
 ) -> io::Result<(Worker, Upstream)> {
     use std::os::linux::net::SocketAddrExt as _;
 
@@ -86,7 +88,7 @@ pub(super) fn start_unix(
     line.set_nonblocking(false)?;
     // What is queued is still accepted; nothing more is queued.
     socket.shutdown(Shutdown::Both)?;
-    let (worker, bodies) = Worker::start(name, secret, handler, UnixListener::from(socket))?;
+    let (worker, bodies) = Worker::start(name, secret, handler, kind, UnixListener::from(socket))?;
     let line = UnixStream::from(line);
     line.set_read_timeout(Some(PROOF_LIMIT))?;
     prove(&line, secret)?;
@@ -98,11 +100,12 @@ pub(super) fn start_tcp(
     name: &str,
     secret: &Secret,
     handler: &Arc<dyn Handler>,
+    kind: Kind,
 ) -> io::Result<(Worker, Upstream)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
     let closer = listener.try_clone()?;
-    let (worker, bodies) = Worker::start(name, secret, handler, listener)?;
+    let (worker, bodies) = Worker::start(name, secret, handler, kind, listener)?;
     let line = TcpStream::connect(address)?;
     line.set_nodelay(true)?;
     line.set_read_timeout(Some(PROOF_LIMIT))?;

@@ -3,7 +3,7 @@
 use super::lane::{Answer, Job, Lane};
 use super::line::{self, Upstream};
 use super::secret::Secret;
-use super::worker::Worker;
+use super::worker::{Kind, Worker};
 use crate::http::request::Handler;
 use crate::limits::{
     HTTP_BULK_DEPTH_MAX, HTTP_BULK_WAITING_MAX, HTTP_CONNECTIONS_MAX, HTTP_LANE_DEPTH_MAX,
@@ -44,7 +44,10 @@ impl Lanes {
         let n_quick = n_cores.clamp(2, QUICK_MAX);
         let secret = Secret::random()?;
         let ends = (0..n_quick + N_BULK)
-            .map(|n| line::start(&format!("http-{n}"), &secret, handler))
+            .map(|n| {
+                let kind = if n < n_quick { Kind::Quick } else { Kind::Bulk };
+                line::start(&format!("http-{n}"), &secret, handler, kind)
+            })
             .collect::<io::Result<Vec<_>>>()?;
         // What is quick never waits long, and there are no more clients than connections.
         let quick = || Lane::new(HTTP_LANE_DEPTH_MAX, HTTP_CONNECTIONS_MAX);

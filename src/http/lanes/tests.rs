@@ -4,7 +4,7 @@
 use super::line::start_unix;
 use super::line::{Line, start_tcp};
 use super::secret::Secret;
-use super::worker::Worker;
+use super::worker::{Kind, Worker};
 use crate::http::request::{Form, Handler, Request, Trust};
 use std::io::{self, Read as _, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -84,7 +84,7 @@ where
 fn a_unix_line_is_served_in_order_and_is_the_only_one() {
     let secret = Secret::new([7; 16]);
     let handler: Arc<dyn Handler> = Arc::new(Echo);
-    let (worker, to) = start_unix("test-unix", &secret, &handler).unwrap();
+    let (worker, to) = start_unix("test-unix", &secret, &handler, Kind::Quick).unwrap();
     let Line::Unix(line) = to.line else { panic!("another line") };
     line.set_read_timeout(Some(LIMIT)).unwrap();
     assert!(UnixStream::connect_addr(&line.peer_addr().unwrap()).is_err());
@@ -97,7 +97,7 @@ fn a_unix_line_is_served_in_order_and_is_the_only_one() {
 fn a_tcp_line_is_served_in_order_and_is_the_only_one() {
     let secret = Secret::new([7; 16]);
     let handler: Arc<dyn Handler> = Arc::new(Echo);
-    let (worker, to) = start_tcp("test-tcp", &secret, &handler).unwrap();
+    let (worker, to) = start_tcp("test-tcp", &secret, &handler, Kind::Quick).unwrap();
     let line = match to.line {
         Line::Tcp(line) => line,
         #[cfg(target_os = "linux")]
@@ -119,7 +119,8 @@ fn a_stranger_gets_no_answer_and_none_of_ours() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let closer = listener.try_clone().unwrap();
-    let (worker, bodies) = Worker::start("test-stranger", &secret, &handler, listener).unwrap();
+    let (worker, bodies) =
+        Worker::start("test-stranger", &secret, &handler, Kind::Quick, listener).unwrap();
     let connect = || TcpStream::connect(address).unwrap();
     let (line, stranger) = (connect(), connect());
     line.set_read_timeout(Some(LIMIT)).unwrap();

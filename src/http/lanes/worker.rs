@@ -32,6 +32,15 @@ const KEPT_LEN_MAX: usize = 1 << 20;
 /// Clients cannot send it: the gate passes on only headers it names.
 pub(in crate::http) const BODY_OUT_OF_BAND: &[u8] = b"Out-Of-Band: 1\r\n";
 
+/// What a worker is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::http) enum Kind {
+    /// What is done at once.
+    Quick,
+    /// What takes its time.
+    Bulk,
+}
+
 /// One tiny_http server with its thread. Ends when the gate closes the line and
 /// [`stop`](Worker::stop) is called.
 pub(in crate::http) struct Worker {
@@ -55,6 +64,7 @@ impl Worker {
         name: &str,
         secret: &Secret,
         handler: &Arc<dyn Handler>,
+        kind: Kind,
         listener: impl Into<tiny_http::Listener>,
     ) -> io::Result<(Worker, Sender<Vec<u8>>)> {
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
@@ -68,6 +78,7 @@ impl Worker {
             stopping: Arc::clone(&stopping),
             secret: secret.clone(),
             handler: Arc::clone(handler),
+            kind,
             bodies,
             body: Vec::new(),
             scratch: Vec::new(),
@@ -97,6 +108,7 @@ struct Answering {
     stopping: Arc<AtomicBool>,
     secret: Secret,
     handler: Arc<dyn Handler>,
+    kind: Kind,
     bodies: Receiver<Vec<u8>>,
     body: Vec<u8>,
     scratch: Vec<u8>,
@@ -168,6 +180,7 @@ impl Answering {
                 if_match: header("If-Match"),
                 has_length: request.body_length().is_some(),
                 body: &self.body,
+                may_take_time: self.kind == Kind::Bulk,
             };
             self.handler.answer(&request, &mut self.scratch, &mut self.answers);
         }));

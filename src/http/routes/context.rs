@@ -4,6 +4,8 @@
 //! [`Failure`] as long as it has written nothing.
 
 use crate::http::failure::Failure;
+use crate::http::long::{LongAnswer, Part};
+use crate::http::memory::Held;
 use crate::http::pending::{Render, Slot, Waiter};
 use crate::http::request::{Form, Request, Trust};
 use crate::http::response::{Response, number};
@@ -43,6 +45,8 @@ pub(super) enum Outcome {
     Answered(u16),
     /// The number of a pending answer, which is counted when it is finished.
     Parked,
+    /// That the request takes time: a worker for such has to answer it.
+    Again,
 }
 
 impl Api {
@@ -126,17 +130,36 @@ impl Api {
         let route = call.route.number();
         match pending.park(&**bridge, slot, command, limit, route, render) {
             Ok(parked) => {
-                call.out
-                    .extend_from_slice(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nPending: ");
-                number(call.out, usize::try_from(parked).unwrap_or(usize::MAX));
-                call.out.extend_from_slice(b"\r\n\r\n");
+                write_number(call.out, parked);
+                Outcome::Parked
             }
             Err(render) => {
                 let status = render(None, bridge.now().wall, call.out);
                 counters.answered(route, status);
+                Outcome::Parked
             }
         }
-        Outcome::Parked
+    }
+
+    /// Answers with a body of `len` bytes that the gate makes of these parts. `begin` writes the
+    /// headers of the route.
+    pub(super) fn long(
+        &self,
+        call: Call<'_>,
+        (body, len): (Vec<Part>, usize),
+        held: Held,
+        begin: impl FnOnce(Response<'_>) -> Response<'_>,
+    ) -> Outcome {
+        let mut head = Vec::new();
+        begin(Response::new(&mut head, call.now.wall, 200, len)).end_bodiless();
+        match call.request.form() {
+            Form::HeadOnly => call.out.extend_from_slice(&head),
+            Form::Whole => {
+                let parked = self.shared.pending.park_long(LongAnswer { head, body, held });
+                write_number(call.out, parked);
+            }
+        }
+        Outcome::Answered(200)
     }
 
     /// Refuses what only a complete store can answer: reads, and writes on a condition. A route
@@ -168,7 +191,21 @@ impl Api {
     }
 }
 
+/// Tells the gate where the answer is parked.
+fn write_number(out: &mut Vec<u8>, parked: u64) {
+    out.extend_from_slice(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nPending: ");
+    number(out, usize::try_from(parked).unwrap_or(usize::MAX));
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
 impl Call<'_> {
+    /// Hands the request back, for a worker that may take its time.
+    pub(super) fn again(self) -> Outcome {
+        self.out
+            .extend_from_slice(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nAgain: 1\r\n\r\n");
+        Outcome::Again
+    }
+
     /// Answers with the body written so far, as JSON.
     pub(super) fn json(self, status: u16, etag: Option<Stamp>) -> Outcome {
         let response = Response::new(self.out, self.now.wall, status, self.body.len()).json();

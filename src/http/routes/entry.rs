@@ -5,12 +5,14 @@ use super::context::{Api, Call, Outcome};
 use super::precondition::{Precondition, Verdict};
 use super::query;
 use crate::http::failure::{Failure, error_body};
-use crate::http::json::{json_pair, json_text};
+use crate::http::json::{json_pair, json_text, json_value_len};
+use crate::http::long::{Part, push_text, value_parts};
+use crate::http::memory::Held;
 use crate::http::pending::{Slot, Waiter};
 use crate::http::response::{Response, number, version};
 use crate::http::route::Spelt;
 use crate::kv::{Record, Stamp, WriteError, Written};
-use crate::limits::CONTENT_TYPE_LEN_MAX;
+use crate::limits::{CONTENT_TYPE_LEN_MAX, HTTP_LONG_LEN};
 use crate::node::command::{Command, Reply};
 use std::time::Duration;
 
@@ -42,6 +44,9 @@ pub(super) fn get(api: &Api, call: Call<'_>, spelt: Spelt<'_>) -> Result<Outcome
     else {
         return Ok(absent(call, &key, entry.as_ref()));
     };
+    if value.len() > HTTP_LONG_LEN {
+        return Ok(long_value(api, call, &key, record, is_raw));
+    }
     if is_raw {
         return Ok(raw_value(call, record, value));
     }
@@ -55,16 +60,41 @@ fn absent(call: Call<'_>, key: &str, tombstone: Option<&Record>) -> Outcome {
     call.json(404, tombstone.map(Record::stamp))
 }
 
+/// A value that the gate sends piece by piece. To measure it as JSON takes time.
+fn long_value(api: &Api, call: Call<'_>, key: &str, record: &Record, is_raw: bool) -> Outcome {
+    let held = Held::new(&api.shared.budget);
+    let value = record.value().unwrap_or_default();
+    if is_raw {
+        let body = vec![Part::Raw(record.clone())];
+        return api.long(call, (body, value.len()), held, |response| raw_head(response, record));
+    }
+    if !call.request.may_take_time {
+        return call.again();
+    }
+    let mut begin = b"{".to_vec();
+    json_text(&mut begin, key);
+    begin.push(b':');
+    let len = begin.len() + json_value_len(value) + 1;
+    let mut body = vec![Part::Text(begin)];
+    value_parts(&mut body, record);
+    push_text(&mut body, b"}");
+    api.long(call, (body, len), held, |response| response.json().etag(record.stamp()))
+}
+
 /// The bytes as they were put. A value may say of itself that it is a web page, but it is not one
 /// of ours: it gets no script and no origin to act in.
 fn raw_value(call: Call<'_>, record: &Record, value: &[u8]) -> Outcome {
-    Response::new(call.out, call.now.wall, 200, value.len())
+    let response = Response::new(call.out, call.now.wall, 200, value.len());
+    raw_head(response, record).end(call.request.form(), value);
+    Outcome::Answered(200)
+}
+
+fn raw_head<'r>(response: Response<'r>, record: &Record) -> Response<'r> {
+    response
         .header("Content-Type", record.content_type().unwrap_or(UNKNOWN_TYPE))
         .header("X-Content-Type-Options", "nosniff")
         .header("Content-Security-Policy", "sandbox; default-src 'none'")
         .etag(record.stamp())
-        .end(call.request.form(), value);
-    Outcome::Answered(200)
 }
 
 /// `PUT` of an entry, the value in the body.

@@ -134,6 +134,7 @@ mod tests {
             if_match,
             has_length: false,
             body: b"",
+            may_take_time: false,
         }
     }
 

@@ -66,7 +66,7 @@ impl Handler for Router {
             .and_then(|()| self.dispatch(Call { request, route, query, now, body: scratch, out }));
         match outcome {
             Ok(Outcome::Answered(status)) => shared.counters.answered(route.number(), status),
-            Ok(Outcome::Parked) => {}
+            Ok(Outcome::Parked | Outcome::Again) => {}
             Err(failure) => {
                 shared.counters.answered(route.number(), failure.status);
                 failure.write(out, now.wall, request.form());
