@@ -177,13 +177,6 @@ pub const COMPARED_ITEMS_MAX: usize = 65_536;
 pub const COMPARED_NAMES_LEN_MAX: usize = 512 << 10;
 /// Bytes of records that one message of a comparison is filled with, and one record more.
 pub const COMPARED_RECORDS_LEN_MAX: usize = 2 << 20;
-/// Records that one message of a comparison is filled with.
-pub const COMPARED_RECORDS_MAX: usize = 4_096;
-/// Messages of comparisons judged or waiting for it; who sends more is asked to come back.
-pub const JUDGED_MAX: usize = 8;
-/// Records of the store visited in one turn of the engine by whatever visits many: the rest of them
-/// waits for the next turns.
-pub const TURN_RECORDS_MAX: usize = 8_192;
 /// Key changes across the cluster at once.
 pub const KEY_CHANGES_MAX: usize = 16;
 
@@ -227,6 +220,20 @@ pub const HTTP_REFUSED_CONNECTIONS_MAX: usize = 256;
 pub const HTTP_LIST_LEN_MAX: usize = 4 << 20;
 /// Longest `?timeout=` of a write.
 pub const HTTP_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Keys that the feed of changes remembers for its reader; past them anything may have changed.
+pub const FEED_KEYS_MAX: usize = 8_192;
+/// Bytes of those keys.
+pub const FEED_LEN_MAX: usize = 1 << 20;
+/// Keys that one watch remembers for its reader; past them it looks at everything under its prefix.
+pub const WATCH_DIRTY_MAX: usize = 1_024;
+/// Bytes of those keys.
+pub const WATCH_DIRTY_LEN_MAX: usize = 64 << 10;
+/// Streams and long polls open at once.
+pub const HTTP_WATCHES_MAX: usize = 10_000;
+/// Longest `?wait=` of a long poll.
+pub const HTTP_POLL_MAX: Duration = Duration::from_secs(300);
+/// Origins that a resume token names at most: some 14 bytes each, and it goes into a target.
+pub const TOKEN_ORIGINS_MAX: usize = 256;
 /// Bytes of a bearer token.
 pub const HTTP_TOKEN_LEN_MAX: usize = 4 << 10;
 

@@ -22,6 +22,13 @@ pub(super) struct Manner {
     pub(super) page: Page,
 }
 
+impl Manner {
+    /// The same for the last answer of a connection.
+    pub(super) fn closing(self) -> Manner {
+        Manner { next: Next::Close, ..self }
+    }
+}
+
 /// What becomes of the connection after the answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Next {

@@ -46,6 +46,7 @@ mod shutdown;
 mod sources;
 mod start;
 mod token;
+mod watch;
 
 pub use config::{Config, Timing, Version};
 pub use counters::Reason;

@@ -15,7 +15,8 @@
 
 use super::counters::Counters;
 use super::long::LongAnswer;
-use crate::limits::{HTTP_ASKING_MAX, HTTP_WAITING_MAX};
+use super::watch::wish::{PollWish, StreamWish};
+use crate::limits::{HTTP_ASKING_MAX, HTTP_WAITING_MAX, HTTP_WATCHES_MAX};
 use crate::node::command::{Bridge, Command, Reply};
 use crate::time::WallMillis;
 use parking_lot::Mutex;
@@ -54,6 +55,8 @@ pub(super) enum Waiter {
     Write,
     /// A question to the node: members, numbers, keys.
     Question,
+    /// A stream of events, or a long poll.
+    Watch,
 }
 
 impl Waiter {
@@ -61,6 +64,7 @@ impl Waiter {
         match self {
             Waiter::Write => HTTP_WAITING_MAX,
             Waiter::Question => HTTP_ASKING_MAX,
+            Waiter::Watch => HTTP_WATCHES_MAX,
         }
     }
 }
@@ -81,6 +85,7 @@ pub(super) struct PendingAnswers {
     parked: Mutex<Numbered>,
     n_writes: Arc<AtomicUsize>,
     n_questions: Arc<AtomicUsize>,
+    n_watches: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -95,6 +100,12 @@ pub(super) enum Parked {
     Waits(PendingAnswer),
     /// The body has yet to be made.
     Long(LongAnswer),
+    /// A stream of events, to be written.
+    Stream(StreamWish, Slot),
+    /// A request to be asked once more.
+    Poll(PollWish, Slot),
+    /// The same request, asked once more: there is nothing yet.
+    Nothing,
 }
 
 impl PendingAnswers {
@@ -104,13 +115,14 @@ impl PendingAnswers {
         let n_taken = match waiter {
             Waiter::Write => &self.n_writes,
             Waiter::Question => &self.n_questions,
+            Waiter::Watch => &self.n_watches,
         };
         let slot = Slot(Arc::clone(n_taken));
         let n_before = n_taken.fetch_add(1, Ordering::Relaxed);
         if n_before < waiter.max() { Some(slot) } else { None }
     }
 
-    /// How many slots are taken now.
+    /// How many slots are taken by those that wait for the node.
     pub(super) fn n_taken(&self) -> usize {
         self.n_writes.load(Ordering::Relaxed) + self.n_questions.load(Ordering::Relaxed)
     }
@@ -138,15 +150,11 @@ impl PendingAnswers {
             return Err(render);
         }
         let answer = PendingAnswer { reply, limit, route, render, _slot: slot };
-        Ok(self.insert(Parked::Waits(answer)))
+        Ok(self.leave(Parked::Waits(answer)))
     }
 
-    /// Parks a long answer. Returns the number to answer with.
-    pub(super) fn park_long(&self, answer: LongAnswer) -> u64 {
-        self.insert(Parked::Long(answer))
-    }
-
-    fn insert(&self, answer: Parked) -> u64 {
+    /// Parks something for the gate. Returns the number to answer with.
+    pub(super) fn leave(&self, answer: Parked) -> u64 {
         let mut parked = self.parked.lock();
         let number = parked.next;
         parked.next += 1;

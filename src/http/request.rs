@@ -97,6 +97,38 @@ pub(super) enum Trust {
     Token,
 }
 
+/// How far a long poll has come. The gate asks it several times.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Poll {
+    /// It is asked for the first time: what it waits for is to be watched from now on.
+    #[default]
+    New,
+    /// It is watched: what there is now is the answer, or there is none yet.
+    Watched,
+    /// Its time is up: it is answered now.
+    Over,
+}
+
+impl Poll {
+    /// As a header between gate and worker says it; clients cannot send that one.
+    pub(super) fn of_header(value: Option<&str>) -> Poll {
+        match value {
+            Some("watched") => Poll::Watched,
+            Some(_) => Poll::Over,
+            None => Poll::New,
+        }
+    }
+
+    /// The header line that says it.
+    pub(super) fn line(self) -> &'static str {
+        match self {
+            Poll::New => "",
+            Poll::Watched => "Poll: watched\r\n",
+            Poll::Over => "Poll: over\r\n",
+        }
+    }
+}
+
 /// One request: its framing is checked, its body complete, its client authorised.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request<'a> {
@@ -107,6 +139,12 @@ pub(super) struct Request<'a> {
     pub(super) content_type: Option<&'a str>,
     pub(super) if_none_match: Option<&'a str>,
     pub(super) if_match: Option<&'a str>,
+    /// Whether server-sent events are wanted, by `Accept`.
+    pub(super) wants_events: bool,
+    /// The value of `Last-Event-ID`.
+    pub(super) last_event_id: Option<&'a str>,
+    /// How far a long poll has come.
+    pub(super) poll: Poll,
     /// Whether a length was announced, even one of 0: an empty body and none at all differ.
     pub(super) has_length: bool,
     pub(super) body: &'a [u8],

@@ -14,6 +14,7 @@ use super::memory::Budget;
 use super::pending::PendingAnswers;
 use super::shutdown::Shutdown;
 use super::token::Token;
+use super::watch::hub::Hub;
 use crate::limits::HTTP_HELD_LEN_MAX;
 use crate::node::command::Bridge;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub(super) struct Shared {
     pub(super) budget: Arc<Budget>,
     /// What commands on this host show, where they can be told.
     pub(super) local: Option<Token>,
+    /// All that is watched.
+    pub(super) hub: Arc<Hub>,
 }
 
 impl Shared {
@@ -42,6 +45,7 @@ impl Shared {
     ) -> Arc<Shared> {
         Arc::new(Shared {
             lines: Lines::new(config.timing.idle, &config.cors_origins),
+            hub: Hub::new(Arc::clone(&bridge)),
             config,
             bridge,
             shutdown: Shutdown::default(),

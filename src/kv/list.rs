@@ -8,6 +8,7 @@
 //! meanwhile may be or not.
 
 use super::record::Record;
+use super::seen::Seen;
 use super::store::{Slot, Store};
 use crate::limits::{LIST_SCAN_MAX, STORE_SHARDS};
 use std::cmp::Ordering;
@@ -17,7 +18,7 @@ use std::mem;
 use std::ops::Bound;
 use std::vec;
 
-/// A page of live records.
+/// A page of records.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Listing {
     /// In key order.
@@ -31,13 +32,35 @@ impl Store {
     /// including `after` left out.
     #[must_use]
     pub fn list(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Listing {
+        self.page(prefix, after, limit, None)
+    }
+
+    /// The same of the records, tombstones too, that a reader which has `seen` so much lacks.
+    #[must_use]
+    pub fn list_unseen(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+        seen: &Seen,
+    ) -> Listing {
+        self.page(prefix, after, limit, Some(seen))
+    }
+
+    fn page(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+        seen: Option<&Seen>,
+    ) -> Listing {
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
         // A shard's fair share of the page, and some more so that few are asked twice.
         let batch_len = 1 + limit.saturating_add(limit / 2) / STORE_SHARDS;
-        let page = Page { prefix, from, batch_len };
+        let page = Page { prefix, from, batch_len, seen };
         let mut cursors: Vec<_> = self.slots().iter().map(|slot| Cursor::new(slot, page)).collect();
         let first =
             |(of, cursor): (usize, &mut Cursor<'_>)| Some(Head { record: cursor.next()?, of });
@@ -63,6 +86,17 @@ struct Page<'a> {
     prefix: &'a [u8],
     from: Bound<&'a [u8]>,
     batch_len: usize,
+    /// What the reader has seen, if it wants to know what it lacks.
+    seen: Option<&'a Seen>,
+}
+
+impl Page<'_> {
+    fn wants(&self, record: &Record) -> bool {
+        match self.seen {
+            None => !record.is_tombstone(),
+            Some(seen) => !seen.covers(record.dot()),
+        }
+    }
 }
 
 /// How far one shard has been read.
@@ -94,7 +128,7 @@ impl<'a> Cursor<'a> {
                     return (batch, last.cloned(), false);
                 }
                 last = Some(record);
-                if !record.is_tombstone() {
+                if self.page.wants(record) {
                     batch.push(record.clone());
                 }
             }

@@ -8,11 +8,13 @@
 //! - `list`, `digest`: reading it in key order, and comparing it with another's; `scrub` looks for
 //!   damage.
 //! - `vector`, `log`: which writes are held, and which keys recent ones were about.
+//! - `feed`: which keys changed lately, for those who wait; `seen`: what a reader has seen already.
 //!
 //! Locks, always taken in this order: one shard's, then the head's (clock and own log). Nothing
 //! holds two shards at once, and nothing waits for anything else while it holds either.
 
 mod digest;
+mod feed;
 mod forget;
 mod hash;
 mod head;
@@ -20,6 +22,7 @@ mod list;
 mod log;
 mod merge;
 mod scrub;
+mod seen;
 mod shard;
 mod stats;
 mod store;
@@ -30,12 +33,13 @@ pub mod record;
 pub mod vector;
 pub mod version;
 
-pub use forget::{Forgotten, Most};
+pub use feed::{Bell, Changes};
 pub use head::OwnLog;
 pub use hlc::Hlc;
 pub use list::Listing;
 pub use merge::Merge;
 pub use record::{Record, RecordError};
+pub use seen::{Coverage, Seen};
 pub use stats::StoreStats;
 pub use store::{Store, StoreConfig};
 pub use vector::VersionVector;

@@ -11,6 +11,7 @@
 //! A key's hash names its shard. Reading one key is a shared lock on one shard and the clone of a
 //! handle; values are never copied under a lock.
 
+use super::feed::Feed;
 use super::hash;
 use super::head::Head;
 use super::log::RemoteLog;
@@ -40,6 +41,7 @@ pub struct Store {
     head: Mutex<Head>,
     remote_log: Mutex<RemoteLog>,
     counters: Counters,
+    feed: Feed,
 }
 
 impl Store {
@@ -52,6 +54,7 @@ impl Store {
             head: Mutex::new(Head::new()),
             remote_log: Mutex::new(RemoteLog::new()),
             counters: Counters::default(),
+            feed: Feed::default(),
         }
     }
 
@@ -111,6 +114,10 @@ impl Store {
 
     pub(super) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    pub(super) fn feed(&self) -> &Feed {
+        &self.feed
     }
 }
 

@@ -127,6 +127,8 @@ impl Store {
             if !self.counters().reserve(old_len as u64, draft.len() as u64, self.len_max()) {
                 return Err(WriteError::StoreFull { len_max: self.len_max() });
             }
+            // Before the write has a number that anybody may be told.
+            self.feed().note(key);
             let (time, seq) = self.head().lock().stamp(key, floor, now.wall, self.counters());
             let stamp = Stamp { time, origin: self.origin() };
             let record = draft.stamped(stamp, seq);

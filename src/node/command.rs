@@ -3,7 +3,7 @@
 //! A [`Command`] goes in with a [`ReplyTo`]; the engine answers each exactly once. [`Bridge`] is
 //! what HTTP holds: it is implemented by the shell, so the front never sees a channel's type.
 
-use crate::kv::{Dot, Store};
+use crate::kv::{Coverage, Dot, Store};
 use crate::time::{Instant, Now};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub enum Command {
     Members,
     /// Counters and gauges, for `/metrics`.
     Stats,
+    /// What this node holds, by which readers go on reading elsewhere.
+    Coverage,
     /// Answer when enough members hold this write, or at the deadline.
     AwaitHolders {
         /// The write.
@@ -145,6 +147,8 @@ pub enum Reply {
     Members(Vec<MemberView>),
     /// To `Stats`.
     Stats(Vec<Sample>),
+    /// To `Coverage`.
+    Coverage(Coverage),
     /// To `AwaitHolders`.
     Holders {
         /// Members known to hold the write, this node included.

@@ -37,6 +37,10 @@ impl Node {
                 let samples = self.samples();
                 self.answer(ticket, Reply::Stats(samples));
             }
+            Command::Coverage => {
+                let coverage = self.replication().coverage();
+                self.answer(ticket, Reply::Coverage(coverage));
+            }
             Command::AwaitHolders { dot, concern, deadline } => {
                 let wait = Waiting { ticket, seq: dot.seq, concern, deadline };
                 self.replication.await_holders(&mut self.links.lend(now), wait);

@@ -26,7 +26,6 @@ mod start;
 mod tcp;
 pub mod threads;
 mod throttle;
-mod turns;
 mod udp;
 mod watchdog;
 

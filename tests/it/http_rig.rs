@@ -1,7 +1,7 @@
 //! HTTP over real sockets, before a real store and a node that replies what it is told to.
 
 use gossipykv::http::{Config, Server, Version, start};
-use gossipykv::kv::{OriginId, Store, StoreConfig};
+use gossipykv::kv::{Coverage, OriginId, Seen, Store, StoreConfig};
 use gossipykv::node::command::{Bridge, Busy, Command, Health, MemberStatus, MemberView};
 use gossipykv::node::command::{NotReady, Reply, ReplyTo, Sample};
 use gossipykv::time::{Instant, Now, WallMillis};
@@ -24,6 +24,8 @@ pub struct TestBridge {
     pub health: Mutex<Health>,
     pub is_live: AtomicBool,
     pub on_command: Mutex<OnCommand>,
+    /// Deletes that it says to have forgotten.
+    pub forgotten: Mutex<Seen>,
 }
 
 impl TestBridge {
@@ -37,6 +39,7 @@ impl TestBridge {
             health: Mutex::new(Health::Ok),
             is_live: AtomicBool::new(true),
             on_command: Mutex::new(Box::new(plain_node)),
+            forgotten: Mutex::default(),
         }
     }
 
@@ -96,6 +99,13 @@ impl Bridge for TestBridge {
         self.n_written.fetch_add(1, Ordering::Relaxed);
     }
     fn send(&self, command: Command, reply_to: ReplyTo) -> Result<(), Busy> {
+        if command == Command::Coverage {
+            let (mut seen, last) = (Seen::default(), self.store.last_seq());
+            seen.add(self.store.origin(), last);
+            let forgotten = self.forgotten.lock().unwrap().clone();
+            reply_to(Reply::Coverage(Coverage { seen, forgotten, is_exact: true }));
+            return Ok(());
+        }
         (self.on_command.lock().unwrap())(command, reply_to)
     }
     fn health(&self) -> Health {
@@ -291,6 +301,16 @@ impl Client {
     #[track_caller]
     pub fn read_exact(&mut self, bytes: &mut [u8]) {
         self.reader.read_exact(bytes).expect("so many bytes");
+    }
+
+    /// Reads the next chunk of a chunked body; `None` for its end.
+    #[track_caller]
+    pub fn chunk(&mut self) -> Option<Vec<u8>> {
+        let len = usize::from_str_radix(&self.line(), 16).expect("the length of a chunk");
+        let mut chunk = vec![0; len];
+        self.reader.read_exact(&mut chunk).expect("the whole chunk");
+        assert_eq!(self.line(), "");
+        (len > 0).then_some(chunk)
     }
 
     /// Reads whatever comes until the end.

@@ -181,7 +181,8 @@ fn what_is_malformed_is_named() {
     check("GET", "/nothing", 404, "/nothing");
     check("GET", "/health/", 404, "GET /");
     assert_eq!(rig.bridge.n_written.load(Ordering::Relaxed), 0);
-    assert_eq!(rig.ask("GET", "/kv/").json(), json!({ "items": [], "next": null }));
+    let list = rig.ask("GET", "/kv/").json();
+    assert_eq!((&list["items"], &list["next"]), (&json!([]), &json!(null)));
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! An accept that fails is counted and tried again: it must not end the service. A client beyond
 //! the bound gets a refusal, as long as few enough others are being refused at the same time.
 
-use super::conn::{self, Conn};
+use super::client::Conn;
+use super::conn;
 use super::context::{Gate, Open};
 use super::refusal::Refusal;
 use crate::http::manner::Manner;

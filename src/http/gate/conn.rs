@@ -11,22 +11,22 @@
 //! The gate hands on no byte of the next request before it has the answer to this one. What a
 //! client sends ahead stays in the connection's buffer, and once that is full, in its socket.
 
+use super::ask::Asked;
 use super::chunked::{Chunks, body_too_long};
-use super::context::Gate;
-use super::deadline::{Deadline, Pace};
+use super::client::{Conn, Stop};
+use super::deadline::Pace;
 use super::forward::Opened;
 use super::head::{Framing, Head, Scan};
 use super::refusal::Refusal;
 use super::send::{Outgoing, Sending};
+use super::stream;
 use crate::http::config::Timing;
-use crate::http::lanes::{Answer, COPIED_BODY_LEN_MAX, Ending, Job};
+use crate::http::lanes::COPIED_BODY_LEN_MAX;
 use crate::http::manner::{Manner, Next};
 use crate::http::memory::Held;
 use crate::http::request::Form;
 use crate::http::shared::Shared;
-use crate::http::sources::Source;
 use bytes::{Buf as _, BufMut as _, BytesMut};
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,54 +56,17 @@ enum End {
     Refused(Refusal, Manner),
 }
 
-/// What a step ends with that does not come to its end.
-enum Stop {
-    Gone,
-    Refused(Refusal),
-}
-
-impl Stop {
-    /// The end of the connection in the middle of a request that wants this manner of answer.
-    fn during(self, manner: Manner) -> End {
-        match self {
+impl End {
+    /// What ends the connection in the middle of a request that wants this manner of answer.
+    fn during(stop: Stop, manner: Manner) -> End {
+        match stop {
             Stop::Gone => End::Gone,
             Stop::Refused(refusal) => End::Refused(refusal, manner),
         }
     }
 }
 
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Stop {
-        Stop::Refused(refusal)
-    }
-}
-
-impl From<std::io::Error> for Stop {
-    fn from(_: std::io::Error) -> Stop {
-        Stop::Gone
-    }
-}
-
-/// A client connection, and what is kept between its requests.
-pub(super) struct Conn {
-    gate: Arc<Gate>,
-    stream: TcpStream,
-    peer: IpAddr,
-    source: Source,
-    input: BytesMut,
-    spare: Vec<u8>,
-    deadline: Deadline,
-}
-
 impl Conn {
-    /// A connection just accepted.
-    pub(super) fn new(gate: Arc<Gate>, stream: TcpStream, peer: IpAddr) -> Conn {
-        let deadline =
-            Deadline::new(Arc::clone(&gate.shared.bridge), gate.shared.config.timing.idle);
-        let (input, spare) = (BytesMut::new(), Vec::new());
-        Conn { gate, stream, peer, source: Source::of(peer), input, spare, deadline }
-    }
-
     /// Serves it to its end.
     pub(super) async fn run(mut self) {
         match self.serve().await {
@@ -117,10 +80,6 @@ impl Conn {
         }
     }
 
-    fn shared(&self) -> &Shared {
-        &self.gate.shared
-    }
-
     async fn serve(&mut self) -> Result<(), End> {
         let gate = Arc::clone(&self.gate);
         let mut drain = pin!(gate.shared.shutdown.draining());
@@ -128,7 +87,7 @@ impl Conn {
         loop {
             let opened = self.open(drain.as_mut()).await?;
             let manner = opened.job.manner;
-            let is_kept = self.exchange(opened).await.map_err(|stop| stop.during(manner))?;
+            let is_kept = self.exchange(opened).await.map_err(|stop| End::during(stop, manner))?;
             if !is_kept {
                 return Ok(());
             }
@@ -139,7 +98,7 @@ impl Conn {
     async fn open(&mut self, drain: Pin<&mut Notified<'_>>) -> Result<Opened, End> {
         let head_len = match self.head(drain).await {
             Ok(len) => len,
-            Err(stop) => return Err(stop.during(self.manner_so_far())),
+            Err(stop) => return Err(End::during(stop, self.manner_so_far())),
         };
         let head = Head::read(&self.input[..head_len])
             .map_err(|refusal| End::Refused(refusal, self.manner_so_far()))?;
@@ -213,14 +172,20 @@ impl Conn {
         }
         let began = self.shared().bridge.now().instant;
         let manner = opened.job.manner;
-        let is_bulk = opened.is_bulk || !opened.job.body.is_empty();
+        opened.is_bulk |= !opened.job.body.is_empty();
         let mut outgoing = if opened.is_answered {
             self.shared().lines.insert(manner, &mut opened.job.bytes);
             Outgoing::Whole { bytes: opened.job.bytes, _held: held }
         } else {
-            let answer = self.answer(opened.job, is_bulk).await?;
+            let asked = self.ask(opened).await?;
             drop(held);
-            answer
+            match asked {
+                Asked::Answer(outgoing) => outgoing,
+                Asked::Stream(streaming) => {
+                    stream::serve(self, *streaming).await?;
+                    return Ok(false);
+                }
+            }
         };
         let is_kept = manner.next != Next::Close && !self.shared().shutdown.is_draining();
         if !is_kept && manner.next != Next::Close {
@@ -238,65 +203,6 @@ impl Conn {
             self.input = BytesMut::new();
         }
         Ok(is_kept)
-    }
-
-    /// Has a request answered by a worker, and by the node if need be.
-    async fn answer(&self, job: Job, is_bulk: bool) -> Result<Outgoing, Stop> {
-        let manner = job.manner;
-        let mut answer = self.ask(job, is_bulk).await?;
-        if let Ending::Again = answer.ending {
-            // A quick worker has found that it takes time.
-            let job = Job { bytes: answer.bytes, body: Vec::new(), manner };
-            answer = self.ask(job, true).await?;
-        }
-        let Answer { mut bytes, ending, mut held } = answer;
-        held.belong_to(self.source).map_err(|_| Refusal::memory())?;
-        match ending {
-            Ending::Ready => {}
-            Ending::Pending(pending) => {
-                bytes.clear();
-                let Shared { bridge, counters, lines, .. } = self.shared();
-                pending.finish(&**bridge, counters, &mut bytes).await;
-                lines.insert(manner, &mut bytes);
-                held.grow_to(bytes.len()).map_err(|_| Refusal::memory())?;
-            }
-            Ending::Long(mut long) => {
-                self.shared().lines.insert(manner, &mut long.head);
-                let long = Outgoing::long(&self.gate, self.source, long);
-                return Ok(long.map_err(|_| Refusal::memory())?);
-            }
-            Ending::Lost => return Err(Refusal::memory().into()),
-            Ending::Again => return Err(Refusal::broken().into()),
-        }
-        Ok(Outgoing::Whole { bytes, _held: held })
-    }
-
-    /// Has a request answered by a worker.
-    async fn ask(&self, job: Job, is_bulk: bool) -> Result<Answer, Stop> {
-        let lane = self.gate.lanes.least_loaded(is_bulk);
-        let Some(mut answer) = lane.submit(job) else { return Err(Refusal::busy().into()) };
-        let answer = if lane.is_backed_up() {
-            tokio::select! {
-                biased;
-                answer = &mut answer => answer,
-                // What nobody waits for need not be begun.
-                () = self.gone() => return Err(Stop::Gone),
-            }
-        } else {
-            answer.await
-        };
-        Ok(answer.map_err(|_| Refusal::broken())?)
-    }
-
-    /// Returns when the client has ended the connection. What it has sent ahead hides its end.
-    async fn gone(&self) {
-        let is_gone = match self.input.is_empty() {
-            true => matches!(self.stream.peek(&mut [0]).await, Ok(0) | Err(_)),
-            false => false,
-        };
-        if !is_gone {
-            std::future::pending().await
-        }
     }
 
     /// Reads the body and completes the job with it.

@@ -16,7 +16,7 @@ use super::trust;
 use crate::http::counters::Reason;
 use crate::http::lanes::{BODY_OUT_OF_BAND, COPIED_BODY_LEN_MAX, Job};
 use crate::http::manner::Manner;
-use crate::http::request::{Method, Request, Trust};
+use crate::http::request::{Method, Poll, Request, Trust};
 use crate::http::response::number;
 use crate::http::route::Route;
 use crate::http::shared::Shared;
@@ -33,6 +33,12 @@ pub(super) struct Opened {
     pub(super) is_answered: bool,
     /// Whether anybody wants the body.
     pub(super) takes_body: bool,
+    /// Whether it may be a long poll, which is asked more than once.
+    pub(super) may_wait: bool,
+    /// Whether its answer tells how far this node has come.
+    pub(super) tells_coverage: bool,
+    /// Whether its client knows no chunks.
+    pub(super) is_http_1_0: bool,
 }
 
 /// Whether a person with a browser asks for the page, which can ask for the token in turn.
@@ -74,6 +80,8 @@ impl Opened {
             ("Content-Type: ", head.content_type),
             ("If-None-Match: ", head.if_none_match.as_deref()),
             ("If-Match: ", head.if_match.as_deref()),
+            ("Accept: ", head.wants_events.then_some("text/event-stream")),
+            ("Last-Event-ID: ", head.last_event_id),
         ];
         for (name, value) in forwarded {
             if let Some(value) = value {
@@ -82,12 +90,16 @@ impl Opened {
                 }
             }
         }
+        let is_read = matches!(head.method, Method::Get | Method::Head);
         Ok(Opened {
             job: Job { bytes: out, body: Vec::new(), manner },
             framing: head.framing,
             expects_continue: head.expects_continue,
             is_bulk: route == Route::List,
             is_answered: false,
+            may_wait: is_read && (head.target.contains("newer=") || head.target.contains("since=")),
+            tells_coverage: is_read && route == Route::List,
+            is_http_1_0: head.is_http_1_0,
             takes_body: head.method.takes_body()
                 && route.methods().is_some_and(|(methods, _)| methods.contains(&head.method)),
         })
@@ -109,6 +121,9 @@ impl Opened {
             content_type: None,
             if_none_match: None,
             if_match: None,
+            wants_events: false,
+            last_event_id: None,
+            poll: Poll::New,
             has_length: false,
             body: b"",
             may_take_time: false,
@@ -121,6 +136,9 @@ impl Opened {
             is_bulk: false,
             is_answered: true,
             takes_body: false,
+            may_wait: false,
+            tells_coverage: false,
+            is_http_1_0: head.is_http_1_0,
         }
     }
 

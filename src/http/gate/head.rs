@@ -122,6 +122,10 @@ pub struct Head<'b> {
     pub if_match: Option<Cow<'b, str>>,
     /// Whether a page is wanted, by `Accept`: a person has asked, with a browser.
     pub wants_page: bool,
+    /// Whether server-sent events are wanted, by `Accept`.
+    pub wants_events: bool,
+    /// The value of `Last-Event-ID`, by which a browser goes on reading a stream.
+    pub last_event_id: Option<&'b str>,
     /// The value of `Origin`: a web page has asked.
     pub origin: Option<&'b [u8]>,
     /// A header says that the request was made for another: by a proxy or by a web page.
@@ -161,6 +165,8 @@ impl<'b> Head<'b> {
             if_none_match: None,
             if_match: None,
             wants_page: false,
+            wants_events: false,
+            last_event_id: None,
             origin: None,
             is_relayed: false,
         };
@@ -192,6 +198,7 @@ impl<'b> Head<'b> {
             }
             6 if is("Accept") => {
                 self.wants_page |= memmem::find(value, b"text/html").is_some();
+                self.wants_events |= memmem::find(value, b"text/event-stream").is_some();
             }
             6 if is("Expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
@@ -214,6 +221,9 @@ impl<'b> Head<'b> {
             }
             13 if is("Content-Range") => seen.is_part = true,
             13 if is("Authorization") => once("Authorization", &mut self.authorization, value)?,
+            13 if is("Last-Event-ID") => {
+                once("Last-Event-ID", &mut self.last_event_id, visible("Last-Event-ID", value)?)?
+            }
             13 if is("If-None-Match") => {
                 join(&mut self.if_none_match, visible("If-None-Match", value)?);
             }
@@ -469,6 +479,8 @@ mod tests {
             content_type: Some("a/b"),
             if_none_match: None,
             if_match: None,
+            wants_events: false,
+            last_event_id: None,
             wants_page: true,
             origin: None,
             is_relayed: true,

@@ -20,7 +20,9 @@
 //! Every bound has a counter ([`super::counters`]); no client can hold up another.
 
 mod accept;
+mod ask;
 pub(super) mod chunked;
+mod client;
 mod conn;
 mod context;
 mod deadline;
@@ -29,6 +31,7 @@ pub(super) mod head;
 mod listen;
 pub(super) mod refusal;
 mod send;
+mod stream;
 mod trust;
 
 pub(super) use accept::accept;

@@ -11,10 +11,9 @@
 //! whole, or thrown away when the budget of memory is spent. So the slowest client delays nobody.
 
 use super::line::{Line, Upstream};
-use crate::http::long::LongAnswer;
 use crate::http::manner::Manner;
 use crate::http::memory::Held;
-use crate::http::pending::{Parked, PendingAnswer};
+use crate::http::pending::Parked;
 use crate::http::request::Form;
 use crate::http::shared::Shared;
 use bytes::{Buf as _, BufMut as _, BytesMut};
@@ -66,10 +65,8 @@ pub(in crate::http) struct Answer {
 pub(in crate::http) enum Ending {
     /// The answer is complete.
     Ready,
-    /// The node has yet to reply.
-    Pending(PendingAnswer),
-    /// The body has yet to be made.
-    Long(LongAnswer),
+    /// The gate has to finish it.
+    Parked(Parked),
     /// It takes time, and this is no lane for that. `bytes` are the request as it was submitted.
     Again,
     /// The budget was spent, and it is thrown away. What was asked has been done.
@@ -271,6 +268,8 @@ impl Reader<'_> {
         };
         let len = head.len + body_len;
         let mut held = Held::new(&self.shared.budget);
+        // Taken out whatever becomes of the answer: nobody else would.
+        let parked = head.pending.and_then(|number| self.shared.pending.take(number));
         let ending = if head.is_again {
             self.skip(len).await?;
             Ending::Again
@@ -280,9 +279,8 @@ impl Reader<'_> {
             self.take(head.status_len, &mut bytes).await?;
             self.shared.lines.write(manner, &mut bytes);
             self.take(len - head.status_len, &mut bytes).await?;
-            match head.pending.and_then(|number| self.shared.pending.take(number)) {
-                Some(Parked::Waits(pending)) => Ending::Pending(pending),
-                Some(Parked::Long(long)) => Ending::Long(long),
+            match parked {
+                Some(parked) => Ending::Parked(parked),
                 None => Ending::Ready,
             }
         } else {

@@ -11,7 +11,7 @@
 //! many answers with one call.
 
 use super::secret::{Asked, PROOF_ANSWER, Secret};
-use crate::http::request::{Form, Handler, Method, Request};
+use crate::http::request::{Form, Handler, Method, Poll, Request};
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -178,6 +178,9 @@ impl Answering {
                 content_type: header("Content-Type"),
                 if_none_match: header("If-None-Match"),
                 if_match: header("If-Match"),
+                wants_events: header("Accept").is_some(),
+                last_event_id: header("Last-Event-ID"),
+                poll: Poll::of_header(header("Poll")),
                 has_length: request.body_length().is_some(),
                 body: &self.body,
                 may_take_time: self.kind == Kind::Bulk,

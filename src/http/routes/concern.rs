@@ -4,7 +4,7 @@
 //! So an answer of 504 gives the version, and how many members hold it. The client may wait again
 //! by writing again, or leave the write as it is.
 
-use super::query::Parameter;
+use super::query::{self, Parameter};
 use crate::http::failure::Failure;
 use crate::limits::{HTTP_WAIT_MAX, MEMBERS_MAX};
 use crate::node::command::Concern;
@@ -32,7 +32,7 @@ pub(super) fn wait(
     timeout: Option<Parameter<'_>>,
 ) -> Result<Option<Wait>, Failure> {
     let timeout = match timeout {
-        Some(text) => duration(text.text())?,
+        Some(text) => query::time("timeout", text.text(), TIMEOUT_MIN..=HTTP_WAIT_MAX)?,
         None => TIMEOUT_DEFAULT,
     };
     let Some(w) = w else { return Ok(None) };
@@ -52,21 +52,6 @@ fn count(text: &str) -> Result<u32, Failure> {
         _ => {
             let message =
                 format_args!("w={text}: all, majority, or a number from 1 to {MEMBERS_MAX}");
-            Err(Failure::new(400, message))
-        }
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, Failure> {
-    // One number and one unit.
-    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let is_plain = unit.len() < text.len() && unit.bytes().all(|b| b.is_ascii_alphabetic());
-    match humantime::parse_duration(text) {
-        Ok(timeout) if is_plain && (TIMEOUT_MIN..=HTTP_WAIT_MAX).contains(&timeout) => Ok(timeout),
-        _ => {
-            let max = HTTP_WAIT_MAX.as_secs();
-            let message =
-                format_args!("timeout={text}: a time from 1ms to {max}s, such as 500ms or 2s");
             Err(Failure::new(400, message))
         }
     }

@@ -6,7 +6,7 @@
 use crate::http::failure::Failure;
 use crate::http::long::{LongAnswer, Part};
 use crate::http::memory::Held;
-use crate::http::pending::{Render, Slot, Waiter};
+use crate::http::pending::{Parked, Render, Slot, Waiter};
 use crate::http::request::{Form, Request, Trust};
 use crate::http::response::{Response, number};
 use crate::http::route::Route;
@@ -155,11 +155,17 @@ impl Api {
         match call.request.form() {
             Form::HeadOnly => call.out.extend_from_slice(&head),
             Form::Whole => {
-                let parked = self.shared.pending.park_long(LongAnswer { head, body, held });
+                let parked =
+                    self.shared.pending.leave(Parked::Long(LongAnswer { head, body, held }));
                 write_number(call.out, parked);
             }
         }
         Outcome::Answered(200)
+    }
+
+    /// Leaves something for the gate to finish, and answers with its number.
+    pub(super) fn park(&self, call: &mut Call<'_>, parked: Parked) {
+        write_number(call.out, self.shared.pending.leave(parked));
     }
 
     /// Refuses what only a complete store can answer: reads, and writes on a condition. A route

@@ -3,7 +3,8 @@
 use super::concern::{self, Wait};
 use super::context::{Api, Call, Outcome};
 use super::precondition::{Precondition, Verdict};
-use super::query;
+use super::query::{self, Parameter};
+use super::watch;
 use crate::http::failure::{Failure, error_body};
 use crate::http::json::{json_pair, json_text, json_value_len};
 use crate::http::long::{Part, push_text, value_parts};
@@ -11,6 +12,7 @@ use crate::http::memory::Held;
 use crate::http::pending::{Slot, Waiter};
 use crate::http::response::{Response, number, version};
 use crate::http::route::Spelt;
+use crate::http::watch::target::Target;
 use crate::kv::{Record, Stamp, WriteError, Written};
 use crate::limits::{CONTENT_TYPE_LEN_MAX, HTTP_LONG_LEN};
 use crate::node::command::{Command, Reply};
@@ -22,13 +24,23 @@ const UNKNOWN_TYPE: &str = "application/octet-stream";
 const WAIT_GRACE: Duration = Duration::from_secs(2);
 
 /// `GET` and `HEAD` of an entry.
-pub(super) fn get(api: &Api, call: Call<'_>, spelt: Spelt<'_>) -> Result<Outcome, Failure> {
+pub(super) fn get(api: &Api, mut call: Call<'_>, spelt: Spelt<'_>) -> Result<Outcome, Failure> {
     let key = query::key(spelt)?;
-    let [raw] = query::parameters_beside(spelt, call.query, ["raw"])?;
+    let [raw, newer, wait] = query::parameters_beside(spelt, call.query, ["raw", "newer", "wait"])?;
     let is_raw = raw.map_or(Ok(false), |raw| raw.switch("raw"))?;
+    let newer = Newer::of(newer, wait)?;
     let precondition = Precondition::of(call.request)?;
     api.check_complete()?;
     let entry = api.store().entry(key.as_bytes());
+    if let Some(Newer { than, wait }) = newer
+        && !is_later(entry.as_ref(), than)
+    {
+        let target = Target::Key(key.as_bytes().into());
+        return match watch::go_on(api, &mut call, target, wait)? {
+            Some(outcome) => Ok(outcome),
+            None => Ok(unchanged(call, entry.as_ref())),
+        };
+    }
     if !precondition.is_empty() {
         match (precondition.check(entry.as_ref()), &entry) {
             (Verdict::Unmet, _) => return Err(unmet(entry.as_ref())),
@@ -52,6 +64,51 @@ pub(super) fn get(api: &Api, call: Call<'_>, spelt: Spelt<'_>) -> Result<Outcome
     }
     json_pair(call.body, &key, value);
     Ok(call.json(200, Some(record.stamp())))
+}
+
+/// What `?newer=` asks for: a version later than this, or any when there is none.
+struct Newer {
+    than: Option<Stamp>,
+    wait: Duration,
+}
+
+impl Newer {
+    fn of(
+        newer: Option<Parameter<'_>>,
+        wait: Option<Parameter<'_>>,
+    ) -> Result<Option<Newer>, Failure> {
+        let Some(newer) = newer else {
+            if wait.is_some() {
+                return Err(Failure::new(400, "wait is for newer=VERSION: what to wait for"));
+            }
+            return Ok(None);
+        };
+        let than = match newer.text() {
+            "" => None,
+            text => Some(text.parse().map_err(|error| {
+                Failure::new(400, format_args!("newer={text}: {error}, as in ETag"))
+            })?),
+        };
+        Ok(Some(Newer { than, wait: watch::wait(wait)? }))
+    }
+}
+
+/// Whether a key is past a version; where there was none, whether it is there.
+fn is_later(entry: Option<&Record>, than: Option<Stamp>) -> bool {
+    entry.is_some_and(|record| match than {
+        Some(than) => record.stamp() > than,
+        None => !record.is_tombstone(),
+    })
+}
+
+/// 304: a long poll has had its time.
+fn unchanged(call: Call<'_>, entry: Option<&Record>) -> Outcome {
+    let response = Response::bodiless(call.out, call.now.wall, 304);
+    match entry {
+        Some(record) => response.etag(record.stamp()).end_bodiless(),
+        None => response.end_bodiless(),
+    }
+    Outcome::Answered(304)
 }
 
 /// 404, with the version of the delete when one is remembered.

@@ -1,58 +1,203 @@
-//! `GET /kv/`: the keys in order, a page at a time.
+//! `GET /kv/`: the keys in order, a page at a time, or what a reader lacks of them.
 
 use super::context::{Api, Call, Outcome};
+use super::listing::{Plan, hash};
 use super::precondition::{Precondition, Verdict};
 use super::query::{self, Parameter};
+use super::watch::{self, Since};
 use crate::http::counters::Reason;
 use crate::http::failure::{Failure, error_body};
-use crate::http::json::{json_text, json_text_len, json_value, json_value_len};
-use crate::http::long::{Part, Pieces, push_text, value_parts, with_text};
+use crate::http::json::json_text;
+use crate::http::long::{Part, push_text};
 use crate::http::memory::Held;
-use crate::http::response::{Response, number, version};
-use crate::kv::{Listing, Record};
-use crate::limits::{HTTP_LIST_LEN_MAX, HTTP_LONG_LEN, LIST_ITEMS_MAX};
+use crate::http::response::Response;
+use crate::http::watch::target::Target;
+use crate::http::watch::token;
+use crate::kv::{Coverage, Listing, Seen, Store};
+use crate::limits::LIST_ITEMS_MAX;
 use std::borrow::Cow;
-use xxhash_rust::xxh3::Xxh3Default;
+use std::time::Duration;
 
 /// Answers with one page. A page ends early when it grows large; then `next` says where to go on.
-/// Its tag is made of all it says, so that the same page has the same tag on every node.
+/// Its tag is made of all it says but the token, so that the same page has the same tag on every
+/// node.
+///
+/// With `since` the page has what a client lacks that has seen so much, deletes included. With
+/// `watch` the answer is a stream of it.
 pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
-    let [prefix, after, limit, keys] =
-        query::parameters(call.query, ["prefix", "after", "limit", "keys"])?;
+    let names = ["prefix", "after", "limit", "keys", "since", "wait", "watch", "exact"];
+    let [prefix, after, limit, keys, since, wait, watching, exact] =
+        query::parameters(call.query, names)?;
     let prefix = read("prefix", prefix)?;
     let after = read("after", after)?;
     let limit = limit.map_or(Ok(LIST_ITEMS_MAX), |limit| items(limit.text()))?;
-    let only_keys = keys.map_or(Ok(false), |keys| keys.switch("keys"))?;
-    let after = Some(after.as_bytes()).filter(|after| !after.is_empty());
-    let precondition = Precondition::of(call.request)?;
-    api.check_complete()?;
-    let listing = api.store().list(prefix.as_bytes(), after, limit);
-    let plan = Plan::of(&listing, only_keys);
-    let mut held = Held::new(&api.shared.budget);
-    if held.grow_to(plan.text_len).is_err() {
-        api.shared.counters.refused(Reason::Memory);
-        return Err(Failure::busy("too many bytes are held for other clients; try again"));
+    let switch = |name, parameter: Option<Parameter<'_>>| {
+        parameter.map_or(Ok(false), |parameter| parameter.switch(name))
+    };
+    let (only_keys, is_exact) = (switch("keys", keys)?, switch("exact", exact)?);
+    let wait = match (wait, since) {
+        (Some(_), None) => {
+            return Err(Failure::new(400, "wait is for since=TOKEN: what the client has seen"));
+        }
+        (wait, _) => watch::wait(wait)?,
+    };
+    if switch("watch", watching)? {
+        let since = watch::token_of(call.request, since).map(Since::read).transpose()?;
+        let target = if is_exact { Target::Key } else { Target::Prefix };
+        return watch::stream(api, call, target(prefix.as_bytes().into()), since, only_keys);
     }
-    let body = plan.write();
-    let tag = format!("list-{:032x}", hash(&body));
-    match precondition.check_tag(Some(&tag)) {
-        Verdict::Met => {
-            let len = plan.len;
-            Ok(api.long(call, (body, len), held, |response| response.json().tag(&tag)))
+    if is_exact {
+        return Err(Failure::new(400, "exact is for watch; one key is read as /kv/{key}"));
+    }
+    let after = Some(after.as_bytes()).filter(|after| !after.is_empty());
+    let page = Page { prefix: prefix.as_bytes(), after, limit, only_keys };
+    match since {
+        None => page.all(api, call),
+        Some(since) => {
+            let since = Since::read(since.text())?;
+            page.since(api, call, since, wait)
         }
-        Verdict::Unchanged => {
-            Response::bodiless(call.out, call.now.wall, 304).tag(&tag).end_bodiless();
-            Ok(Outcome::Answered(304))
+    }
+}
+
+/// The page that is asked for.
+struct Page<'a> {
+    prefix: &'a [u8],
+    after: Option<&'a [u8]>,
+    limit: usize,
+    only_keys: bool,
+}
+
+/// Writes that a client may lack to be told them by the logs; with more, all is looked through.
+const LOGGED_MAX: u64 = 1_024;
+
+impl Page<'_> {
+    /// What is there now.
+    fn all(&self, api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
+        let precondition = Precondition::of(call.request)?;
+        api.check_complete()?;
+        // Before the store is read: the token must not say more than what is read has.
+        let token = api.shared.hub.latest().map_or("t0".to_owned(), |c| token::text(&c.seen));
+        let listing = api.store().list(self.prefix, self.after, self.limit);
+        let page = Made::of(api, &listing, self.only_keys, &token, false)?;
+        let tag = format!("list-{:032x}", page.hash);
+        match precondition.check_tag(Some(&tag)) {
+            Verdict::Met => Ok(page.answer(api, call, |response| response.json().tag(&tag))),
+            Verdict::Unchanged => {
+                Response::bodiless(call.out, call.now.wall, 304).tag(&tag).end_bodiless();
+                Ok(Outcome::Answered(304))
+            }
+            Verdict::Unmet => {
+                call.body.clear();
+                call.body.extend_from_slice(&error_body("the list is another one by now"));
+                Response::new(call.out, call.now.wall, 412, call.body.len())
+                    .json()
+                    .tag(&tag)
+                    .end(call.request.form(), call.body);
+                Ok(Outcome::Answered(412))
+            }
         }
-        Verdict::Unmet => {
-            call.body.clear();
-            call.body.extend_from_slice(&error_body("the list is another one by now"));
-            Response::new(call.out, call.now.wall, 412, call.body.len())
-                .json()
-                .tag(&tag)
-                .end(call.request.form(), call.body);
-            Ok(Outcome::Answered(412))
+    }
+
+    /// What a client lacks that has seen so much; when that is nothing, it waits.
+    fn since(
+        &self,
+        api: &Api,
+        mut call: Call<'_>,
+        since: Since,
+        wait: Duration,
+    ) -> Result<Outcome, Failure> {
+        api.check_complete()?;
+        let coverage = watch::coverage(api)?;
+        let mut told = Seen::default();
+        let (page, is_reset) = match since.at(&coverage) {
+            Since::Anew(_) => (api.store().list(self.prefix, self.after, self.limit), true),
+            Since::Seen(seen) => {
+                let page = self.unseen(api.store(), &coverage, &seen);
+                told = seen;
+                (page, false)
+            }
+        };
+        if page.items.is_empty() && !is_reset && self.after.is_none() {
+            let target = Target::Prefix(self.prefix.into());
+            if let Some(outcome) = watch::go_on(api, &mut call, target, wait)? {
+                return Ok(outcome);
+            }
+            told.merge(&coverage.seen);
+            Response::bodiless(call.out, call.now.wall, 304)
+                .header("Watch-Token", &token::text(&told))
+                .end_bodiless();
+            return Ok(Outcome::Answered(304));
         }
+        told.merge(&coverage.seen);
+        let page = Made::of(api, &page, self.only_keys, &token::text(&told), is_reset)?;
+        Ok(page.answer(api, call, |response| response.json()))
+    }
+
+    fn unseen(&self, store: &Store, coverage: &Coverage, seen: &Seen) -> Listing {
+        let logged = store.keys_between(seen, &coverage.seen, LOGGED_MAX);
+        let Some(keys) = logged.filter(|_| coverage.is_exact) else {
+            return store.list_unseen(self.prefix, self.after, self.limit, seen);
+        };
+        let is_on_page =
+            |key: &[u8]| key.starts_with(self.prefix) && self.after.is_none_or(|after| key > after);
+        let on_page = keys.iter().filter(|key| is_on_page(key));
+        let found = on_page.filter_map(|key| store.entry(key));
+        let mut items: Vec<_> = found.filter(|record| !seen.covers(record.dot())).collect();
+        let has_more = items.len() > self.limit;
+        items.truncate(self.limit);
+        let next = items.last().filter(|_| has_more).map(|last| last.key().to_vec());
+        Listing { items, next }
+    }
+}
+
+/// A page as it goes out.
+struct Made {
+    parts: Vec<Part>,
+    len: usize,
+    /// Of all but the token.
+    hash: u128,
+    held: Held,
+}
+
+impl Made {
+    /// Makes a page, with the token that a client goes on from.
+    ///
+    /// # Errors
+    /// 503 when too many bytes are held already.
+    fn of(
+        api: &Api,
+        listing: &Listing,
+        only_keys: bool,
+        token: &str,
+        is_reset: bool,
+    ) -> Result<Made, Failure> {
+        let plan = Plan::of(listing, only_keys);
+        let mut end = Vec::new();
+        if is_reset {
+            end.extend_from_slice(b",\"reset\":true");
+        }
+        end.extend_from_slice(b",\"token\":");
+        json_text(&mut end, token);
+        end.push(b'}');
+        let mut held = Held::new(&api.shared.budget);
+        if held.grow_to(plan.text_len + end.len()).is_err() {
+            api.shared.counters.refused(Reason::Memory);
+            return Err(Failure::busy("too many bytes are held for other clients; try again"));
+        }
+        let mut parts = plan.write();
+        let hash = hash(&parts);
+        push_text(&mut parts, &end);
+        Ok(Made { parts, len: plan.len + end.len(), hash, held })
+    }
+
+    fn answer(
+        self,
+        api: &Api,
+        call: Call<'_>,
+        begin: impl FnOnce(Response<'_>) -> Response<'_>,
+    ) -> Outcome {
+        api.long(call, (self.parts, self.len), self.held, begin)
     }
 }
 
@@ -68,190 +213,5 @@ fn items(text: &str) -> Result<usize, Failure> {
             Ok(usize::try_from(limit).unwrap_or(LIST_ITEMS_MAX).min(LIST_ITEMS_MAX))
         }
         _ => Err(Failure::new(400, format_args!("limit={text}: 1 to {LIST_ITEMS_MAX}"))),
-    }
-}
-
-/// What of a listing makes a page, measured before it is made.
-struct Plan<'l> {
-    items: &'l [Record],
-    only_keys: bool,
-    /// The key to go on after.
-    next: Option<&'l str>,
-    /// Bytes of the body.
-    len: usize,
-    /// Those of them that are made at once.
-    text_len: usize,
-}
-
-const BEGIN: &[u8] = b"{\"items\":[";
-const NEXT: &[u8] = b"],\"next\":";
-const NULL: &[u8] = b"null";
-
-impl<'l> Plan<'l> {
-    /// As many items as fit the longest page, and one at least.
-    fn of(listing: &'l Listing, only_keys: bool) -> Plan<'l> {
-        let mut plan = Plan { items: &[], only_keys, next: None, len: 0, text_len: 0 };
-        let mut len = BEGIN.len();
-        let (mut long_len, mut n, mut rest) = (0, 0, Vec::new());
-        for record in &listing.items {
-            let value_len = plan.value_len(record);
-            rest.clear();
-            plan.write_begin(&mut rest, record);
-            write_end(&mut rest, record);
-            let item_len = rest.len() + value_len;
-            if n > 0 && len + 1 + item_len > HTTP_LIST_LEN_MAX {
-                break;
-            }
-            len += usize::from(n > 0) + item_len;
-            long_len += if plan.is_long(record) { value_len } else { 0 };
-            n += 1;
-        }
-        plan.items = &listing.items[..n];
-        plan.next = if n < listing.items.len() {
-            plan.items.last().map(|record| text(record.key()))
-        } else {
-            listing.next.as_deref().map(text)
-        };
-        plan.len = len + NEXT.len() + plan.next.map_or(NULL.len(), json_text_len) + 1;
-        plan.text_len = plan.len - long_len;
-        plan
-    }
-
-    /// Bytes of a value as the page has it.
-    fn value_len(&self, record: &Record) -> usize {
-        if self.only_keys { 0 } else { json_value_len(record.value().unwrap_or_default()) }
-    }
-
-    /// Whether a value is not made at once.
-    fn is_long(&self, record: &Record) -> bool {
-        !self.only_keys && record.value().unwrap_or_default().len() > HTTP_LONG_LEN
-    }
-
-    fn write(&self) -> Vec<Part> {
-        let capacity = if self.text_len == self.len { self.len } else { 0 };
-        let mut body = vec![Part::Text(Vec::with_capacity(capacity))];
-        push_text(&mut body, BEGIN);
-        for (n, record) in self.items.iter().enumerate() {
-            if n > 0 {
-                push_text(&mut body, b",");
-            }
-            self.write_item(&mut body, record);
-        }
-        push_text(&mut body, NEXT);
-        with_text(&mut body, |out| match self.next {
-            Some(key) => json_text(out, key),
-            None => out.extend_from_slice(NULL),
-        });
-        push_text(&mut body, b"}");
-        body
-    }
-
-    fn write_item(&self, body: &mut Vec<Part>, record: &Record) {
-        with_text(body, |out| self.write_begin(out, record));
-        if self.is_long(record) {
-            value_parts(body, record);
-        } else if !self.only_keys {
-            with_text(body, |out| json_value(out, record.value().unwrap_or_default()));
-        }
-        with_text(body, |out| write_end(out, record));
-    }
-
-    /// What stands before the value.
-    fn write_begin(&self, out: &mut Vec<u8>, record: &Record) {
-        out.extend_from_slice(b"{\"key\":");
-        json_text(out, text(record.key()));
-        if !self.only_keys {
-            out.extend_from_slice(b",\"value\":");
-        }
-    }
-}
-
-/// What stands behind it.
-fn write_end(out: &mut Vec<u8>, record: &Record) {
-    if let Some(content_type) = record.content_type() {
-        out.extend_from_slice(b",\"type\":");
-        json_text(out, content_type);
-    }
-    out.extend_from_slice(b",\"version\":\"");
-    version(out, record.stamp());
-    out.extend_from_slice(b"\",\"size\":");
-    number(out, record.value().unwrap_or_default().len());
-    out.push(b'}');
-}
-
-/// The hash of a body.
-fn hash(body: &[Part]) -> u128 {
-    let (mut hash, mut pieces, mut buffer) = (Xxh3Default::new(), Pieces::default(), Vec::new());
-    while let Some(piece) = pieces.next(body, &mut buffer) {
-        hash.update(piece);
-    }
-    hash.digest128()
-}
-/// A key as text; the store holds no key that is none.
-fn text(key: &[u8]) -> &str {
-    std::str::from_utf8(key).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kv::{HlcTime, OriginId, Stamp};
-    use xxhash_rust::xxh3::xxh3_128;
-
-    fn listing(values: &[&[u8]], next: Option<&[u8]>) -> Listing {
-        let record = |(n, value): (usize, &&[u8])| {
-            let stamp = Stamp { time: HlcTime(7), origin: OriginId(9) };
-            Record::new(
-                stamp,
-                1,
-                format!("k\n{n}").as_bytes(),
-                Some((value, (n % 2 == 1).then_some("a/\"b\""))),
-            )
-        };
-        let items = values.iter().enumerate().map(record).collect();
-        Listing { items, next: next.map(<[u8]>::to_vec) }
-    }
-
-    /// The page of a listing; it is as long as was measured.
-    fn page(listing: &Listing, only_keys: bool) -> String {
-        let plan = Plan::of(listing, only_keys);
-        let body = plan.write();
-        let (mut whole, mut pieces, mut buffer) = (Vec::new(), Pieces::default(), Vec::new());
-        while let Some(piece) = pieces.next(&body, &mut buffer) {
-            whole.extend_from_slice(piece);
-        }
-        assert_eq!(whole.len(), plan.len);
-        assert_eq!(hash(&body), xxh3_128(&whole));
-        let at_once = |part: &Part| if let Part::Text(text) = part { text.len() } else { 0 };
-        assert!(body.iter().map(at_once).sum::<usize>() <= plan.text_len + 100);
-        String::from_utf8(whole).expect("text")
-    }
-
-    #[test]
-    fn a_page_is_as_long_as_was_measured() {
-        let long = [0; HTTP_LONG_LEN + 1];
-        let not_text = [0xff; HTTP_LONG_LEN + 2];
-        for next in [None, Some(&b"k\"3"[..])] {
-            let all: [&[u8]; 5] = [b"a", b"\xff", &long, b"\n", &not_text];
-            for values in [&all[..0], &all[..1], &all] {
-                for only_keys in [false, true] {
-                    let page = page(&listing(values, next), only_keys);
-                    let json: serde_json::Value = serde_json::from_str(&page).expect("JSON");
-                    assert_eq!(json["items"].as_array().map(Vec::len), Some(values.len()));
-                    assert_eq!(json["items"][0]["value"].is_null(), only_keys || values.is_empty());
-                    assert_eq!(json["next"].is_null(), next.is_none());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_page_ends_by_what_is_written_of_its_values() {
-        // Each is six times longer in JSON: the page had nine megabytes instead of four.
-        let value = [0; 30_000];
-        let page = page(&listing(&[&value[..]; 60], None), false);
-        assert!(page.len() <= HTTP_LIST_LEN_MAX, "{}", page.len());
-        assert!(page.len() > HTTP_LIST_LEN_MAX - 6 * value.len() - 100, "{}", page.len());
-        assert!(page.ends_with(",\"next\":\"k\\n22\"}"));
     }
 }

@@ -35,7 +35,7 @@ fn plain(name: &'static str, help: &'static str, value: u64) -> Sample {
 
 /// What HTTP itself counts.
 fn own(api: &Api) -> Vec<Sample> {
-    let Shared { config, counters, budget, pending, .. } = &*api.shared;
+    let Shared { config, counters, budget, pending, hub, bridge, .. } = &*api.shared;
     let mut samples = vec![
         Sample {
             name: "build_info",
@@ -56,6 +56,12 @@ fn own(api: &Api) -> Vec<Sample> {
         plain("http_held_bytes", "Bodies and answers held for slow clients.", {
             budget.taken() as u64
         }),
+        plain("http_watches", "Streams and long polls open.", hub.n_watches() as u64),
+        plain(
+            "feed_overruns_total",
+            "Rounds in which more keys changed than the watches are told: they look through all.",
+            bridge.store().feed_overruns_total(),
+        ),
         plain("http_waiting", "Requests that wait for the node.", pending.n_taken() as u64),
     ];
     samples.push(plain(

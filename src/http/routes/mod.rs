@@ -12,6 +12,7 @@
 //! - [`entry`]: one key; [`concern`] and [`precondition`] are what may be asked of a write.
 //! - [`list`]: many keys. [`probes`]: health, liveness, version. [`page`]: a page for a person.
 //! - [`members`], [`keys`], [`metrics`]: what the node is asked for.
+//! - [`watch`]: requests that wait for changes, of one key or of many.
 //! - [`query`], [`percent`]: what keys, values and parameters in a target spell.
 
 mod concern;
@@ -19,6 +20,7 @@ mod context;
 mod entry;
 mod keys;
 mod list;
+mod listing;
 mod members;
 mod metrics;
 mod page;
@@ -27,5 +29,6 @@ mod precondition;
 mod probes;
 pub mod query;
 mod router;
+mod watch;
 
 pub(super) use router::Router;

@@ -5,6 +5,8 @@ use crate::http::failure::Failure;
 use crate::http::route::Spelt;
 use crate::limits::KEY_LEN_MAX;
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 /// The key that a path segment or a parameter spells.
 ///
@@ -57,6 +59,28 @@ fn utf8<'t>(part: &str, bytes: Cow<'t, [u8]>) -> Result<Cow<'t, str>, Failure> {
         }
     };
     text.map_err(|error| Failure::new(400, format_args!("{part}: not UTF-8: {error}")))
+}
+
+/// The time that a query parameter gives: one number and one unit.
+///
+/// # Errors
+/// 400 with what is allowed.
+pub fn time(
+    name: &str,
+    text: &str,
+    allowed: RangeInclusive<Duration>,
+) -> Result<Duration, Failure> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let is_plain = unit.len() < text.len() && unit.bytes().all(|b| b.is_ascii_alphabetic());
+    match humantime::parse_duration(text) {
+        Ok(time) if is_plain && allowed.contains(&time) => Ok(time),
+        _ => {
+            let (min, max) = (allowed.start().as_millis(), allowed.end().as_secs());
+            let message =
+                format_args!("{name}={text}: a time from {min}ms to {max}s, such as 500ms or 2s");
+            Err(Failure::new(400, message))
+        }
+    }
 }
 
 /// The parameters of a query string, values still encoded. `name` and `name=` are not the same.

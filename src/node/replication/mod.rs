@@ -25,7 +25,6 @@
 
 mod beacon;
 mod context;
-mod due;
 mod facts;
 mod forget;
 mod machine;

@@ -4,7 +4,7 @@ use super::facts::peers::{Peer, PeerInfo};
 use super::facts::stage::Stage;
 use super::machine::Replication;
 use super::repair::ready;
-use crate::kv::{Dot, OriginId};
+use crate::kv::{Coverage, Dot, OriginId};
 use crate::node::command::Health;
 use crate::time::Instant;
 use crate::wire::message::NodeName;
@@ -86,6 +86,15 @@ impl<'a> View<'a> {
         let shared = &self.0.shared;
         let is_mine = origin == shared.me;
         if is_mine { shared.store.last_seq() } else { shared.known.contiguous(origin) }
+    }
+
+    /// What is held without gaps, and which deletes were forgotten.
+    #[must_use]
+    pub fn coverage(self) -> Coverage {
+        let shared = &self.0.shared;
+        let coverage = shared.known.coverage(shared.store.last_seq());
+        let is_exact = self.0.gaps.is_empty() && !self.0.pulls.is_active();
+        Coverage { is_exact, ..coverage }
     }
 
     /// Whether this very write is held here, replaced, or deleted and forgotten.

@@ -7,7 +7,7 @@
 //! (Almeida et al., "Scalable and Accurate Causality Tracking for Eventually Consistent Stores",
 //! 2014, use the same rule for exact dots; the time bound lets a record lost by a fault heal.)
 
-use crate::kv::{Dot, HlcTime, OriginId, Record, Store, VersionVector};
+use crate::kv::{Coverage, Dot, HlcTime, OriginId, Record, Store, VersionVector};
 use crate::limits::ORIGINS_MAX;
 use crate::mutation::mutated;
 use crate::node::replication::message::{FoldedList, Heads};
@@ -22,8 +22,6 @@ pub(in crate::node) struct FoldedOrigin {
     pub(in crate::node) last: u64,
     /// The highest number of a tombstone of it that has been forgotten.
     pub(in crate::node) forgotten: u64,
-    /// The how manieth fold here it was.
-    number: u64,
 }
 
 /// The vector and what became of its older parts.
@@ -32,8 +30,6 @@ pub(in crate::node) struct Known {
     me: OriginId,
     vector: VersionVector,
     folded: BTreeMap<OriginId, FoldedOrigin>,
-    /// Folds so far.
-    n_folds: u64,
     /// Sum of a hash of each folded origin: equal sets, equal sums.
     folded_hash: FoldedHash,
     /// Per origin the highest number of a tombstone forgotten.
@@ -106,7 +102,6 @@ impl Known {
             me,
             vector: VersionVector::default(),
             folded: BTreeMap::new(),
-            n_folds: 0,
             folded_hash: FoldedHash::default(),
             forgotten: BTreeMap::new(),
             forgotten_time: HlcTime::default(),
@@ -114,11 +109,6 @@ impl Known {
             refused_total: 0,
             doubts: None,
         }
-    }
-
-    /// Whether this is our own run.
-    pub(in crate::node) fn is_me(&self, origin: OriginId) -> bool {
-        origin == self.me
     }
 
     /// Whether `dot` is held, replaced or forgotten.
@@ -207,8 +197,7 @@ impl Known {
             self.tails_total += 1;
         }
         let forgotten = self.forgotten.remove(&origin).unwrap_or(0);
-        self.n_folds += 1;
-        self.folded.insert(origin, FoldedOrigin { last, forgotten, number: self.n_folds });
+        self.folded.insert(origin, FoldedOrigin { last, forgotten });
         self.folded_hash.add(origin, last);
     }
 
@@ -250,6 +239,23 @@ impl Known {
         self.folded.iter().map(|(origin, f)| (origin.0, f.last, f.forgotten)).collect()
     }
 
+    /// What is held without gaps, and which deletes were forgotten. `own` is the last of our own
+    /// writes.
+    pub(in crate::node) fn coverage(&self, own: u64) -> Coverage {
+        let mut coverage = Coverage::default();
+        for (origin, through) in self.heads(own) {
+            coverage.seen.add(OriginId(origin), through);
+        }
+        for (origin, folded) in &self.folded {
+            coverage.seen.add(*origin, folded.last.max(self.vector.contiguous(*origin)));
+            coverage.forgotten.add(*origin, folded.forgotten);
+        }
+        for (origin, forgotten) in &self.forgotten {
+            coverage.forgotten.add(*origin, *forgotten);
+        }
+        coverage
+    }
+
     /// The hash of the folded origins as digests tell it.
     pub(in crate::node) fn folded_hash(&self) -> u64 {
         self.folded_hash.all
@@ -265,17 +271,10 @@ impl Known {
         covered_hash(self.folded_hash.covered(), heads)
     }
 
-    /// Folds so far: who holds all that is folded now holds every fold up to this number.
-    pub(in crate::node) fn n_folds(&self) -> u64 {
-        self.n_folds
-    }
-
-    /// The number up to which the writes of `origin` are held by who holds every fold up to
-    /// `through`: 0 when it is not folded, or was so later. What is past a lost write is not among
-    /// them.
-    pub(in crate::node) fn held_by_folds(&self, origin: OriginId, through: u64) -> u64 {
-        let folded = self.folded.get(&origin).filter(|folded| folded.number <= through);
-        folded.map_or(0, |folded| folded.last)
+    /// Whether this very write was held by every member when its origin was folded: what is past a
+    /// lost write of it was not.
+    pub(in crate::node) fn folds(&self, dot: Dot) -> bool {
+        self.folded.get(&dot.origin).is_some_and(|folded| dot.seq <= folded.last)
     }
 
     /// Whether this write comes after one that was lost, of an origin that is folded.

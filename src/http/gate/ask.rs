@@ -1,0 +1,205 @@
+//! Has a request answered: by a worker, by the node, or by time.
+//!
+//! ```text
+//! submit --> the answer
+//!   |-----> parked: a reply of the node --> the answer
+//!   |-----> parked: a stream            --> written by [`super::stream`]
+//!   '-----> parked: a long poll: hold its watch --> submit again --> the answer
+//!                                                      ^  `--> nothing: wait for the watch, --.
+//!                                                      |       its time, or the shutdown      |
+//!                                                      '--------------------------------------'
+//! ```
+//!
+//! No worker and no lane ever waits.
+
+use super::client::{Conn, Stop};
+use super::forward::Opened;
+use super::refusal::Refusal;
+use super::send::Outgoing;
+use crate::http::lanes::{Answer, Ending, Job};
+use crate::http::manner::Manner;
+use crate::http::pending::{Parked, Slot};
+use crate::http::request::Poll;
+use crate::http::shared::Shared;
+use crate::http::watch::wish::{PollWish, StreamWish};
+use crate::time::Instant;
+use std::pin::pin;
+use std::time::Duration;
+
+/// How old what a list tells of this node's progress may be. Older tokens are not wrong: by them a
+/// reader is told again what it has seen.
+const COVERAGE_AGE: Duration = Duration::from_millis(10);
+
+/// How long a list waits for what the node says of it.
+const COVERAGE_LIMIT: Duration = Duration::from_millis(100);
+
+/// What a request came to.
+pub(super) enum Asked {
+    /// An answer, ready to be sent.
+    Answer(Outgoing),
+    /// A stream of events, which is still to be written.
+    Stream(Box<Streaming>),
+}
+
+/// A stream of events that a client is to get.
+pub(super) struct Streaming {
+    pub(super) wish: StreamWish,
+    pub(super) manner: Manner,
+    /// Whether its client knows no chunks.
+    pub(super) is_http_1_0: bool,
+    /// Its place among all streams.
+    pub(super) _slot: Slot,
+}
+
+/// A long poll under way.
+struct Polling {
+    wish: PollWish,
+    _slot: Slot,
+    /// The request as it is asked anew, its empty line left out.
+    head: Vec<u8>,
+    until: Instant,
+}
+
+impl Conn {
+    /// Has a whole request answered.
+    ///
+    /// # Errors
+    /// A [`Refusal`], or that the client has gone.
+    pub(super) async fn ask(&self, opened: Opened) -> Result<Asked, Stop> {
+        let Opened { job, is_bulk, may_wait, tells_coverage, is_http_1_0, .. } = opened;
+        let manner = job.manner;
+        let head = may_wait.then(|| without_end(&job.bytes));
+        if tells_coverage {
+            self.look(COVERAGE_AGE).await;
+        }
+        let answer = self.submit(job, is_bulk).await?;
+        match (answer.ending, head) {
+            (Ending::Parked(Parked::Stream(wish, slot)), _) => {
+                let streaming = Streaming { wish, manner, is_http_1_0, _slot: slot };
+                Ok(Asked::Stream(Box::new(streaming)))
+            }
+            (Ending::Parked(Parked::Poll(wish, slot)), Some(head)) => {
+                let until = self.shared().bridge.now().instant + wish.wait;
+                let polling = Polling { wish, _slot: slot, head, until };
+                self.poll(polling, manner, is_bulk, tells_coverage).await
+            }
+            (ending, _) => self.finish(Answer { ending, ..answer }, manner).await,
+        }
+    }
+
+    /// Asks anew whenever something has changed, until there is an answer.
+    async fn poll(
+        &self,
+        polling: Polling,
+        manner: Manner,
+        is_bulk: bool,
+        tells_coverage: bool,
+    ) -> Result<Asked, Stop> {
+        let mut poll = Poll::Watched;
+        loop {
+            polling.wish.watch.take();
+            if tells_coverage {
+                self.look(Duration::ZERO).await;
+            }
+            let mut bytes = polling.head.clone();
+            bytes.extend_from_slice(poll.line().as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+            let job = Job { bytes, body: Vec::new(), manner };
+            let answer = self.submit(job, is_bulk).await?;
+            if poll == Poll::Watched && matches!(answer.ending, Ending::Parked(Parked::Nothing)) {
+                poll = self.news(&polling).await?;
+                continue;
+            }
+            return self.finish(answer, manner).await;
+        }
+    }
+
+    /// Waits until a long poll is worth asking again.
+    async fn news(&self, polling: &Polling) -> Result<Poll, Stop> {
+        let shutdown = &self.shared().shutdown;
+        let mut drain = pin!(shutdown.draining());
+        drain.as_mut().enable();
+        let rest = polling.until.since(self.shared().bridge.now().instant);
+        let mut over = pin!(tokio::time::sleep(rest));
+        loop {
+            if shutdown.is_draining() {
+                return Ok(Poll::Over);
+            }
+            tokio::select! {
+                () = polling.wish.watch.rung() => {
+                    let told = polling.wish.watch.take();
+                    if told.is_overrun || !told.keys.is_empty() {
+                        return Ok(Poll::Watched);
+                    }
+                }
+                () = &mut over => return Ok(Poll::Over),
+                () = drain.as_mut() => return Ok(Poll::Over),
+                () = self.gone() => return Err(Stop::Gone),
+            }
+        }
+    }
+
+    /// Learns how far this node has come. When it does not say, what it said before has to do.
+    async fn look(&self, age: Duration) {
+        let told = self.shared().hub.coverage(age);
+        // Nothing, if it is not told in time: an older token is as right.
+        let _ = tokio::time::timeout(COVERAGE_LIMIT, told).await;
+    }
+
+    /// Has a worker answer.
+    async fn submit(&self, job: Job, is_bulk: bool) -> Result<Answer, Stop> {
+        let manner = job.manner;
+        let answer = self.submit_once(job, is_bulk).await?;
+        if let Ending::Again = answer.ending {
+            // A quick worker has found that it takes time.
+            let job = Job { bytes: answer.bytes, body: Vec::new(), manner };
+            return self.submit_once(job, true).await;
+        }
+        Ok(answer)
+    }
+
+    async fn submit_once(&self, job: Job, is_bulk: bool) -> Result<Answer, Stop> {
+        let lane = self.gate.lanes.least_loaded(is_bulk);
+        let Some(mut answer) = lane.submit(job) else { return Err(Refusal::busy().into()) };
+        let answer = if lane.is_backed_up() {
+            tokio::select! {
+                biased;
+                answer = &mut answer => answer,
+                // What nobody waits for need not be begun.
+                () = self.gone() => return Err(Stop::Gone),
+            }
+        } else {
+            answer.await
+        };
+        Ok(answer.map_err(|_| Refusal::broken())?)
+    }
+
+    /// Makes of a worker's answer what the client gets; waits for the node if need be.
+    async fn finish(&self, answer: Answer, manner: Manner) -> Result<Asked, Stop> {
+        let Answer { mut bytes, ending, mut held } = answer;
+        held.belong_to(self.source).map_err(|_| Refusal::memory())?;
+        match ending {
+            Ending::Ready => {}
+            Ending::Parked(Parked::Waits(pending)) => {
+                bytes.clear();
+                let Shared { bridge, counters, lines, .. } = self.shared();
+                pending.finish(&**bridge, counters, &mut bytes).await;
+                lines.insert(manner, &mut bytes);
+                held.grow_to(bytes.len()).map_err(|_| Refusal::memory())?;
+            }
+            Ending::Parked(Parked::Long(mut long)) => {
+                self.shared().lines.insert(manner, &mut long.head);
+                let long = Outgoing::long(&self.gate, self.source, long);
+                return Ok(Asked::Answer(long.map_err(|_| Refusal::memory())?));
+            }
+            Ending::Lost => return Err(Refusal::memory().into()),
+            Ending::Again | Ending::Parked(_) => return Err(Refusal::broken().into()),
+        }
+        Ok(Asked::Answer(Outgoing::Whole { bytes, _held: held }))
+    }
+}
+
+/// A head without its empty line, so that a line can be added.
+fn without_end(head: &[u8]) -> Vec<u8> {
+    head.strip_suffix(b"\r\n").unwrap_or(head).to_vec()
+}

@@ -1,0 +1,68 @@
+//! A client's connection: what is kept of it.
+
+use super::context::Gate;
+use super::deadline::Deadline;
+use super::refusal::Refusal;
+use crate::http::shared::Shared;
+use crate::http::sources::Source;
+use bytes::BytesMut;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+
+/// What a step ends with that does not come to its end.
+pub(super) enum Stop {
+    /// The client has gone, or has to.
+    Gone,
+    /// It is told why, then has to go.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Stop {
+        Stop::Refused(refusal)
+    }
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(_: std::io::Error) -> Stop {
+        Stop::Gone
+    }
+}
+
+/// A client connection, and what is kept between its requests.
+pub(super) struct Conn {
+    pub(super) gate: Arc<Gate>,
+    pub(super) stream: TcpStream,
+    pub(super) peer: IpAddr,
+    pub(super) source: Source,
+    pub(super) input: BytesMut,
+    pub(super) spare: Vec<u8>,
+    pub(super) deadline: Deadline,
+}
+
+impl Conn {
+    /// A connection just accepted.
+    pub(super) fn new(gate: Arc<Gate>, stream: TcpStream, peer: IpAddr) -> Conn {
+        let deadline =
+            Deadline::new(Arc::clone(&gate.shared.bridge), gate.shared.config.timing.idle);
+        let (input, spare) = (BytesMut::new(), Vec::new());
+        Conn { gate, stream, peer, source: Source::of(peer), input, spare, deadline }
+    }
+
+    /// What all connections share.
+    pub(super) fn shared(&self) -> &Shared {
+        &self.gate.shared
+    }
+
+    /// Returns when the client has ended the connection. What it has sent ahead hides its end.
+    pub(super) async fn gone(&self) {
+        let is_gone = match self.input.is_empty() {
+            true => matches!(self.stream.peek(&mut [0]).await, Ok(0) | Err(_)),
+            false => false,
+        };
+        if !is_gone {
+            std::future::pending().await
+        }
+    }
+}

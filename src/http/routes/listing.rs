@@ -1,0 +1,195 @@
+//! A page of a list as JSON: measured first, then made.
+
+use crate::http::json::{json_text, json_text_len, json_value, json_value_len};
+use crate::http::long::{Part, Pieces, push_text, value_parts, with_text};
+use crate::http::response::{number, version};
+use crate::kv::{Listing, Record};
+use crate::limits::{HTTP_LIST_LEN_MAX, HTTP_LONG_LEN};
+use xxhash_rust::xxh3::Xxh3Default;
+
+/// What of a listing makes a page, measured before it is made.
+pub(super) struct Plan<'l> {
+    items: &'l [Record],
+    only_keys: bool,
+    /// The key to go on after.
+    next: Option<&'l str>,
+    /// Bytes of the body, its end left out.
+    pub(super) len: usize,
+    /// Those of them that are made at once.
+    pub(super) text_len: usize,
+}
+
+const BEGIN: &[u8] = b"{\"items\":[";
+const NEXT: &[u8] = b"],\"next\":";
+const NULL: &[u8] = b"null";
+
+impl<'l> Plan<'l> {
+    /// As many items as fit the longest page, and one at least.
+    pub(super) fn of(listing: &'l Listing, only_keys: bool) -> Plan<'l> {
+        let mut plan = Plan { items: &[], only_keys, next: None, len: 0, text_len: 0 };
+        let mut len = BEGIN.len();
+        let (mut long_len, mut n, mut rest) = (0, 0, Vec::new());
+        for record in &listing.items {
+            let value_len = plan.value_len(record);
+            rest.clear();
+            plan.write_begin(&mut rest, record);
+            write_end(&mut rest, record);
+            let item_len = rest.len() + value_len;
+            if n > 0 && len + 1 + item_len > HTTP_LIST_LEN_MAX {
+                break;
+            }
+            len += usize::from(n > 0) + item_len;
+            long_len += if plan.is_long(record) { value_len } else { 0 };
+            n += 1;
+        }
+        plan.items = &listing.items[..n];
+        plan.next = if n < listing.items.len() {
+            plan.items.last().map(|record| text(record.key()))
+        } else {
+            listing.next.as_deref().map(text)
+        };
+        plan.len = len + NEXT.len() + plan.next.map_or(NULL.len(), json_text_len);
+        plan.text_len = plan.len - long_len;
+        plan
+    }
+
+    /// Bytes of a value as the page has it.
+    fn value_len(&self, record: &Record) -> usize {
+        record.value().filter(|_| !self.only_keys).map_or(0, json_value_len)
+    }
+
+    /// Whether a value is not made at once.
+    fn is_long(&self, record: &Record) -> bool {
+        !self.only_keys && record.value().unwrap_or_default().len() > HTTP_LONG_LEN
+    }
+
+    /// The body but for its end.
+    pub(super) fn write(&self) -> Vec<Part> {
+        let capacity = if self.text_len == self.len { self.len } else { 0 };
+        let mut body = vec![Part::Text(Vec::with_capacity(capacity))];
+        push_text(&mut body, BEGIN);
+        for (n, record) in self.items.iter().enumerate() {
+            if n > 0 {
+                push_text(&mut body, b",");
+            }
+            self.write_item(&mut body, record);
+        }
+        push_text(&mut body, NEXT);
+        with_text(&mut body, |out| match self.next {
+            Some(key) => json_text(out, key),
+            None => out.extend_from_slice(NULL),
+        });
+        body
+    }
+
+    fn write_item(&self, body: &mut Vec<Part>, record: &Record) {
+        with_text(body, |out| self.write_begin(out, record));
+        if self.is_long(record) {
+            value_parts(body, record);
+        } else if let (Some(value), false) = (record.value(), self.only_keys) {
+            with_text(body, |out| json_value(out, value));
+        }
+        with_text(body, |out| write_end(out, record));
+    }
+
+    /// What stands before the value.
+    fn write_begin(&self, out: &mut Vec<u8>, record: &Record) {
+        out.extend_from_slice(b"{\"key\":");
+        json_text(out, text(record.key()));
+        match record.value() {
+            Some(_) if !self.only_keys => out.extend_from_slice(b",\"value\":"),
+            Some(_) => {}
+            None => out.extend_from_slice(b",\"deleted\":true"),
+        }
+    }
+}
+
+/// What stands behind it.
+fn write_end(out: &mut Vec<u8>, record: &Record) {
+    if let Some(content_type) = record.content_type() {
+        out.extend_from_slice(b",\"type\":");
+        json_text(out, content_type);
+    }
+    out.extend_from_slice(b",\"version\":\"");
+    version(out, record.stamp());
+    out.extend_from_slice(b"\",\"size\":");
+    number(out, record.value().unwrap_or_default().len());
+    out.push(b'}');
+}
+
+/// The hash of a body.
+pub(super) fn hash(body: &[Part]) -> u128 {
+    let (mut hash, mut pieces, mut buffer) = (Xxh3Default::new(), Pieces::default(), Vec::new());
+    while let Some(piece) = pieces.next(body, &mut buffer) {
+        hash.update(piece);
+    }
+    hash.digest128()
+}
+/// A key as text; the store holds no key that is none.
+fn text(key: &[u8]) -> &str {
+    std::str::from_utf8(key).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{HlcTime, OriginId, Stamp};
+    use xxhash_rust::xxh3::xxh3_128;
+
+    fn listing(values: &[&[u8]], next: Option<&[u8]>) -> Listing {
+        let record = |(n, value): (usize, &&[u8])| {
+            let stamp = Stamp { time: HlcTime(7), origin: OriginId(9) };
+            Record::new(
+                stamp,
+                1,
+                format!("k\n{n}").as_bytes(),
+                Some((value, (n % 2 == 1).then_some("a/\"b\""))),
+            )
+        };
+        let items = values.iter().enumerate().map(record).collect();
+        Listing { items, next: next.map(<[u8]>::to_vec) }
+    }
+
+    /// The page of a listing; it is as long as was measured.
+    fn page(listing: &Listing, only_keys: bool) -> String {
+        let plan = Plan::of(listing, only_keys);
+        let body = plan.write();
+        let (mut whole, mut pieces, mut buffer) = (Vec::new(), Pieces::default(), Vec::new());
+        while let Some(piece) = pieces.next(&body, &mut buffer) {
+            whole.extend_from_slice(piece);
+        }
+        assert_eq!(whole.len(), plan.len);
+        assert_eq!(hash(&body), xxh3_128(&whole));
+        let at_once = |part: &Part| if let Part::Text(text) = part { text.len() } else { 0 };
+        assert!(body.iter().map(at_once).sum::<usize>() <= plan.text_len + 100);
+        String::from_utf8(whole).expect("text")
+    }
+
+    #[test]
+    fn a_page_is_as_long_as_was_measured() {
+        let long = [0; HTTP_LONG_LEN + 1];
+        let not_text = [0xff; HTTP_LONG_LEN + 2];
+        for next in [None, Some(&b"k\"3"[..])] {
+            let all: [&[u8]; 5] = [b"a", b"\xff", &long, b"\n", &not_text];
+            for values in [&all[..0], &all[..1], &all] {
+                for only_keys in [false, true] {
+                    let page = page(&listing(values, next), only_keys);
+                    let json: serde_json::Value = serde_json::from_str(&page).expect("JSON");
+                    assert_eq!(json["items"].as_array().map(Vec::len), Some(values.len()));
+                    assert_eq!(json["items"][0]["value"].is_null(), only_keys || values.is_empty());
+                    assert_eq!(json["next"].is_null(), next.is_none());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_ends_by_what_is_written_of_its_values() {
+        // Each is six times longer in JSON: the page had nine megabytes instead of four.
+        let value = [0; 30_000];
+        let page = page(&listing(&[&value[..]; 60], None), false);
+        assert!(page.len() <= HTTP_LIST_LEN_MAX, "{}", page.len());
+        assert!(page.len() > HTTP_LIST_LEN_MAX - 6 * value.len() - 100, "{}", page.len());
+        assert!(page.ends_with(",\"next\":\"k\\n22\"}"));
+    }
+}

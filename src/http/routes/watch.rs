@@ -1,0 +1,136 @@
+//! What a request that waits for changes asks for.
+//!
+//! ```text
+//! GET /kv/{key}?newer=VERSION&wait=55s       a later version of a key
+//! GET /kv/?prefix=P&since=TOKEN&wait=55s     what a client lacks
+//! GET /kv/?prefix=P&watch[&since=TOKEN]      a stream of it all
+//! ```
+//!
+//! A route parks what it has checked; the gate waits ([`crate::http::watch`]).
+
+use super::context::{Api, Call, Outcome};
+use super::query::{self, Parameter};
+use crate::http::failure::Failure;
+use crate::http::pending::{Parked, Waiter};
+use crate::http::request::{Method, Poll, Request};
+use crate::http::watch::event::Style;
+use crate::http::watch::target::Target;
+use crate::http::watch::token;
+use crate::http::watch::wish::{PollWish, StreamWish};
+use crate::kv::{Coverage, Seen};
+use crate::limits::HTTP_POLL_MAX;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// When `?wait=` is not given: below the 60 s after which many proxies give up.
+const WAIT_DEFAULT: Duration = Duration::from_secs(55);
+
+/// A token that a client came with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Since {
+    /// It has seen so much.
+    Seen(Seen),
+    /// It has to begin anew, for this reason.
+    Anew(&'static str),
+}
+
+const MANY: &str = "more nodes have written than a token can name";
+const OLD: &str = "deletes that this token does not know are forgotten";
+
+impl Since {
+    /// What a token says.
+    ///
+    /// # Errors
+    /// 400 for a text that is none.
+    pub(super) fn read(text: &str) -> Result<Since, Failure> {
+        match token::read(text) {
+            Ok(Some(seen)) => Ok(Since::Seen(seen)),
+            Ok(None) => Ok(Since::Anew(MANY)),
+            Err(error) => Err(Failure::new(400, format_args!("since: {error}"))),
+        }
+    }
+
+    /// What it comes to at a node that holds this.
+    pub(super) fn at(self, coverage: &Coverage) -> Since {
+        match self {
+            Since::Seen(seen) if !coverage.reaches(&seen) => Since::Anew(OLD),
+            since => since,
+        }
+    }
+}
+
+/// How long a request wants to wait.
+///
+/// # Errors
+/// 400 with what is allowed.
+pub(super) fn wait(parameter: Option<Parameter<'_>>) -> Result<Duration, Failure> {
+    let Some(parameter) = parameter else { return Ok(WAIT_DEFAULT) };
+    query::time("wait", parameter.text(), Duration::ZERO..=HTTP_POLL_MAX)
+}
+
+/// What the node held when it was asked last: before this request's first look at the store.
+///
+/// # Errors
+/// 503 when it has not said so yet.
+pub(super) fn coverage(api: &Api) -> Result<Arc<Coverage>, Failure> {
+    let silent = || Failure::busy("the node has not said what it holds; try again");
+    api.shared.hub.latest().ok_or_else(silent)
+}
+
+/// There is nothing yet: a long poll goes on waiting, or begins to. `None` when its time is up.
+///
+/// # Errors
+/// 503 when too many wait already.
+pub(super) fn go_on(
+    api: &Api,
+    call: &mut Call<'_>,
+    target: Target,
+    wait: Duration,
+) -> Result<Option<Outcome>, Failure> {
+    let parked = match call.request.poll {
+        Poll::New if wait.is_zero() => return Ok(None),
+        Poll::New => {
+            let slot = api.slot(Waiter::Watch)?;
+            Parked::Poll(PollWish { watch: api.shared.hub.watch(target), wait }, slot)
+        }
+        Poll::Watched => Parked::Nothing,
+        Poll::Over => return Ok(None),
+    };
+    api.park(call, parked);
+    Ok(Some(Outcome::Parked))
+}
+
+/// Begins a stream.
+///
+/// # Errors
+/// 400 for a token that is none, 405 for other methods than `GET`, 503 when too many are open.
+pub(super) fn stream(
+    api: &Api,
+    mut call: Call<'_>,
+    target: Target,
+    since: Option<Since>,
+    only_keys: bool,
+) -> Result<Outcome, Failure> {
+    if call.request.method != Method::Get {
+        let message = "a stream of events is for GET";
+        return Err(Failure::new(405, message).with("Allow", "GET, OPTIONS"));
+    }
+    api.check_complete()?;
+    let slot = api.slot(Waiter::Watch)?;
+    let (since, reset) = match since {
+        None => (None, None),
+        Some(Since::Seen(seen)) => (Some(seen), None),
+        Some(Since::Anew(why)) => (None, Some(why)),
+    };
+    let style = if call.request.wants_events { Style::Sse } else { Style::Lines };
+    let watch = api.shared.hub.watch(target);
+    let wish = StreamWish { watch, since, reset, style, only_keys };
+    api.park(&mut call, Parked::Stream(wish, slot));
+    api.shared.counters.answered(call.route.number(), 200);
+    Ok(Outcome::Parked)
+}
+
+/// The token of a request: `since`, or what a browser sends on its own when it calls again.
+pub(super) fn token_of<'t>(request: &Request<'t>, since: Option<Parameter<'t>>) -> Option<&'t str> {
+    request.last_event_id.filter(|id| !id.is_empty()).or(since.map(Parameter::text))
+}

@@ -1,0 +1,134 @@
+//! Resume tokens: what a reader has seen, as text.
+//!
+//! ```text
+//! t1.BASE64URL    varint: origins; for each, 8 bytes of its number and a varint: seen through
+//! t0              too many origins for a token: the reader begins anew
+//! ```
+//!
+//! A token names no node, so every node of the cluster can go on where another one stopped.
+
+use crate::kv::{OriginId, Seen};
+use crate::limits::TOKEN_ORIGINS_MAX;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// A text that is no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is no token of this store: take it as it was given, from a sync event or a list")]
+pub struct BadToken;
+
+/// What has been seen, as text.
+pub(in crate::http) fn text(seen: &Seen) -> String {
+    if seen.len() > TOKEN_ORIGINS_MAX {
+        return "t0".to_owned();
+    }
+    let mut bytes = Vec::with_capacity(2 + 14 * seen.len());
+    varint(&mut bytes, seen.len() as u64);
+    for (OriginId(origin), through) in seen.iter() {
+        bytes.extend_from_slice(&origin.to_be_bytes());
+        varint(&mut bytes, through);
+    }
+    format!("t1.{}", URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// What a token says to have been seen; `None` for one that says to begin anew.
+///
+/// # Errors
+/// [`BadToken`].
+pub fn read(token: &str) -> Result<Option<Seen>, BadToken> {
+    if token == "t0" {
+        return Ok(None);
+    }
+    let text = token.strip_prefix("t1.").ok_or(BadToken)?;
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| BadToken)?;
+    let mut rest = &bytes[..];
+    let n = read_varint(&mut rest)?;
+    if n > TOKEN_ORIGINS_MAX as u64 {
+        return Err(BadToken);
+    }
+    let (mut seen, mut last) = (Seen::default(), 0);
+    for _ in 0..n {
+        let (origin, after) = rest.split_first_chunk::<8>().ok_or(BadToken)?;
+        rest = after;
+        let (origin, through) = (u64::from_be_bytes(*origin), read_varint(&mut rest)?);
+        // In order and each once: there is one spelling only.
+        if origin <= last || through == 0 {
+            return Err(BadToken);
+        }
+        last = origin;
+        seen.add(OriginId(origin), through);
+    }
+    if rest.is_empty() { Ok(Some(seen)) } else { Err(BadToken) }
+}
+
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn read_varint(rest: &mut &[u8]) -> Result<u64, BadToken> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, after) = rest.split_first().ok_or(BadToken)?;
+        *rest = after;
+        let bits = u64::from(byte & 0x7f);
+        if bits << shift >> shift != bits {
+            return Err(BadToken);
+        }
+        value |= bits << shift;
+        if byte & 0x80 == 0 {
+            return if byte == 0 && shift > 0 { Err(BadToken) } else { Ok(value) };
+        }
+    }
+    Err(BadToken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_is_no_token_is_told_apart() {
+        for bad in ["", "t1", "t1.", "t2.AA", "t1.AQ", "t1.AAA", "t1.!", "t0.", "t1.gAA", "t1.AA=="]
+        {
+            assert_eq!(read(bad), Err(BadToken), "{bad}");
+        }
+        assert_eq!(read("t0"), Ok(None));
+        assert_eq!(read("t1.AA"), Ok(Some(Seen::default())));
+    }
+
+    #[test]
+    fn too_many_origins_begin_anew() {
+        let mut seen = Seen::default();
+        for origin in 1..=TOKEN_ORIGINS_MAX as u64 {
+            seen.add(OriginId(origin << 50), u64::MAX);
+        }
+        let longest = text(&seen);
+        assert_eq!(read(&longest), Ok(Some(seen.clone())));
+        assert!(longest.len() < crate::limits::HTTP_TARGET_LEN_MAX - 1024, "{}", longest.len());
+        seen.add(OriginId(7), 1);
+        assert_eq!(text(&seen), "t0");
+    }
+
+    proptest! {
+        #[test]
+        fn tokens_come_back(pairs: Vec<(u64, u64)>) {
+            let mut seen = Seen::default();
+            pairs.iter().filter(|(origin, _)| *origin > 0).take(TOKEN_ORIGINS_MAX)
+                .for_each(|(origin, through)| seen.add(OriginId(*origin), *through));
+            prop_assert_eq!(read(&text(&seen)), Ok(Some(seen)));
+        }
+
+        #[test]
+        fn no_text_panics(bytes: Vec<u8>) {
+            let text = format!("t1.{}", URL_SAFE_NO_PAD.encode(&bytes));
+            if let Ok(Some(seen)) = read(&text) {
+                prop_assert_eq!(super::text(&seen), text);
+            }
+        }
+    }
+}
