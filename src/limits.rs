@@ -177,6 +177,13 @@ pub const COMPARED_ITEMS_MAX: usize = 65_536;
 pub const COMPARED_NAMES_LEN_MAX: usize = 512 << 10;
 /// Bytes of records that one message of a comparison is filled with, and one record more.
 pub const COMPARED_RECORDS_LEN_MAX: usize = 2 << 20;
+/// Records that one message of a comparison is filled with.
+pub const COMPARED_RECORDS_MAX: usize = 4_096;
+/// Messages of comparisons judged or waiting for it; who sends more is asked to come back.
+pub const JUDGED_MAX: usize = 8;
+/// Records of the store visited in one turn of the engine by whatever visits many: the rest of them
+/// waits for the next turns.
+pub const TURN_RECORDS_MAX: usize = 8_192;
 /// Key changes across the cluster at once.
 pub const KEY_CHANGES_MAX: usize = 16;
 

@@ -7,6 +7,7 @@ use super::hash;
 use super::record::Record;
 use super::store::Store;
 use crate::limits::STORE_LEAVES_PER_SHARD;
+use std::ops::Bound;
 
 impl Store {
     /// The hash of everything live.
@@ -40,6 +41,31 @@ impl Store {
         if let Some(slot) = self.slots().get(shard) {
             slot.read(|shard| shard.iter().for_each(look));
         }
+    }
+
+    /// Shows up to `n_max` records of a shard, those up to and including the key of `after` left
+    /// out, as [`scan_shard`](Store::scan_shard) shows all. Returns how many, and the last of them
+    /// when more may follow.
+    pub fn scan_some(
+        &self,
+        shard: usize,
+        after: Option<&Record>,
+        n_max: usize,
+        mut look: impl FnMut(&Record),
+    ) -> (usize, Option<Record>) {
+        let Some(slot) = self.slots().get(shard) else { return (0, None) };
+        let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.key()));
+        slot.read(|shard| {
+            let (mut n, mut last) = (0, None);
+            for record in shard.iter_from(from) {
+                if n == n_max {
+                    return (n, last.or(after).cloned());
+                }
+                look(record);
+                (n, last) = (n + 1, Some(record));
+            }
+            (n, None)
+        })
     }
 
     /// As [`scan_shard`](Store::scan_shard), with the leaf of each record.
@@ -109,6 +135,36 @@ mod tests {
         in_leaves.sort();
         assert_eq!(in_shards.len(), 2_000);
         assert_eq!(in_shards, in_leaves);
+    }
+
+    #[test]
+    fn a_shard_is_scanned_in_pieces() {
+        let store = store();
+        for i in 0..2_000 {
+            store.put(now(1), format!("key/{i}").as_bytes(), b"", None).expect("room");
+        }
+        for n_max in [1, 3, 1_000] {
+            let (mut whole, mut pieces) = (Vec::new(), Vec::new());
+            store.scan_shard(7, |record| whole.push(record.clone()));
+            let mut after = None;
+            loop {
+                let before = pieces.len();
+                let look = |record: &Record| pieces.push(record.clone());
+                let (n, last) = store.scan_some(7, after.as_ref(), n_max, look);
+                assert_eq!(n, pieces.len() - before);
+                assert!(n <= n_max && last.as_ref() == pieces.last().filter(|_| last.is_some()));
+                after = last;
+                if after.is_none() {
+                    break;
+                }
+                // Somebody takes it out meanwhile: the place is still a place.
+                let last = after.as_ref().expect("more follow");
+                assert!(store.remove_exact(last.key(), last.stamp()));
+                store.merge(last, now(1));
+            }
+            assert_eq!(pieces, whole, "{n_max}");
+        }
+        assert_eq!(store.scan_some(7, None, 0, |record| panic!("{record:?}")), (0, None));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use super::record::Record;
 use super::store::Store;
-use super::version::Stamp;
+use super::version::{HlcTime, Stamp};
 
 impl Store {
     /// Forgets this very version of `key`. False when something else, or nothing, is here.
@@ -21,35 +21,91 @@ impl Store {
         removed.is_some()
     }
 
-    /// Forgets the tombstones of a shard that `may_forget` lets go; returns how many. The question
-    /// is asked under the shard's shared lock: it must be short and must not touch the store.
+    /// Looks at tombstones of a shard, oldest first and those up to `after` left out, and forgets
+    /// those that `may_forget` lets go. The question is asked under the shard's shared lock: it
+    /// must be short and must not touch the store.
     ///
-    /// A tombstone stamped ahead of our own clock is never offered: without it the next write of
-    /// its key would be stamped earlier, and lose against a copy of the tombstone elsewhere.
+    /// One stamped after `until`, or ahead of our own clock, is never offered: without the latter
+    /// the next write of its key would be stamped earlier, and lose against a copy elsewhere.
     pub fn forget_tombstones(
         &self,
         shard: usize,
+        after: Option<&Record>,
+        until: HlcTime,
+        most: Most,
         mut may_forget: impl FnMut(&Record) -> bool,
-    ) -> usize {
-        let Some(slot) = self.slots().get(shard) else { return 0 };
-        let hlc = self.counters().hlc_last();
-        let forgotten: Vec<Record> = slot.read(|shard| {
-            if shard.n_tombstones() == 0 {
-                return Vec::new();
+    ) -> Forgotten {
+        let Some(slot) = self.slots().get(shard) else { return Forgotten::default() };
+        let until = until.min(self.counters().hlc_last());
+        let mut found = Forgotten::default();
+        let going: Vec<Record> = slot.read(|shard| {
+            let mut going = Vec::new();
+            let passed = shard.tombstones_after(after);
+            for tombstone in passed.take_while(|tombstone| tombstone.stamp().time <= until) {
+                if found.n_seen == most.seen || found.n_kept == most.kept {
+                    return going;
+                }
+                found.n_seen += 1;
+                found.last = Some(tombstone.clone());
+                if may_forget(tombstone) {
+                    going.push(tombstone.clone());
+                } else {
+                    found.n_kept += 1;
+                }
             }
-            let tombstones = shard.iter().filter(|record| record.is_tombstone());
-            let passed = tombstones.filter(|record| record.stamp().time <= hlc);
-            passed.filter(|record| may_forget(record)).cloned().collect()
+            found.last = None;
+            going
         });
-        forgotten.iter().filter(|record| self.remove_exact(record.key(), record.stamp())).count()
+        for tombstone in going {
+            if self.remove_exact(tombstone.key(), tombstone.stamp()) {
+                found.n += 1;
+            } else {
+                slot.write(|shard| shard.forget_stray(&tombstone));
+            }
+        }
+        found
     }
+}
+
+/// How much of a shard is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    /// Tombstones looked at.
+    pub seen: usize,
+    /// Of these, tombstones that have to stay.
+    pub kept: usize,
+}
+
+impl Most {
+    /// All there is.
+    pub const ALL: Most = Most { seen: usize::MAX, kept: usize::MAX };
+}
+
+/// What became of it.
+#[derive(Debug, Default)]
+pub struct Forgotten {
+    /// Tombstones forgotten.
+    pub n: usize,
+    /// Tombstones looked at.
+    pub n_seen: usize,
+    /// Of these, tombstones that had to stay.
+    pub n_kept: usize,
+    /// The last one looked at, when its time is over for more of them.
+    pub last: Option<Record>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::store::tests::{now, store};
     use super::*;
-    use crate::kv::{HlcTime, OriginId};
+    use crate::kv::OriginId;
+    use crate::limits::STORE_SHARDS;
+
+    const EVER: HlcTime = HlcTime(u64::MAX);
+
+    fn forget(store: &Store, shard: usize, may_forget: impl FnMut(&Record) -> bool) -> usize {
+        store.forget_tombstones(shard, None, EVER, Most::ALL, may_forget).n
+    }
 
     #[test]
     fn only_the_very_version_is_removed() {
@@ -72,10 +128,10 @@ mod tests {
         store.delete(now(1), b"a").expect("room");
         store.delete(now(1), b"b").expect("room");
         let shard_of = |key: &[u8]| Store::bucket(key).0;
-        assert_eq!(store.forget_tombstones(shard_of(b"a"), |record| record.key() == b"a"), 1);
-        assert_eq!(store.forget_tombstones(shard_of(b"b"), |record| record.key() == b"a"), 0);
-        assert_eq!(store.forget_tombstones(shard_of(b"c"), |_| true), 0);
-        assert_eq!(store.forget_tombstones(usize::MAX, |_| true), 0);
+        assert_eq!(forget(&store, shard_of(b"a"), |record| record.key() == b"a"), 1);
+        assert_eq!(forget(&store, shard_of(b"b"), |record| record.key() == b"a"), 0);
+        assert_eq!(forget(&store, shard_of(b"c"), |_| true), 0);
+        assert_eq!(forget(&store, usize::MAX, |_| true), 0);
         assert_eq!((store.stats().n_live, store.stats().n_tombstones), (1, 1));
         assert_eq!(store.stats().bytes, 33 + 33);
     }
@@ -87,8 +143,41 @@ mod tests {
         let far = HlcTime::from_millis(1_000_000);
         let stamp = Stamp { time: far, origin: OriginId(2) };
         store.merge(&Record::new(stamp, 1, b"k", None), now(1));
-        assert_eq!(store.forget_tombstones(shard, |_| true), 0);
+        assert_eq!(forget(&store, shard, |_| true), 0);
         store.put(now(1_000_001), b"other", b"", None).expect("room");
-        assert_eq!(store.forget_tombstones(shard, |_| true), 1);
+        assert_eq!(forget(&store, shard, |_| true), 1);
+    }
+
+    #[test]
+    fn the_oldest_are_looked_at_first_and_no_more_than_asked_for() {
+        let store = store();
+        let in_first = |key: &String| Store::bucket(key.as_bytes()).0 == 0;
+        let keys: Vec<String> = (0..).map(|i| format!("k{i}")).filter(in_first).take(9).collect();
+        for (at, key) in keys.iter().enumerate().rev() {
+            store.put(now(1), key.as_bytes(), b"", None).expect("room");
+            store.delete(now(1_000 - at as u64), key.as_bytes()).expect("room");
+        }
+        let until = HlcTime::from_millis(997);
+        let (mut after, mut seen) = (None, Vec::new());
+        for is_last in [false, false, true] {
+            let most = Most { seen: 2, ..Most::ALL };
+            let found = store.forget_tombstones(0, after.as_ref(), until, most, |tombstone| {
+                seen.push(tombstone.key().to_vec());
+                seen.len() % 2 == 0
+            });
+            assert_eq!((found.n_seen, found.n, found.n_kept), (2, 1, 1));
+            after = found.last;
+            assert_eq!(after.is_none(), is_last);
+        }
+        let oldest: Vec<Vec<u8>> =
+            keys.iter().rev().take(6).map(|key| key.clone().into()).collect();
+        assert_eq!(seen, oldest);
+        assert_eq!(store.stats().n_tombstones, 6);
+        // Those that stay cost a bound of their own.
+        let most = Most { kept: 1, ..Most::ALL };
+        let found = store.forget_tombstones(0, None, EVER, most, |_| false);
+        assert_eq!((found.n_seen, found.n_kept, found.last.is_some()), (1, 1, true));
+        assert_eq!(forget(&store, 0, |_| true), 6);
+        assert!((0..STORE_SHARDS).all(|shard| store.shard_len(shard).1 == 0));
     }
 }

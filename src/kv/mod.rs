@@ -34,6 +34,7 @@ pub mod vector;
 pub mod version;
 
 pub use feed::{Bell, Changes};
+pub use forget::{Forgotten, Most};
 pub use head::OwnLog;
 pub use hlc::Hlc;
 pub use list::Listing;

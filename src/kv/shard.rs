@@ -17,7 +17,8 @@ pub(super) struct Shard {
     leaves: Vec<u64>,
     /// Wrapping sum of `leaves`.
     root: u64,
-    n_tombstones: usize,
+    /// The tombstones again, oldest first: to find those whose time is over must not visit all.
+    tombstones: BTreeSet<ByTime>,
 }
 
 impl Shard {
@@ -78,7 +79,19 @@ impl Shard {
 
     /// Tombstones held.
     pub(super) fn n_tombstones(&self) -> usize {
-        self.n_tombstones
+        self.tombstones.len()
+    }
+
+    /// The tombstones after this one, or all, oldest first.
+    pub(super) fn tombstones_after(&self, after: Option<&Record>) -> impl Iterator<Item = &Record> {
+        let after = after.map_or(Bound::Unbounded, |after| Bound::Excluded(ByTime(after.clone())));
+        self.tombstones.range((after, Bound::Unbounded)).map(|ByTime(record)| record)
+    }
+
+    /// Lets go of a tombstone that is in the order of time and not, or no more, among the records:
+    /// one of the two was damaged.
+    pub(super) fn forget_stray(&mut self, tombstone: &Record) {
+        self.tombstones.remove(&ByTime(tombstone.clone()));
     }
 
     /// The sum of one leaf's live records.
@@ -93,7 +106,7 @@ impl Shard {
 
     fn add_to_sums(&mut self, record: &Record) {
         if record.is_tombstone() {
-            self.n_tombstones += 1;
+            self.tombstones.insert(ByTime(record.clone()));
             return;
         }
         if self.leaves.is_empty() {
@@ -106,7 +119,7 @@ impl Shard {
 
     fn take_from_sums(&mut self, record: &Record) {
         if record.is_tombstone() {
-            self.n_tombstones -= 1;
+            self.tombstones.remove(&ByTime(record.clone()));
             return;
         }
         let (sum, (_, leaf)) = (hash::of_record(record), hash::bucket(record.key()));
@@ -142,6 +155,31 @@ impl PartialOrd for ByKey {
 impl Ord for ByKey {
     fn cmp(&self, other: &ByKey) -> Ordering {
         self.0.key().cmp(other.0.key())
+    }
+}
+
+/// A tombstone ordered by its stamp; stamps made by clocks far ahead may repeat over keys.
+#[derive(Debug)]
+struct ByTime(Record);
+
+impl PartialEq for ByTime {
+    fn eq(&self, other: &ByTime) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for ByTime {}
+
+impl PartialOrd for ByTime {
+    fn partial_cmp(&self, other: &ByTime) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByTime {
+    fn cmp(&self, other: &ByTime) -> Ordering {
+        let (ours, theirs) = (&self.0, &other.0);
+        ours.stamp().cmp(&theirs.stamp()).then_with(|| ours.key().cmp(theirs.key()))
     }
 }
 

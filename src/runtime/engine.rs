@@ -15,6 +15,7 @@ use super::entropy;
 use super::log::Log;
 use super::mailbox::{Letter, Mailbox, Report, State};
 use super::tcp::Streams;
+use super::turns::Turns;
 use super::udp::Udp;
 use crate::limits::{STREAMS_OUTBOUND_MAX, TICKETS_MAX, TURN_INPUTS_MAX};
 use crate::node::command::{Command, Health, NotReady, Reply, ReplyTo, Sample};
@@ -76,6 +77,7 @@ pub(super) struct Engine<M> {
     /// As the front was told last.
     why: Option<Arc<str>>,
     log: Log,
+    turns: Turns,
 }
 
 /// A connection that has not ended.
@@ -115,6 +117,7 @@ impl<M: Machine> Engine<M> {
             security,
             to_streams,
             log: Log::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -134,7 +137,8 @@ impl<M: Machine> Engine<M> {
 
     fn turn(&mut self) -> std::io::Result<()> {
         let now = self.mailbox.shared.clock.now();
-        self.mailbox.shared.set_turned(now.instant);
+        let began = now.instant;
+        self.mailbox.shared.set_turned(began);
         for input in std::mem::take(&mut self.backlog) {
             self.machine.handle(now, input);
         }
@@ -151,6 +155,7 @@ impl<M: Machine> Engine<M> {
         }
         self.drain(now);
         self.tell_state(now.instant);
+        self.turns.took(self.mailbox.shared.clock.instant().since(began));
         Ok(())
     }
 
@@ -341,6 +346,7 @@ impl<M: Machine> Engine<M> {
         let Some(reply_to) = self.tickets.remove(&ticket) else { return };
         if let Reply::Stats(samples) = &mut reply {
             samples.extend(self.mailbox.shared.counters.samples());
+            samples.extend(self.turns.samples());
             let gauge = |name, help, value: usize| Sample {
                 name,
                 help,

@@ -26,6 +26,7 @@ mod start;
 mod tcp;
 pub mod threads;
 mod throttle;
+mod turns;
 mod udp;
 mod watchdog;
 

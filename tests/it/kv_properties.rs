@@ -1,7 +1,7 @@
 //! Properties of the store: merging in any order, listing against a model, exact counts.
 
 use gossipykv::kv::{
-    HlcTime, Listing, Merge, OriginId, Record, Stamp, Store, StoreConfig, StoreStats,
+    HlcTime, Listing, Merge, Most, OriginId, Record, Stamp, Store, StoreConfig, StoreStats,
 };
 use gossipykv::limits::{STORE_LEAVES_PER_SHARD, STORE_SHARDS};
 use gossipykv::time::{Now, WallMillis};
@@ -170,7 +170,9 @@ fn take(store: &Store, model: &mut Model, wall_ms: u64, step: &Step) {
         }
         Step::ForgetTombstones => {
             let n_before = store.stats().n_tombstones;
-            let n: usize = (0..STORE_SHARDS).map(|s| store.forget_tombstones(s, |_| true)).sum();
+            let n: usize = (0..STORE_SHARDS)
+                .map(|s| store.forget_tombstones(s, None, HlcTime(u64::MAX), Most::ALL, |_| true).n)
+                .sum();
             assert_eq!((n as u64, store.stats().n_tombstones), (n_before, 0));
         }
         Step::MergeBack(key) => {

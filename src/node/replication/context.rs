@@ -8,7 +8,7 @@ use super::facts::known::Known;
 use super::facts::paths::{Unanswered, Via};
 use super::facts::peers::Peers;
 use super::facts::stage::Readiness;
-use super::message::{KvMessage, MessageError, Read, fit};
+use super::message::{Busy, KvMessage, MessageError, Read, fit};
 use crate::kv::{OriginId, Record, Store};
 use crate::limits::LINK_CHUNK_LEN;
 use crate::node::command::Reply;
@@ -26,6 +26,8 @@ use std::time::Duration;
 
 /// Datagrams of one flush or of one answer; more bytes than these carry go over links.
 pub(super) const FLUSH_DATAGRAMS: usize = 24;
+/// What a node that hides asks who would compare with it.
+const HIDDEN_RETRY_MS: u32 = 200;
 /// Peers told of something at once where there are many.
 pub(super) const FANOUT: usize = 4;
 
@@ -163,6 +165,16 @@ impl Context<'_> {
         let time = tombstone.stamp().time;
         time.millis().saturating_add(self.grace_ms()) <= self.now.wall.0
             && time <= self.store.stats().hlc
+    }
+
+    /// Whether a comparison that somebody asks for is refused, and says so then: who hides knows
+    /// less than anybody.
+    pub(super) fn refuses_comparison(&mut self, conn: ConnId) -> bool {
+        let refused = self.ready.is_resetting();
+        if refused {
+            self.answer(conn, KvMessage::Busy(Busy { retry_ms: HIDDEN_RETRY_MS }).encode());
+        }
+        refused
     }
 
     /// A line for whoever runs this node.

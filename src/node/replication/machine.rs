@@ -6,7 +6,7 @@
 use super::context::{Config, Out, Shared};
 use super::facts::paths::Via;
 use super::facts::peers::PeerInfo;
-use super::forget::sweep::{STEP_SHARDS, Sweep};
+use super::forget::sweep::Sweep;
 use super::forget::tails::Tails;
 use super::message::{Ack, Digest, Folded, KvMessage, MessageError, PullEnd, Push, Read};
 use super::next::Next;
@@ -14,6 +14,7 @@ use super::repair::absence::Absence;
 use super::repair::compare::{self, Compare};
 use super::repair::digest::{self, Digests};
 use super::repair::gaps::Gaps;
+use super::repair::judge::Judge;
 use super::repair::pull::Pulls;
 use super::repair::scrub::Scrub;
 use super::repair::walk::Walk;
@@ -22,12 +23,12 @@ use super::spread::handover::Handover;
 use super::spread::holders::{Holders, Waiting};
 use super::spread::push::Pusher;
 use super::spread::rumor::Rumors;
-use super::{receive, repair::ready, spread::backlog, spread::resend, spread::ways};
+use super::{receive, repair::ready, spread::resend, spread::ways};
 use crate::kv::{HlcTime, OriginId, Record, Store};
 use crate::node::formats::Formats;
 use crate::node::io::ConnId;
-use crate::node::links::{Lent, Links};
-use crate::time::{Instant, Now};
+use crate::node::links::Lent;
+use crate::time::Now;
 use crate::wire::stream::Payload;
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -46,6 +47,7 @@ pub(in crate::node) struct Replication {
     pub(super) gaps: Gaps,
     pub(super) pulls: Pulls,
     pub(super) compare: Compare,
+    pub(super) judge: Judge,
     pub(super) walk: Walk,
     pub(super) absence: Absence,
     pub(super) scrub: Scrub,
@@ -54,7 +56,7 @@ pub(in crate::node) struct Replication {
 }
 
 /// Whether our heads say all that we hold: no gap is open, and no copy under way.
-fn is_exact(gaps: &Gaps, pulls: &Pulls) -> bool {
+pub(super) fn is_exact(gaps: &Gaps, pulls: &Pulls) -> bool {
     gaps.is_empty() && !pulls.is_active()
 }
 
@@ -76,6 +78,7 @@ impl Replication {
             gaps: Gaps::default(),
             pulls: Pulls::default(),
             compare: Compare::default(),
+            judge: Judge::default(),
             walk: Walk::default(),
             absence: Absence::new(now.instant, is_filled),
             scrub: Scrub::default(),
@@ -232,7 +235,7 @@ impl Replication {
                 let next = self.compare.leaves(cx, conn, &leaves, self.walk.is_wanted());
                 self.follow(lent, next);
             }
-            KvMessage::Items(items) => compare::items(cx, conn, &items),
+            KvMessage::Items(items) => self.judge.asked(cx, conn, items),
             KvMessage::Verdicts(verdicts, records) => {
                 let waits = self.walk.is_wanted();
                 let next = self.compare.verdicts(cx, conn, &verdicts, &records, waits);
@@ -393,6 +396,7 @@ impl Replication {
     fn link_lost(&mut self, lent: &mut Lent<'_>, conn: ConnId) {
         self.pulls.conn_lost(lent.now.instant, conn);
         self.compare.conn_lost(conn);
+        self.judge.conn_lost(conn);
         self.first_copy(lent);
     }
 
@@ -411,7 +415,7 @@ impl Replication {
     }
 
     /// Sends writes not sent yet, so many a turn.
-    fn flush(&mut self, lent: &mut Lent<'_>, urgent: bool) {
+    pub(super) fn flush(&mut self, lent: &mut Lent<'_>, urgent: bool) {
         let next = self.push.flush(&mut self.shared.lend(lent), urgent);
         self.follow(lent, next);
     }
@@ -459,7 +463,7 @@ impl Replication {
         self.drain_due(lent);
     }
 
-    fn drain_due(&mut self, lent: &mut Lent<'_>) {
+    pub(super) fn drain_due(&mut self, lent: &mut Lent<'_>) {
         let cx = &mut self.shared.lend(lent);
         let told = self.handover.due(cx);
         digest::ask(cx, is_exact(&self.gaps, &self.pulls), &told);
@@ -478,7 +482,7 @@ impl Replication {
     }
 
     /// Does what one mechanism leaves to another.
-    fn follow(&mut self, lent: &mut Lent<'_>, next: impl Into<Option<Next>>) {
+    pub(super) fn follow(&mut self, lent: &mut Lent<'_>, next: impl Into<Option<Next>>) {
         let Some(next) = next.into() else { return };
         let cx = &mut self.shared.lend(lent);
         let mut then = None;
@@ -511,85 +515,6 @@ impl Replication {
             }
         }
         self.follow(lent, then);
-    }
-
-    /// Does whatever is due.
-    pub fn timeout(&mut self, lent: &mut Lent<'_>) {
-        let urgent = self.holders.is_waiting();
-        if self.push.is_due(lent.now.instant) {
-            self.flush(lent, urgent);
-        }
-        let cx = &mut self.shared.lend(lent);
-        self.acks.due(cx);
-        backlog::due(cx, self.push.pushed);
-        resend::due(cx, urgent);
-        self.repair_due(lent);
-        self.rumors.due(&mut self.shared.lend(lent));
-        self.copies_due(lent);
-        self.sweep_due(lent);
-        self.holders.due(&mut self.shared.lend(lent));
-        self.drain_due(lent);
-        let next = ready::due(&mut self.shared.lend(lent));
-        self.follow(lent, next);
-    }
-
-    /// Gaps and digests.
-    fn repair_due(&mut self, lent: &mut Lent<'_>) {
-        for of in self.gaps.due(lent.now.instant) {
-            let next = self.gaps.ask(&mut self.shared.lend(lent), of);
-            self.follow(lent, next);
-        }
-        if self.digests.due(&mut self.shared.lend(lent)) {
-            self.greet(lent);
-            let cx = &mut self.shared.lend(lent);
-            self.digests.tell(cx, is_exact(&self.gaps, &self.pulls));
-            cx.try_blocked();
-        }
-    }
-
-    /// Pulls, served and asked for, and comparisons.
-    fn copies_due(&mut self, lent: &mut Lent<'_>) {
-        let cx = &mut self.shared.lend(lent);
-        let next = self.pulls.serve(cx);
-        self.pulls.due(cx);
-        self.follow(lent, next);
-        let cx = &mut self.shared.lend(lent);
-        self.compare.due(cx);
-        let next = self.walk.due(cx, self.compare.is_active(), self.pulls.is_active());
-        self.follow(lent, next);
-    }
-
-    fn sweep_due(&mut self, lent: &mut Lent<'_>) {
-        let cx = &mut self.shared.lend(lent);
-        let Some(shard) = self.sweep.due(cx) else { return };
-        let next = self.scrub.next(cx);
-        self.tails.due(cx, self.pulls.is_active(), self.gaps.given_up_total);
-        self.tails.tell(cx, shard, STEP_SHARDS);
-        self.sweep.forget(cx);
-        self.sweep.fold(cx, |of| self.gaps.is_asking(of));
-        self.follow(lent, next);
-    }
-
-    /// When something is due next.
-    #[must_use]
-    pub fn deadline(&self, links: &Links) -> Instant {
-        let peers = &self.shared.peers;
-        [
-            self.push.deadline(peers, links),
-            self.acks.deadline(),
-            self.gaps.deadline(),
-            self.digests.deadline(peers.n_reachable() > 0),
-            self.rumors.deadline(),
-            self.pulls.deadline(links),
-            self.compare.deadline(),
-            self.walk.deadline(),
-            self.sweep.deadline(),
-            self.holders.deadline(),
-            self.handover.deadline(),
-            self.shared.ready.deadline(),
-        ]
-        .iter()
-        .fold(Instant::NEVER, |first, at| first.min(*at))
     }
 
     pub(in crate::node) fn poll(&mut self) -> Option<Out> {

@@ -25,6 +25,7 @@
 
 mod beacon;
 mod context;
+mod due;
 mod facts;
 mod forget;
 mod machine;

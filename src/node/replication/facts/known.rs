@@ -22,6 +22,8 @@ pub(in crate::node) struct FoldedOrigin {
     pub(in crate::node) last: u64,
     /// The highest number of a tombstone of it that has been forgotten.
     pub(in crate::node) forgotten: u64,
+    /// The how manieth fold here it was.
+    number: u64,
 }
 
 /// The vector and what became of its older parts.
@@ -30,6 +32,8 @@ pub(in crate::node) struct Known {
     me: OriginId,
     vector: VersionVector,
     folded: BTreeMap<OriginId, FoldedOrigin>,
+    /// Folds so far.
+    n_folds: u64,
     /// Sum of a hash of each folded origin: equal sets, equal sums.
     folded_hash: FoldedHash,
     /// Per origin the highest number of a tombstone forgotten.
@@ -102,6 +106,7 @@ impl Known {
             me,
             vector: VersionVector::default(),
             folded: BTreeMap::new(),
+            n_folds: 0,
             folded_hash: FoldedHash::default(),
             forgotten: BTreeMap::new(),
             forgotten_time: HlcTime::default(),
@@ -109,6 +114,11 @@ impl Known {
             refused_total: 0,
             doubts: None,
         }
+    }
+
+    /// Whether this is our own run.
+    pub(in crate::node) fn is_me(&self, origin: OriginId) -> bool {
+        origin == self.me
     }
 
     /// Whether `dot` is held, replaced or forgotten.
@@ -197,7 +207,8 @@ impl Known {
             self.tails_total += 1;
         }
         let forgotten = self.forgotten.remove(&origin).unwrap_or(0);
-        self.folded.insert(origin, FoldedOrigin { last, forgotten });
+        self.n_folds += 1;
+        self.folded.insert(origin, FoldedOrigin { last, forgotten, number: self.n_folds });
         self.folded_hash.add(origin, last);
     }
 
@@ -271,10 +282,17 @@ impl Known {
         covered_hash(self.folded_hash.covered(), heads)
     }
 
-    /// Whether this very write was held by every member when its origin was folded: what is past a
-    /// lost write of it was not.
-    pub(in crate::node) fn folds(&self, dot: Dot) -> bool {
-        self.folded.get(&dot.origin).is_some_and(|folded| dot.seq <= folded.last)
+    /// Folds so far: who holds all that is folded now holds every fold up to this number.
+    pub(in crate::node) fn n_folds(&self) -> u64 {
+        self.n_folds
+    }
+
+    /// The number up to which the writes of `origin` are held by who holds every fold up to
+    /// `through`: 0 when it is not folded, or was so later. What is past a lost write is not among
+    /// them.
+    pub(in crate::node) fn held_by_folds(&self, origin: OriginId, through: u64) -> u64 {
+        let folded = self.folded.get(&origin).filter(|folded| folded.number <= through);
+        folded.map_or(0, |folded| folded.last)
     }
 
     /// Whether this write comes after one that was lost, of an origin that is folded.

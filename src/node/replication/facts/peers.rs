@@ -8,7 +8,7 @@ use crate::mutation::mutated;
 use crate::node::formats::Formats;
 use crate::node::io::ConnId;
 use crate::node::links::Links;
-use crate::node::replication::facts::known::FoldedHash;
+use crate::node::replication::facts::known::{FoldedHash, Known};
 use crate::node::replication::facts::paths::Paths;
 use crate::node::replication::facts::rtt::RoundTrip;
 use crate::node::replication::facts::stage::Stage;
@@ -130,6 +130,9 @@ pub(in crate::node) struct Peer {
     pub(in crate::node) folded_told: Option<Instant>,
     /// The hash of our folded origins when it last said to hold all of them.
     pub(in crate::node) folded_held: Option<u64>,
+    /// How many folds of ours there had been then: it holds all of these, whatever is folded later,
+    /// and be it dead by then.
+    pub(in crate::node) folds_held: u64,
     /// What the origins that it has folded add up to, by the list that it told last.
     pub(in crate::node) folded_listed: FoldedHash,
     /// How far it has come, as it told last.
@@ -165,6 +168,7 @@ impl Peer {
             diverged: 0,
             folded_told: None,
             folded_held: None,
+            folds_held: 0,
             folded_listed: FoldedHash::default(),
             stage: None,
             came_new: false,
@@ -300,6 +304,26 @@ impl Peer {
             let known = self.heads.entry(origin).or_default();
             *known = (*through).max(*known);
         }
+    }
+
+    /// It says to hold all origins that are folded here now.
+    pub(in crate::node) fn holds_folded(&mut self, known: &Known) {
+        self.folded_held = Some(known.folded_hash());
+        self.folds_held = known.n_folds();
+    }
+
+    /// The number up to which it holds the writes of `origin`, folded or not.
+    pub(in crate::node) fn holds_through(&self, known: &Known, origin: OriginId) -> u64 {
+        self.head(origin).max(known.held_by_folds(origin, self.folds_held))
+    }
+
+    /// Lets go of what it has said of origins that are folded here, as far as it is known to hold
+    /// all of them. What one that is dead has said of others is all that will ever be known.
+    pub(in crate::node) fn drop_folded_heads(&mut self, known: &Known) {
+        let folds_held = self.folds_held;
+        self.heads.retain(|origin, _| {
+            !known.is_folded(*origin) || known.held_by_folds(*origin, folds_held) == 0
+        });
     }
 
     #[cfg(test)]

@@ -1,20 +1,35 @@
 //! Letting go: tombstones that everybody holds and whose grace is over, and origins that everybody
 //! holds whole and that are gone.
+//!
+//! A step each second is about sixteen shards. It looks at their tombstones oldest first, as far as
+//! their grace is over, and so costs by what it forgets; of those that have to stay it looks at so
+//! many and no more, and in the next round of all shards at those behind them. A step that has
+//! much to do goes on in many turns, as other work must not wait for it.
 
-use crate::kv::OriginId;
-use crate::limits::STORE_SHARDS;
+use crate::kv::{HlcTime, Most, OriginId, Record};
+use crate::limits::{STORE_SHARDS, TURN_RECORDS_MAX};
 use crate::mutation::mutated;
 use crate::node::io::Note;
 use crate::node::replication::context::Context;
+use crate::node::replication::facts::known::Known;
+use crate::node::replication::facts::peers::{Peer, Peers};
 use crate::time::Instant;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Time between two steps.
 const STEP: Duration = Duration::from_secs(1);
 /// Shards swept in one step: all of them in sixteen.
-pub(in crate::node) const STEP_SHARDS: usize = 16;
+const STEP_SHARDS: usize = 16;
 /// Time after which members that speak other formats are told of again.
 const INCOMPATIBLE_AGAIN: Duration = Duration::from_secs(60);
+/// Time between two turns of a step.
+const TURN: Duration = Duration::from_millis(1);
+/// Tombstones forgotten, or looked at, in one turn: forgetting one costs as much as looking at
+/// some.
+const TURN_TOMBSTONES: usize = TURN_RECORDS_MAX / 8;
+/// Tombstones of a shard that have to stay, looked at in one step.
+const STEP_KEPT: usize = 512;
 /// Origins looked at in one step.
 const STEP_ORIGINS: usize = 64;
 
@@ -22,7 +37,15 @@ const STEP_ORIGINS: usize = 64;
 #[derive(Debug)]
 pub(in crate::node) struct Sweep {
     next: Instant,
+    /// When the step under way has begun.
+    began: Instant,
     shard: usize,
+    /// Shards left of the step.
+    shards_left: usize,
+    /// How many of this shard have been seen to have to stay, in this step.
+    n_kept: usize,
+    /// Per shard the tombstone up to which all have been looked at.
+    after: Vec<Option<Record>>,
     after_origin: OriginId,
     /// When members that speak other formats are told of again.
     next_incompatible: Instant,
@@ -34,7 +57,11 @@ impl Sweep {
     pub(in crate::node) fn new(now: Instant) -> Sweep {
         Sweep {
             next: now + STEP,
+            began: now,
             shard: 0,
+            shards_left: 0,
+            n_kept: 0,
+            after: vec![None; STORE_SHARDS],
             after_origin: OriginId(0),
             next_incompatible: now,
             forgotten_total: 0,
@@ -48,22 +75,39 @@ impl Sweep {
 }
 
 impl Sweep {
-    /// Begins a step, if one is due: tells of members that speak other formats. Returns the first
-    /// of the shards that the step is about.
-    pub(in crate::node) fn due(&mut self, cx: &mut Context<'_>) -> Option<usize> {
+    /// Begins a step, or goes on with one, if it is time: tells of members that speak other
+    /// formats. Whether a step begins; `None` when it is not time.
+    pub(in crate::node) fn due(&mut self, cx: &mut Context<'_>) -> Option<bool> {
         if self.next > cx.now.instant {
             return None;
         }
-        self.next = cx.now.instant + STEP;
+        if self.shards_left > 0 {
+            return Some(false);
+        }
+        self.began = cx.now.instant;
+        self.shards_left = STEP_SHARDS;
         self.tell_incompatible(cx);
-        Some(self.shard)
+        Some(true)
     }
 
-    /// Forgets what may be forgotten in the shards of a step.
-    pub(in crate::node) fn forget(&mut self, cx: &mut Context<'_>) {
-        for _ in 0..STEP_SHARDS {
-            self.forget_tombstones(cx, self.shard);
-            self.shard = (self.shard + 1) % STORE_SHARDS;
+    /// Forgets what may be forgotten in the shards of a step, or a part of it. `is_telling` is that
+    /// something else of the step is not done.
+    pub(in crate::node) fn forget(&mut self, cx: &mut Context<'_>, is_telling: bool) {
+        self.forget_some(cx);
+        let is_done = self.shards_left == 0 && !is_telling;
+        self.next = if is_done { self.began + STEP } else { Instant::ZERO };
+        self.next = self.next.max(cx.now.instant + TURN);
+    }
+
+    fn forget_some(&mut self, cx: &mut Context<'_>) {
+        // Whoever it has not met yet may hold what the delete is to beat.
+        if cx.config.expects_peers && cx.peers.n_reachable() == 0 {
+            self.shards_left = 0;
+            return;
+        }
+        let (mut n_seen, mut proofs) = (0, Proofs::default());
+        while self.shards_left > 0 && n_seen < TURN_TOMBSTONES {
+            n_seen += self.forget_tombstones(cx, &mut proofs, TURN_TOMBSTONES - n_seen);
         }
     }
 
@@ -85,35 +129,39 @@ impl Sweep {
     }
 
     /// A tombstone goes when its grace is over and every known member holds it, dead ones too; none
-    /// goes on a node that is cut off.
-    fn forget_tombstones(&mut self, cx: &mut Context<'_>, shard: usize) {
-        // Whoever it has not met yet may hold what the delete is to beat.
-        if cx.config.expects_peers && cx.peers.n_reachable() == 0 {
-            return;
-        }
-        let (now, grace_ms) = (cx.now, cx.grace_ms());
+    /// goes on a node that is cut off. Looks at up to `n_max` of the shard whose turn it is, and
+    /// goes on to the next one when there are no more; returns how many it looked at.
+    fn forget_tombstones(
+        &mut self,
+        cx: &mut Context<'_>,
+        proofs: &mut Proofs,
+        n_max: usize,
+    ) -> usize {
+        let until = HlcTime::from_millis(cx.now.wall.0.saturating_sub(cx.grace_ms()));
         let (peers, known, me) = (&*cx.peers, &mut *cx.known, cx.me);
-        let folded_hash = known.folded_hash();
-        let forgotten = cx.store.forget_tombstones(shard, |tombstone| {
-            let (dot, time) = (tombstone.dot(), tombstone.stamp().time);
-            if time.millis().saturating_add(grace_ms) > now.wall.0 {
-                return false;
-            }
-            let held_here = dot.origin == me || known.covers(dot);
-            let folded = known.folds(dot);
-            let held = held_here
-                && peers.iter().all(|peer| {
-                    (dot.origin == me && peer.acked >= dot.seq)
-                        || peer.head(dot.origin) >= dot.seq
-                        || (folded && peer.folded_held == Some(folded_hash))
-                });
-            let held = held || mutated!(ForgetEarly);
-            if held {
-                known.forget(tombstone);
-            }
-            held
-        });
-        self.forgotten_total += forgotten as u64;
+        let most = Most { seen: n_max, kept: STEP_KEPT - self.n_kept };
+        let after = self.after[self.shard].take();
+        let found =
+            cx.store.forget_tombstones(self.shard, after.as_ref(), until, most, |tombstone| {
+                let dot = tombstone.dot();
+                let is_held_here = dot.origin == me || known.covers(dot);
+                let held = is_held_here && proofs.held_through(peers, known, dot.origin) >= dot.seq;
+                let held = held || mutated!(ForgetEarly);
+                if held {
+                    known.forget(tombstone);
+                }
+                held
+            });
+        self.forgotten_total += found.n as u64;
+        self.n_kept += found.n_kept;
+        let is_done = found.last.is_none() || self.n_kept >= STEP_KEPT;
+        self.after[self.shard] = found.last;
+        if is_done {
+            self.shard = (self.shard + 1) % STORE_SHARDS;
+            self.shards_left -= 1;
+            self.n_kept = 0;
+        }
+        found.n_seen
     }
 
     /// An origin folds when it is no member any more and every reachable peer holds as much of it,
@@ -146,8 +194,26 @@ impl Sweep {
         }
         let known = &*cx.known;
         for peer in cx.peers.iter_mut() {
-            peer.heads.retain(|origin, _| !known.is_folded(*origin));
+            peer.drop_folded_heads(known);
         }
+    }
+}
+
+/// What all peers have said to hold, looked up once for all tombstones of a turn.
+#[derive(Debug, Default)]
+struct Proofs {
+    /// Per origin the number up to which every peer holds its writes.
+    heads: BTreeMap<OriginId, u64>,
+}
+
+impl Proofs {
+    /// The number up to which every peer holds the writes of `origin`.
+    fn held_through(&mut self, peers: &Peers, known: &Known, origin: OriginId) -> u64 {
+        *self.heads.entry(origin).or_insert_with(|| {
+            let acked = |peer: &Peer| if known.is_me(origin) { peer.acked } else { 0 };
+            let held = peers.iter().map(|peer| peer.holds_through(known, origin).max(acked(peer)));
+            held.min().unwrap_or(u64::MAX)
+        })
     }
 }
 

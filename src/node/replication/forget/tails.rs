@@ -10,14 +10,16 @@
 //! A copy whose server ended has left records here that no head claims. Among them the deletes are
 //! told in the same way, once.
 
-use crate::kv::{Dot, OriginId};
-use crate::limits::STORE_SHARDS;
+use crate::kv::{Dot, OriginId, Record};
+use crate::limits::{STORE_SHARDS, TURN_RECORDS_MAX};
 use crate::mutation::mutated;
 use crate::node::replication::context::{Context, FANOUT};
 use crate::node::replication::message::supplies;
 use crate::time::Instant;
 use std::time::Duration;
 
+/// Shards looked through in one step.
+const STEP_SHARDS: usize = 16;
 /// Time after which all is told again, for what was on a link that broke.
 const AGAIN: Duration = Duration::from_secs(300);
 /// The same when a link took nothing.
@@ -29,8 +31,12 @@ pub(in crate::node) struct Tails {
     /// When the last pass began: origins folded before their last write, gaps given up, and peers
     /// arrived.
     seen: (u64, u64, u64),
-    /// Shards left of the pass.
+    /// Shards left of the pass, and of them those of the step under way.
     shards_left: usize,
+    step_left: usize,
+    /// The shard whose turn it is, and up to which record it has been looked through.
+    shard: usize,
+    after: Option<Record>,
     /// When all is told again.
     again: Option<Instant>,
     /// Somebody has told us what we did not hold, and may not reach everybody.
@@ -84,7 +90,7 @@ impl Tails {
         let again = self.again.is_some_and(|again| again <= cx.now.instant);
         if is_news || again || seen != self.seen {
             self.seen = seen;
-            self.shards_left = STORE_SHARDS;
+            (self.shards_left, self.after) = (STORE_SHARDS, None);
             if unclaimed {
                 self.unclaimed = Unclaimed::Told(0);
             }
@@ -92,22 +98,42 @@ impl Tails {
         }
     }
 
-    /// Tells what is stranded in the `n` shards from `first` on, during a pass.
-    pub(in crate::node) fn tell(&mut self, cx: &mut Context<'_>, first: usize, n: usize) {
+    /// The next step of a pass is due.
+    pub(in crate::node) fn step(&mut self) {
+        self.step_left = STEP_SHARDS;
+    }
+
+    /// Tells what is stranded in the shards of a step, during a pass, or a part of it. Whether some
+    /// of the step is left.
+    pub(in crate::node) fn tell(&mut self, cx: &mut Context<'_>) -> bool {
         if self.shards_left == 0 || mutated!(LeaveStranded) {
-            return;
+            return false;
         }
-        self.shards_left = self.shards_left.saturating_sub(n);
-        let mut records = Vec::new();
-        for shard in (first..first + n).map(|shard| shard % STORE_SHARDS) {
-            cx.store.scan_shard(shard, |record| {
+        let (mut records, mut n_seen) = (Vec::new(), 0);
+        while self.step_left > 0 && self.shards_left > 0 && n_seen < TURN_RECORDS_MAX {
+            let n_max = TURN_RECORDS_MAX - n_seen;
+            let after = self.after.take();
+            let look = |record: &Record| {
                 let dot = record.dot();
                 let is_tail = || cx.known.is_past_fold(dot) || is_cut_off(cx, dot);
                 if record.is_tombstone() && (is_tail() || self.is_unclaimed(cx, dot)) {
                     records.push(record.clone());
                 }
-            });
+            };
+            let (n, after) = cx.store.scan_some(self.shard, after.as_ref(), n_max, look);
+            n_seen += n;
+            if after.is_none() {
+                self.shard = (self.shard + 1) % STORE_SHARDS;
+                self.shards_left -= 1;
+                self.step_left -= 1;
+            }
+            self.after = after;
         }
+        self.send(cx, records);
+        self.step_left > 0 && self.shards_left > 0
+    }
+
+    fn send(&mut self, cx: &mut Context<'_>, records: Vec<Record>) {
         if let Unclaimed::Told(n) = &mut self.unclaimed {
             *n += records.len();
             if *n == 0 && self.shards_left == 0 {

@@ -4,6 +4,7 @@ use crate::kv::{OriginId, Record};
 use crate::limits::KEY_LEN_MAX;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 
@@ -67,7 +68,7 @@ impl Item {
 }
 
 /// A key as it travels in a head: 1 to [`KEY_LEN_MAX`] bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name(Box<[u8]>);
 
 impl Name {
@@ -75,6 +76,12 @@ impl Name {
     #[must_use]
     pub fn new(key: &[u8]) -> Name {
         Name(key.into())
+    }
+}
+
+impl Borrow<[u8]> for Name {
+    fn borrow(&self) -> &[u8] {
+        &self.0
     }
 }
 

@@ -16,20 +16,16 @@
 //! everything, whatever is written meanwhile, is a [walk](crate::node::replication::repair::walk).
 
 use crate::kv::{Dot, OriginId, Record};
-use crate::limits::{STORE_LEAVES_PER_SHARD, STORE_SHARDS};
+use crate::limits::{STORE_LEAVES_PER_SHARD, STORE_SHARDS, TURN_RECORDS_MAX};
 use crate::mutation::mutated;
 use crate::node::io::{ConnId, Note};
 use crate::node::replication::context::Context;
 use crate::node::replication::facts::known::Claims;
 use crate::node::replication::message::supplies;
-use crate::node::replication::message::{
-    Busy, Item, Items, KvMessage, Leaves, Name, Roots, Verdicts,
-};
+use crate::node::replication::message::{Item, KvMessage, Leaves, Name, Roots, Verdicts};
 use crate::node::replication::next::Next;
 use crate::node::replication::receive::apply;
-use crate::node::replication::repair::leaves::{
-    Newer, Picked, SHARDS_MAX, judge_shard, send_items,
-};
+use crate::node::replication::repair::leaves::{Picked, SHARDS_MAX, send_items};
 use crate::time::Instant;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -41,8 +37,6 @@ const ROUNDS_MAX: u32 = 2_048;
 const REFUSED_MAX: usize = 2_048;
 /// Silence after which a comparison is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// What a node that hides asks for.
-const BUSY_RETRY_MS: u32 = 200;
 
 #[derive(Debug)]
 struct Comparison {
@@ -182,7 +176,14 @@ impl Compare {
             return Some(Next::WalkTold { conn, leaves: told });
         }
         let (mut picked, mut more) = (Picked::default(), leaves.more);
+        let mut n_passed = 0;
         for (shard, theirs) in told {
+            // What is left of the shards told differs in the next round, too.
+            if n_passed >= TURN_RECORDS_MAX {
+                more = true;
+                break;
+            }
+            n_passed += cx.store.shard_len(shard).0;
             let ours = cx.store.leaves(shard);
             if ours != theirs {
                 let end = picked.add(cx.store, shard, 0, |leaf, _| ours[leaf] != theirs[leaf]);
@@ -298,7 +299,7 @@ pub(in crate::node) fn roots(cx: &mut Context<'_>, conn: ConnId, roots: &Roots) 
     if let Some(peer) = cx.peers.get_mut(OriginId(roots.from)) {
         peer.heard(cx.now.instant);
     }
-    if is_refused(cx, conn) {
+    if cx.refuses_comparison(conn) {
         return;
     }
     let Some(theirs) = bytes_to_hashes(&roots.roots, STORE_SHARDS) else { return };
@@ -317,42 +318,12 @@ pub(in crate::node) fn roots(cx: &mut Context<'_>, conn: ConnId, roots: &Roots) 
     cx.answer(conn, KvMessage::Leaves(leaves).encode());
 }
 
-/// Server: what we lack, what they lack, what was deleted. Of shards past a number nothing is
-/// said but that there are more.
-pub(in crate::node) fn items(cx: &mut Context<'_>, conn: ConnId, items: &Items) {
-    if is_refused(cx, conn) {
-        return;
-    }
-    let mut shards: BTreeMap<usize, Vec<(usize, &[Item])>> = BTreeMap::new();
-    for (shard, leaf, theirs) in &items.leaves {
-        shards.entry(usize::from(*shard)).or_default().push((usize::from(*leaf), theirs));
-    }
-    let more = items.more || shards.len() > SHARDS_MAX;
-    let mut verdicts = Verdicts { need: Vec::new(), drop: Vec::new(), more };
-    let mut newer = Newer::default();
-    for (shard, leaves) in shards.into_iter().take(SHARDS_MAX) {
-        judge_shard(cx.store, cx.known, shard, &leaves, &mut verdicts, &mut newer);
-    }
-    cx.counters.compared_total += 1;
-    cx.answer(conn, KvMessage::Verdicts(verdicts, newer.records).payload());
-}
-
 /// `None` when the link takes nothing now.
 fn ask_roots(cx: &mut Context<'_>, peer: OriginId, first: Option<u16>) -> Option<Option<ConnId>> {
     let roots = hashes_to_bytes(&cx.store.shard_roots());
     let roots = Roots { from: cx.me.0, roots, first };
     let sent = cx.link_send(peer, KvMessage::Roots(roots).encode());
     sent.then(|| cx.peers.get(peer).and_then(|peer| peer.link))
-}
-
-/// Whether a comparison that somebody asks for is refused: who hides knows less than anybody.
-fn is_refused(cx: &mut Context<'_>, conn: ConnId) -> bool {
-    let refused = cx.ready.is_resetting();
-    if refused {
-        let busy = Busy { retry_ms: BUSY_RETRY_MS };
-        cx.answer(conn, KvMessage::Busy(busy).encode());
-    }
-    refused
 }
 
 fn supply(cx: &mut Context<'_>, conn: ConnId, need: &[Name]) {

@@ -121,7 +121,7 @@ pub(in crate::node) fn heard(cx: &mut Context<'_>, digest: &Digest) -> bool {
     let Some(peer) = cx.peers.get_mut(OriginId(digest.from)) else { return false };
     peer.holds(&digest.heads);
     if digest.whole && digest.folded == cx.known.folded_hash() {
-        peer.folded_held = Some(digest.folded);
+        peer.holds_folded(cx.known);
     }
     true
 }
@@ -205,6 +205,6 @@ pub(in crate::node) fn folded(cx: &mut Context<'_>, folded: &Folded) {
     peer.folded_listed = FoldedHash::of(&folded.list);
     let holds = |dot: Dot| theirs.covers(dot) || peer.head(dot.origin) >= dot.seq;
     if cx.known.folded_within(holds) {
-        peer.folded_held = Some(cx.known.folded_hash());
+        peer.holds_folded(cx.known);
     }
 }

@@ -1,19 +1,14 @@
-//! What of two stores is compared record by record: the names in some leaves, and what the other
-//! side makes of them.
+//! What of two stores is compared record by record: the names in some leaves.
 //!
-//! Both sides pass through a shard once (the asker twice), however many of its leaves are compared.
+//! A shard is passed twice, however many of its leaves are compared.
 
-use crate::kv::{Record, Store};
-use crate::limits::{
-    COMPARED_LEAVES_MAX, COMPARED_NAMES_LEN_MAX, COMPARED_RECORDS_LEN_MAX, STORE_LEAVES_PER_SHARD,
-};
+use crate::kv::Store;
+use crate::limits::{COMPARED_LEAVES_MAX, COMPARED_NAMES_LEN_MAX, STORE_LEAVES_PER_SHARD};
 use crate::node::io::ConnId;
 use crate::node::replication::context::Context;
-use crate::node::replication::facts::known::Known;
-use crate::node::replication::message::{Item, Items, KvMessage, LeafItems, Verdicts};
-use std::collections::BTreeMap;
+use crate::node::replication::message::{Item, Items, KvMessage, LeafItems};
 
-/// Shards whose leaves are told in one round, and whose records are compared in one message.
+/// Shards whose leaves are told in one round.
 pub(in crate::node) const SHARDS_MAX: usize = 16;
 
 /// What a leaf holds.
@@ -89,59 +84,4 @@ impl Picked {
 pub(in crate::node) fn send_items(cx: &mut Context<'_>, conn: ConnId, picked: Picked, more: bool) {
     let items = Items { leaves: picked.leaves, more };
     cx.answer(conn, KvMessage::Items(items).encode());
-}
-
-/// Records that go with verdicts, up to a number of bytes.
-#[derive(Debug, Default)]
-pub(in crate::node) struct Newer {
-    pub(in crate::node) records: Vec<Record>,
-    len: usize,
-}
-
-impl Newer {
-    fn is_full(&self) -> bool {
-        self.len >= COMPARED_RECORDS_LEN_MAX
-    }
-
-    fn push(&mut self, record: &Record) {
-        self.len += record.as_bytes().len();
-        self.records.push(record.clone());
-    }
-}
-
-/// Judges what the asker has named in leaves of one shard: what we lack, what they lack, what was
-/// deleted. Each name gets its verdict, also when there is no room for more records.
-pub(in crate::node) fn judge_shard(
-    store: &Store,
-    known: &Known,
-    shard: usize,
-    leaves: &[(usize, &[Item])],
-    verdicts: &mut Verdicts,
-    newer: &mut Newer,
-) {
-    let mut named: BTreeMap<usize, BTreeMap<&[u8], &Item>> = BTreeMap::new();
-    for (leaf, items) in leaves {
-        named.entry(*leaf).or_default().extend(items.iter().map(|item| (&item.key[..], item)));
-    }
-    store.scan_leaves(shard, |leaf, ours| {
-        let Some(theirs) = named.get_mut(&leaf) else { return };
-        match theirs.remove(ours.key()) {
-            Some(item) if item.stamp() > ours.stamp() => verdicts.need.push(item.key.clone()),
-            // One version with two contents: both sides get both, and the same one stays.
-            Some(item) if item.stamp() == ours.stamp() && item.check == ours.check() => {}
-            Some(_) | None if newer.is_full() => verdicts.more = true,
-            Some(item) if item.stamp() == ours.stamp() => {
-                verdicts.need.push(item.key.clone());
-                newer.push(ours);
-            }
-            Some(_) | None => newer.push(ours),
-        }
-    });
-    for item in named.into_values().flat_map(BTreeMap::into_values) {
-        if known.is_deleted(item.dot(), item.stamp().time) {
-            verdicts.drop.push(item.clone());
-        } else {
-            verdicts.need.push(item.key.clone());
-        }
-    }
 }

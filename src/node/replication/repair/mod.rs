@@ -4,6 +4,7 @@ pub(super) mod absence;
 pub(super) mod compare;
 pub(super) mod digest;
 pub(super) mod gaps;
+pub(super) mod judge;
 pub(super) mod leaves;
 pub(super) mod marks;
 pub(super) mod pull;

@@ -20,7 +20,7 @@
 //! and takes itself for whole at its end.
 
 use crate::kv::{Dot, OriginId};
-use crate::limits::{STORE_LEAVES_PER_SHARD, STORE_SHARDS};
+use crate::limits::{STORE_LEAVES_PER_SHARD, STORE_SHARDS, TURN_RECORDS_MAX};
 use crate::mutation::mutated;
 use crate::node::io::ConnId;
 use crate::node::replication::context::Context;
@@ -35,8 +35,6 @@ use std::time::Duration;
 
 /// Least time between two tries to go on.
 const RETRY: Duration = Duration::from_millis(200);
-/// Records looked through in one turn, and the last shard.
-const VISITED_MAX: usize = 65_536;
 /// Times that the same leaves are compared because the peer holds more in them than goes into one
 /// message. What is newer there and has still not come, comes as any write does.
 const AGAIN_MAX: u32 = 64;
@@ -261,7 +259,7 @@ impl Walk {
                 break;
             }
             (shard, leaf) = (shard + 1, 0);
-            if visited >= VISITED_MAX || !self.told.contains_key(&shard) {
+            if visited >= TURN_RECORDS_MAX || !self.told.contains_key(&shard) {
                 break;
             }
         }

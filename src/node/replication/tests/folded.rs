@@ -125,3 +125,59 @@ fn what_is_held_past_a_lost_first_write_spreads_to_who_has_folded_it_too() {
     cluster.members[1].replication.shared.known.fold(lost);
     must_spread(cluster);
 }
+
+/// Four members, of which the second deletes ten keys; the fourth is dead then, having been told of
+/// all that `reaches_dead` says, and the second one leaves.
+fn left_beside_a_dead_one(reaches_dead: bool) -> Cluster {
+    const LEFT: usize = 1;
+    const DEAD: usize = 3;
+    let mut cluster = Cluster::new(0, 0.0);
+    for _ in 0..4 {
+        cluster.add(GRACE);
+    }
+    cluster.meet();
+    cluster.run(Duration::from_secs(3));
+    cluster.members[DEAD].up = reaches_dead;
+    cluster.meet();
+    for index in 0..10 {
+        cluster.delete(LEFT, &format!("k{index}"));
+    }
+    cluster.run(Duration::from_secs(15));
+    cluster.members[DEAD].up = false;
+    cluster.meet();
+    cluster.run(Duration::from_secs(1));
+    cluster.members[LEFT].up = false;
+    for (at, other) in [(0, 2), (2, 0)] {
+        let infos = vec![cluster.info(other, true), cluster.info(DEAD, false)];
+        let now = cluster.now;
+        cluster.members[at].replication.members(now, infos);
+        cluster.drain(at);
+    }
+    let origin = cluster.members[LEFT].store.origin();
+    let folded = |c: &Cluster| {
+        [0, 2].iter().all(|at| c.members[*at].replication.shared.known.is_folded(origin))
+    };
+    assert!(cluster.run_until(Duration::from_secs(30), folded));
+    cluster
+}
+
+fn tombstones(cluster: &Cluster) -> u64 {
+    [0, 2].iter().map(|at| cluster.members[*at].store.stats().n_tombstones).sum()
+}
+
+#[test]
+fn a_dead_member_that_held_a_folded_origin_whole_holds_no_delete_back() {
+    let mut cluster = left_beside_a_dead_one(true);
+    assert_eq!(tombstones(&cluster), 20);
+    assert!(cluster.run_until(GRACE + Duration::from_secs(20), |c| tombstones(c) == 0));
+    // Nothing is kept of what the dead one has said that is no use any more.
+    let later = cluster.members[0].replication.shared.peers.iter().map(|peer| peer.n_heads()).max();
+    assert!(later <= Some(2), "{later:?}");
+}
+
+#[test]
+fn a_dead_member_that_lacked_writes_of_a_folded_origin_holds_its_deletes_back() {
+    let mut cluster = left_beside_a_dead_one(false);
+    cluster.run(GRACE * 3);
+    assert_eq!(tombstones(&cluster), 20);
+}

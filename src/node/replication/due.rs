@@ -1,0 +1,96 @@
+//! What is due, and when: the other half of the machine.
+
+use super::machine::{Replication, is_exact};
+use super::repair::ready;
+use super::spread::{backlog, resend};
+use crate::node::links::{Lent, Links};
+use crate::time::Instant;
+
+impl Replication {
+    /// Does whatever is due.
+    pub fn timeout(&mut self, lent: &mut Lent<'_>) {
+        let urgent = self.holders.is_waiting();
+        if self.push.is_due(lent.now.instant) {
+            self.flush(lent, urgent);
+        }
+        let cx = &mut self.shared.lend(lent);
+        self.acks.due(cx);
+        backlog::due(cx, self.push.pushed);
+        resend::due(cx, urgent);
+        self.repair_due(lent);
+        self.rumors.due(&mut self.shared.lend(lent));
+        self.copies_due(lent);
+        self.sweep_due(lent);
+        self.holders.due(&mut self.shared.lend(lent));
+        self.drain_due(lent);
+        let next = ready::due(&mut self.shared.lend(lent));
+        self.follow(lent, next);
+    }
+
+    /// Gaps and digests.
+    fn repair_due(&mut self, lent: &mut Lent<'_>) {
+        for of in self.gaps.due(lent.now.instant) {
+            let next = self.gaps.ask(&mut self.shared.lend(lent), of);
+            self.follow(lent, next);
+        }
+        if self.digests.due(&mut self.shared.lend(lent)) {
+            self.greet(lent);
+            let cx = &mut self.shared.lend(lent);
+            self.digests.tell(cx, is_exact(&self.gaps, &self.pulls));
+            cx.try_blocked();
+        }
+    }
+
+    /// Pulls, served and asked for, and comparisons.
+    fn copies_due(&mut self, lent: &mut Lent<'_>) {
+        let cx = &mut self.shared.lend(lent);
+        let next = self.pulls.serve(cx);
+        self.pulls.due(cx);
+        self.follow(lent, next);
+        let cx = &mut self.shared.lend(lent);
+        self.compare.due(cx);
+        self.judge.due(cx);
+        let next = self.walk.due(cx, self.compare.is_active(), self.pulls.is_active());
+        self.follow(lent, next);
+    }
+
+    fn sweep_due(&mut self, lent: &mut Lent<'_>) {
+        let cx = &mut self.shared.lend(lent);
+        let Some(begins) = self.sweep.due(cx) else { return };
+        let mut next = None;
+        if begins {
+            next = self.scrub.next(cx);
+            self.tails.due(cx, self.pulls.is_active(), self.gaps.given_up_total);
+            self.tails.step();
+        }
+        let is_telling = self.tails.tell(cx);
+        self.sweep.forget(cx, is_telling);
+        if begins {
+            self.sweep.fold(cx, |of| self.gaps.is_asking(of));
+        }
+        self.follow(lent, next);
+    }
+
+    /// When something is due next.
+    #[must_use]
+    pub fn deadline(&self, links: &Links) -> Instant {
+        let peers = &self.shared.peers;
+        [
+            self.push.deadline(peers, links),
+            self.acks.deadline(),
+            self.gaps.deadline(),
+            self.digests.deadline(peers.n_reachable() > 0),
+            self.rumors.deadline(),
+            self.pulls.deadline(links),
+            self.compare.deadline(),
+            self.judge.deadline(),
+            self.walk.deadline(),
+            self.sweep.deadline(),
+            self.holders.deadline(),
+            self.handover.deadline(),
+            self.shared.ready.deadline(),
+        ]
+        .iter()
+        .fold(Instant::NEVER, |first, at| first.min(*at))
+    }
+}
