@@ -159,6 +159,8 @@ impl Plan {
 
     /// Starts the node of this index; all but the first join through it.
     fn start(&self, index: u16) -> Result<Serving, Failure> {
+        // Marks its lines of the log; at this level it is there whatever is left out.
+        let _marked = tracing::error_span!("at", node = name(index)).entered();
         let bind = self.gossip(index);
         let first = self.gossip(0).to_string().parse::<Seed>().ok();
         let seeds = first.filter(|_| index > 0).into_iter().collect();

@@ -27,6 +27,12 @@ pub struct StoreStats {
 }
 
 impl Store {
+    /// Writes that were refused because the store was full, ever.
+    #[must_use]
+    pub fn refused_full(&self) -> u64 {
+        self.counters().refused_full.load(Relaxed)
+    }
+
     /// The store in numbers, without taking a lock.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
@@ -54,6 +60,7 @@ pub(super) struct Counters {
     remote_log_len: AtomicU64,
     last_seq: AtomicU64,
     clock_ahead_total: AtomicU64,
+    refused_full: AtomicU64,
     hlc: AtomicU64,
 }
 
@@ -65,7 +72,11 @@ impl Counters {
             let replaced = bytes - old_len + new_len;
             (new_len <= old_len || replaced <= len_max).then_some(replaced)
         };
-        self.bytes.fetch_update(Relaxed, Relaxed, replaced).is_ok()
+        let has_room = self.bytes.fetch_update(Relaxed, Relaxed, replaced).is_ok();
+        if !has_room {
+            self.refused_full.fetch_add(1, Relaxed);
+        }
+        has_room
     }
 
     /// Counts a record put in, whose bytes are reserved, in place of another.

@@ -354,7 +354,10 @@ impl Node {
             SwimOutput::Event(event) => {
                 let changes = !matches!(
                     event,
-                    Event::Refuted(_) | Event::Conflict { .. } | Event::JoinDone { .. }
+                    Event::Refuted(_)
+                        | Event::Conflict { .. }
+                        | Event::JoinDone { .. }
+                        | Event::ProbeFailed { .. }
                 );
                 match &event {
                     Event::LeaveDone => self.left(now),

@@ -72,7 +72,8 @@ impl Agent {
             let _entered = runtime.enter();
             (Udp::new(pair.udp)?, Alarm::new(clock)?)
         };
-        let engine = Engine::new(machine, mailbox, udp, alarm, streams, to_streams);
+        let store = agent.front.store.clone();
+        let engine = Engine::new(machine, store, mailbox, udp, alarm, streams, to_streams);
         let body = move || runtime.block_on(engine.run());
         agent.engine = Some(threads::spawn("gossip-engine", &fault, body)?);
         let shared = agent.front.post.shared.clone();

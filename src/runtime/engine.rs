@@ -11,12 +11,14 @@
 //! called back. So a probe is answered however busy the rest of the process is.
 
 use super::alarm::Alarm;
+use super::detail::Detail;
 use super::entropy;
 use super::log::Log;
 use super::mailbox::{Letter, Mailbox, Report, State};
 use super::tcp::Streams;
 use super::turns::Turns;
 use super::udp::Udp;
+use crate::kv::Store;
 use crate::limits::{STREAMS_OUTBOUND_MAX, TICKETS_MAX, TURN_INPUTS_MAX};
 use crate::node::command::{Command, Health, NotReady, Reply, ReplyTo, Sample};
 use crate::node::io::{ConnId, Input, Output, Ticket};
@@ -56,6 +58,8 @@ const BULK_LEN: usize = 8 << 10;
 /// Owns the node and everything that only its thread touches.
 pub(super) struct Engine<M> {
     machine: M,
+    /// Only looked at: whether it is full.
+    store: Arc<Store>,
     mailbox: Mailbox,
     udp: Udp,
     alarm: Alarm,
@@ -78,6 +82,9 @@ pub(super) struct Engine<M> {
     why: Option<Arc<str>>,
     log: Log,
     turns: Turns,
+    detail: Detail,
+    /// A question for the node's numbers that is not answered yet.
+    numbers: Option<Ticket>,
 }
 
 /// A connection that has not ended.
@@ -92,6 +99,7 @@ impl<M: Machine> Engine<M> {
     /// `to_streams` passes the node's keys on to the connections.
     pub fn new(
         machine: M,
+        store: Arc<Store>,
         mailbox: Mailbox,
         udp: Udp,
         alarm: Alarm,
@@ -102,6 +110,7 @@ impl<M: Machine> Engine<M> {
         Engine {
             why: mailbox.shared.why(),
             machine,
+            store,
             mailbox,
             udp,
             alarm,
@@ -118,6 +127,8 @@ impl<M: Machine> Engine<M> {
             to_streams,
             log: Log::default(),
             turns: Turns::default(),
+            detail: Detail::default(),
+            numbers: None,
         }
     }
 
@@ -153,6 +164,11 @@ impl<M: Machine> Engine<M> {
         if now.instant >= self.deadline {
             self.machine.handle(now, Input::Timeout);
         }
+        if self.numbers.is_none() && self.detail.wants_numbers(now.instant) {
+            let ticket = self.ticket();
+            self.numbers = Some(ticket);
+            self.machine.handle(now, Input::Command { ticket, command: Command::Stats });
+        }
         self.drain(now);
         self.tell_state(now.instant);
         self.turns.took(self.mailbox.shared.clock.instant().since(began));
@@ -176,6 +192,8 @@ impl<M: Machine> Engine<M> {
         }
         shared.set_state(state);
         self.log.state(health, self.why.as_ref(), now);
+        let store = &self.store;
+        self.log.store(store.refused_full(), store.stats().bytes, store.limit());
     }
 
     /// Sleeps until there is something to do.
@@ -205,7 +223,10 @@ impl<M: Machine> Engine<M> {
     fn take_datagrams(&mut self, now: Now) -> std::io::Result<()> {
         for _ in 0..TURN_INPUTS_MAX {
             match self.udp.receive(&self.mailbox.shared.counters)? {
-                Some((from, bytes)) => self.machine.handle(now, Input::Datagram { from, bytes }),
+                Some((from, bytes)) => {
+                    self.detail.received(from, bytes.len());
+                    self.machine.handle(now, Input::Datagram { from, bytes });
+                }
                 None => break,
             }
         }
@@ -222,6 +243,7 @@ impl<M: Machine> Engine<M> {
                 }
                 Report::Frame { conn, from, frame, room } => {
                     let is_bulk = matches!(&frame, Frame::Kv(payload) if payload.len() >= BULK_LEN);
+                    self.detail.frame(conn, from, &frame);
                     self.machine.handle(now, Input::Frame { conn, from, frame });
                     drop(room);
                     if is_bulk {
@@ -234,6 +256,7 @@ impl<M: Machine> Engine<M> {
                 }
                 Report::Closed { conn, error } => {
                     let error = self.forget(conn).or(error);
+                    self.detail.closed(conn, error.as_deref());
                     self.machine.handle(now, Input::Closed { conn, error });
                 }
             }
@@ -266,11 +289,16 @@ impl<M: Machine> Engine<M> {
             reply_to(Reply::Refused("too many requests wait for their answer".to_owned()));
             return;
         }
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
+        let ticket = self.ticket();
         self.tickets.insert(ticket, reply_to);
         let now = self.mailbox.shared.clock.now();
         self.machine.handle(now, Input::Command { ticket, command });
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        ticket
     }
 
     fn drain(&mut self, now: Now) {
@@ -296,6 +324,7 @@ impl<M: Machine> Engine<M> {
                 Output::Event(event) => self.log.event(&event, now.instant),
                 Output::Note(note) => self.log.note(&note),
                 Output::Security(security) => {
+                    self.log.security(&self.security, &security);
                     self.security_raw = without_compression(&security);
                     self.security = security.clone();
                     self.to_streams.send_replace(security);
@@ -309,6 +338,7 @@ impl<M: Machine> Engine<M> {
         let nonce = if security.encrypts() { entropy::nonce() } else { Default::default() };
         let datagram = seal(security, parts, crc, nonce);
         for &to in to {
+            self.detail.sent(to, datagram.len());
             self.udp.send(to, &datagram, &self.mailbox.shared.counters);
         }
     }
@@ -328,6 +358,7 @@ impl<M: Machine> Engine<M> {
             return;
         }
         self.n_dialled += 1;
+        self.detail.dial(conn, peer, &frame);
         let outbox = Some(self.streams.dial(conn, peer, frame, deadline, link));
         self.conns.insert(conn, Conn { outbox, overflowed: false });
     }
@@ -343,7 +374,8 @@ impl<M: Machine> Engine<M> {
     }
 
     fn reply(&mut self, ticket: Ticket, mut reply: Reply) {
-        let Some(reply_to) = self.tickets.remove(&ticket) else { return };
+        let is_own = self.numbers.take_if(|numbers| *numbers == ticket).is_some();
+        let reply_to = self.tickets.remove(&ticket);
         if let Reply::Stats(samples) = &mut reply {
             samples.extend(self.mailbox.shared.counters.samples());
             samples.extend(self.turns.samples());
@@ -355,8 +387,13 @@ impl<M: Machine> Engine<M> {
             };
             samples.push(gauge("streams", "Gossip connections open.", self.conns.len()));
             samples.push(gauge("tickets", "Commands without an answer yet.", self.tickets.len()));
+            if is_own {
+                self.detail.numbers(samples);
+            }
         }
-        reply_to(reply);
+        if let Some(reply_to) = reply_to {
+            reply_to(reply);
+        }
     }
 }
 

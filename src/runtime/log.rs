@@ -1,12 +1,17 @@
 //! What the node noticed, as log lines.
 //!
-//! Names come from the network: they are written quoted and escaped, never as they are.
+//! Names come from the network. They are given as strings, which a line for people has quoted and
+//! escaped, and JSON as any string: never as they are, and never both.
 
 use super::throttle::Throttle;
 use crate::node::command::Health;
 use crate::node::io::Note;
 use crate::swim::io::{Event, JoinError};
 use crate::time::Instant;
+use crate::wire::keyring::Key;
+use crate::wire::message::NodeName;
+use crate::wire::packet::Security;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +30,10 @@ pub(super) struct Log {
     /// Readiness as it was written last, and why.
     state: Option<(Health, Option<Arc<str>>)>,
     reasons: Throttle,
+    /// Writes refused so far for want of room.
+    refused: u64,
+    /// Whether the last that was told of the store is that it is full.
+    is_full: bool,
 }
 
 impl Log {
@@ -52,34 +61,79 @@ impl Log {
         true
     }
 
+    /// Which gossip keys are used from now on, when that is a change.
+    pub fn security(&self, before: &Security, security: &Security) {
+        let used = |security: &Security| {
+            (security.keyring.clone(), security.verify_incoming, security.verify_outgoing)
+        };
+        if used(before) == used(security) {
+            return;
+        }
+        let keys: Vec<&str> = security.keyring.keys().iter().map(Key::fingerprint).collect();
+        tracing::info!(
+            keys = keys.join(" "),
+            verify_incoming = security.verify_incoming,
+            verify_outgoing = security.verify_outgoing,
+            "gossip keys have changed: the first encrypts, all decrypt"
+        );
+    }
+
+    /// Whether the store takes writes, to be told at every turn: `refused` counts those that it did
+    /// not take for want of room.
+    pub fn store(&mut self, refused: u64, bytes: u64, limit: u64) {
+        if refused > self.refused && !self.is_full {
+            self.is_full = true;
+            tracing::warn!(bytes, limit, "the store is full: PUTs that would grow it are refused");
+        }
+        self.refused = refused;
+        if self.is_full && bytes <= limit / 10 * 9 {
+            self.is_full = false;
+            tracing::info!(bytes, limit, "the store has room again");
+        }
+    }
+
     /// A change of membership.
     pub fn event(&mut self, event: &Event, now: Instant) {
         match event {
-            Event::Joined(name) => tracing::info!(member = ?name, "member joined"),
-            Event::Updated(name) => tracing::debug!(member = ?name, "member changed"),
+            Event::ProbeFailed { name, helpers, nacks } => tracing::debug!(
+                member = &*text(name),
+                helpers = *helpers,
+                nacks = *nacks,
+                "probe failed: no answer by UDP, by way of helpers, or over TCP"
+            ),
+            Event::Joined(name) => tracing::info!(member = &*text(name), "member joined"),
+            Event::Updated(name) => tracing::debug!(member = &*text(name), "member changed"),
             Event::Suspected(name, accuser) => {
-                tracing::info!(member = ?name, ?accuser, "member suspected");
+                tracing::info!(
+                    member = &*text(name),
+                    accuser = &*text(accuser),
+                    "member suspected"
+                );
             }
-            Event::Recovered(name) => tracing::info!(member = ?name, "member is alive after all"),
-            Event::Failed(name) => tracing::warn!(member = ?name, "member failed"),
-            Event::Left(name) => tracing::info!(member = ?name, "member left"),
-            Event::Reaped(name) => tracing::debug!(member = ?name, "member forgotten"),
+            Event::Recovered(name) => {
+                tracing::info!(member = &*text(name), "member is alive after all")
+            }
+            Event::Failed(name) => tracing::warn!(member = &*text(name), "member failed"),
+            Event::Left(name) => tracing::info!(member = &*text(name), "member left"),
+            Event::Reaped(name) => tracing::debug!(member = &*text(name), "member forgotten"),
             Event::Refuted(incarnation) => {
                 tracing::warn!(incarnation, "somebody took this node for dead; told them better");
             }
             Event::Conflict { name, known, claimed } => {
-                tracing::error!(member = ?name, %known, %claimed, "two nodes claim one name");
+                let member = &*text(name);
+                tracing::error!(member, %known, %claimed, "two nodes claim one name");
             }
             Event::JoinDone { peer, result } => self.join_done(*peer, result, now),
             Event::UdpBlocked(name) => tracing::warn!(
-                member = ?name,
+                member = &*text(name),
                 "member answers over TCP only: UDP to its port or back seems to be blocked"
             ),
             Event::UdpOpen(name) => {
-                tracing::info!(member = ?name, "member answers over UDP again");
+                tracing::info!(member = &*text(name), "member answers over UDP again");
             }
             Event::MergeRefused { peer, why } => {
-                tracing::warn!(%peer, ?why, "a peer speaks other protocol versions; not merged");
+                let why = why.as_str();
+                tracing::warn!(%peer, why, "a peer speaks other protocol versions; not merged");
             }
             Event::LeaveDone => {
                 tracing::info!("has told every member that answers that this node leaves");
@@ -133,7 +187,7 @@ impl Log {
             Note::CopyDone { records } => tracing::info!(records, "copied the store of a peer"),
             Note::Founded { why } => tracing::info!(%why, "founds a cluster"),
             Note::Merging { with } => tracing::warn!(
-                member = ?with,
+                member = with.as_str(),
                 "two clusters were founded apart: joins the one of this member, not ready meanwhile"
             ),
             Note::Divergence { buckets } => {
@@ -144,12 +198,14 @@ impl Log {
                 "records were damaged in memory; dropped, and fetched from peers: check the machine"
             ),
             Note::TcpBlocked { name, addr } => tracing::warn!(
-                member = ?name,
+                member = &*text(name),
                 %addr,
                 "member answers over UDP only: TCP to its port seems to be blocked, so it gets \
                  large values by way of others, if at all"
             ),
-            Note::TcpOpen { name } => tracing::info!(member = ?name, "member can be dialled again"),
+            Note::TcpOpen { name } => {
+                tracing::info!(member = &*text(name), "member can be dialled again")
+            }
             Note::NoHeir { keys } => tracing::info!(
                 keys,
                 "no other member is there to hand the store over to; it ends with this node"
@@ -160,17 +216,22 @@ impl Log {
             ),
             Note::Incompatible { members, name, theirs, ours } => tracing::warn!(
                 members,
-                %name,
+                name = name.as_str(),
                 %theirs,
                 %ours,
                 "members speak other replication formats: nothing is replicated with them"
             ),
             Note::ShutOut { why } => tracing::warn!(%why, "the cluster has shut this node out"),
             Note::Unreadable { why, from } => {
-                tracing::warn!(%from, ?why, "a gossip datagram could not be read");
+                tracing::warn!(%from, why = why.as_str(), "a gossip datagram could not be read");
             }
         }
     }
+}
+
+/// A name as a string.
+pub(super) fn text(name: &NodeName) -> Cow<'_, str> {
+    String::from_utf8_lossy(name.as_bytes())
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod alarm;
 mod bridge;
 pub mod clock;
 mod counters;
+mod detail;
 mod engine;
 pub mod entropy;
 mod log;

@@ -149,10 +149,11 @@ pub fn start(mut config: Config) -> Result<Agent, StartError> {
         unfinished_len: STREAM_UNFINISHED_LEN_MAX,
     };
     tracing::info!(
-        name = ?config.node.name,
+        name = &*super::log::text(&config.node.name),
         bind = %pair.addr,
         advertise = %config.node.advertise,
         origin = format_args!("{:016x}", origin.0),
+        encrypted = config.node.security.encrypts(),
         "gossip begins"
     );
     let expects_peers = !config.discovery.is_empty();

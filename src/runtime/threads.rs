@@ -81,8 +81,10 @@ pub fn spawn(
     fault: &Fault,
     body: impl FnOnce() -> Result<(), String> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
-    let fault = fault.clone();
+    let (fault, span) = (fault.clone(), tracing::Span::current());
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        // Where several nodes share a process, its lines are marked as those of whoever began it.
+        let _marked = span.entered();
         // What the body owned is gone with it; only the word is left.
         match catch_unwind(AssertUnwindSafe(body)) {
             Ok(Ok(())) => {}

@@ -112,6 +112,16 @@ pub enum Event {
     Updated(NodeName),
     /// A member is suspected; the accuser's name follows.
     Suspected(NodeName, NodeName),
+    /// A probe of this member came to nothing: no answer by UDP, none by way of others, none over a
+    /// stream.
+    ProbeFailed {
+        /// Who did not answer.
+        name: NodeName,
+        /// Members that were asked to ping it.
+        helpers: u32,
+        /// How many of them said that they got no answer either; the others were silent.
+        nacks: u32,
+    },
     /// A suspected member proved alive.
     Recovered(NodeName),
     /// A member was declared dead.

@@ -31,6 +31,7 @@ pub(super) struct Probe {
     verdict_at: Instant,
     /// Whether others have been asked.
     indirect: bool,
+    helpers: u32,
     nacks_expected: u32,
     nacks: u32,
     pub(super) stream: Option<ExchangeId>,
@@ -89,6 +90,7 @@ impl Swim {
             start: now,
             verdict_at,
             indirect: false,
+            helpers: 0,
             nacks_expected: 0,
             nacks: 0,
             stream: None,
@@ -153,6 +155,7 @@ impl Swim {
             .collect();
         for (to, nack) in helpers {
             if let Some(probe) = &mut self.probe {
+                probe.helpers += 1;
                 probe.nacks_expected += u32::from(nack);
             }
             let request = self.indirect_ping_for(seq_no, &target, nack);
@@ -242,6 +245,8 @@ impl Swim {
             return;
         }
         self.stats.probe_failures += 1;
+        let (helpers, nacks) = (probe.helpers, probe.nacks);
+        self.event(Event::ProbeFailed { name: probe.target.clone(), helpers, nacks });
         // Nacks that do not come mean that our own network, not the target, is at fault.
         let missing = probe.nacks_expected.saturating_sub(probe.nacks);
         self.awareness.adjust(if probe.nacks_expected > 0 { missing as i32 } else { 1 });

@@ -276,6 +276,9 @@ impl Cluster {
         let text = match event {
             Event::Joined(name) => format!("joined {name}"),
             Event::Updated(name) => format!("updated {name}"),
+            Event::ProbeFailed { name, helpers, nacks } => {
+                format!("probe of {name} failed, {helpers} asked, {nacks} nacks")
+            }
             Event::Suspected(name, accuser) => format!("suspected {name} by {accuser}"),
             Event::Recovered(name) => format!("recovered {name}"),
             Event::Failed(name) => format!("failed {name}"),
