@@ -11,6 +11,7 @@
 
 mod agent;
 mod client;
+mod completions;
 mod config;
 mod dev;
 mod environment;
@@ -79,6 +80,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Sim(sim::SimArgs),
     Version(version::VersionArgs),
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
 }
 
 /// Runs the command the process was started with.
@@ -131,5 +134,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         Command::Inspect(args) => args.run(),
         Command::Sim(args) => args.run(),
         Command::Version(args) => args.run(),
+        Command::Completions(args) => args.run(Cli::command()),
+        Command::Man(args) => args.run(Cli::command()),
     }
 }

@@ -48,8 +48,8 @@ impl Progress {
     }
 
     /// Runs `tell`, which writes a line, with the bar out of its way.
-    pub(super) fn suspend(&self, tell: impl FnOnce()) {
-        self.bar.suspend(tell);
+    pub(super) fn suspend<T>(&self, tell: impl FnOnce() -> T) -> T {
+        self.bar.suspend(tell)
     }
 
     /// Seconds since the start.

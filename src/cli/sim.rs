@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::output::{self, Out, Stop};
+use super::progress::Progress;
 use crate::runtime::clock::Clock;
 use crate::sim::measure::{Row, measure};
 use crate::sim::minimize::minimize;
@@ -18,8 +19,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+/// What runs where no seeds are given: some seconds on one processor.
+const SEEDS: Range<u64> = 0..100;
+
 const EXAMPLES: &str = "\
 Examples:
+  gossipykv sim                                     a hundred seeds
   gossipykv sim --seeds 0..1000                     a sweep: 3 to 9 nodes, faults drawn by seed
   gossipykv sim --seeds 7..8 --trace                the story of one seed
   gossipykv sim --seeds 7..8 --minimize             the smallest run found that breaks the same
@@ -34,9 +39,8 @@ trace hash. Exit status: 0 nothing broken, 1 a promise broken, 2 wrong usage.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct SimArgs {
-    /// The seeds, the last one excluded
+    /// The seeds, the last one excluded [default: 0..100]
     #[arg(long, value_name = "A..B", value_parser = parse_seeds)]
-    #[arg(required_unless_present = "membership")]
     seeds: Option<Range<u64>>,
 
     /// Measure membership alone at these sizes, against what the papers promise
@@ -127,7 +131,7 @@ impl SimArgs {
     }
 
     fn seeds(&self) -> Range<u64> {
-        self.seeds.clone().unwrap_or_default()
+        self.seeds.clone().unwrap_or(SEEDS)
     }
 
     fn request(&self, rng_seed: u64) -> Request {
@@ -162,7 +166,10 @@ impl SimArgs {
                 });
             }
             drop(done);
-            self.add_up(out, outcomes)
+            let progress = Progress::new(Some(seeds.end - seeds.start), "seeds", self.trace);
+            let summary = self.add_up(out, outcomes, &progress);
+            progress.end();
+            summary
         })
     }
 
@@ -170,6 +177,7 @@ impl SimArgs {
         &self,
         out: &mut Out<'_>,
         outcomes: mpsc::Receiver<(u64, Outcome)>,
+        progress: &Progress,
     ) -> Result<Summary, Stop> {
         let mut summary = Summary::default();
         let mut waiting = std::collections::BTreeMap::new();
@@ -179,7 +187,8 @@ impl SimArgs {
             while let Some(outcome) = waiting.remove(&next) {
                 let request = self.request(next);
                 summary.add(&request, &outcome);
-                self.tell(out, &request, &outcome)?;
+                progress.suspend(|| self.tell(out, &request, &outcome))?;
+                progress.add(1);
                 next += 1;
             }
         }

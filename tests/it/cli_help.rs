@@ -41,6 +41,8 @@ fn every_level_explains_itself_with_an_example() {
         "inspect stream",
         "sim",
         "version",
+        "man",
+        "completions",
     ] {
         assert!(words.iter().any(|words| words == expected), "no command {expected:?}");
     }
@@ -90,4 +92,26 @@ fn a_fresh_key_is_32_bytes_of_base64_and_never_the_same() {
     assert_ne!(a, b);
     let ring = gossipykv::wire::keyring::Keyring::parse(&a).expect("a key");
     assert_eq!((ring.keys().len(), a.len()), (1, 45));
+}
+
+#[test]
+fn shells_and_man_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&["completions", shell]).success().to_owned();
+        for word in ["members", "export", "overwrite", "encrypt-keys-file"] {
+            assert!(script.contains(word), "{shell} does not know {word}");
+        }
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let pages = folder.path().join("man1");
+    assert_eq!(run(&["man", &pages.display().to_string()]).success(), "");
+    for (path, command) in levels(&gossipykv::cli::command(), &[]) {
+        let name = [&["gossipykv".to_owned()][..], &path].concat().join("-");
+        let page = std::fs::read_to_string(pages.join(format!("{name}.1"))).expect(&name);
+        for flag in command.get_arguments().filter_map(|arg| arg.get_long()) {
+            assert!(page.contains(&flag.replace('-', "\\-")), "{name} does not tell --{flag}");
+        }
+    }
+    let nowhere = run(&["man", "/proc/nowhere"]);
+    assert!(nowhere.error(1).starts_with("/proc/nowhere: "), "{nowhere:?}");
 }

@@ -1,13 +1,24 @@
 //! `inspect`: one captured datagram, or one side of a TCP connection, in words.
 
+mod capture;
+mod ours;
+mod pcap;
+mod readable;
+
+use super::config::KEYS_VARIABLE;
 use super::failure::Failure;
 use super::output::{self, Out, Stop};
+use super::parse;
+use super::reader::variable;
 use crate::limits::STREAM_TOTAL_LEN_MAX;
 use crate::wire::inspect;
 use crate::wire::keyring::{Key, Keyring};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use std::ffi::OsString;
 use std::io::{self, BufRead, Read as _, Write as _};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 /// Longest line of standard input, in bytes: the largest stream in hex, with room for separators.
 const LINE_LEN_MAX: u64 = 3 * STREAM_TOTAL_LEN_MAX as u64;
@@ -15,22 +26,29 @@ const LINE_LEN_MAX: u64 = 3 * STREAM_TOTAL_LEN_MAX as u64;
 const EXAMPLES: &str = "\
 Examples:
   gossipykv inspect packet 0083a5...
-  gossipykv inspect stream --key \"$(cat gossip.key)\" --label prod < connection.hex";
+  gossipykv inspect packet --pcap gossip.pcap --encrypt-keys-file gossip.keys
+  gossipykv inspect stream --encrypt-keys-file gossip.keys --label prod < connection.hex
+
+Beside memberlist's fields: Address, SourceAddress and TargetAddress are the addresses that their
+bytes mean; a message of our own replication follows the one that carries it: kv.push and others.";
 
 const PACKET_EXAMPLES: &str = "\
 Examples:
   $ gossipykv inspect packet 0082a45365714e6f2aa44e6f6465a16e
   {\"Node\":\"n\",\"SeqNo\":42,\"SourceAddr\":null,...,\"type\":\"ping\"}
 
-  tshark -r gossip.pcap -Y udp.port==7947 -T fields -e udp.payload | gossipykv inspect packet
+  tcpdump -i any -w gossip.pcap udp port 7947
+  gossipykv inspect packet --pcap gossip.pcap
 
+Of several captures each but the first is told by a line {\"type\":\"capture\",..}, of a file each.
 Whatever cannot be decoded reads {\"error\":..}; the rest goes on, and the exit status is 1.";
 
 const STREAM_EXAMPLES: &str = "\
 Examples:
   gossipykv inspect stream --label prod 068384...
-  tshark -r gossip.pcap -q -z follow,tcp,raw,0 | grep '^[0-9a-f]' | tr -d '\\n' |
-    gossipykv inspect stream --key \"$(cat gossip.key)\"
+  gossipykv inspect stream --pcap gossip.pcap --encrypt-keys-file gossip.keys
+
+Of a file each side of each connection is a capture.
 
 The reply of a connection carries no label header; --label tells it. Whatever cannot be decoded
 reads {\"error\":..}, and the exit status is 1.";
@@ -55,9 +73,23 @@ enum InspectCommand {
 
 #[derive(Debug, Args)]
 struct CaptureArgs {
-    /// A key that may decrypt, in base64; repeatable
+    /// A key that may decrypt, in base64; repeatable. Everybody on this machine can see it in the
+    /// list of processes: rather use a file
     #[arg(long = "key", value_name = "BASE64")]
     keys: Vec<String>,
+
+    /// File of keys that may decrypt, as the agent takes it; the variable GOSSIPYKV_ENCRYPT_KEYS
+    /// holds keys themselves
+    #[arg(long, value_name = "PATH", env = "GOSSIPYKV_ENCRYPT_KEYS_FILE", hide_env_values = true)]
+    encrypt_keys_file: Option<OsString>,
+
+    /// Read a file of tcpdump or Wireshark instead, pcap or pcapng
+    #[arg(long, value_name = "FILE", conflicts_with = "hex")]
+    pcap: Option<OsString>,
+
+    /// Of that file what is from or to this port; 0 for all
+    #[arg(long, value_name = "PORT", default_value_t = 7947)]
+    port: u16,
 
     /// The cluster's name: checked where a label is sent, assumed where none is
     #[arg(long, value_name = "LABEL", default_value = "", hide_default_value = true)]
@@ -72,34 +104,114 @@ struct CaptureArgs {
 /// Explains bytes as objects.
 type Explain = fn(&[u8], &Keyring, &[u8]) -> Vec<Value>;
 
-impl InspectArgs {
-    pub(super) fn run(self) -> Result<(), Failure> {
-        let (explain, args): (Explain, CaptureArgs) = match self.command {
-            InspectCommand::Packet(args) => (inspect::packet, args),
-            InspectCommand::Stream(args) => (inspect::stream, args),
-        };
-        let keys = keyring(&args.keys)?;
-        let explain = |hex: &str| match unhex(hex) {
-            Ok(bytes) => explain(&bytes, &keys, args.label.as_bytes()),
+/// How captures are explained.
+struct Explainer {
+    explain: Explain,
+    keys: Keyring,
+    label: String,
+}
+
+impl Explainer {
+    fn bytes(&self, bytes: &[u8]) -> Vec<Value> {
+        readable::complete((self.explain)(bytes, &self.keys, self.label.as_bytes()))
+    }
+
+    fn hex(&self, hex: &str) -> Vec<Value> {
+        match unhex(hex) {
+            Ok(bytes) => self.bytes(&bytes),
             Err(error) => vec![json!({ "error": error })],
-        };
-        match args.hex.as_deref() {
-            Some(hex) if hex != "-" => output::print(|out| {
-                let clean = write(out, &explain(hex))?;
-                verdict(clean)
-            }),
-            _ => output::print(|out| lines(&mut io::stdin().lock(), explain, out)),
         }
     }
 }
 
-/// Explains every line that is not blank, each as soon as it is there.
-fn lines(
-    input: &mut impl BufRead,
-    explain: impl Fn(&str) -> Vec<Value>,
+impl InspectArgs {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let (explain, args, is_stream): (Explain, CaptureArgs, bool) = match self.command {
+            InspectCommand::Packet(args) => (inspect::packet, args, false),
+            InspectCommand::Stream(args) => (inspect::stream, args, true),
+        };
+        let explainer = Explainer { explain, keys: args.keyring()?, label: args.label };
+        if let Some(path) = args.pcap {
+            return output::print(|out| file(&path, args.port, is_stream, &explainer, out));
+        }
+        match args.hex.as_deref() {
+            Some(hex) if hex != "-" => output::print(|out| {
+                let clean = write(out, &explainer.hex(hex))?;
+                verdict(clean)
+            }),
+            _ => {
+                super::input::say_that_we_wait("hex, a capture a line,");
+                output::print(|out| lines(&mut io::stdin().lock(), &explainer, out))
+            }
+        }
+    }
+}
+
+impl CaptureArgs {
+    /// All keys that are given, in whatever way.
+    fn keyring(&self) -> Result<Keyring, Failure> {
+        let given = keyring(&self.keys)?;
+        let mut keys = given.keys().to_vec();
+        if let Some(path) = &self.encrypt_keys_file {
+            let ring = parse::secret_file(Path::new(path)).and_then(|text| {
+                Keyring::parse(&text).map_err(|error| format!("{path:?}: {error}"))
+            });
+            let ring =
+                ring.map_err(|error| Failure::usage(format!("--encrypt-keys-file: {error}")))?;
+            keys.extend(ring.keys().iter().cloned());
+        }
+        if let Some(text) = variable(KEYS_VARIABLE) {
+            let ring = text.to_str().ok_or_else(|| "not UTF-8".to_owned());
+            let ring = ring.and_then(|text| Keyring::parse(text).map_err(|e| e.to_string()));
+            let ring = ring.map_err(|error| Failure::usage(format!("{KEYS_VARIABLE}: {error}")))?;
+            keys.extend(ring.keys().iter().cloned());
+        }
+        let mut known = std::collections::BTreeSet::new();
+        keys.retain(|key| known.insert(key.fingerprint().to_owned()));
+        Keyring::new(keys).map_err(|error| Failure::usage(format!("the keys: {error}")))
+    }
+}
+
+/// Explains what is in a file, each capture behind a line that says where it was seen.
+fn file(
+    path: &OsString,
+    port: u16,
+    is_stream: bool,
+    explainer: &Explainer,
     out: &mut Out<'_>,
 ) -> Result<(), Stop> {
-    let mut clean = true;
+    let (mut clean, mut number) = (true, 0);
+    let mut explain = |seen: pcap::Seen| -> Result<(), Stop> {
+        number += 1;
+        let separator = json!({
+            "type": "capture", "number": number, "time": time(seen.at),
+            "from": seen.from.to_string(), "to": seen.to.to_string(), "len": seen.bytes.len(),
+        });
+        write(out, &[separator])?;
+        clean &= write(out, &explainer.bytes(&seen.bytes))?;
+        Ok(())
+    };
+    if is_stream {
+        pcap::streams(path, port)?.into_iter().try_for_each(explain)?;
+    } else {
+        pcap::packets(path, port, &mut explain)?;
+    }
+    verdict(clean)
+}
+
+fn time(since_epoch: Duration) -> Option<String> {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    let time = SystemTime::UNIX_EPOCH.checked_add(since_epoch)?;
+    // It fails past the year 9999.
+    write!(text, "{}", humantime::format_rfc3339_micros(time)).ok()?;
+    Some(text)
+}
+
+/// Explains every line that is not blank, each as soon as it is there, all but the first behind a
+/// line that says which one it is.
+fn lines(input: &mut impl BufRead, explainer: &Explainer, out: &mut Out<'_>) -> Result<(), Stop> {
+    let (mut clean, mut number) = (true, 0);
     loop {
         let mut line = Vec::new();
         input
@@ -115,10 +227,15 @@ fn lines(
             return Err(Failure::failed(problem).into());
         }
         let text = String::from_utf8_lossy(&line);
-        if !text.trim().is_empty() {
-            clean &= write(out, &explain(&text))?;
-            out.flush()?;
+        if text.trim().is_empty() {
+            continue;
         }
+        number += 1;
+        if number > 1 {
+            write(out, &[json!({ "type": "capture", "number": number })])?;
+        }
+        clean &= write(out, &explainer.hex(&text))?;
+        out.flush()?;
     }
 }
 
