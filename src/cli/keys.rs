@@ -7,16 +7,21 @@
 use super::client::ServerFlags;
 use super::failure::{Failure, one_line};
 use super::table::Table;
-use super::{input, output};
+use super::{input, logging, output};
 use crate::wire::keyring::Key;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use ureq::http::Method;
 
 /// Most bytes of a key on standard input.
 const KEY_TEXT_LEN_MAX: u64 = 1024;
+
+/// What a person is told behind each change.
+const FILES: &str = "\
+this lasts as long as the nodes run: write it into the key file or the secret of each, too, or one \
+that is started again comes back with its old keys and is shut out";
 
 const EXAMPLES: &str = "\
 Examples, a whole rotation:
@@ -28,6 +33,9 @@ Examples, a whole rotation:
 
 A step that misses a member names it and exits with 1: repeat it until it misses nobody, unless that
 member is gone for good.
+
+A change lasts as long as the nodes run: write it into the file or the secret that each starts with,
+too, or one that is started again comes back with its old keys and is shut out.
 
 Keys are shown as fingerprints only. A node answers these requests to whoever has the HTTP token. A
 node on this host answers them without one, too, to its own user and to root.";
@@ -127,12 +135,12 @@ impl KeysArgs {
         };
         let mut answers: Answers = client.json(client.accept(answer)?, "that of /keys")?;
         answers.members.sort_by(|a, b| a.name.cmp(&b.name));
-        report(&answers, self.server.json)
+        report(&answers, self.server.json, path != "/keys")
     }
 }
 
 /// One row a member, or JSON; a failure when some member fails.
-fn report(answers: &Answers, as_json: bool) -> Result<(), Failure> {
+fn report(answers: &Answers, as_json: bool, is_change: bool) -> Result<(), Failure> {
     let mut table = Table::new(&["MEMBER", "KEYS"]);
     let mut failed = Vec::new();
     for member in &answers.members {
@@ -150,6 +158,9 @@ fn report(answers: &Answers, as_json: bool) -> Result<(), Failure> {
         false => Ok(write!(out, "{table}")?),
     })?;
     if failed.is_empty() {
+        if is_change && io::stderr().is_terminal() {
+            logging::say(FILES);
+        }
         return Ok(());
     }
     Err(Failure::failed(format!("not done on {}; it may be repeated", failed.join(", "))))

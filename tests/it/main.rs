@@ -45,5 +45,6 @@ mod swim_properties;
 mod swim_timing;
 mod swim_words;
 mod tidy;
+mod tour;
 mod vectors;
 mod wire_properties;
