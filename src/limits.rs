@@ -139,6 +139,11 @@ pub const LOG_OWN_MAX: usize = 131_072;
 pub const LOG_REMOTE_MAX: usize = 65_536;
 /// Bytes of keys either of these two logs may hold.
 pub const LOG_KEY_BYTES_MAX: usize = 8 << 20;
+/// The part of a store's limit, one in so many, that deletes may take: as they fill the second half
+/// of it their grace shrinks.
+pub const TOMBSTONES_SHARE: u64 = 4;
+/// What the grace of deletes shrinks to at most, where they take all of their part.
+pub const TOMBSTONE_GRACE_FLOOR: Duration = Duration::from_secs(60);
 /// Records looked at under one hold of a shard's lock while listing.
 pub const LIST_SCAN_MAX: usize = 512;
 

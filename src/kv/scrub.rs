@@ -15,11 +15,16 @@ impl Store {
             return 0;
         }
         slot.write(|shard| {
-            let (n_before, n_tombstones_before) = (shard.len(), shard.n_tombstones());
+            let (n_before, n_tombstones) = (shard.len(), shard.n_tombstones());
+            let tombstones_len = shard.tombstones_len();
             let dropped_len = shard.retain_sound();
-            let n_tombstones = n_tombstones_before - shard.n_tombstones();
+            let n_tombstones = n_tombstones - shard.n_tombstones();
+            let tombstones_len = tombstones_len - shard.tombstones_len();
             let n_dropped = n_before - shard.len();
-            self.counters().dropped(n_dropped - n_tombstones, n_tombstones, dropped_len);
+            self.counters().dropped(
+                (n_dropped - n_tombstones, dropped_len - tombstones_len),
+                (n_tombstones, tombstones_len),
+            );
             n_dropped
         })
     }

@@ -77,6 +77,11 @@ impl Shard {
         self.records.range::<[u8], _>((from, Bound::Unbounded)).map(|ByKey(record)| record)
     }
 
+    /// Bytes of the tombstones held.
+    pub(super) fn tombstones_len(&self) -> usize {
+        self.tombstones.iter().map(|ByTime(tombstone)| tombstone.as_bytes().len()).sum()
+    }
+
     /// Tombstones held.
     pub(super) fn n_tombstones(&self) -> usize {
         self.tombstones.len()

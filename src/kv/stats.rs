@@ -14,6 +14,8 @@ pub struct StoreStats {
     pub n_tombstones: u64,
     /// Bytes of all records, heads and tombstones included; what the store's limit is about.
     pub bytes: u64,
+    /// Bytes of the tombstones among them.
+    pub tombstone_bytes: u64,
     /// Own writes whose keys are remembered.
     pub own_log_len: u64,
     /// Merged writes whose keys are remembered.
@@ -41,6 +43,7 @@ impl Store {
             n_live: counters.n_live.load(Relaxed),
             n_tombstones: counters.n_tombstones.load(Relaxed),
             bytes: counters.bytes.load(Relaxed),
+            tombstone_bytes: counters.tombstone_bytes.load(Relaxed),
             own_log_len: counters.own_log_len.load(Relaxed),
             remote_log_len: counters.remote_log_len.load(Relaxed),
             last_seq: counters.last_seq(),
@@ -56,6 +59,7 @@ pub(super) struct Counters {
     n_live: AtomicU64,
     n_tombstones: AtomicU64,
     bytes: AtomicU64,
+    tombstone_bytes: AtomicU64,
     own_log_len: AtomicU64,
     remote_log_len: AtomicU64,
     last_seq: AtomicU64,
@@ -82,22 +86,26 @@ impl Counters {
     /// Counts a record put in, whose bytes are reserved, in place of another.
     pub(super) fn replaced(&self, new: &Record, old: Option<&Record>) {
         self.kind(new).fetch_add(1, Relaxed);
+        self.tombstone_bytes.fetch_add(tombstone_len(new), Relaxed);
         if let Some(old) = old {
             self.kind(old).fetch_sub(1, Relaxed);
+            self.tombstone_bytes.fetch_sub(tombstone_len(old), Relaxed);
         }
     }
 
     /// Counts a record taken out.
     pub(super) fn removed(&self, old: &Record) {
         self.kind(old).fetch_sub(1, Relaxed);
+        self.tombstone_bytes.fetch_sub(tombstone_len(old), Relaxed);
         self.bytes.fetch_sub(old.as_bytes().len() as u64, Relaxed);
     }
 
-    /// Counts records dropped, and their bytes.
-    pub(super) fn dropped(&self, n_live: usize, n_tombstones: usize, len: usize) {
-        self.n_live.fetch_sub(n_live as u64, Relaxed);
-        self.n_tombstones.fetch_sub(n_tombstones as u64, Relaxed);
-        self.bytes.fetch_sub(len as u64, Relaxed);
+    /// Counts live records and tombstones dropped: how many, and their bytes.
+    pub(super) fn dropped(&self, live: (usize, usize), tombstones: (usize, usize)) {
+        self.n_live.fetch_sub(live.0 as u64, Relaxed);
+        self.n_tombstones.fetch_sub(tombstones.0 as u64, Relaxed);
+        self.tombstone_bytes.fetch_sub(tombstones.1 as u64, Relaxed);
+        self.bytes.fetch_sub((live.1 + tombstones.1) as u64, Relaxed);
     }
 
     /// Counts a record kept whose stamp is too far ahead.
@@ -135,4 +143,8 @@ impl Counters {
     fn kind(&self, record: &Record) -> &AtomicU64 {
         if record.is_tombstone() { &self.n_tombstones } else { &self.n_live }
     }
+}
+
+fn tombstone_len(record: &Record) -> u64 {
+    if record.is_tombstone() { record.as_bytes().len() as u64 } else { 0 }
 }

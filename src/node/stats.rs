@@ -169,6 +169,7 @@ impl Node {
         vec![
             sample("keys", "Live keys.", s.n_live),
             sample("tombstones", "Deletes remembered.", s.n_tombstones),
+            sample("tombstone_bytes", "Bytes of their records.", s.tombstone_bytes),
             sample("store_bytes", "Bytes of all records, tombstones included.", s.bytes),
             sample(
                 "store_limit_bytes",

@@ -4,6 +4,7 @@
 //! another mechanism. What another one has to do then, it returns.
 
 use super::facts::counters::Counters;
+use super::facts::grace;
 use super::facts::known::Known;
 use super::facts::paths::{Unanswered, Via};
 use super::facts::peers::Peers;
@@ -155,9 +156,9 @@ impl Context<'_> {
         self.peers.are_few()
     }
 
-    /// How long a delete is remembered at least.
+    /// How long a delete is remembered at least, as things are.
     pub(super) fn grace_ms(&self) -> u64 {
-        u64::try_from(self.config.tombstone_grace.as_millis()).unwrap_or(u64::MAX)
+        grace::grace_ms(self.config.tombstone_grace, &self.store.stats(), self.store.limit())
     }
 
     /// Whether a tombstone has been remembered for long enough by this node's clocks.

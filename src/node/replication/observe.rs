@@ -1,5 +1,6 @@
 //! What can be seen of replication from outside.
 
+use super::facts::grace;
 use super::facts::peers::{Peer, PeerInfo};
 use super::facts::stage::Stage;
 use super::machine::Replication;
@@ -122,6 +123,13 @@ impl<'a> View<'a> {
         let shared = &self.0.shared;
         let mut origins = shared.known.origins().into_iter();
         origins.find(|origin| *origin != shared.me && shared.peers.get(*origin).is_none())
+    }
+
+    /// How long a delete is remembered at least, as things are.
+    pub(in crate::node) fn grace_ms(self) -> u64 {
+        let shared = &self.0.shared;
+        let (stats, limit) = (shared.store.stats(), shared.store.limit());
+        grace::grace_ms(shared.config.tombstone_grace, &stats, limit)
     }
 
     /// Tombstones forgotten here.

@@ -13,6 +13,7 @@ impl View<'_> {
         let mut samples = self.flow_samples(links);
         samples.extend(self.repair_samples());
         samples.extend(self.safety_samples());
+        samples.extend(self.forgetting_samples());
         samples.extend(self.peer_samples());
         samples
     }
@@ -199,22 +200,6 @@ impl View<'_> {
                 c.resets_total,
             ),
             sample(
-                "tombstones_forgotten_total",
-                "Tombstones forgotten.",
-                self.0.sweep.forgotten_total,
-            ),
-            sample(
-                "origins",
-                "Origins in the version vector.",
-                self.0.shared.known.n_origins() as u64,
-            ),
-            sample("origins_folded", "Origins folded away.", self.0.shared.known.n_folded() as u64),
-            sample(
-                "origins_folded_total",
-                "Origins this node folded itself.",
-                self.0.sweep.folded_total,
-            ),
-            sample(
                 "records_damaged_total",
                 "Records dropped because their bytes had changed in memory.",
                 c.damaged_total,
@@ -233,6 +218,32 @@ impl View<'_> {
                 "settles_refused_total",
                 "Pushes that settled more than one may.",
                 c.settles_refused_total,
+            ),
+        ]
+    }
+
+    fn forgetting_samples(self) -> Vec<Sample> {
+        vec![
+            sample(
+                "tombstones_forgotten_total",
+                "Tombstones forgotten.",
+                self.0.sweep.forgotten_total,
+            ),
+            sample(
+                "tombstone_grace_seconds",
+                "How long a delete is remembered at least, as things are.",
+                self.grace_ms() / 1_000,
+            ),
+            sample(
+                "origins",
+                "Origins in the version vector.",
+                self.0.shared.known.n_origins() as u64,
+            ),
+            sample("origins_folded", "Origins folded away.", self.0.shared.known.n_folded() as u64),
+            sample(
+                "origins_folded_total",
+                "Origins this node folded itself.",
+                self.0.sweep.folded_total,
             ),
         ]
     }

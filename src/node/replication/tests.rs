@@ -11,6 +11,7 @@ mod formats;
 mod half_broken;
 mod handover;
 mod lent;
+mod pressure;
 mod ready;
 mod returned;
 mod stranded;

@@ -35,6 +35,8 @@ pub(super) struct Cluster {
     pub(super) delay: Duration,
     /// What members speak that are added from now on.
     pub(super) formats: Formats,
+    /// Bytes past which members that are added from now on refuse writes; 0 for no limit.
+    pub(super) limit: u64,
     /// Pairs that cannot talk.
     pub(super) cut: Vec<(usize, usize)>,
     /// Senders and receivers between whom no datagram gets through.
@@ -78,6 +80,7 @@ impl Cluster {
             loss,
             delay: MILLIS,
             formats: Formats::SPOKEN,
+            limit: 0,
             cut: Vec::new(),
             udp_cut: Vec::new(),
             tcp_cut: Vec::new(),
@@ -101,7 +104,7 @@ impl Cluster {
     pub(super) fn add(&mut self, grace: Duration) {
         let index = self.members.len() as u64;
         let origin = OriginId(1000 + index);
-        let config = StoreConfig { origin, store_len_max: 0 };
+        let config = StoreConfig { origin, store_len_max: self.limit };
         let store = Arc::new(Store::after(config, self.n_writes));
         let config = Config {
             tombstone_grace: grace,
