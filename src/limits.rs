@@ -112,6 +112,9 @@ pub const INQUIRY_VERDICTS_MAX: usize = 1_024;
 pub const ALIASES_MAX: usize = 256;
 /// Addresses waiting for their turn to be joined; more are refused and counted.
 pub const JOINS_WAITING_MAX: usize = 256;
+/// Members remembered after they have left or are forgotten, so that their old `alive` is nothing;
+/// of more the first are forgotten.
+pub const DEPARTED_MAX: usize = 16_384;
 /// Incarnations in the reserve at the top of their range are reached only in steps of at most
 /// [`INCARNATION_STEP_MAX`]: a forged accusation near the end would leave the accused nothing to
 /// refute with. The reserve suffices for a refutation a second over twelve days.

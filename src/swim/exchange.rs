@@ -175,6 +175,7 @@ impl Swim {
         let interval = self.config.redial_interval;
         let again = scale::redial_interval(interval, self.members.n_known());
         self.timers.set(Timer::Redial, now + again);
+        self.members.departed.expire(now, self.config.dead_memory);
         for name in self.members.forget_buried(now, self.config.dead_memory) {
             self.event(Event::Reaped(name));
         }
@@ -206,7 +207,7 @@ impl Swim {
     fn redial(&mut self, now: Instant, peer: SocketAddr, name: NodeName, buried: bool) {
         if self.is_alive_at(peer) {
             if buried {
-                self.members.forget(&name);
+                self.members.depart(&name, now);
                 self.event(Event::Reaped(name));
             }
         } else if !self.exchanges.dials(peer) {

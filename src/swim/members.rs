@@ -9,6 +9,7 @@
 //! To the rules of the protocol a buried member is unknown: it returns at any incarnation, as it
 //! would to a memberlist node that has reaped it.
 
+use super::departed::Departed;
 use super::member::{Announcement, Member, MemberState};
 use crate::limits::MEMBERS_MAX;
 use crate::rng::Rng;
@@ -29,6 +30,8 @@ pub(super) struct Members {
     order: Vec<NodeName>,
     cursor: usize,
     buried: BTreeSet<(Instant, NodeName)>,
+    /// Those that are in the table no more.
+    pub(super) departed: Departed,
     n_in_state: [usize; 4],
 }
 
@@ -53,9 +56,10 @@ impl Members {
         if self.forget(name).is_none() && self.by_name.len() >= MEMBERS_MAX {
             let (_, longest) = self.buried.first().ok_or(Full)?;
             let longest = longest.clone();
-            self.forget(&longest);
+            self.depart(&longest, now);
             forgotten = Some(longest);
         }
+        self.departed.remove(name);
         let member = Member {
             name: name.clone(),
             addr: announcement.addr.clone(),
@@ -188,7 +192,7 @@ impl Members {
         });
         self.order = order;
         for name in &gone {
-            self.forget(name);
+            self.depart(name, now);
         }
         rng.shuffle(&mut self.order);
         self.cursor = 0;
@@ -204,6 +208,13 @@ impl Members {
         Some(member)
     }
 
+    /// As [`forget`](Members::forget), and its incarnation is remembered.
+    pub(super) fn depart(&mut self, name: &NodeName, now: Instant) {
+        if let Some(member) = self.forget(name) {
+            self.departed.remember(now, member.name, member.incarnation);
+        }
+    }
+
     /// Those dead for longer than `keep` are forgotten and returned.
     pub(super) fn forget_buried(&mut self, now: Instant, keep: Duration) -> Vec<NodeName> {
         let mut forgotten = Vec::new();
@@ -211,7 +222,7 @@ impl Members {
             && now.since(*since) > keep
         {
             let name = name.clone();
-            self.forget(&name);
+            self.depart(&name, now);
             forgotten.push(name);
         }
         forgotten

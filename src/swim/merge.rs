@@ -3,6 +3,7 @@
 //! The numbers in the comments are the rows of the tables in `docs/membership.md`. Each rule is a
 //! pure judgement over what is known, then its consequences.
 
+use super::departed::Claim;
 use super::io::Event;
 use super::machine::Swim;
 use super::member::{Announcement, Member, MemberState};
@@ -52,7 +53,7 @@ impl Swim {
         let verdict = match self.members.known(&announcement.name) {
             Some(known) if known.name == self.name => judge_alive_me(known, &announcement),
             Some(known) => judge_alive(known, &announcement, now, self.config.dead_node_reclaim),
-            None => Verdict::Accept, // A5
+            None => self.judge_unknown(now, &announcement),
         };
         match verdict {
             Verdict::Stale => self.stats.ignored.stale += 1,
@@ -70,6 +71,25 @@ impl Swim {
             }
             Verdict::Accept => self.accept(now, &announcement),
         }
+    }
+
+    /// An alive message about a name that the protocol does not know. One that has departed has to
+    /// show that it is there, by refuting what it is told.
+    fn judge_unknown(&mut self, now: Instant, announced: &Announcement) -> Verdict {
+        let (name, claimed) = (&announced.name, announced.incarnation);
+        if self.members.get(name).is_some() {
+            return Verdict::Accept; // A5
+        }
+        let Claim::Old { incarnation, tell } = self.members.departed.judge(now, name, claimed)
+        else {
+            return Verdict::Accept; // A5
+        };
+        if tell {
+            let from = self.name.clone();
+            let dead = Dead { incarnation, node: name.clone(), from };
+            self.send(announced.socket_addr, &Message::Dead(dead));
+        }
+        Verdict::Stale // A5b
     }
 
     pub(super) fn accept(&mut self, now: Instant, announcement: &Announcement) {

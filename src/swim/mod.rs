@@ -26,6 +26,7 @@ pub mod awareness;
 pub mod broadcast;
 mod calls;
 pub mod config;
+mod departed;
 mod exchange;
 mod gossip;
 pub mod io;
