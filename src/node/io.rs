@@ -149,6 +149,12 @@ pub enum Note {
         /// How far ahead, in milliseconds.
         ahead_ms: u64,
     },
+    /// This node stamps its writes far ahead of its own clock, which was ahead and has been set
+    /// back.
+    OwnClockAhead {
+        /// How far ahead, in milliseconds.
+        ahead_ms: u64,
+    },
     /// The first copy of the store from a peer is complete.
     CopyDone {
         /// Keys and tombstones received.

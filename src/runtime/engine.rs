@@ -52,6 +52,10 @@ pub(super) trait Machine: Send + 'static {
     fn alone(&self) -> bool;
 }
 
+/// How long a turn takes what waits, of each kind, and one thing more: so that a probe or a client
+/// does not wait for a hundred large frames.
+const SLICE: Duration = Duration::from_millis(2);
+
 /// Frames longer than this take long enough that whoever waits for the processor comes first.
 const BULK_LEN: usize = 8 << 10;
 
@@ -85,6 +89,8 @@ pub(super) struct Engine<M> {
     detail: Detail,
     /// A question for the node's numbers that is not answered yet.
     numbers: Option<Ticket>,
+    /// When it was last said that the key is worn.
+    worn_told: Option<Instant>,
 }
 
 /// A connection that has not ended.
@@ -107,6 +113,7 @@ impl<M: Machine> Engine<M> {
         to_streams: watch::Sender<Arc<Security>>,
     ) -> Engine<M> {
         let security = machine.security();
+        mailbox.shared.seals.sealed_with(security.keyring.primary());
         Engine {
             why: mailbox.shared.why(),
             machine,
@@ -129,6 +136,7 @@ impl<M: Machine> Engine<M> {
             turns: Turns::default(),
             detail: Detail::default(),
             numbers: None,
+            worn_told: None,
         }
     }
 
@@ -171,6 +179,7 @@ impl<M: Machine> Engine<M> {
         }
         self.drain(now);
         self.tell_state(now.instant);
+        self.mailbox.shared.seals.warn(now.instant, &mut self.worn_told);
         self.turns.took(self.mailbox.shared.clock.instant().since(began));
         Ok(())
     }
@@ -229,12 +238,24 @@ impl<M: Machine> Engine<M> {
                 }
                 None => break,
             }
+            if self.is_slice_over(now.instant) {
+                break;
+            }
         }
         Ok(())
     }
 
+    /// Whether what waits of one kind has been taken for long enough.
+    fn is_slice_over(&self, began: Instant) -> bool {
+        self.mailbox.shared.clock.instant().since(began) >= SLICE
+    }
+
     fn take_reports(&mut self) {
+        let began = self.mailbox.shared.clock.instant();
         for _ in 0..TURN_INPUTS_MAX {
+            if self.is_slice_over(began) {
+                break;
+            }
             let Ok(report) = self.mailbox.reports.try_recv() else { break };
             let now = self.mailbox.shared.clock.now();
             match report {
@@ -275,7 +296,9 @@ impl<M: Machine> Engine<M> {
     /// Whether there were any. A command may be about a write just made.
     fn take_commands(&mut self) -> bool {
         let mut taken = 0;
+        let began = self.mailbox.shared.clock.instant();
         while taken < TURN_INPUTS_MAX
+            && !self.is_slice_over(began)
             && let Ok(Letter { command, reply_to }) = self.mailbox.commands.try_recv()
         {
             self.command(command, reply_to);
@@ -325,6 +348,7 @@ impl<M: Machine> Engine<M> {
                 Output::Note(note) => self.log.note(&note),
                 Output::Security(security) => {
                     self.log.security(&self.security, &security);
+                    self.mailbox.shared.seals.sealed_with(security.keyring.primary());
                     self.security_raw = without_compression(&security);
                     self.security = security.clone();
                     self.to_streams.send_replace(security);
@@ -335,7 +359,12 @@ impl<M: Machine> Engine<M> {
 
     fn datagram(&self, to: &[SocketAddr], parts: &[Bytes], crc: bool, compress: bool) {
         let security = if compress { &self.security } else { &self.security_raw };
-        let nonce = if security.encrypts() { entropy::nonce() } else { Default::default() };
+        let nonce = if security.encrypts() {
+            self.mailbox.shared.seals.count(1);
+            entropy::nonce()
+        } else {
+            Default::default()
+        };
         let datagram = seal(security, parts, crc, nonce);
         for &to in to {
             self.detail.sent(to, datagram.len());
@@ -379,6 +408,12 @@ impl<M: Machine> Engine<M> {
         if let Reply::Stats(samples) = &mut reply {
             samples.extend(self.mailbox.shared.counters.samples());
             samples.extend(self.turns.samples());
+            samples.push(Sample {
+                name: "gossip_key_messages",
+                help: "Messages that this node has sealed with the gossip key of now.",
+                labels: Vec::new(),
+                value: self.mailbox.shared.seals.total() as f64,
+            });
             let gauge = |name, help, value: usize| Sample {
                 name,
                 help,

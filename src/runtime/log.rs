@@ -184,6 +184,11 @@ impl Log {
                 ahead_ms,
                 "a write is stamped far ahead of this clock; kept, but check the clocks"
             ),
+            Note::OwnClockAhead { ahead_ms } => tracing::error!(
+                ahead_ms,
+                "this node stamps its writes far ahead of its clock, which was ahead and has been \
+                 set back: they win over those of others; restart this node"
+            ),
             Note::CopyDone { records } => tracing::info!(records, "copied the store of a peer"),
             Note::Founded { why } => tracing::info!(%why, "founds a cluster"),
             Note::Merging { with } => tracing::warn!(

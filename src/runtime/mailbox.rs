@@ -12,6 +12,7 @@
 
 use super::clock::Clock;
 use super::counters::Counters;
+use super::seals::Seals;
 use crate::limits::{MAILBOX_MAX, REPORTS_MAX};
 use crate::node::command::{Busy, Command, Health, NotReady, ReplyTo};
 use crate::node::io::ConnId;
@@ -45,6 +46,7 @@ pub(super) struct State {
 pub(super) struct Shared {
     pub clock: Clock,
     pub counters: Counters,
+    pub seals: Seals,
     pub doorbell: Doorbell,
     written: AtomicBool,
     stopping: AtomicBool,
@@ -64,6 +66,7 @@ impl Shared {
         Shared {
             clock,
             counters: Counters::default(),
+            seals: Seals::default(),
             doorbell: Doorbell::default(),
             written: AtomicBool::new(false),
             stopping: AtomicBool::new(false),

@@ -21,6 +21,7 @@ pub mod entropy;
 mod log;
 mod mailbox;
 pub mod process;
+mod seals;
 pub mod signal;
 mod sockets;
 mod start;

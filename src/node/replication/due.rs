@@ -1,6 +1,7 @@
 //! What is due, and when: the other half of the machine.
 
 use super::machine::{Replication, is_exact};
+use super::receive;
 use super::repair::ready;
 use super::spread::{backlog, resend};
 use crate::node::links::{Lent, Links};
@@ -59,6 +60,7 @@ impl Replication {
         let Some(begins) = self.sweep.due(cx) else { return };
         let mut next = None;
         if begins {
+            receive::own_clock(cx);
             next = self.scrub.next(cx);
             self.tails.due(cx, self.pulls.is_active(), self.gaps.given_up_total);
             self.tails.step();

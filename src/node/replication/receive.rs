@@ -3,10 +3,13 @@
 use super::context::Context;
 use super::message::{Item, Ranges};
 use crate::kv::{Merge, OriginId, Record};
-use crate::limits::SETTLES_MAX;
+use crate::limits::{CLOCK_AHEAD_MAX, SETTLES_MAX};
 use crate::mutation::mutated;
 use crate::node::io::Note;
 use std::time::Duration;
+
+/// Time between two notes that this node stamps ahead of its clock.
+const LEAD_AGAIN: Duration = Duration::from_secs(60);
 
 /// Merges records; how many were newer than what was here, and which were refused as copies
 /// from before a forgotten delete, tombstones left out. `observe` also notes their numbers one
@@ -52,6 +55,21 @@ fn clock_is_ahead(cx: &mut Context<'_>, record: &Record) {
         origin: format!("{:016x}", stamp.origin.0),
         ahead_ms: stamp.time.millis().saturating_sub(cx.now.wall.0),
     });
+}
+
+/// Looks whether this node stamps its writes far ahead of its own clock: then that one was ahead
+/// and has been set back, and the hybrid clock stays where it was until a restart. Told each
+/// minute.
+pub(super) fn own_clock(cx: &mut Context<'_>) {
+    let lead_ms = cx.store.stats().hlc.millis().saturating_sub(cx.now.wall.0);
+    cx.counters.clock_lead_ms = lead_ms;
+    // Peers alone take it as far as that.
+    let most = CLOCK_AHEAD_MAX + Duration::from_secs(1);
+    if u128::from(lead_ms) <= most.as_millis() || cx.now.instant < cx.counters.next_lead_note {
+        return;
+    }
+    cx.counters.next_lead_note = cx.now.instant + LEAD_AGAIN;
+    cx.note(Note::OwnClockAhead { ahead_ms: lead_ms });
 }
 
 /// Notes which writes of `of` a push settles, not too many of them. Whether any was news.

@@ -225,6 +225,11 @@ impl View<'_> {
     fn forgetting_samples(self) -> Vec<Sample> {
         vec![
             sample(
+                "clock_lead_seconds",
+                "How far this node stamps its writes ahead of its own clock.",
+                self.0.shared.counters.clock_lead_ms / 1_000,
+            ),
+            sample(
                 "tombstones_forgotten_total",
                 "Tombstones forgotten.",
                 self.0.sweep.forgotten_total,

@@ -156,7 +156,9 @@ impl Line {
 
     /// Writes a first frame as the dialling side.
     pub async fn send_request(&self, frame: &Frame) -> io::Result<()> {
-        let request = encode_request(&self.context.security(), frame, entropy::nonce());
+        let security = self.context.security();
+        self.count_seals(&security, 1);
+        let request = encode_request(&security, frame, entropy::nonce());
         self.write(vec![request]).await
     }
 
@@ -168,9 +170,16 @@ impl Line {
         }
     }
 
+    fn count_seals(&self, security: &Security, n: usize) {
+        if security.encrypts() {
+            self.context.reporter.shared.seals.count(n as u64);
+        }
+    }
+
     /// Writes any other frames.
     pub async fn send(&self, frames: &[Frame]) -> io::Result<()> {
         let security = self.security();
+        self.count_seals(&security, frames.len());
         let mut pieces = Vec::with_capacity(frames.len());
         for frame in frames {
             encode_reply_pieces(&security, frame, entropy::nonce(), &mut pieces);

@@ -1,7 +1,9 @@
 //! Datagrams between two shells.
 
-use super::puppet::{Setup, Shell};
+use super::puppet::{PATIENCE, Setup, Shell, with_stats};
+use crate::node::command::Command;
 use crate::node::io::{Input, Output};
+use crate::runtime::clock::Clock;
 use crate::wire::keyring::{Key, Keyring};
 use crate::wire::message::{Message, Nack};
 use crate::wire::packet::{Security, open};
@@ -9,6 +11,8 @@ use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 fn nack(seq_no: u32) -> Message {
     Message::Nack(Nack { seq_no })
@@ -116,5 +120,57 @@ fn new_keys_are_used_from_the_next_datagram_on() {
     ]);
     for security in [&old, &new, &new] {
         assert!(open(security, expect_datagram(&b).1).is_ok());
+    }
+}
+
+#[test]
+fn a_command_waits_for_a_few_of_many_datagrams() {
+    const N: usize = 100;
+    const WORK: Duration = Duration::from_millis(1);
+    let clock = Clock::start();
+    let (begin, begins) = channel::<()>();
+    let react = with_stats(move |input| {
+        if matches!(input, Input::Datagram { .. }) {
+            // The first one waits until all are there, and each of them is work.
+            let _ = begins.recv_timeout(PATIENCE);
+            let since = clock.instant();
+            while clock.instant().since(since) < WORK {
+                std::hint::spin_loop();
+            }
+        }
+        Vec::new()
+    });
+    let shell = Setup { react, ..Setup::default() }.start();
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    for _ in 0..N {
+        socket.send_to(&[1], shell.addr).expect("sent");
+    }
+    let (answer, answered) = channel();
+    let reply_to = Box::new(move |_| answer.send(()).unwrap_or_default());
+    shell.agent.bridge().send(Command::Stats, reply_to).expect("room");
+    drop(begin);
+    let mut n_before = 0;
+    shell.expect("the command", |input| match input {
+        Input::Datagram { .. } => {
+            n_before += 1;
+            None
+        }
+        Input::Command { .. } => Some(()),
+        _ => None,
+    });
+    assert!(n_before < N / 3, "{n_before} datagrams came first");
+    answered.recv_timeout(PATIENCE).expect("an answer");
+}
+
+#[test]
+fn what_is_sealed_is_counted() {
+    for (security, expected) in [(Security::default(), 0.0), (keyed(1), 2.0)] {
+        let setup = |react| Setup { security: security.clone(), react, ..Setup::default() };
+        let a = setup(with_stats(|_| Vec::new())).start();
+        let b = setup(Box::new(|_| Vec::new())).start();
+        a.say([nack(1), nack(2)].map(|nack| datagram(&[b.addr], vec![nack.encode()], true)));
+        expect_datagram(&b);
+        expect_datagram(&b);
+        assert_eq!(a.counter("gossip_key_messages"), expected);
     }
 }

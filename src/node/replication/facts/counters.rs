@@ -27,4 +27,8 @@ pub(in crate::node) struct Counters {
     pub(in crate::node) compared_total: u64,
     pub(in crate::node) damaged_total: u64,
     pub(in crate::node) next_clock_note: Instant,
+    /// How far the hybrid clock is ahead of the wall's, in milliseconds, and when that is told
+    /// next.
+    pub(in crate::node) clock_lead_ms: u64,
+    pub(in crate::node) next_lead_note: Instant,
 }

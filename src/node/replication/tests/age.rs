@@ -47,3 +47,28 @@ fn numbers_at_their_end_are_no_overflow() {
         assert_eq!(node.shared.known.contiguous(peer), u64::MAX, "{start} to {end}");
     }
 }
+
+#[test]
+fn a_clock_that_was_ahead_and_is_right_again_is_told_of_each_minute() {
+    let at = |seconds: u64, wall: u64| Now {
+        instant: Instant::from_millis(seconds * 1_000),
+        wall: WallMillis(wall + seconds * 1_000),
+    };
+    let (right, ahead) = (1_000_000, 1_000_000 + AGE.as_millis() as u64);
+    let (mut node, store) = with_peer(OriginId(2), Duration::from_secs(3600), at(0, ahead));
+    let told = |node: &mut Lent, seconds, wall| {
+        node.timeout(at(seconds, wall));
+        let is_it =
+            |out: &Out| matches!(out, Out::Output(Output::Note(Note::OwnClockAhead { .. })));
+        std::iter::from_fn(|| node.poll()).filter(is_it).count()
+    };
+    store.put(at(1, ahead), b"k", b"v", None).expect("room");
+    let before: usize = (1..60).map(|seconds| told(&mut node, seconds, ahead)).sum();
+    assert_eq!(before, 0, "it agrees with its clock");
+    let after: usize = (60..180).map(|seconds| told(&mut node, seconds, right)).sum();
+    assert_eq!(after, 2);
+    let lead =
+        node.view().samples(&node.links).into_iter().find(|s| s.name == "clock_lead_seconds");
+    let lead = lead.expect("a metric").value;
+    assert!((lead - AGE.as_secs() as f64).abs() < 300.0, "{lead}");
+}
