@@ -55,6 +55,8 @@ mod on {
         AckPastGap,
         /// Folding: origins are never folded.
         NeverFold,
+        /// Folding: every member counts as holding what was folded, whatever it has said.
+        FoldForAll,
         /// Folding: a member that was folded while it was cut off stays so.
         StayFolded,
         /// Pull: the marks of forgotten deletes do not go with the copy.
@@ -92,7 +94,7 @@ mod on {
     }
 
     /// All of them, by name.
-    pub const MUTATIONS: [(&str, Mutation); 32] = [
+    pub const MUTATIONS: [(&str, Mutation); 33] = [
         ("tombstone-compare", Mutation::TombstoneCompare),
         ("tie-break", Mutation::TieBreak),
         ("write-floor", Mutation::WriteFloor),
@@ -105,6 +107,7 @@ mod on {
         ("never-ask", Mutation::NeverAsk),
         ("ack-past-gap", Mutation::AckPastGap),
         ("never-fold", Mutation::NeverFold),
+        ("fold-for-all", Mutation::FoldForAll),
         ("stay-folded", Mutation::StayFolded),
         ("lose-marks", Mutation::LoseMarks),
         ("reset-early", Mutation::ResetEarly),

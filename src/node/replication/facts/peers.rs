@@ -314,7 +314,8 @@ impl Peer {
 
     /// The number up to which it holds the writes of `origin`, folded or not.
     pub(in crate::node) fn holds_through(&self, known: &Known, origin: OriginId) -> u64 {
-        self.head(origin).max(known.held_by_folds(origin, self.folds_held))
+        let folds_held = if mutated!(FoldForAll) { u64::MAX } else { self.folds_held };
+        self.head(origin).max(known.held_by_folds(origin, folds_held))
     }
 
     /// Lets go of what it has said of origins that are folded here, as far as it is known to hold
