@@ -58,15 +58,17 @@ impl Replication {
     fn sweep_due(&mut self, lent: &mut Lent<'_>) {
         let cx = &mut self.shared.lend(lent);
         let Some(begins) = self.sweep.due(cx) else { return };
-        let mut next = None;
         if begins {
             receive::own_clock(cx);
-            next = self.scrub.next(cx);
             self.tails.due(cx, self.pulls.is_active(), self.gaps.given_up_total);
             self.tails.step();
         }
-        let is_telling = self.tails.tell(cx);
-        self.sweep.forget(cx, is_telling);
+        let (mut is_busy, mut next) = (self.tails.tell(cx), None);
+        if begins || self.scrub.is_within() {
+            let (is_within, damage) = self.scrub.next(cx);
+            (is_busy, next) = (is_busy || is_within, damage);
+        }
+        self.sweep.forget(cx, is_busy);
         if begins {
             self.sweep.fold(cx, |of| self.gaps.is_asking(of));
         }

@@ -42,6 +42,8 @@ pub(in crate::node) struct Sweep {
     shard: usize,
     /// Shards left of the step.
     shards_left: usize,
+    /// Something else of the step is not done.
+    is_busy: bool,
     /// How many of this shard have been seen to have to stay, in this step.
     n_kept: usize,
     /// Per shard the tombstone up to which all have been looked at.
@@ -60,6 +62,7 @@ impl Sweep {
             began: now,
             shard: 0,
             shards_left: 0,
+            is_busy: false,
             n_kept: 0,
             after: vec![None; STORE_SHARDS],
             after_origin: OriginId(0),
@@ -81,7 +84,7 @@ impl Sweep {
         if self.next > cx.now.instant {
             return None;
         }
-        if self.shards_left > 0 {
+        if self.shards_left > 0 || self.is_busy {
             return Some(false);
         }
         self.began = cx.now.instant;
@@ -90,11 +93,12 @@ impl Sweep {
         Some(true)
     }
 
-    /// Forgets what may be forgotten in the shards of a step, or a part of it. `is_telling` is that
+    /// Forgets what may be forgotten in the shards of a step, or a part of it. `is_busy` is that
     /// something else of the step is not done.
-    pub(in crate::node) fn forget(&mut self, cx: &mut Context<'_>, is_telling: bool) {
+    pub(in crate::node) fn forget(&mut self, cx: &mut Context<'_>, is_busy: bool) {
         self.forget_some(cx);
-        let is_done = self.shards_left == 0 && !is_telling;
+        self.is_busy = is_busy;
+        let is_done = self.shards_left == 0 && !is_busy;
         self.next = if is_done { self.began + STEP } else { Instant::ZERO };
         self.next = self.next.max(cx.now.instant + TURN);
     }

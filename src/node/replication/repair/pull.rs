@@ -14,7 +14,7 @@
 //! in half the time, and the slowest in a hundred reads of other clients take many times longer.
 
 use crate::kv::{Dot, HlcTime, OriginId, Record};
-use crate::limits::{PULLS_SERVED_MAX, STORE_SHARDS};
+use crate::limits::{PULLS_SERVED_MAX, STORE_SHARDS, TURN_RECORDS_MAX};
 use crate::mutation::mutated;
 use crate::node::io::ConnId;
 use crate::node::links::Links;
@@ -60,7 +60,11 @@ struct Served {
     first: bool,
     heads: Heads,
     folded: FoldedList,
-    next_shard: usize,
+    /// The shard that is being gone through, and up to which record that has been done.
+    shard: usize,
+    after: Option<Record>,
+    /// The shard that what waits is from.
+    waiting_from: usize,
     waiting: VecDeque<Record>,
     /// The end of the pause.
     not_before: Instant,
@@ -270,7 +274,9 @@ impl Pulls {
             first,
             heads: cx.known.heads(cx.store.last_seq()),
             folded: cx.known.folded_list(),
-            next_shard: 0,
+            shard: 0,
+            after: None,
+            waiting_from: 0,
             waiting: VecDeque::new(),
             not_before: cx.now.instant,
         });
@@ -293,7 +299,7 @@ impl Pulls {
         Some((name, asked.n_records))
     }
 
-    /// One step of each pull served: at most one shard scanned and one chunk sent.
+    /// One step of each pull served: so many records of a shard scanned and one chunk sent.
     pub(in crate::node) fn serve(&mut self, cx: &mut Context<'_>) -> Option<Next> {
         let mut is_damaged = false;
         self.served.retain_mut(|served| {
@@ -315,23 +321,33 @@ impl Pulls {
 }
 
 impl Served {
-    /// Scans a shard when nothing waits to be sent, and sends a chunk.
-    fn step(&mut self, cx: &mut Context<'_>) -> Step {
-        if self.waiting.is_empty() && self.next_shard < STORE_SHARDS {
-            cx.store.scan_shard(self.next_shard, |record| {
+    /// Goes on through a shard when nothing waits to be sent.
+    fn scan(&mut self, cx: &Context<'_>) {
+        if !self.waiting.is_empty() || self.shard >= STORE_SHARDS {
+            return;
+        }
+        let after = self.after.take();
+        let (_, last) =
+            cx.store.scan_some(self.shard, after.as_ref(), TURN_RECORDS_MAX, |record| {
                 let left_out = mutated!(CopyLiveOnly) && record.is_tombstone();
                 if !self.asker.covers(record.dot()) && !left_out {
                     self.waiting.push_back(record.clone());
                 }
             });
-            self.next_shard += 1;
-        }
+        self.waiting_from = self.shard;
+        self.shard += usize::from(last.is_none());
+        self.after = last;
+    }
+
+    /// Scans what has to be, and sends a chunk.
+    fn step(&mut self, cx: &mut Context<'_>) -> Step {
+        self.scan(cx);
         let (mut records, mut len) = (Vec::new(), 0);
         while len < CHUNK_LEN
             && let Some(record) = self.waiting.pop_front()
         {
             if !record.is_sound() {
-                let is_damaged = cx.drop_damaged(self.next_shard - 1);
+                let is_damaged = cx.drop_damaged(self.waiting_from);
                 cx.links.close(self.conn);
                 return if is_damaged { Step::Damaged } else { Step::Ended };
             }
@@ -343,7 +359,7 @@ impl Served {
             let supply = Supply { from: cx.me.0, observe: false };
             cx.answer(self.conn, KvMessage::Supply(supply, records).payload());
         }
-        if !self.waiting.is_empty() || self.next_shard < STORE_SHARDS {
+        if !self.waiting.is_empty() || self.shard < STORE_SHARDS {
             return Step::Sent;
         }
         let mut end = PullEnd {

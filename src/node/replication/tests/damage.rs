@@ -4,6 +4,7 @@ use super::cluster::Cluster;
 use super::*;
 use crate::kv::{HlcTime, Merge, Record, Stamp};
 use crate::limits::STORE_SHARDS;
+use crate::node::replication::repair::scrub::Scrub;
 
 /// Every shard is looked through in a second each.
 const PASS: Duration = Duration::from_secs(STORE_SHARDS as u64 + 1);
@@ -122,4 +123,35 @@ fn who_doubts_leaves_copies_to_others() {
     assert_eq!(cluster.value(2, "k40").as_deref(), Some(&b"value"[..]));
     // With it the first one mends itself.
     assert!(cluster.run_until(Duration::from_secs(10), |c| c.equal() && !doubts(c)));
+}
+
+#[test]
+fn a_shard_of_long_values_is_looked_through_in_many_turns() {
+    const N: usize = 20;
+    let mut cluster = Cluster::new(1, 0.0);
+    let in_first = |key: &String| Store::bucket(key.as_bytes()).0 == 0;
+    let keys: Vec<String> = (0..).map(|n| format!("k{n}")).filter(in_first).take(N).collect();
+    for key in &keys {
+        cluster.put(0, key, &[b'v'; 1 << 20]);
+    }
+    let now = cluster.now;
+    let node = &mut cluster.members[0];
+    let turns_of = |node: &mut cluster::Member| {
+        let mut scrub = Scrub::default();
+        node.replication.with(now, |cx| {
+            let mut turns = 1;
+            loop {
+                match scrub.next(cx) {
+                    (true, None) => turns += 1,
+                    (_, damage) => return (turns, damage.is_some()),
+                }
+                assert!(scrub.is_within() && turns < N);
+            }
+        })
+    };
+    let (turns, is_damaged) = turns_of(node);
+    assert!(turns > 1 && !is_damaged, "{turns}");
+    node.store.damage(keys.iter().max().expect("some").as_bytes(), 0);
+    assert_eq!(turns_of(node), (turns, true));
+    assert_eq!(node.store.stats().n_live, N as u64 - 1);
 }
