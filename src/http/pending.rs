@@ -36,19 +36,40 @@ pub(super) struct PendingAnswer {
     limit: Duration,
     route: usize,
     render: Render,
+    /// What to tell the node when the client goes first, where it is worth it.
+    end: Option<Command>,
     _slot: Slot,
 }
 
 impl PendingAnswer {
-    /// Waits for the node, at most as long as was said; appends the answer and counts it.
-    pub(super) async fn finish(self, bridge: &dyn Bridge, counters: &Counters, out: &mut Vec<u8>) {
-        let reply = tokio::time::timeout(self.limit, self.reply).await;
+    /// Waits for the node, at most as long as was said; appends the answer and counts it. A wait
+    /// that the node can end is ended when the client has `gone`: then it returns false.
+    pub(super) async fn finish(
+        mut self,
+        bridge: &dyn Bridge,
+        counters: &Counters,
+        out: &mut Vec<u8>,
+        gone: impl Future<Output = ()>,
+    ) -> bool {
+        let reply = tokio::select! {
+            biased;
+            reply = tokio::time::timeout(self.limit, &mut self.reply) => reply,
+            () = gone, if self.end.is_some() => {
+                if let Some(end) = self.end {
+                    // A node that is too busy ends it at its deadline.
+                    let _ = bridge.send(end, Box::new(|_| {}));
+                }
+                return false;
+            }
+        };
         let status = (self.render)(reply.ok().and_then(Result::ok), bridge.now().wall, out);
         counters.answered(self.route, status);
+        true
     }
 }
 
-/// Who waits: each kind has places of its own, so that none keeps the other from being served.
+/// Who waits: each kind has places of its own, so that none keeps the other from being served. The
+/// gate shares them by source, before it knows whether the node is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waiter {
     /// A write, until enough members hold it.
@@ -60,7 +81,10 @@ pub(super) enum Waiter {
 }
 
 impl Waiter {
-    fn max(self) -> usize {
+    /// All of them, in the order of their numbers.
+    pub(super) const ALL: [Waiter; 3] = [Waiter::Write, Waiter::Question, Waiter::Watch];
+
+    pub(super) fn max(self) -> usize {
         match self {
             Waiter::Write => HTTP_WAITING_MAX,
             Waiter::Question => HTTP_ASKING_MAX,
@@ -141,6 +165,10 @@ impl PendingAnswers {
         route: usize,
         render: Render,
     ) -> Result<u64, Render> {
+        let end = match command {
+            Command::AwaitHolders { dot, .. } => Some(Command::EndWait { dot }),
+            _ => None,
+        };
         let (reply_to, reply) = oneshot::channel();
         let reply_to = Box::new(move |answer| {
             // A client that has gone needs no answer.
@@ -149,7 +177,7 @@ impl PendingAnswers {
         if bridge.send(command, reply_to).is_err() {
             return Err(render);
         }
-        let answer = PendingAnswer { reply, limit, route, render, _slot: slot };
+        let answer = PendingAnswer { reply, limit, route, render, end, _slot: slot };
         Ok(self.leave(Parked::Waits(answer)))
     }
 

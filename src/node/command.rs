@@ -52,6 +52,11 @@ pub enum Command {
         /// When to answer with what there is.
         deadline: Instant,
     },
+    /// The client that awaits holders of this write has gone: what waits for it is answered now.
+    EndWait {
+        /// The write.
+        dot: Dot,
+    },
     /// Addresses worth a push-pull; those of alive members and our own are skipped.
     Join(Vec<SocketAddr>),
     /// What discovery saw: evidence for founding a cluster. The addresses named are joined, too.

@@ -45,6 +45,10 @@ impl Node {
                 let wait = Waiting { ticket, seq: dot.seq, concern, deadline };
                 self.replication.await_holders(&mut self.links.lend(now), wait);
             }
+            Command::EndWait { dot } => {
+                self.replication.end_wait(&mut self.links.lend(now), dot.seq);
+                self.answer(ticket, Reply::Done);
+            }
             Command::Join(addresses) => {
                 // Discovery looks on to the end; a leaving node has no use for what it finds.
                 if self.leaving.is_none() {

@@ -235,6 +235,71 @@ fn too_many_connections_are_turned_away_and_told() {
 }
 
 #[test]
+fn silent_connections_keep_nobody_out() {
+    // 4,096 that never sent anything made /live 503, and whoever probed ended the process.
+    let mut config = config();
+    config.connections_max = 64;
+    config.timing.head = PATIENCE;
+    let rig = Rig::with(config);
+    let silent: Vec<Client> = (0..100).map(|_| rig.client()).collect();
+    until("it has what it may have", || rig.server.n_connections() == 56);
+    // A probe is answered, also one from the same address.
+    for target in ["/live", "/health"] {
+        let mut probe = rig.client();
+        let answer = probe.ask("GET", target, "", b"").is(200);
+        assert_eq!(answer.header("Connection"), Some("close"));
+        assert!(probe.is_closed());
+        assert_eq!(rig.client().ask("HEAD", target, "", b"").status, 200);
+    }
+    let mut told = rig.client();
+    let answer = told.ask("GET", "/kv/a", "", b"").is(503);
+    assert_eq!(
+        (answer.header("Retry-After"), answer.header("Connection")),
+        (Some("1"), Some("close"))
+    );
+    assert_eq!(rig.client().ask("HEAD", "/kv/a", "", b"").status, 503);
+    // Others have room.
+    let mut other = rig.client_from("127.0.0.2");
+    other.ask("GET", "/kv/a", "", b"").is(404);
+    other.ask("GET", "/live", "", b"").is(200);
+    drop(silent);
+    until("there is room again", || rig.client().ask("GET", "/kv/a", "", b"").status == 404);
+}
+
+#[test]
+fn a_first_byte_comes_soon() {
+    // A client that never sent anything had 75 s.
+    let mut config = config();
+    config.timing.head = SHORT;
+    let rig = Rig::with(config);
+    assert!(rig.client().is_closed());
+    let mut client = rig.client();
+    client.ask("GET", "/health", "", b"").is(200);
+    std::thread::sleep(3 * SHORT);
+    client.ask("GET", "/health", "", b"").is(200);
+}
+
+#[test]
+fn the_end_answers_those_that_wait_to_be_accepted() {
+    for _ in 0..20 {
+        let rig = Rig::new();
+        let mut clients = Vec::new();
+        for _ in 0..40 {
+            let mut client = rig.client();
+            client.request("PUT", "/kv/k", "", b"v");
+            clients.push(client);
+        }
+        let server = rig.server;
+        let drain = std::thread::Builder::new().spawn(move || server.drain(PATIENCE)).unwrap();
+        for client in &mut clients {
+            client.answer().is(200);
+        }
+        drop(clients);
+        drain.join().unwrap();
+    }
+}
+
+#[test]
 fn five_hundred_connections_at_once_are_all_answered() {
     // tiny_http alone answered 446 to 494 of them within five seconds, and some never.
     let rig = Rig::new();

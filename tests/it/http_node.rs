@@ -3,7 +3,7 @@
 use super::http_rig::{Answer, Rig, config, until};
 use gossipykv::http::{Config, HostName, Token, local};
 use gossipykv::kv::OriginId;
-use gossipykv::limits::HTTP_WAITING_MAX;
+use gossipykv::limits::{HTTP_ASKING_MAX, HTTP_WAITING_MAX};
 use gossipykv::node::command::{Bridge as _, Busy, Command, Concern, KeyCommand, Reply, ReplyTo};
 use serde_json::json;
 use std::sync::atomic::Ordering;
@@ -103,11 +103,21 @@ fn those_that_wait_are_bounded_and_none_is_written_in_vain() {
         keep.lock().unwrap().push(reply_to);
         Ok(())
     });
-    let mut clients: Vec<_> = (0..HTTP_WAITING_MAX).map(|_| rig.client()).collect();
-    for client in &mut clients {
-        client.request("PUT", "/kv/k?w=all&timeout=60s", "", b"v");
+    // One source may take seven eighths of the places that the others have left.
+    let sources = (2..).map(|n| format!("127.0.0.{n}"));
+    let share = |left: usize| (left * 7).div_ceil(8);
+    let mut clients = Vec::new();
+    for source in sources {
+        for _ in 0..share(HTTP_WAITING_MAX - clients.len()) {
+            let mut client = rig.client_from(&source);
+            client.request("PUT", "/kv/k?w=all&timeout=60s", "", b"v");
+            clients.push(client);
+        }
+        until("all wait", || kept.lock().unwrap().len() == clients.len());
+        if clients.len() == HTTP_WAITING_MAX {
+            break;
+        }
     }
-    until("all wait", || kept.lock().unwrap().len() == HTTP_WAITING_MAX);
     let answer = rig.send("PUT", "/kv/more?w=all", "", b"v").is(503);
     assert_eq!(answer.header("Retry-After"), Some("1"));
     rig.ask("GET", "/kv/more").is(404);
@@ -125,7 +135,6 @@ fn those_that_wait_are_bounded_and_none_is_written_in_vain() {
     rig.ask("GET", "/members").is(200);
     rig.ask("GET", "/keys").is(200);
     assert_eq!(rig.metric("http_waiting"), HTTP_WAITING_MAX as f64);
-    // A client that goes away is still waited for by the node, but its slot comes back.
     for reply_to in waiting {
         reply_to(Reply::Holders { held: 9, wanted: 9 });
     }
@@ -137,6 +146,81 @@ fn those_that_wait_are_bounded_and_none_is_written_in_vain() {
         Ok(())
     });
     rig.send("PUT", "/kv/k?w=all", "", b"v").is(200);
+}
+
+#[test]
+fn one_source_leaves_places_to_wait_to_others() {
+    let rig = Rig::new();
+    let kept: Arc<Mutex<Vec<ReplyTo>>> = Arc::default();
+    let keep = Arc::clone(&kept);
+    rig.bridge.replies(move |_, reply_to| {
+        keep.lock().unwrap().push(reply_to);
+        Ok(())
+    });
+    let n_share = HTTP_ASKING_MAX * 7 / 8;
+    let mut clients: Vec<_> = (0..n_share).map(|_| rig.client()).collect();
+    for client in &mut clients {
+        client.request("GET", "/members", "", b"");
+    }
+    until("all wait", || kept.lock().unwrap().len() == n_share);
+    let told = rig.ask("GET", "/members").is(503);
+    assert_eq!(told.header("Retry-After"), Some("1"));
+    let mut other = rig.client_from("127.0.0.2");
+    other.request("GET", "/members", "", b"");
+    until("it waits", || kept.lock().unwrap().len() == n_share + 1);
+    for reply_to in kept.lock().unwrap().drain(..) {
+        reply_to(Reply::Members(Vec::new()));
+    }
+    other.answer().is(200);
+    // The numbers of HTTP itself are told whoever else asks: the node's are left out.
+    let mut more: Vec<_> = (0..HTTP_ASKING_MAX).map(|_| rig.client()).collect();
+    for client in &mut more {
+        client.request("GET", "/metrics", "", b"");
+    }
+    until("all wait", || kept.lock().unwrap().len() == HTTP_ASKING_MAX);
+    let answer = rig.ask("GET", "/metrics").is(200).text();
+    assert!(answer.contains("\ngossipykv_node_replies 0\n"), "{answer}");
+}
+
+#[test]
+fn a_wait_ends_with_its_client() {
+    // 1,030 writes with w=2 and a timeout of 60 s, each given up at once: places were taken for as
+    // long, in the gate and in the node.
+    let rig = Rig::new();
+    let (begun, ended) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+    let (tell_begun, tell_ended) = (Arc::clone(&begun), Arc::clone(&ended));
+    rig.bridge.replies(move |command, reply_to| {
+        match command {
+            Command::AwaitHolders { dot, .. } => tell_begun.lock().unwrap().push((dot, reply_to)),
+            Command::EndWait { dot } => tell_ended.lock().unwrap().push(dot),
+            _ => reply_to(Reply::Stats(Vec::new())),
+        }
+        Ok(())
+    });
+    let mut clients: Vec<_> = (0..20).map(|_| rig.client()).collect();
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.request("PUT", "/kv/k?w=2&timeout=60s", "", b"v");
+        if n % 2 == 0 {
+            // What is sent ahead does not hide it.
+            client.request("GET", "/kv/k", "", b"");
+        }
+    }
+    until("all wait", || begun.lock().unwrap().len() == clients.len());
+    assert_eq!(rig.metric("http_waiting"), clients.len() as f64);
+    let mut stays = clients.pop().expect("the last one");
+    drop(clients);
+    until("their places are free", || rig.metric("http_waiting") == 1.0);
+    let mut dots: Vec<_> = ended.lock().unwrap().clone();
+    dots.sort_unstable();
+    dots.dedup();
+    assert_eq!(dots.len(), 19);
+    let mut begun = std::mem::take(&mut *begun.lock().unwrap());
+    begun.retain(|(dot, _)| !dots.contains(dot));
+    assert_eq!(begun.len(), 1);
+    for (_, reply_to) in begun {
+        reply_to(Reply::Holders { held: 2, wanted: 2 });
+    }
+    stays.answer().is(200);
 }
 
 #[test]

@@ -165,6 +165,16 @@ impl Rig {
         Client::to(self.addr)
     }
 
+    /// A connection from another address of loopback.
+    pub fn client_from(&self, source: &str) -> Client {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        let source: SocketAddr = format!("{source}:0").parse().expect("an address");
+        socket.bind(&source.into()).expect("all of 127.0.0.0/8 is ours");
+        socket.connect(&self.addr.into()).expect("connects");
+        Client::over(socket.into())
+    }
+
     /// One request without a body on a connection of its own.
     #[track_caller]
     pub fn ask(&self, method: &str, target: &str) -> Answer {

@@ -1,20 +1,17 @@
 //! Accepts clients, each with a task of its own, up to a bound.
 //!
 //! An accept that fails is counted and tried again: it must not end the service. A client beyond
-//! the bound gets a refusal, as long as few enough others are being refused at the same time.
+//! the bound gets a refusal, as long as few enough others are being refused at the same time; but a
+//! probe is answered, since whoever probes ends the process when it is not.
 
 use super::client::Conn;
-use super::conn;
 use super::context::{Gate, Open};
-use super::refusal::Refusal;
-use crate::http::manner::Manner;
+use crate::http::counters::Reason;
 use crate::http::sources::Source;
-use crate::limits::HTTP_REFUSED_CONNECTIONS_MAX;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -24,19 +21,16 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Accepts clients until draining begins, then those that were waiting.
 pub(in crate::http) async fn accept(gate: Arc<Gate>, listener: TcpListener) {
     let shutdown = &gate.shared.shutdown;
-    let n_refused = Arc::new(AtomicUsize::new(0));
     let mut drain = pin!(shutdown.draining());
     drain.as_mut().enable();
-    loop {
+    while !shutdown.is_draining() {
         let accepted = tokio::select! {
             biased;
+            () = drain.as_mut() => break,
             accepted = listener.accept() => accepted,
-            () = drain.as_mut(), if !shutdown.is_draining() => continue,
-            // The queue is empty.
-            () = std::future::ready(()), if shutdown.is_draining() => return,
         };
         match accepted {
-            Ok((stream, peer)) => admit(&gate, stream, peer.ip(), &n_refused),
+            Ok((stream, peer)) => admit(&gate, stream, peer.ip()),
             Err(error) => {
                 gate.shared.counters.accept_failed();
                 // A client that has vanished is no reason to wait.
@@ -46,11 +40,34 @@ pub(in crate::http) async fn accept(gate: Arc<Gate>, listener: TcpListener) {
             }
         }
     }
+    // The runtime may not have heard yet of those that wait in the kernel: it is asked itself.
+    if let Ok(listener) = listener.into_std() {
+        admit_waiting(&gate, &listener);
+    }
 }
 
-fn admit(gate: &Arc<Gate>, stream: TcpStream, peer: IpAddr, n_refused: &Arc<AtomicUsize>) {
+/// Admits whoever waits in the kernel's queue, until it is empty.
+fn admit_waiting(gate: &Arc<Gate>, listener: &std::net::TcpListener) {
+    loop {
+        let accepted = listener.accept().and_then(|(stream, peer)| {
+            stream.set_nonblocking(true)?;
+            Ok((TcpStream::from_std(stream)?, peer))
+        });
+        match accepted {
+            Ok((stream, peer)) => admit(gate, stream, peer.ip()),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionAborted | ErrorKind::Interrupted
+                ) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn admit(gate: &Arc<Gate>, stream: TcpStream, peer: IpAddr) {
     let Some(open) = Open::one_of(gate, Source::of(peer)) else {
-        refuse_connection(gate, stream, n_refused);
+        turn_away(gate, stream, peer);
         return;
     };
     // Answers leave as they are written; a socket that cannot do so serves all the same.
@@ -62,18 +79,16 @@ fn admit(gate: &Arc<Gate>, stream: TcpStream, peer: IpAddr, n_refused: &Arc<Atom
     });
 }
 
-/// Tells a client that there are too many, unless even those that are told are too many.
-fn refuse_connection(gate: &Gate, stream: TcpStream, n_refused: &Arc<AtomicUsize>) {
-    let refusal = Refusal::connections(gate.connections_max);
-    gate.shared.counters.refused(refusal.reason);
-    if n_refused.fetch_add(1, Ordering::Relaxed) >= HTTP_REFUSED_CONNECTIONS_MAX {
-        n_refused.fetch_sub(1, Ordering::Relaxed);
+/// Answers a client that is one too many, if it is a probe, and tells it else; unless even those
+/// that are told are too many.
+fn turn_away(gate: &Arc<Gate>, stream: TcpStream, peer: IpAddr) {
+    let Some(place) = gate.refused.take(Source::of(peer)) else {
+        gate.shared.counters.refused(Reason::Connections);
         return;
-    }
-    let bytes = conn::told(&gate.shared, &refusal, Manner::default());
-    let n_refused = Arc::clone(n_refused);
+    };
+    let conn = Conn::new(Arc::clone(gate), stream, peer);
     tokio::spawn(async move {
-        conn::linger(stream, &bytes).await;
-        n_refused.fetch_sub(1, Ordering::Relaxed);
+        conn.turn_away().await;
+        drop(place);
     });
 }

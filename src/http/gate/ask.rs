@@ -24,6 +24,7 @@ use crate::http::shared::Shared;
 use crate::http::watch::wish::{PollWish, StreamWish};
 use crate::time::Instant;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How old what a list tells of this node's progress may be. Older tokens are not wrong: by them a
@@ -65,7 +66,7 @@ impl Conn {
     ///
     /// # Errors
     /// A [`Refusal`], or that the client has gone.
-    pub(super) async fn ask(&self, opened: Opened) -> Result<Asked, Stop> {
+    pub(super) async fn ask(&mut self, opened: Opened) -> Result<Asked, Stop> {
         let Opened { job, is_bulk, may_wait, tells_coverage, is_http_1_0, .. } = opened;
         let manner = job.manner;
         let head = may_wait.then(|| without_end(&job.bytes));
@@ -89,7 +90,7 @@ impl Conn {
 
     /// Asks anew whenever something has changed, until there is an answer.
     async fn poll(
-        &self,
+        &mut self,
         polling: Polling,
         manner: Manner,
         is_bulk: bool,
@@ -175,15 +176,18 @@ impl Conn {
     }
 
     /// Makes of a worker's answer what the client gets; waits for the node if need be.
-    async fn finish(&self, answer: Answer, manner: Manner) -> Result<Asked, Stop> {
+    async fn finish(&mut self, answer: Answer, manner: Manner) -> Result<Asked, Stop> {
         let Answer { mut bytes, ending, mut held } = answer;
         held.belong_to(self.source).map_err(|_| Refusal::memory())?;
         match ending {
             Ending::Ready => {}
             Ending::Parked(Parked::Waits(pending)) => {
                 bytes.clear();
-                let Shared { bridge, counters, lines, .. } = self.shared();
-                pending.finish(&**bridge, counters, &mut bytes).await;
+                let gate = Arc::clone(&self.gate);
+                let Shared { bridge, counters, lines, .. } = &*gate.shared;
+                if !pending.finish(&**bridge, counters, &mut bytes, self.left()).await {
+                    return Err(Stop::Gone);
+                }
                 lines.insert(manner, &mut bytes);
                 held.grow_to(bytes.len()).map_err(|_| Refusal::memory())?;
             }

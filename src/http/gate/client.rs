@@ -3,12 +3,18 @@
 use super::context::Gate;
 use super::deadline::Deadline;
 use super::refusal::Refusal;
+use crate::http::config::Timing;
 use crate::http::shared::Shared;
 use crate::http::sources::Source;
+use crate::limits::HTTP_HEAD_LEN_MAX;
 use bytes::BytesMut;
 use std::net::IpAddr;
 use std::sync::Arc;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
+
+/// Room made for what a client sends ahead, in bytes.
+const READ_LEN: usize = 2 << 10;
 
 /// What a step ends with that does not come to its end.
 pub(super) enum Stop {
@@ -44,8 +50,8 @@ pub(super) struct Conn {
 impl Conn {
     /// A connection just accepted.
     pub(super) fn new(gate: Arc<Gate>, stream: TcpStream, peer: IpAddr) -> Conn {
-        let deadline =
-            Deadline::new(Arc::clone(&gate.shared.bridge), gate.shared.config.timing.idle);
+        let Timing { head, idle, .. } = gate.shared.config.timing;
+        let deadline = Deadline::new(Arc::clone(&gate.shared.bridge), head.min(idle));
         let (input, spare) = (BytesMut::new(), Vec::new());
         Conn { gate, stream, peer, source: Source::of(peer), input, spare, deadline }
     }
@@ -53,6 +59,18 @@ impl Conn {
     /// What all connections share.
     pub(super) fn shared(&self) -> &Shared {
         &self.gate.shared
+    }
+
+    /// Returns when the client has ended the connection, or only its side of it. What it sends
+    /// ahead is taken in, as much as a head may have; more hides its end.
+    pub(super) async fn left(&mut self) {
+        while self.input.len() < HTTP_HEAD_LEN_MAX {
+            self.input.reserve(READ_LEN);
+            if matches!(self.stream.read_buf(&mut self.input).await, Ok(0) | Err(_)) {
+                return;
+            }
+        }
+        std::future::pending().await
     }
 
     /// Returns when the client has ended the connection. What it has sent ahead hides its end.

@@ -3,7 +3,7 @@
 //! ```text
 //!         .--------------------------- keep-alive ------------------------------.
 //!         v                                                                     |
-//!  idle 75 s --first byte--> head 10 s --> body 60 s --> lane --> answer written'
+//!  new 10 s, idle 75 s -----> head 10 s --> body 60 s --> lane --> answer written'
 //!    |                         |             |                       |
 //!    `-- close                 `-- refusal: answer, close, drain ----'-- too slow: close
 //! ```
@@ -45,6 +45,8 @@ const KEPT_LEN_MAX: usize = 8 << 10;
 /// with it.
 const LINGER: Duration = Duration::from_secs(30);
 const LINGER_QUIET: Duration = Duration::from_secs(2);
+/// How long one connection too many has for its request.
+const TURNED_AWAY: Duration = Duration::from_secs(2);
 /// Room made for reading what nobody wants, in bytes.
 const LINGER_READ_LEN: usize = 16 << 10;
 
@@ -77,6 +79,32 @@ impl Conn {
                 let bytes = told(self.shared(), &refusal, manner);
                 linger(self.stream, &bytes).await;
             }
+        }
+    }
+
+    /// Serves one that is too many: a probe is answered, and everybody else is told.
+    pub(super) async fn turn_away(mut self) {
+        let gate = Arc::clone(&self.gate);
+        let opened = {
+            let drain = pin!(gate.shared.shutdown.draining());
+            tokio::time::timeout(TURNED_AWAY, self.open(drain)).await
+        };
+        let manner = match opened {
+            Ok(Ok(Opened { mut job, is_answered: true, .. })) => {
+                gate.shared
+                    .lines
+                    .insert(Manner { next: Next::Close, ..job.manner }, &mut job.bytes);
+                return linger(self.stream, &job.bytes).await;
+            }
+            Ok(Ok(opened)) => Some(opened.job.manner),
+            Ok(Err(End::Refused(_, manner))) => Some(manner),
+            Ok(Err(End::Gone)) => None,
+            Err(_) => Some(self.manner_so_far()),
+        };
+        let refusal = Refusal::connections(gate.connections_max);
+        gate.shared.counters.refused(refusal.reason);
+        if let Some(manner) = manner {
+            linger(self.stream, &told(&gate.shared, &refusal, manner)).await;
         }
     }
 
@@ -119,7 +147,7 @@ impl Conn {
     /// Waits for a whole head; returns its length.
     async fn head(&mut self, mut drain: Pin<&mut Notified<'_>>) -> Result<usize, Stop> {
         let mut scan = Scan::default();
-        let (mut is_timed, mut is_last) = (false, false);
+        let (mut is_timed, mut is_last, mut is_told) = (false, false, false);
         // Some clients end a body with a line break that is not part of it.
         let mut may_skip = true;
         loop {
@@ -149,7 +177,8 @@ impl Conn {
                 n = self.stream.read_buf(&mut self.input) => if n? == 0 {
                     return Err(Stop::Gone);
                 },
-                () = drain.as_mut(), if !is_last && !self.shared().shutdown.is_draining() => {}
+                // Told once, it would be ready for ever.
+                () = drain.as_mut(), if !is_told => is_told = true,
                 () = self.deadline.expired() => {
                     if is_idle {
                         return Err(Stop::Gone);
@@ -173,6 +202,10 @@ impl Conn {
         let began = self.shared().bridge.now().instant;
         let manner = opened.job.manner;
         opened.is_bulk |= !opened.job.body.is_empty();
+        let _wait = match opened.waiter {
+            Some(waiter) => Some(self.gate.wait(waiter, self.source).ok_or_else(Refusal::waiting)?),
+            None => None,
+        };
         let mut outgoing = if opened.is_answered {
             self.shared().lines.insert(manner, &mut opened.job.bytes);
             Outgoing::Whole { bytes: opened.job.bytes, _held: held }

@@ -4,9 +4,11 @@ use super::head::Head;
 use super::listen;
 use crate::http::lanes::Lanes;
 use crate::http::manner::{Manner, Next, Page};
+use crate::http::pending::Waiter;
 use crate::http::request::{Form, Handler, Method};
 use crate::http::shared::Shared;
 use crate::http::sources::{Place, Places, Source};
+use crate::limits::HTTP_REFUSED_CONNECTIONS_MAX;
 use std::sync::Arc;
 use tokio::sync::{Notify, Semaphore};
 
@@ -24,6 +26,10 @@ pub(in crate::http) struct Gate {
     pub(super) connections_max: usize,
     /// Those that are open.
     connections: Arc<Places>,
+    /// Those that wait, of each kind.
+    waits: [Arc<Places>; 3],
+    /// Connections that are told that there are too many.
+    pub(super) refused: Arc<Places>,
     /// Turns of those that read long answers.
     pub(super) turns: Semaphore,
     /// Wakes whoever waits for the last connection to end.
@@ -38,8 +44,25 @@ impl Gate {
     ) -> Gate {
         let connections_max = listen::connections_max(shared.config.connections_max);
         let connections = Places::new(connections_max);
+        let waits = Waiter::ALL.map(|waiter| Places::new(waiter.max()));
+        let refused = Places::new(HTTP_REFUSED_CONNECTIONS_MAX);
         let (turns, last_closed) = (Semaphore::new(TURNS), Notify::new());
-        Gate { shared, lanes, handler, connections_max, connections, turns, last_closed }
+        Gate {
+            shared,
+            lanes,
+            handler,
+            connections_max,
+            connections,
+            waits,
+            refused,
+            turns,
+            last_closed,
+        }
+    }
+
+    /// A place to wait. `None` when too many of this source do already.
+    pub(super) fn wait(&self, waiter: Waiter, source: Source) -> Option<Place> {
+        self.waits[waiter as usize].take(source)
     }
 
     /// What the answer to a request with this head has to be like.

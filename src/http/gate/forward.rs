@@ -16,6 +16,7 @@ use super::trust;
 use crate::http::counters::Reason;
 use crate::http::lanes::{BODY_OUT_OF_BAND, COPIED_BODY_LEN_MAX, Job};
 use crate::http::manner::Manner;
+use crate::http::pending::Waiter;
 use crate::http::request::{Method, Poll, Request, Trust};
 use crate::http::response::number;
 use crate::http::route::Route;
@@ -39,6 +40,27 @@ pub(super) struct Opened {
     pub(super) tells_coverage: bool,
     /// Whether its client knows no chunks.
     pub(super) is_http_1_0: bool,
+    /// As whom it may have to wait.
+    pub(super) waiter: Option<Waiter>,
+}
+
+/// As whom a request may have to wait. Of `/metrics` the node's numbers are left out instead.
+fn waiter(head: &Head<'_>, route: Route<'_>) -> Option<Waiter> {
+    let (_, query) = head.target.split_once('?').unwrap_or_default();
+    let asks_for = |wanted: &[&str]| {
+        let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+        names.any(|name| wanted.contains(&name))
+    };
+    match route {
+        Route::Entry(_) | Route::Pair(..) if head.method.is_write() && asks_for(&["w"]) => {
+            Some(Waiter::Write)
+        }
+        Route::Entry(_) | Route::List if asks_for(&["watch", "wait"]) => Some(Waiter::Watch),
+        Route::Members | Route::Keys | Route::KeysInstall | Route::KeysUse | Route::KeysRemove => {
+            Some(Waiter::Question)
+        }
+        _ => None,
+    }
 }
 
 /// Whether a person with a browser asks for the page, which can ask for the token in turn.
@@ -100,6 +122,7 @@ impl Opened {
             may_wait: is_read && (head.target.contains("newer=") || head.target.contains("since=")),
             tells_coverage: is_read && route == Route::List,
             is_http_1_0: head.is_http_1_0,
+            waiter: waiter(head, route),
             takes_body: head.method.takes_body()
                 && route.methods().is_some_and(|(methods, _)| methods.contains(&head.method)),
         })
@@ -135,6 +158,7 @@ impl Opened {
             expects_continue: head.expects_continue,
             is_bulk: false,
             is_answered: true,
+            waiter: None,
             takes_body: false,
             may_wait: false,
             tells_coverage: false,

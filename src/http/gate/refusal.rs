@@ -55,6 +55,12 @@ impl Refusal {
         Refusal { reason: Reason::Busy, failure }
     }
 
+    /// 503: too many requests of this client's address wait.
+    pub(super) fn waiting() -> Refusal {
+        let failure = Failure::busy("too many requests of your address wait; try again");
+        Refusal { reason: Reason::Busy, failure }
+    }
+
     /// 500: nobody is left to answer.
     pub(super) fn broken() -> Refusal {
         Refusal::new(Reason::Broken, 500, "the HTTP workers are gone")

@@ -114,6 +114,21 @@ impl Api {
         Ok(self.ask_node_in(slot, call, command, limit, render))
     }
 
+    /// The same for an answer that is worth something without the node: it never waits for a slot.
+    pub(super) fn ask_node_if_free(
+        &self,
+        call: Call<'_>,
+        command: Command,
+        limit: Duration,
+        render: impl FnOnce(Option<Reply>, &mut PendingResponse<'_>) -> u16 + Send + 'static,
+    ) -> Outcome {
+        if let Some(slot) = self.shared.pending.slot(Waiter::Question) {
+            return self.ask_node_in(slot, call, command, limit, render);
+        }
+        let (now, form) = (call.now.wall, call.request.form());
+        Outcome::Answered(render(None, &mut PendingResponse { out: call.out, now, form }))
+    }
+
     /// The same for a request that has its slot already.
     pub(super) fn ask_node_in(
         &self,

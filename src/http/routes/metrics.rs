@@ -11,11 +11,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Asks the node for its numbers and adds our own. Ours are told even when the node is stuck: that
-/// is when they are wanted.
+/// Asks the node for its numbers and adds our own. Ours are told even when the node is stuck, or
+/// too many ask it something: that is when they are wanted.
 pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     let own = own(api);
-    api.ask_node(call, Command::Stats, NODE_LIMIT, move |reply, response| {
+    Ok(api.ask_node_if_free(call, Command::Stats, NODE_LIMIT, move |reply, response| {
         let mut samples = own;
         let is_up = match reply {
             Some(Reply::Stats(stats)) => {
@@ -26,7 +26,7 @@ pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
         };
         samples.push(plain("node_replies", "Whether the node told its numbers just now.", is_up));
         response.body(200, CONTENT_TYPE, text(samples).as_bytes())
-    })
+    }))
 }
 
 fn plain(name: &'static str, help: &'static str, value: u64) -> Sample {

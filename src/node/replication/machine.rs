@@ -428,6 +428,11 @@ impl Replication {
         }
     }
 
+    /// Ends the waits for a write of ours.
+    pub fn end_wait(&mut self, lent: &mut Lent<'_>, seq: u64) {
+        self.holders.end(&mut self.shared.lend(lent), seq);
+    }
+
     /// Founds a cluster: a new node becomes ready with what it holds. Nothing for any other.
     pub fn found(&mut self, lent: &mut Lent<'_>) {
         let next = ready::found(&mut self.shared.lend(lent));

@@ -365,6 +365,14 @@ fn write_concern_answers_when_they_hold_it() {
     cluster.put_and_wait(b"w", Concern::Majority, MILLIS * 50);
     assert!(!cluster.run_until(MILLIS * 40, |c| !c.members[0].replication.holders.is_waiting()));
     assert!(cluster.run_until(MILLIS * 11, |c| !c.members[0].replication.holders.is_waiting()));
+    // So it does, and takes no place any more, when its client has gone; another's goes on.
+    cluster.put_and_wait(b"x", Concern::All, Duration::from_secs(60));
+    let gone = cluster.members[0].store.entry(b"k").expect("it is written").dot().seq;
+    cluster.put_and_wait(b"y", Concern::All, MILLIS * 50);
+    let now = cluster.now;
+    cluster.members[0].replication.end_wait(now, gone);
+    assert!(cluster.members[0].replication.holders.is_waiting());
+    assert!(cluster.run_until(MILLIS * 51, |c| !c.members[0].replication.holders.is_waiting()));
 }
 
 #[test]

@@ -81,6 +81,16 @@ impl Holders {
         self.changed(cx);
     }
 
+    /// Answers the waits for this write: nobody is there any more to hear how they end.
+    pub(in crate::node) fn end(&mut self, cx: &mut Context<'_>, seq: u64) {
+        self.waiting.retain(|(wait, _)| {
+            if wait.seq == seq {
+                cx.reply(wait.ticket, Reply::Refused("nobody waits for it any more".into()));
+            }
+            wait.seq != seq
+        });
+    }
+
     fn ask_again_due(&mut self, cx: &mut Context<'_>) {
         let Some((_, wait)) = self.ask.filter(|(at, _)| *at <= cx.now.instant) else { return };
         let last = self.waiting.iter().map(|(wait, _)| wait.seq).max();

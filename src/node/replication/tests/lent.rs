@@ -58,6 +58,7 @@ impl Lent {
         link_closed(conn: ConnId);
         written();
         await_holders(wait: Waiting);
+        end_wait(seq: u64);
         found();
         greet();
         drain();
