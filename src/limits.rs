@@ -235,6 +235,8 @@ pub const HTTP_REFUSED_CONNECTIONS_MAX: usize = 256;
 pub const HTTP_LIST_LEN_MAX: usize = 4 << 20;
 /// Longest `?timeout=` of a write.
 pub const HTTP_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Operations of one batch.
+pub const BATCH_OPS_MAX: usize = 128;
 /// Keys that the feed of changes remembers for its reader; past them anything may have changed.
 pub const FEED_KEYS_MAX: usize = 8_192;
 /// Bytes of those keys.

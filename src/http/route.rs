@@ -108,6 +108,7 @@ impl<'t> Route<'t> {
             Route::Unknown => return None,
             Route::Entry(_) => (&[Get, Head, Put, Delete], "GET, HEAD, PUT, DELETE, OPTIONS"),
             Route::Pair(..) => (&[Put], "PUT, OPTIONS"),
+            Route::List => (&[Get, Head, Post], "GET, HEAD, POST, OPTIONS"),
             Route::KeysInstall | Route::KeysUse | Route::KeysRemove => (&[Post], "POST, OPTIONS"),
             _ => (&[Get, Head], "GET, HEAD, OPTIONS"),
         })

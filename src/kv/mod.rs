@@ -4,15 +4,18 @@
 //!
 //! - `version`, `hlc`: how writes are named and ordered, and the clock that stamps them.
 //! - `record`: one version of one key, in memory as on the wire.
-//! - `shard`, `store`: the map itself; `write` takes local writes, `merge` those of peers.
+//! - `shard`, `store`: the map itself; `write` takes local writes, `batch` several in
+//!   one step, `merge` those of peers.
 //! - `list`, `digest`: reading it in key order, and comparing it with another's; `scrub` looks for
 //!   damage.
 //! - `vector`, `log`: which writes are held, and which keys recent ones were about.
 //! - `feed`: which keys changed lately, for those who wait; `seen`: what a reader has seen already.
 //!
-//! Locks, always taken in this order: one shard's, then the head's (clock and own log). Nothing
-//! holds two shards at once, and nothing waits for anything else while it holds either.
+//! Locks, always taken in this order: one shard's, then the head's (clock and own log). A batch
+//! alone holds several shards at once, taken in their order. Nothing waits for anything else while
+//! it holds a lock.
 
+mod batch;
 mod digest;
 mod feed;
 mod forget;
@@ -33,6 +36,7 @@ pub mod record;
 pub mod vector;
 pub mod version;
 
+pub use batch::{Act, BatchError, Done, Op};
 pub use feed::{Bell, Changes};
 pub use forget::{Forgotten, Most};
 pub use head::OwnLog;

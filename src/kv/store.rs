@@ -20,7 +20,8 @@ use super::shard::Shard;
 use super::stats::Counters;
 use super::version::OriginId;
 use crate::limits::STORE_SHARDS;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// How a store is made.
@@ -144,9 +145,41 @@ impl Slot {
         result
     }
 
+    /// The shard, locked for as long as the answer lives.
+    pub(super) fn lock(&self) -> Locked<'_> {
+        Locked { root: &self.root, shard: self.shard.write() }
+    }
+
     /// The sum over the shard's live records.
     pub(super) fn root(&self) -> u64 {
         self.root.load(Relaxed)
+    }
+}
+
+/// A shard that nobody else can look at.
+#[derive(Debug)]
+pub(super) struct Locked<'s> {
+    root: &'s AtomicU64,
+    shard: RwLockWriteGuard<'s, Shard>,
+}
+
+impl Deref for Locked<'_> {
+    type Target = Shard;
+
+    fn deref(&self) -> &Shard {
+        &self.shard
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.root.store(self.shard.root(), Relaxed);
     }
 }
 

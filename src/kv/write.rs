@@ -143,18 +143,18 @@ impl Store {
 }
 
 /// The earliest time that beats `time`.
-fn after(time: HlcTime) -> Result<HlcTime, WriteError> {
+pub(super) fn after(time: HlcTime) -> Result<HlcTime, WriteError> {
     time.0.checked_add(1).map(HlcTime).ok_or(WriteError::StampExhausted)
 }
 
-fn check_key(key: &[u8]) -> Result<(), WriteError> {
+pub(super) fn check_key(key: &[u8]) -> Result<(), WriteError> {
     record::check_key(key).map_err(|error| match error {
         RecordError::KeyNotUtf8 => WriteError::KeyNotUtf8,
         _ => WriteError::KeyLen(key.len()),
     })
 }
 
-fn check_content(value: &[u8], content_type: &str) -> Result<(), WriteError> {
+pub(super) fn check_content(value: &[u8], content_type: &str) -> Result<(), WriteError> {
     if value.len() > VALUE_LEN_HARD_MAX {
         return Err(WriteError::ValueLen(value.len()));
     }

@@ -19,6 +19,7 @@ mod fuzz_smoke;
 mod golden;
 mod hostile;
 mod http_answers;
+mod http_batch;
 mod http_crowds;
 mod http_curl;
 mod http_framing;

@@ -21,7 +21,7 @@ use std::time::Duration;
 /// What a raw value is served as when nothing was kept with it.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
 /// How much later than asked the node may tell that time is up.
-const WAIT_GRACE: Duration = Duration::from_secs(2);
+pub(super) const WAIT_GRACE: Duration = Duration::from_secs(2);
 
 /// `GET` and `HEAD` of an entry.
 pub(super) fn get(api: &Api, mut call: Call<'_>, spelt: Spelt<'_>) -> Result<Outcome, Failure> {
@@ -347,24 +347,33 @@ fn answer(
     let command = Command::AwaitHolders { dot: written.dot, concern, deadline };
     let stamp = written.stamp;
     let limit = timeout + WAIT_GRACE;
-    Ok(api.ask_node_in(slot, call, command, limit, move |reply, response| match reply {
-        Some(Reply::Holders { held, wanted }) if held >= wanted => {
-            if body.is_empty() {
-                response.empty_entry(stamp)
-            } else {
-                response.entry(200, stamp, &body)
-            }
-        }
-        Some(Reply::Holders { held, wanted }) => {
-            let why = format!("held by {held} of {wanted} members after {timeout:?}");
-            response.entry(504, stamp, &short_of(&why, stamp, Some((held, wanted))))
-        }
-        Some(Reply::Refused(why)) => response.entry(504, stamp, &short_of(&why, stamp, None)),
-        _ => {
-            let why = "the node is too busy to tell who holds it";
-            response.entry(504, stamp, &short_of(why, stamp, None))
+    Ok(api.ask_node_in(slot, call, command, limit, move |reply, response| {
+        match holders(reply, timeout, stamp) {
+            Ok(()) if body.is_empty() => response.empty_entry(stamp),
+            Ok(()) => response.entry(200, stamp, &body),
+            Err(short) => response.entry(504, stamp, &short),
         }
     }))
+}
+
+/// Whether enough members hold a write.
+///
+/// # Errors
+/// The body of a 504 that says who does.
+pub(super) fn holders(
+    reply: Option<Reply>,
+    timeout: Duration,
+    stamp: Stamp,
+) -> Result<(), Vec<u8>> {
+    match reply {
+        Some(Reply::Holders { held, wanted }) if held >= wanted => Ok(()),
+        Some(Reply::Holders { held, wanted }) => {
+            let why = format!("held by {held} of {wanted} members after {timeout:?}");
+            Err(short_of(&why, stamp, Some((held, wanted))))
+        }
+        Some(Reply::Refused(why)) => Err(short_of(&why, stamp, None)),
+        _ => Err(short_of("the node is too busy to tell who holds it", stamp, None)),
+    }
 }
 
 /// What a write that stands, but may not be held by enough, is answered with.

@@ -10,11 +10,13 @@
 //! - [`router`]: finds the route of a request, and counts the answer. It alone knows every route.
 //! - [`context`]: what a route may use, and the three forms of its outcome.
 //! - [`entry`]: one key; [`concern`] and [`precondition`] are what may be asked of a write.
-//! - [`list`]: many keys. [`probes`]: health, liveness, version. [`page`]: a page for a person.
+//! - [`batch`]: several keys in one step. [`list`]: many keys; [`listing`] writes them.
+//! - [`probes`]: health, liveness, version. [`page`]: a page for a person.
 //! - [`members`], [`keys`], [`metrics`]: what the node is asked for.
 //! - [`watch`]: requests that wait for changes, of one key or of many.
 //! - [`query`], [`percent`]: what keys, values and parameters in a target spell.
 
+mod batch;
 mod concern;
 mod context;
 mod entry;

@@ -1,7 +1,7 @@
 //! Finds the route of a request, has it answered, and counts the answer.
 
 use super::context::{Api, Call, Outcome};
-use super::{entry, keys, list, members, metrics, page, probes};
+use super::{batch, entry, keys, list, members, metrics, page, probes};
 use crate::http::failure::Failure;
 use crate::http::request::{Form, Handler, Method, Request};
 use crate::http::response::Response;
@@ -31,6 +31,7 @@ impl Router {
                 _ => entry::get(api, call, key),
             },
             Route::Pair(key, value) => entry::put_pair(api, call, key, value),
+            Route::List if call.request.method == Method::Post => batch::answer(api, call),
             Route::List => list::answer(api, call),
             Route::Health => Ok(probes::health(api, call)),
             Route::Live => Ok(probes::live(api, call)),

@@ -1,0 +1,268 @@
+//! `POST /kv/`: several reads and writes, one step on this node.
+//!
+//! ```text
+//! {"ops":[{"put":"k","value":"v","type":"text/plain","if_version":".."},
+//!         {"delete":"k2"}, {"get":"k3"}, {"check":"k4","if_version":""}]}
+//! ```
+//!
+//! Everything is done, or nothing is and the answer says which part was in the way. A value is
+//! `value`, a text, or `base64`. `if_version` is the version that the key must be at on this node;
+//! an empty one means that it must be absent.
+
+use super::concern::{self, Wait};
+use super::context::{Api, Call, Outcome};
+use super::entry::{WAIT_GRACE, holders};
+use super::query;
+use crate::http::failure::{Failure, error_body};
+use crate::http::json::{json_text, json_value};
+use crate::http::pending::Waiter;
+use crate::http::response::{Response, number, version};
+use crate::kv::{Act, BatchError, Done, Op, Record, Stamp, WriteError};
+use crate::limits::{BATCH_OPS_MAX, KEY_LEN_MAX};
+use crate::node::command::Command;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+/// What a client sends.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    ops: Vec<Part>,
+}
+
+/// One operation; exactly one of the first four names it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Part {
+    put: Option<String>,
+    delete: Option<String>,
+    get: Option<String>,
+    check: Option<String>,
+    value: Option<String>,
+    base64: Option<String>,
+    #[serde(rename = "type")]
+    content_type: Option<String>,
+    if_version: Option<String>,
+}
+
+/// An operation that has been understood.
+struct Asked {
+    key: String,
+    act: Asks,
+    expected: Option<Expected>,
+}
+
+enum Asks {
+    Put(Vec<u8>, Option<String>),
+    Delete,
+    Get,
+    Check,
+}
+
+/// What a key must be at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Absent,
+    Version(Stamp),
+}
+
+impl Expected {
+    fn is_met(self, current: Option<&Record>) -> bool {
+        let current = current.filter(|record| !record.is_tombstone()).map(Record::stamp);
+        match self {
+            Expected::Absent => current.is_none(),
+            Expected::Version(version) => current == Some(version),
+        }
+    }
+}
+
+/// Does all operations of a body, or none.
+pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
+    let [w, timeout] = query::parameters(call.query, ["w", "timeout"])?;
+    let wait = concern::wait(w, timeout)?;
+    let asked = read(call.request.body, api.shared.config.value_len_max)?;
+    if asked.iter().any(|asked| !asked.is_plain_write()) {
+        api.check_complete()?;
+    }
+    let slot = wait.map(|wait| Ok((api.slot(Waiter::Write)?, wait))).transpose()?;
+    let writing = api.shared.shutdown.begin_write()?;
+    let ops: Vec<_> = asked.iter().map(Asked::op).collect();
+    let done = api.store().batch(call.now, &ops);
+    drop(writing);
+    let done = match done {
+        Ok(done) => done,
+        Err(error) => return Ok(refused(api, call, &asked, error)),
+    };
+    let last = done.iter().filter_map(|done| match done {
+        Done::Written(written) => Some(*written),
+        Done::Found(_) => None,
+    });
+    let last = last.max_by_key(|written| written.dot.seq);
+    if last.is_some() {
+        api.shared.bridge.written();
+    }
+    write(call.body, &asked, &done);
+    let (Some((slot, Wait { concern, timeout })), Some(last)) = (slot, last) else {
+        return Ok(call.json(200, None));
+    };
+    // Who holds the last of our writes holds those before.
+    let (body, deadline) = (call.body.clone(), call.now.instant + timeout);
+    let command = Command::AwaitHolders { dot: last.dot, concern, deadline };
+    Ok(api.ask_node_in(slot, call, command, timeout + WAIT_GRACE, move |reply, response| {
+        match holders(reply, timeout, last.stamp) {
+            Ok(()) => response.entry(200, last.stamp, &body),
+            Err(short) => response.entry(504, last.stamp, &short),
+        }
+    }))
+}
+
+impl Asked {
+    fn is_plain_write(&self) -> bool {
+        matches!(self.act, Asks::Put(..) | Asks::Delete) && self.expected.is_none()
+    }
+
+    fn op(&self) -> Op<'_, impl Fn(Option<&Record>) -> bool> {
+        let expected = self.expected;
+        Op {
+            key: self.key.as_bytes(),
+            act: match &self.act {
+                Asks::Put(value, content_type) => Act::Put(value, content_type.as_deref()),
+                Asks::Delete => Act::Delete,
+                Asks::Get | Asks::Check => Act::Look,
+            },
+            condition: move |current: Option<&Record>| {
+                expected.is_none_or(|expected| expected.is_met(current))
+            },
+        }
+    }
+}
+
+fn read(body: &[u8], value_len_max: usize) -> Result<Vec<Asked>, Failure> {
+    let body: Body = serde_json::from_slice(body).map_err(|error| {
+        let form = "{\"ops\":[{\"put\":\"k\",\"value\":\"v\"},{\"delete\":\"k\"},{\"get\":\"k\"}]}";
+        Failure::new(400, format_args!("the body is not {form}: {error}"))
+    })?;
+    if body.ops.len() > BATCH_OPS_MAX {
+        let n = body.ops.len();
+        let message = format_args!("there are {n} ops, at most {BATCH_OPS_MAX}");
+        return Err(Failure::new(413, message));
+    }
+    let parts = body.ops.into_iter().enumerate();
+    parts
+        .map(|(index, part)| {
+            part.read(value_len_max)
+                .map_err(|(status, why)| Failure::new(status, format_args!("op {index}: {why}")))
+        })
+        .collect()
+}
+
+type Wrong = (u16, String);
+
+impl Part {
+    fn read(self, value_len_max: usize) -> Result<Asked, Wrong> {
+        let wrong = |why: &str| Err((400, why.to_owned()));
+        let value = match (self.value, self.base64) {
+            (Some(_), Some(_)) => return wrong("value and base64 exclude each other"),
+            (Some(text), None) => Some(text.into_bytes()),
+            (None, Some(text)) => match STANDARD.decode(text) {
+                Ok(bytes) => Some(bytes),
+                Err(error) => return Err((400, format!("base64: {error}"))),
+            },
+            (None, None) => None,
+        };
+        let has_content = value.is_some() || self.content_type.is_some();
+        let (key, act) = match (self.put, self.delete, self.get, self.check) {
+            (Some(key), None, None, None) => match value {
+                Some(value) if value.len() > value_len_max => {
+                    let len = value.len();
+                    let why = format!(
+                        "the value has {len} bytes, at most {value_len_max} (--max-value-bytes)"
+                    );
+                    return Err((413, why));
+                }
+                Some(value) => {
+                    let content_type = self.content_type.filter(|text| !text.is_empty());
+                    (key, Asks::Put(value, content_type))
+                }
+                None => return wrong("put wants value or base64"),
+            },
+            _ if has_content => return wrong("only put has a value and a type"),
+            (None, Some(key), None, None) => (key, Asks::Delete),
+            (None, None, Some(key), None) => (key, Asks::Get),
+            (None, None, None, Some(key)) if self.if_version.is_some() => (key, Asks::Check),
+            (None, None, None, Some(_)) => return wrong("check wants if_version"),
+            _ => return wrong("it is one of put, delete, get, check"),
+        };
+        if key.is_empty() || key.len() > KEY_LEN_MAX {
+            let len = key.len();
+            return Err((400, format!("a key has 1 to {KEY_LEN_MAX} bytes, not {len}")));
+        }
+        let expected = match self.if_version.as_deref() {
+            None => None,
+            Some("") => Some(Expected::Absent),
+            Some(text) => match text.parse() {
+                Ok(version) => Some(Expected::Version(version)),
+                Err(error) => return Err((400, format!("if_version: {error}, or empty"))),
+            },
+        };
+        Ok(Asked { key, act, expected })
+    }
+}
+
+/// Says which operation was in the way, and what its key is at.
+fn refused(api: &Api, call: Call<'_>, asked: &[Asked], error: BatchError) -> Outcome {
+    let (index, status) = match error {
+        BatchError::Twice(index) => (index, 400),
+        BatchError::Op(index, WriteError::Unmet) => (index, 412),
+        BatchError::Op(index, WriteError::StoreFull { .. }) => (index, 507),
+        BatchError::Op(index, WriteError::ValueLen(_)) => (index, 413),
+        BatchError::Op(index, WriteError::StampExhausted) => (index, 409),
+        BatchError::Op(index, _) => (index, 400),
+    };
+    let key = asked.get(index).map_or("", |asked| &asked.key);
+    call.body.extend_from_slice(&error_body(&format!("op {index}, key {key}: {error}")));
+    call.body.pop();
+    call.body.extend_from_slice(b",\"index\":");
+    number(call.body, index);
+    if let Some(current) = api.store().get(key.as_bytes()) {
+        call.body.extend_from_slice(b",\"version\":\"");
+        version(call.body, current.stamp());
+        call.body.push(b'"');
+    }
+    call.body.push(b'}');
+    Response::new(call.out, call.now.wall, status, call.body.len())
+        .json()
+        .end(call.request.form(), call.body);
+    Outcome::Answered(status)
+}
+
+fn write(out: &mut Vec<u8>, asked: &[Asked], done: &[Done]) {
+    out.extend_from_slice(b"{\"results\":[");
+    for (n, (asked, done)) in asked.iter().zip(done).enumerate() {
+        out.extend_from_slice(if n > 0 { b",{\"key\":" } else { b"{\"key\":" });
+        json_text(out, &asked.key);
+        match (done, &asked.act) {
+            (Done::Written(written), _) => write_version(out, written.stamp),
+            (Done::Found(Some(record)), Asks::Get) => {
+                out.extend_from_slice(b",\"value\":");
+                json_value(out, record.value().unwrap_or_default());
+                if let Some(content_type) = record.content_type() {
+                    out.extend_from_slice(b",\"type\":");
+                    json_text(out, content_type);
+                }
+                write_version(out, record.stamp());
+            }
+            (Done::Found(Some(record)), _) => write_version(out, record.stamp()),
+            (Done::Found(None), _) => out.extend_from_slice(b",\"absent\":true"),
+        }
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"]}");
+}
+
+fn write_version(out: &mut Vec<u8>, stamp: Stamp) {
+    out.extend_from_slice(b",\"version\":\"");
+    version(out, stamp);
+    out.push(b'"');
+}
