@@ -108,9 +108,21 @@ fn gossip(config: AgentConfig, identity: Identity) -> runtime::Config {
         tombstone_grace: config.tombstone_grace,
         bootstrap: config.bootstrap,
         formats: formats(),
-        store_len_max: config.store_len_max,
+        store_len_max: config.store_len_max.unwrap_or_else(limit_by_memory),
     };
     runtime::Config { bind: config.bind, node, discovery }
+}
+
+/// The limit of a store that follows from the memory there is; none where the system tells nothing.
+fn limit_by_memory() -> u64 {
+    let memory = runtime::memory::limit();
+    let limit = memory.map_or(0, runtime::memory::store_len_max);
+    tracing::info!(
+        memory_bytes = memory,
+        store_limit_bytes = limit,
+        "the store is limited by memory"
+    );
+    limit
 }
 
 /// What this program speaks; where the next version is played, what it is told to.

@@ -110,9 +110,10 @@ pub(super) struct AgentFlags {
     #[arg(default_value = "1048576")]
     max_value_bytes: OsString,
 
-    /// Most bytes the store holds; a PUT past it gets 507 and changes nothing. 0: no limit
+    /// Most bytes the store holds; a PUT past it gets 507 and changes nothing. auto: three eighths
+    /// of the memory there is (a container's limit, or all), less 16 MiB. 0: no limit
     #[arg(long, value_name = "BYTES", env = "GOSSIPYKV_MAX_STORE_BYTES", hide_env_values = true)]
-    #[arg(default_value = "0")]
+    #[arg(default_value = "auto")]
     max_store_bytes: OsString,
 
     /// Found a new cluster whatever discovery says, after it has had 3 s to say it: for the first
@@ -197,7 +198,8 @@ pub(super) struct AgentConfig {
     pub(super) front: Front,
     pub(super) value_len_max: usize,
     /// In bytes; 0 for no limit.
-    pub(super) store_len_max: u64,
+    /// `None`: what the memory there is allows.
+    pub(super) store_len_max: Option<u64>,
     pub(super) bootstrap: bool,
     pub(super) serves_while_starting: bool,
     pub(super) tombstone_grace: Duration,
@@ -255,7 +257,7 @@ impl Reader<'_> {
             parse::number(text, value_lens.clone())
         });
         let store_len_max = self.value("max_store_bytes", &flags.max_store_bytes, |text| {
-            parse::number(text, 0..=u64::MAX)
+            parse::number_or_auto(text, 0..=u64::MAX)
         });
         let bootstrap = self.value("bootstrap", &flags.bootstrap, parse::boolean);
         let serves_while_starting =
@@ -436,7 +438,7 @@ pub(super) mod tests {
         assert_eq!(config.front.idle, Duration::from_secs(75));
         assert!(config.front.hosts.is_empty() && config.front.cors_origins.is_empty());
         assert!(config.keyring.is_empty() && config.verify_incoming && config.verify_outgoing);
-        assert_eq!((config.value_len_max, config.store_len_max), (VALUE_LEN_DEFAULT_MAX, 0));
+        assert_eq!((config.value_len_max, config.store_len_max), (VALUE_LEN_DEFAULT_MAX, None));
         assert_eq!((config.bootstrap, config.serves_while_starting), (false, false));
         assert_eq!(config.tombstone_grace, Duration::from_secs(24 * 60 * 60));
         assert_eq!(config.leave_timeout, Duration::from_secs(5));
@@ -503,7 +505,7 @@ pub(super) mod tests {
         assert_eq!(config.srv.map(|name| name.to_string()).as_deref(), Some("_kv._tcp.example."));
         assert_eq!((config.verify_incoming, config.verify_outgoing), (false, true));
         assert_eq!(config.accepted_labels, ["a", "b", ""]);
-        assert_eq!((config.store_len_max, config.profile), (10, Profile::Wan));
+        assert_eq!((config.store_len_max, config.profile), (Some(10), Profile::Wan));
         assert_eq!((config.bootstrap, config.serves_while_starting), (true, true));
         assert!(config.front.keys_on_loopback);
         let hosts = ["a.example", "b", "*"].map(|name| name.parse().unwrap());

@@ -126,6 +126,17 @@ pub(super) fn words<T: FromStr<Err: Display>>(text: &str) -> Result<Vec<T>, Stri
     if wrong.is_empty() { Ok(found) } else { Err(wrong.join("; ")) }
 }
 
+/// `auto` for none, or such a number.
+pub(super) fn number_or_auto(
+    text: &str,
+    range: RangeInclusive<u64>,
+) -> Result<Option<u64>, String> {
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(None);
+    }
+    number(text, range).map(Some).map_err(|why| format!("{why}, nor auto"))
+}
+
 /// A whole number of a range.
 pub(super) fn number(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
     let number = text.parse().ok().filter(|number| range.contains(number));

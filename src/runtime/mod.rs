@@ -8,7 +8,7 @@
 //!
 //! Each impurity has one address: [`clock`] reads the clocks, [`entropy`] asks the system for
 //! random bytes, [`threads`] spawns, [`signal`] listens to signals, [`process`] asks what all this
-//! costs.
+//! costs, [`memory`] what it may.
 
 mod agent;
 mod alarm;
@@ -20,6 +20,7 @@ mod engine;
 pub mod entropy;
 mod log;
 mod mailbox;
+pub mod memory;
 pub mod process;
 mod seals;
 pub mod signal;
