@@ -4,12 +4,13 @@ use super::client::{Client, ServerFlags, timeout};
 use super::failure::{Failure, one_line};
 use super::table::Table;
 use super::{logging, output};
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::time::Duration;
+use ureq::http::Method;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,6 +35,29 @@ pub(super) struct MembersArgs {
     watch: Option<Duration>,
     #[command(flatten)]
     server: ServerFlags,
+    #[command(subcommand)]
+    command: Option<MembersCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum MembersCommand {
+    Forget(ForgetArgs),
+}
+
+const FORGET_EXAMPLES: &str = "\
+Example:
+  gossipykv members forget node-7
+
+All members drop it from their tables, call it no more, and remember no deletes for it: its process
+must be gone for good. One that comes back all the same is a new member. A member that could not do
+it is named, with exit status 1; it may be repeated. Who may rotate gossip keys may do this.";
+
+/// Gives up a dead member that will not come back, instead of waiting for a day.
+#[derive(Debug, Args)]
+#[command(after_help = FORGET_EXAMPLES)]
+struct ForgetArgs {
+    /// Its name
+    name: String,
 }
 
 /// A member as `/members` tells it.
@@ -73,6 +97,9 @@ impl Member {
 
 impl MembersArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
+        if let Some(MembersCommand::Forget(args)) = self.command {
+            return forget(&self.server, &args.name);
+        }
         let client = self.server.client()?;
         let answer = ask(&client)?;
         let mut members = Member::all(&client, &answer)?;
@@ -116,6 +143,28 @@ impl MembersArgs {
             }
         })
     }
+}
+
+fn forget(server: &ServerFlags, name: &str) -> Result<(), Failure> {
+    let client = server.admin_client()?;
+    let body = json!({ "name": name }).to_string();
+    let headers = [("content-type", "application/json")];
+    let path = "/members/forget";
+    let answer = client.ask(Method::POST, path, &headers, Some(body.as_bytes()))?;
+    let told: Value = client.json(client.accept(answer)?, "that of /members/forget")?;
+    if server.json {
+        output::print(|out| Ok(writeln!(out, "{told}")?))?;
+    }
+    let members = told["members"].as_array().into_iter().flatten();
+    let text = |member: &Value, field: &str| member[field].as_str().map(one_line);
+    let failed = members.filter_map(|member| {
+        Some(format!("{}: {}", text(member, "name")?, text(member, "error")?))
+    });
+    let failed: Vec<String> = failed.collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::failed(format!("not forgotten by all; it may be repeated: {}", failed.join("; "))))
 }
 
 fn ask(client: &Client) -> Result<Value, Failure> {

@@ -54,6 +54,7 @@ routes! {
     Version "/version",
     Metrics "/metrics",
     Members "/members",
+    MembersForget "/members/forget",
     Keys "/keys",
     KeysInstall "/keys/install",
     KeysUse "/keys/use",
@@ -75,6 +76,7 @@ impl<'t> Route<'t> {
             "/version" => Route::Version,
             "/metrics" => Route::Metrics,
             "/members" => Route::Members,
+            "/members/forget" => Route::MembersForget,
             "/keys" => Route::Keys,
             "/keys/install" => Route::KeysInstall,
             "/keys/use" => Route::KeysUse,
@@ -109,7 +111,9 @@ impl<'t> Route<'t> {
             Route::Entry(_) => (&[Get, Head, Put, Delete], "GET, HEAD, PUT, DELETE, OPTIONS"),
             Route::Pair(..) => (&[Put], "PUT, OPTIONS"),
             Route::List => (&[Get, Head, Post], "GET, HEAD, POST, OPTIONS"),
-            Route::KeysInstall | Route::KeysUse | Route::KeysRemove => (&[Post], "POST, OPTIONS"),
+            Route::KeysInstall | Route::KeysUse | Route::KeysRemove | Route::MembersForget => {
+                (&[Post], "POST, OPTIONS")
+            }
             _ => (&[Get, Head], "GET, HEAD, OPTIONS"),
         })
     }

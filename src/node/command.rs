@@ -69,6 +69,9 @@ pub enum Command {
     },
     /// List, install, use or remove a gossip key across the cluster.
     Keys(KeyCommand),
+    /// Have every member of our kind forget a dead one of this name; answered as `Keys`, without
+    /// fingerprints.
+    Forget(String),
 }
 
 /// A change of the gossip keyring, told to every member of our kind.

@@ -65,6 +65,7 @@ impl Node {
             }
             Command::Leave { deadline } => self.leave(now, ticket, deadline),
             Command::Keys(change) => self.change_keys(now, ticket, change),
+            Command::Forget(name) => self.forget_member(now, ticket, &name),
         }
     }
 

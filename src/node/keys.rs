@@ -8,6 +8,9 @@
 //!
 //! Keys travel over links encrypted with the present one; without encryption nothing is installed.
 //! A rotation is install, use, remove: at each step every member can read every other.
+//!
+//! A dead member is given up in the same way: all are told its name in the place of a key. One of a
+//! version that cannot do that refuses it, as no key of AES or an unknown action.
 
 use super::Node;
 use super::command::{KeyCommand, Reply};
@@ -16,8 +19,10 @@ use super::replication::answer;
 use super::replication::message::{KeyReply, KeyRequest, KvMessage};
 use crate::kv::OriginId;
 use crate::limits::KEY_CHANGES_MAX;
+use crate::swim::ForgetError;
 use crate::time::{Instant, Now};
 use crate::wire::keyring::{Key, Keyring};
+use crate::wire::message::NodeName;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +35,7 @@ const LIST: u8 = 0;
 const INSTALL: u8 = 1;
 const USE: u8 = 2;
 const REMOVE: u8 = 3;
+const FORGET: u8 = 4;
 
 /// Per member, its name and the fingerprints it holds, or why it refused.
 type Results = Vec<(String, Result<Vec<String>, String>)>;
@@ -68,10 +74,6 @@ impl Node {
             self.answer(ticket, Reply::Refused("too many key changes are under way".into()));
             return;
         }
-        // The others hear of it under the key that they all have: before `use`, that is the old.
-        let id = self.keys.next_id;
-        self.keys.next_id += 1;
-        let request = KeyRequest { id, action, key: Bytes::copy_from_slice(&key) };
         if action != LIST && self.security.keyring.is_empty() {
             let why = "gossip is not encrypted: start every member with a key first";
             self.answer(ticket, Reply::Refused(why.into()));
@@ -82,6 +84,28 @@ impl Node {
             self.answer(ticket, Reply::Refused(why));
             return;
         }
+        self.tell_all(now, ticket, action, &key);
+    }
+
+    /// Has every member forget one that is dead.
+    pub(super) fn forget_member(&mut self, now: Now, ticket: Ticket, name: &str) {
+        if self.keys.changes.len() >= KEY_CHANGES_MAX {
+            self.answer(ticket, Reply::Refused("too many changes are under way".into()));
+            return;
+        }
+        if let Err(why) = self.swim.forget(now.instant, &name.into()) {
+            self.answer(ticket, Reply::Refused(format!("{name:?}: {why}")));
+            return;
+        }
+        self.tell_all(now, ticket, FORGET, name.as_bytes());
+    }
+
+    /// Asks every member for a change and makes it here; they are answered for together.
+    fn tell_all(&mut self, now: Now, ticket: Ticket, action: u8, key: &[u8]) {
+        // The others hear of it under the key that they all have: before `use`, that is the old.
+        let id = self.keys.next_id;
+        self.keys.next_id += 1;
+        let request = KeyRequest { id, action, key: Bytes::copy_from_slice(key) };
         let payload = KvMessage::KeyRequest(request).encode();
         let mut waiting = BTreeMap::new();
         let mut results = Results::new();
@@ -104,11 +128,22 @@ impl Node {
             );
             results.push((name, Err(why)));
         }
-        let own = self.apply_key(now.instant, action, &key);
+        let own = self.apply(now.instant, action, key);
         results.insert(0, (self.config.name.to_string(), own));
         let deadline = now.instant + ANSWER_LIMIT;
         self.keys.changes.insert(id, Change { ticket, waiting, results, deadline });
         self.answer_key_changes(now);
+    }
+
+    /// Makes a change here.
+    fn apply(&mut self, now: Instant, action: u8, key: &[u8]) -> Result<Vec<String>, String> {
+        if action != FORGET {
+            return self.apply_key(now, action, key);
+        }
+        match self.swim.forget(now, &NodeName::from(key)) {
+            Ok(()) | Err(ForgetError::Unknown) => Ok(Vec::new()),
+            Err(why) => Err(why.to_string()),
+        }
     }
 
     /// The fingerprints held afterwards, or why it was refused; then nothing has changed.
@@ -141,7 +176,7 @@ impl Node {
     pub(super) fn key_message(&mut self, now: Now, conn: ConnId, message: KvMessage) {
         match message {
             KvMessage::KeyRequest(request) => {
-                let result = self.apply_key(now.instant, request.action, &request.key);
+                let result = self.apply(now.instant, request.action, &request.key);
                 let (fingerprints, error) = match result {
                     Ok(fingerprints) => (fingerprints, String::new()),
                     Err(error) => (Vec::new(), error),

@@ -155,6 +155,21 @@ impl Swim {
         }
     }
 
+    /// Forgets a member that is dead or gone before its time, for whoever knows that it will not
+    /// come back. One that does is a new member.
+    ///
+    /// # Errors
+    /// No such member, or one that is present.
+    pub fn forget(&mut self, now: Instant, name: &NodeName) -> Result<(), ForgetError> {
+        let member = self.members.get(name).ok_or(ForgetError::Unknown)?;
+        if member.is_present() {
+            return Err(ForgetError::Present);
+        }
+        self.members.depart_absent(name, now);
+        self.event(Event::Reaped(name.clone()));
+        Ok(())
+    }
+
     /// The end of the probe order: shuffles it; the long dead are buried, the long gone forgotten.
     pub(super) fn reset_order(&mut self, now: Instant) {
         let keep = self.config.gossip_to_the_dead;
@@ -185,6 +200,17 @@ impl Swim {
             self.ask_for_our_name(now, peer);
         }
     }
+}
+
+/// Why a member is not forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ForgetError {
+    /// Nobody of that name is known.
+    #[error("no member of that name is known")]
+    Unknown,
+    /// The member is alive, or only suspected.
+    #[error("the member is not dead: it is alive or suspected here")]
+    Present,
 }
 
 /// The incarnation that overtakes both our own and one we are accused at. It never wraps: at the

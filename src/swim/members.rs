@@ -215,6 +215,16 @@ impl Members {
         }
     }
 
+    /// The same of a member that is dead or gone, in the probe order or not.
+    pub(super) fn depart_absent(&mut self, name: &NodeName, now: Instant) {
+        debug_assert!(self.get(name).is_none_or(|member| !member.is_present()));
+        if let Some(at) = self.order.iter().position(|known| known == name) {
+            self.order.remove(at);
+            self.cursor -= usize::from(at < self.cursor);
+        }
+        self.depart(name, now);
+    }
+
     /// Those dead for longer than `keep` are forgotten and returned.
     pub(super) fn forget_buried(&mut self, now: Instant, keep: Duration) -> Vec<NodeName> {
         let mut forgotten = Vec::new();

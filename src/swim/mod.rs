@@ -45,7 +45,7 @@ mod timers;
 mod versions;
 
 pub use config::Config;
-pub use lifecycle::{Identity, VSN};
+pub use lifecycle::{ForgetError, Identity, VSN};
 pub use machine::Swim;
 pub use member::{Member, MemberState};
 pub use stats::Stats;

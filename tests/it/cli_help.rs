@@ -29,6 +29,7 @@ fn every_level_explains_itself_with_an_example() {
         "kv import",
         "status",
         "members",
+        "members forget",
         "health",
         "keygen",
         "keys",

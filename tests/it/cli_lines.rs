@@ -112,3 +112,29 @@ fn what_several_nodes_in_one_process_say_is_told_apart() {
     dev.signal(Signal::INT);
     assert_eq!(dev.end().0.code, Some(0));
 }
+
+#[test]
+fn a_dead_member_is_forgotten_by_all_when_it_is_told_to() {
+    let flags = ["--profile=local", "--log-level=debug"];
+    let [a, b, c] = Node::cluster::<3>(&flags, &[]);
+    let refused = a.run(&["members", "forget", "n2"]);
+    assert!(refused.error(4).contains("the member is not dead"), "{refused:?}");
+    let unknown = a.run(&["members", "forget", "nobody"]);
+    assert!(unknown.error(4).contains("no member of that name is known"), "{unknown:?}");
+    c.process.signal(Signal::KILL);
+    for node in [&a, &b] {
+        until("it is dead", || node.sees("n2", "dead").then_some(()));
+    }
+    assert_eq!(a.run(&["members", "forget", "n2"]).success(), "");
+    for node in [&a, &b] {
+        let table = node.run(&["members"]);
+        assert!(!table.success().contains("n2"), "{table:?}");
+        line(&node.process, "it is told", |line| is(line, "DEBUG", "member forgotten"));
+    }
+    // Nothing brings it back but itself.
+    let again = Node::start("n2", &[&flags[..], &["--join", &a.gossip.to_string()]].concat(), &[]);
+    again.await_ready();
+    for node in [&a, &b] {
+        until("it is a member", || node.sees("n2", "alive").then_some(()));
+    }
+}

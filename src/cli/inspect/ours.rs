@@ -5,7 +5,10 @@
 
 use crate::kv::Record;
 use crate::node::formats::Formats;
-use crate::node::replication::message::{Item, KeyRequest, KvMessage, MessageError, Read, is_ours};
+use crate::node::replication::message::{
+    Ack, Digest, Item, Items, KeyReply, KeyRequest, KvMessage, Leaves, MessageError, Pull, PullEnd,
+    Push, Read, Roots, Supply, Verdicts, Want, is_ours,
+};
 use crate::wire::keyring::Key;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -40,114 +43,118 @@ pub(super) fn explain(payload: &[u8]) -> Option<Value> {
 
 fn of(message: &KvMessage) -> (&'static str, Map<String, Value>) {
     let (kind, fields) = match message {
-        KvMessage::Push(head, records) => (
-            "push",
-            json!({
-                "from": id(head.from), "of": id(head.of), "settles": head.settles,
-                "urgent": head.urgent, "records": list(records, record),
-            }),
-        ),
-        KvMessage::Ack(head) => (
-            "ack",
-            json!({
-                "from": id(head.from), "of": id(head.of), "through": head.through,
-            }),
-        ),
-        KvMessage::Digest(head) => (
-            "digest",
-            json!({
-                "from": id(head.from), "heads": heads(&head.heads), "root": id(head.root),
-                "folded": id(head.folded), "reply": head.reply, "whole": head.whole,
-                "stage": head.stage,
-            }),
-        ),
-        KvMessage::Want(head) => (
-            "want",
-            json!({
-                "from": id(head.from), "of": id(head.of), "ranges": head.ranges,
-            }),
-        ),
-        KvMessage::Folded(head) => (
-            "folded",
-            json!({
-                "from": id(head.from), "list": folded(&head.list),
-            }),
-        ),
-        KvMessage::Pull(head) => (
-            "pull",
-            json!({
-                "from": id(head.from), "heads": heads(&head.heads), "folded": folded(&head.folded),
-                "fresh": head.fresh, "to": head.to.map(id), "first": head.first,
-            }),
-        ),
-        KvMessage::PullEnd(head) => (
-            "pullEnd",
-            json!({
-                "heads": heads(&head.heads), "folded": folded(&head.folded),
-                "forgotten": head.forgotten, "reset": head.reset, "marks": head.marks,
-            }),
-        ),
+        KvMessage::Push(head, records) => ("push", push(head, records)),
+        KvMessage::Ack(head) => ("ack", ack(head)),
+        KvMessage::Digest(head) => ("digest", digest(head)),
+        KvMessage::Want(head) => ("want", want(head)),
+        KvMessage::Folded(head) => {
+            ("folded", json!({ "from": id(head.from), "list": folded(&head.list) }))
+        }
+        KvMessage::Pull(head) => ("pull", pull(head)),
+        KvMessage::PullEnd(head) => ("pullEnd", pull_end(head)),
         KvMessage::Busy(head) => ("busy", json!({ "retry_ms": head.retry_ms })),
-        KvMessage::Roots(head) => (
-            "roots",
-            json!({
-                "from": id(head.from), "roots": hashes(&head.roots), "first": head.first,
-            }),
-        ),
-        KvMessage::Leaves(head) => (
-            "leaves",
-            json!({
-                "shards": list(&head.shards, |(shard, leaves)| json!([shard, hashes(leaves)])),
-                "more": head.more,
-            }),
-        ),
-        KvMessage::Items(head) => (
-            "items",
-            json!({
-                "leaves": list(&head.leaves, |(shard, leaf, items)| {
-                    json!([shard, leaf, list(items, item)])
-                }),
-                "more": head.more,
-            }),
-        ),
-        KvMessage::Verdicts(head, records) => (
-            "verdicts",
-            json!({
-                "need": list(&head.need, |name| text(name)), "drop": list(&head.drop, item),
-                "more": head.more, "records": list(records, record),
-            }),
-        ),
-        KvMessage::Supply(head, records) => (
-            "supply",
-            json!({
-                "from": id(head.from), "observe": head.observe, "records": list(records, record),
-            }),
-        ),
-        KvMessage::KeyRequest(head) => (
-            "keyRequest",
-            json!({
-                "id": head.id, "action": action(head), "key": fingerprint(head),
-            }),
-        ),
-        KvMessage::KeyReply(head) => (
-            "keyReply",
-            json!({
-                "id": head.id, "from": id(head.from), "fingerprints": head.fingerprints,
-                "error": head.error,
-            }),
-        ),
+        KvMessage::Roots(head) => ("roots", roots(head)),
+        KvMessage::Leaves(head) => ("leaves", leaves(head)),
+        KvMessage::Items(head) => ("items", items(head)),
+        KvMessage::Verdicts(head, records) => ("verdicts", verdicts(head, records)),
+        KvMessage::Supply(head, records) => ("supply", supply(head, records)),
+        KvMessage::KeyRequest(head) => ("keyRequest", key_request(head)),
+        KvMessage::KeyReply(head) => ("keyReply", key_reply(head)),
         #[cfg(feature = "next-format")]
-        KvMessage::Played(head) => (
-            "played",
-            json!({
-                "from": id(head.from), "speaks": head.format,
-            }),
-        ),
+        KvMessage::Played(head) => {
+            ("played", json!({ "from": id(head.from), "speaks": head.format }))
+        }
     };
     match fields {
         Value::Object(fields) => (kind, fields),
         _ => (kind, Map::new()),
     }
+}
+
+fn push(head: &Push, records: &[Record]) -> Value {
+    json!({
+        "from": id(head.from), "of": id(head.of), "settles": head.settles,
+        "urgent": head.urgent, "records": list(records, record),
+    })
+}
+
+fn ack(head: &Ack) -> Value {
+    json!({ "from": id(head.from), "of": id(head.of), "through": head.through })
+}
+
+fn digest(head: &Digest) -> Value {
+    json!({
+        "from": id(head.from), "heads": heads(&head.heads), "root": id(head.root),
+        "folded": id(head.folded), "reply": head.reply, "whole": head.whole, "stage": head.stage,
+    })
+}
+
+fn want(head: &Want) -> Value {
+    json!({ "from": id(head.from), "of": id(head.of), "ranges": head.ranges })
+}
+
+fn pull(head: &Pull) -> Value {
+    json!({
+        "from": id(head.from), "heads": heads(&head.heads), "folded": folded(&head.folded),
+        "fresh": head.fresh, "to": head.to.map(id), "first": head.first,
+    })
+}
+
+fn pull_end(head: &PullEnd) -> Value {
+    json!({
+        "heads": heads(&head.heads), "folded": folded(&head.folded),
+        "forgotten": head.forgotten, "reset": head.reset, "marks": head.marks,
+    })
+}
+
+fn roots(head: &Roots) -> Value {
+    json!({ "from": id(head.from), "roots": hashes(&head.roots), "first": head.first })
+}
+
+fn leaves(head: &Leaves) -> Value {
+    let shards = list(&head.shards, |(shard, leaves)| json!([shard, hashes(leaves)]));
+    json!({ "shards": shards, "more": head.more })
+}
+
+fn items(head: &Items) -> Value {
+    let leaves = list(&head.leaves, |(shard, leaf, items)| json!([shard, leaf, list(items, item)]));
+    json!({ "leaves": leaves, "more": head.more })
+}
+
+fn verdicts(head: &Verdicts, records: &[Record]) -> Value {
+    json!({
+        "need": list(&head.need, |name| text(name)), "drop": list(&head.drop, item),
+        "more": head.more, "records": list(records, record),
+    })
+}
+
+fn supply(head: &Supply, records: &[Record]) -> Value {
+    json!({
+        "from": id(head.from), "observe": head.observe, "records": list(records, record),
+    })
+}
+
+fn key_request(head: &KeyRequest) -> Value {
+    let (action, is_name) = match head.action {
+        0 => (json!("list"), false),
+        1 => (json!("install"), false),
+        2 => (json!("use"), false),
+        3 => (json!("remove"), false),
+        4 => (json!("forget"), true),
+        other => (json!(other), false),
+    };
+    if is_name {
+        return json!({ "id": head.id, "action": action, "member": text(&head.key) });
+    }
+    let print = Key::from_bytes(&head.key).map(|key| key.fingerprint().to_owned());
+    json!({ "id": head.id, "action": action, "key": print })
+}
+
+fn key_reply(head: &KeyReply) -> Value {
+    json!({
+        "id": head.id, "from": id(head.from), "fingerprints": head.fingerprints,
+        "error": head.error,
+    })
 }
 
 fn id(number: u64) -> String {
@@ -204,18 +211,4 @@ fn record(record: &Record) -> Value {
         shown["content_type"] = content_type.into();
     }
     shown
-}
-
-fn action(request: &KeyRequest) -> Value {
-    match request.action {
-        0 => "list".into(),
-        1 => "install".into(),
-        2 => "use".into(),
-        3 => "remove".into(),
-        other => other.into(),
-    }
-}
-
-fn fingerprint(request: &KeyRequest) -> Option<String> {
-    Key::from_bytes(&request.key).map(|key| key.fingerprint().to_owned())
 }

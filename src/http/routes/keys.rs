@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// How long the members may take; the node itself gives up some seconds before.
-const MEMBERS_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const MEMBERS_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,7 +59,7 @@ fn key(body: &[u8]) -> Result<Vec<u8>, Failure> {
     if matches!(key.len(), 16 | 24 | 32) { Ok(key) } else { Err(wrong()) }
 }
 
-fn table(results: Vec<(String, Result<Vec<String>, String>)>) -> Vec<u8> {
+pub(super) fn table(results: Vec<(String, Result<Vec<String>, String>)>) -> Vec<u8> {
     let members = results.into_iter().map(|(name, result)| match result {
         Ok(keys) => Member { name, keys: Some(keys), error: None },
         Err(error) => Member { name, keys: None, error: Some(error) },

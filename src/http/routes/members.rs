@@ -1,9 +1,11 @@
-//! `GET /members`: who is in the cluster, as this node sees it.
+//! `/members`: who is in the cluster, as this node sees it; and giving up one who is dead.
 
 use super::context::{Api, Call, NODE_LIMIT, Outcome};
+use super::keys::{self, MEMBERS_LIMIT};
 use crate::http::failure::Failure;
 use crate::node::command::{Command, MemberView, Reply};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 #[derive(Serialize)]
 struct Members<'a> {
@@ -28,6 +30,25 @@ struct Row<'a> {
 pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     api.ask_node(call, Command::Members, NODE_LIMIT, |reply, response| match reply {
         Some(Reply::Members(members)) => response.body(200, "application/json", &table(&members)),
+        other => response.no_reply(other),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NameBody<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+}
+
+/// Has a dead member forgotten; answers with what each of the others says.
+pub(super) fn forget(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
+    Api::check_admin(call.request)?;
+    let body = serde_json::from_slice::<NameBody<'_>>(call.request.body);
+    let body = body.map_err(|_| Failure::new(400, "the body is not {\"name\":\"MEMBER\"}"))?;
+    let command = Command::Forget(body.name.into_owned());
+    api.ask_node(call, command, MEMBERS_LIMIT, |reply, response| match reply {
+        Some(Reply::Keys(results)) => response.body(200, "application/json", &keys::table(results)),
         other => response.no_reply(other),
     })
 }

@@ -37,6 +37,7 @@ impl Router {
             Route::Live => Ok(probes::live(api, call)),
             Route::Version => Ok(probes::version(api, call)),
             Route::Members => members::answer(api, call),
+            Route::MembersForget => members::forget(api, call),
             Route::Metrics => metrics::answer(api, call),
             Route::Home => Ok(page::home(call)),
             Route::Keys | Route::KeysInstall | Route::KeysUse | Route::KeysRemove => {

@@ -199,9 +199,9 @@ pub struct Supply {
 pub struct KeyRequest {
     /// Pairs request and reply.
     pub id: u64,
-    /// 0 list, 1 install, 2 use, 3 remove.
+    /// 0 list, 1 install, 2 use, 3 remove, 4 forget a dead member.
     pub action: u8,
-    /// The key, empty to list.
+    /// The key, empty to list; of 4 the member's name.
     pub key: Bytes,
 }
 
