@@ -11,6 +11,7 @@ mod cli_lines;
 mod cli_log;
 mod cli_settings;
 mod cli_status;
+mod cli_terminal;
 mod cli_transfer;
 mod cli_usage;
 mod founding;
