@@ -94,6 +94,11 @@ impl ServerFlags {
         Client::new(self.url()?, None, self.timeout.unwrap_or(limit))
     }
 
+    /// Whether a flag says how long a whole request may take.
+    pub(super) fn limit_given(&self) -> bool {
+        self.timeout.is_some()
+    }
+
     /// How long a whole request may take.
     pub(super) fn limit(&self) -> Duration {
         self.timeout.unwrap_or(TIMEOUT)

@@ -40,6 +40,7 @@ mod status;
 mod table;
 mod usage;
 mod version;
+mod watch;
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use failure::Failure;
@@ -52,6 +53,7 @@ Examples:
   gossipykv agent --join 10.0.0.5                one node, which joins the cluster of another
   gossipykv kv put greeting hello                write through the node on this machine
   gossipykv kv get greeting
+  gossipykv watch                                what changes, as it changes
   gossipykv members                              who is in the cluster
   gossipykv status                               how the node stands
 
@@ -72,6 +74,7 @@ enum Command {
     Agent(Box<agent::AgentArgs>),
     Dev(dev::DevArgs),
     Kv(kv::KvArgs),
+    Watch(watch::WatchArgs),
     Members(members::MembersArgs),
     Status(node_status::StatusArgs),
     Health(health::HealthArgs),
@@ -126,6 +129,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         _ if !unknown.is_empty() => Err(Failure::Usage(unknown)),
         Command::Dev(args) => args.run(flags),
         Command::Kv(args) => args.run(),
+        Command::Watch(args) => args.run(),
         Command::Members(args) => args.run(),
         Command::Status(args) => args.run(),
         Command::Health(args) => args.run(),

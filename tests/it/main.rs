@@ -14,6 +14,7 @@ mod cli_status;
 mod cli_terminal;
 mod cli_transfer;
 mod cli_usage;
+mod cli_watch;
 mod founding;
 mod fuzz;
 mod fuzz_smoke;

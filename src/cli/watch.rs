@@ -1,0 +1,262 @@
+//! `gossipykv watch`: what changes, as it changes.
+//!
+//! A stream may end: the node leaves, the network breaks. The command goes on where it was, by the
+//! token of the last `sync`, at the same server, which may be another node each time. What it is
+//! told twice it prints once.
+
+use super::client::{Client, ServerFlags};
+use super::failure::{Failure, complain, one_line};
+use super::output::{self, Out, Stop};
+use clap::Args;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, ErrorKind, Read as _, Write as _};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const EXAMPLES: &str = "\
+Examples:
+  gossipykv watch                                every key: what is there, then what changes
+  gossipykv watch flags/                         keys that begin with flags/
+  gossipykv watch --key flags/new-ui             one key
+  gossipykv watch flags/ --json                  each event as a line of JSON
+  gossipykv watch flags/ --exec ./reload         run ./reload for each change, the event on its
+                                                 standard input
+
+It prints \"put KEY VALUE\" and \"delete KEY\", separated by tabs, line breaks escaped. It ends when
+its output is closed, and goes on over failures and other nodes behind the same address.";
+
+/// How long one connection lasts before the next goes on, unless a flag says otherwise.
+const CONNECTION_LIMIT: Duration = Duration::from_secs(600);
+/// The wait before the next connection, doubled up to the second.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// Most bytes of one event: the longest value, each byte six in JSON.
+const LINE_LEN_MAX: u64 = 128 << 20;
+
+/// Prints changes as they come.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct WatchArgs {
+    #[command(flatten)]
+    server: ServerFlags,
+    /// Only keys that begin with this
+    #[arg(default_value = "", hide_default_value = true)]
+    prefix: OsString,
+    /// This key alone
+    #[arg(long, conflicts_with = "prefix")]
+    key: Option<OsString>,
+    /// Go on from this token, of a sync event or of a list
+    #[arg(long, value_name = "TOKEN")]
+    since: Option<String>,
+    /// Leave out values
+    #[arg(long)]
+    keys_only: bool,
+    /// Run this command with the shell for each change, the event on its standard input
+    #[arg(long, value_name = "COMMAND")]
+    exec: Option<String>,
+}
+
+/// An event, as far as it is looked at.
+#[derive(Deserialize)]
+struct Event<'l> {
+    event: &'l str,
+    key: Option<String>,
+    value: Option<String>,
+    base64: Option<String>,
+    version: Option<&'l str>,
+    token: Option<&'l str>,
+    reason: Option<String>,
+}
+
+impl WatchArgs {
+    /// Watches until its output is closed.
+    ///
+    /// # Errors
+    /// The server refuses; a token that is none.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let limit = if self.server.limit_given() { self.server.limit() } else { CONNECTION_LIMIT };
+        let client = self.server.client_within(limit)?;
+        let mut watching = Watching::new(self)?;
+        output::print(|out| watching.run(&client, out))
+    }
+}
+
+/// A watch over all its connections.
+struct Watching {
+    target: String,
+    token: Option<String>,
+    json: bool,
+    exec: Option<String>,
+    /// Of each key, the version that was printed last.
+    printed: HashMap<String, String>,
+}
+
+/// Why a connection ended.
+enum Ended {
+    /// It was cut off, or said good-bye: the next goes on.
+    Cut(String),
+}
+
+impl Watching {
+    fn new(args: WatchArgs) -> Result<Watching, Failure> {
+        let is_key = args.key.is_some();
+        let text = args.key.unwrap_or(args.prefix);
+        let text = text.into_string().map_err(|_| Failure::usage("PREFIX: not UTF-8"))?;
+        if is_key && text.is_empty() {
+            return Err(Failure::usage("--key: a key has one byte at least"));
+        }
+        let prefix = utf8_percent_encode(&text, NON_ALPHANUMERIC);
+        let mut target = format!("/kv/?prefix={prefix}&watch");
+        for (switch, is_on) in [("&exact", is_key), ("&keys", args.keys_only)] {
+            target.push_str(if is_on { switch } else { "" });
+        }
+        let (json, token, exec) = (args.server.json, args.since, args.exec);
+        Ok(Watching { target, token, json, exec, printed: HashMap::new() })
+    }
+
+    fn run(&mut self, client: &Client, out: &mut Out<'_>) -> Result<(), Stop> {
+        let mut is_first = true;
+        let mut wait = RETRY.0;
+        loop {
+            let before = self.token.clone();
+            match self.connection(client, out) {
+                Ok(Ended::Cut(why)) if !is_first || self.token != before => {
+                    complain(&format!("{client}: {why}; going on"));
+                }
+                Ok(Ended::Cut(why)) => return Err(client.unreachable(&why).into()),
+                // Once it has worked, a refusal is of a node that is not ready, or of a proxy.
+                Err(Stop::Failure(Failure::Unreachable(why) | Failure::Refused(why)))
+                    if !is_first =>
+                {
+                    complain(&why);
+                }
+                Err(stop) => return Err(stop),
+            }
+            is_first = false;
+            if self.token != before {
+                wait = RETRY.0;
+            }
+            std::thread::sleep(wait);
+            wait = (wait * 2).min(RETRY.1);
+        }
+    }
+
+    /// Prints what one connection tells.
+    fn connection(&mut self, client: &Client, out: &mut Out<'_>) -> Result<Ended, Stop> {
+        let mut target = self.target.clone();
+        if let Some(token) = &self.token {
+            target.push_str("&since=");
+            target.push_str(token);
+        }
+        let answer = client.accept(client.get(&target)?)?;
+        let mut lines = BufReader::new(answer.into_body().into_reader());
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = (&mut lines).take(LINE_LEN_MAX).read_until(b'\n', &mut line);
+            match read {
+                Ok(_) if line.ends_with(b"\n") => {}
+                Ok(_) if line.len() as u64 == LINE_LEN_MAX => {
+                    return Err(client.failure("an event has no end").into());
+                }
+                Ok(_) => return Ok(Ended::Cut("the stream has ended".into())),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Ok(Ended::Cut(error.to_string())),
+            }
+            let event: Event<'_> = serde_json::from_slice(&line)
+                .map_err(|_| client.failure("the answer is no stream of events"))?;
+            if let Some(ended) = self.take(&event, &line, out)? {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// Prints an event, or does what it asks for.
+    fn take(
+        &mut self,
+        event: &Event<'_>,
+        line: &[u8],
+        out: &mut Out<'_>,
+    ) -> Result<Option<Ended>, Stop> {
+        match event.event {
+            "sync" => {
+                self.token = event.token.map(str::to_owned).or(self.token.take());
+                if self.json {
+                    out.write_all(line)?;
+                }
+                // A reader of ours has seen all up to here.
+                out.flush()?;
+            }
+            "reset" => {
+                self.token = None;
+                self.printed.clear();
+                self.print(event, line, out)?;
+            }
+            "bye" => {
+                let why = event.reason.clone().unwrap_or_else(|| "the node says good-bye".into());
+                return Ok(Some(Ended::Cut(one_line(&why).to_string())));
+            }
+            _ if self.is_news(event) => {
+                self.print(event, line, out)?;
+                self.execute(line)?;
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// Whether an event is about a version later than the one printed last; notes it.
+    fn is_news(&mut self, event: &Event<'_>) -> bool {
+        let (Some(key), Some(version)) = (&event.key, event.version) else { return true };
+        match self.printed.get_mut(key) {
+            Some(printed) if printed.as_str() >= version => return false,
+            Some(printed) => version.clone_into(printed),
+            None => {
+                self.printed.insert(key.clone(), version.to_owned());
+            }
+        }
+        true
+    }
+
+    fn print(&self, event: &Event<'_>, line: &[u8], out: &mut Out<'_>) -> Result<(), Stop> {
+        if self.json {
+            out.write_all(line)?;
+            return Ok(());
+        }
+        let key = event.key.as_deref().map(one_line);
+        write!(out, "{}", event.event)?;
+        if let Some(key) = key {
+            write!(out, "\t{key}")?;
+        }
+        if let Some(value) = event.value.as_ref().or(event.base64.as_ref()) {
+            write!(out, "\t{}", one_line(value))?;
+        }
+        if let Some(reason) = &event.reason {
+            write!(out, "\t{}", one_line(reason))?;
+        }
+        writeln!(out)?;
+        Ok(())
+    }
+
+    /// Runs the command for a change and waits for its end.
+    fn execute(&self, line: &[u8]) -> Result<(), Stop> {
+        let Some(command) = &self.exec else { return Ok(()) };
+        let failed = |problem: String| Stop::from(Failure::failed(format!("--exec: {problem}")));
+        let mut child = Command::new("sh")
+            .args(["-c", command])
+            .stdin(Stdio::piped())
+            .spawn()
+            .map_err(|error| failed(error.to_string()))?;
+        if let Some(mut input) = child.stdin.take() {
+            // A command that does not read has no use for it.
+            let _ = input.write_all(line);
+        }
+        let status = child.wait().map_err(|error| failed(error.to_string()))?;
+        if !status.success() {
+            complain(&format!("--exec: {status}"));
+        }
+        Ok(())
+    }
+}
