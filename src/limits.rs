@@ -251,6 +251,8 @@ pub const HTTP_WATCHES_MAX: usize = 10_000;
 pub const HTTP_POLL_MAX: Duration = Duration::from_secs(300);
 /// Origins that a resume token names at most: some 14 bytes each, and it goes into a target.
 pub const TOKEN_ORIGINS_MAX: usize = 256;
+/// Bearer tokens of one server: each request is compared with all of them.
+pub const HTTP_TOKENS_MAX: usize = 256;
 /// Bytes of a bearer token.
 pub const HTTP_TOKEN_LEN_MAX: usize = 4 << 10;
 

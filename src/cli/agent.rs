@@ -8,6 +8,7 @@ use super::reader::variable;
 use super::serving::{self, Ending, Flags, Serving, Watch};
 use super::{settings, status};
 use crate::discovery;
+use crate::http::Tokens;
 use crate::node::formats::Formats;
 use crate::runtime::{self, NodeSettings};
 use crate::swim::config::Config as SwimConfig;
@@ -53,7 +54,8 @@ impl AgentArgs {
         }
         let (drain_delay, leave_timeout) = (config.drain_delay, config.leave_timeout);
         let mut http = serving::http_config(config.http);
-        http.token = config.front.token.clone();
+        http.tokens = config.front.tokens.clone().map(Tokens::new);
+        let tokens = http.tokens.clone().zip(config.front.tokens_file.clone());
         http.keys_on_loopback = config.front.keys_on_loopback;
         http.hosts = config.front.hosts.clone();
         http.cors_origins = config.front.cors_origins.clone();
@@ -62,6 +64,9 @@ impl AgentArgs {
         http.serves_while_starting = config.serves_while_starting;
         http.log_lines_dropped = Arc::clone(&logging.dropped);
         let watch = Watch::begin()?;
+        if let Some((tokens, path)) = tokens {
+            watch.reload(tokens, path)?;
+        }
         let (name, interval) = (identity.name.clone(), config.status_interval);
         let node = Serving::start(gossip(config, identity), http, FLAGS)?;
         if let Some(interval) = interval {

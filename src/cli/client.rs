@@ -105,15 +105,17 @@ impl ServerFlags {
     }
 
     fn token(&self) -> Result<Option<String>, Failure> {
-        let (source, text) = match (&self.token_file, variable(TOKEN_VARIABLE)) {
-            (Some(path), _) => ("--token-file", parse::secret_file(path)),
+        let (source, token) = match (&self.token_file, variable(TOKEN_VARIABLE)) {
+            (Some(path), _) => {
+                let text = parse::secret_file(path);
+                ("--token-file", text.and_then(|text| parse::bearer_of_file(&text)))
+            }
             (None, Some(token)) => {
                 let text = token.into_string().map_err(|_| "not UTF-8".to_owned());
-                (TOKEN_VARIABLE, text)
+                (TOKEN_VARIABLE, text.and_then(|text| parse::bearer(&text)))
             }
             (None, None) => return Ok(None),
         };
-        let token = text.and_then(|text| parse::bearer(&text));
         token.map(Some).map_err(|error| Failure::usage(format!("{source}: {error}")))
     }
 

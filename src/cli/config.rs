@@ -392,7 +392,7 @@ pub(super) mod tests {
     use super::*;
     use crate::cli::front::TOKEN_VARIABLE;
     use crate::cli::reader::variable_of;
-    use crate::http::Token;
+    use crate::http::{Token, TokenList};
     use crate::limits::VALUE_LEN_DEFAULT_MAX;
     use std::io::Write as _;
 
@@ -433,7 +433,7 @@ pub(super) mod tests {
         assert_eq!(config.http, "127.0.0.1:8080".parse().unwrap());
         assert_eq!((config.name, config.advertise, config.dns), (None, None, None));
         assert_eq!((config.seeds, config.srv, config.profile), (vec![], None, Profile::Lan));
-        assert_eq!((&*config.label, config.front.token), ("", None));
+        assert_eq!((&*config.label, config.front.tokens), ("", None));
         assert!(!config.front.keys_on_loopback);
         assert_eq!(config.front.idle, Duration::from_secs(75));
         assert!(config.front.hosts.is_empty() && config.front.cors_origins.is_empty());
@@ -552,15 +552,21 @@ pub(super) mod tests {
     fn a_token_comes_from_a_file_or_from_a_variable_and_is_never_shown() {
         let good = file("secret\n");
         let path = format!("--http-token-file={}", good.path().display());
-        let token = Token::new("secret").ok();
+        let token = Token::new("secret").map(TokenList::alone).ok();
         let config = check(&[&path], &[(TOKEN_VARIABLE, "other")]).expect("the flag wins");
-        assert_eq!(config.front.token, token);
+        assert_eq!(config.front.tokens, token);
         assert!(!format!("{config:?}").contains("secret"));
-        assert_eq!(check(&[], &[(TOKEN_VARIABLE, "secret")]).map(|c| c.front.token), Ok(token));
+        assert_eq!(check(&[], &[(TOKEN_VARIABLE, "secret")]).map(|c| c.front.tokens), Ok(token));
+        let many = file("read r one\nwrite w two\n");
+        let path = format!("--http-token-file={}", many.path().display());
+        let tokens = check(&[&path], &[]).expect("two tokens").front.tokens.expect("tokens");
+        assert_eq!((tokens.shown().len(), tokens.strongest()), (2, "two"));
         let bad = file("two secrets\n");
         let path = format!("--http-token-file={}", bad.path().display());
         let problems = problems(&[&path], &[]);
-        assert!(problems[0].contains("the token") && !problems[0].contains("secrets"));
+        assert!(
+            problems[0].contains("line 1: neither the token") && !problems[0].contains("secrets")
+        );
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use super::parse;
 use super::reader::Reader;
-use crate::http::{HostName, Origin, Token};
+use crate::http::{HostName, Origin, TokenList};
 use clap::Args;
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Holds the token itself, for platforms that hand out secrets as variables.
@@ -18,8 +18,10 @@ const IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_s
 /// The flags as given.
 #[derive(Debug, Args)]
 pub(super) struct FrontFlags {
-    /// File of a token: when set, every request but /health and /live needs the header
-    /// "Authorization: Bearer ..". The variable GOSSIPYKV_HTTP_TOKEN holds the token itself
+    /// File of a token, or of several, a line each: ROLE NAME TOKEN, the role one of read, write
+    /// and admin. When set, every request but /health and /live needs the header "Authorization:
+    /// Bearer ..". It is read again when it changes, and at SIGHUP. The variable
+    /// GOSSIPYKV_HTTP_TOKEN holds a token itself
     #[arg(long, value_name = "PATH", env = "GOSSIPYKV_HTTP_TOKEN_FILE", hide_env_values = true)]
     http_token_file: Option<OsString>,
 
@@ -52,7 +54,9 @@ pub(super) struct FrontFlags {
 /// What they make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Front {
-    pub(super) token: Option<Token>,
+    pub(super) tokens: Option<TokenList>,
+    /// The file that they are from, to be read again.
+    pub(super) tokens_file: Option<PathBuf>,
     pub(super) keys_on_loopback: bool,
     pub(super) hosts: Vec<HostName>,
     pub(super) cors_origins: Vec<Origin>,
@@ -66,7 +70,9 @@ impl Reader<'_> {
         flags: &FrontFlags,
         variable: &dyn Fn(&str) -> Option<OsString>,
     ) -> Option<Front> {
-        let token = self.token(flags.http_token_file.as_deref(), variable);
+        let file = flags.http_token_file.as_deref();
+        let tokens = self.tokens(file, variable);
+        let tokens_file = file.map(PathBuf::from);
         let keys_on_loopback =
             self.value("keys_on_loopback", &flags.keys_on_loopback, parse::boolean);
         let hosts = self.words("http_host", &flags.http_host);
@@ -75,7 +81,7 @@ impl Reader<'_> {
             parse::duration(text, IDLE)
         });
         let keys_on_loopback = keys_on_loopback?;
-        Some(Front { token, keys_on_loopback, hosts, cors_origins, idle: idle? })
+        Some(Front { tokens, tokens_file, keys_on_loopback, hosts, cors_origins, idle: idle? })
     }
 
     fn words<T>(&mut self, id: &str, given: &[OsString]) -> Vec<T>
@@ -85,12 +91,12 @@ impl Reader<'_> {
         given.iter().filter_map(|text| self.value(id, text, parse::words)).flatten().collect()
     }
 
-    /// The token of the file or of the variable, by the same rule as the keys.
-    fn token(
+    /// The tokens of the file, or the one of the variable, by the same rule as the keys.
+    fn tokens(
         &mut self,
         file: Option<&OsStr>,
         variable: &dyn Fn(&str) -> Option<OsString>,
-    ) -> Option<Token> {
+    ) -> Option<TokenList> {
         const ID: &str = "http_token_file";
         let token = variable(TOKEN_VARIABLE).filter(|_| !self.is_on_command_line(ID));
         match (file, token) {
@@ -101,11 +107,11 @@ impl Reader<'_> {
             }
             (Some(_), None) => self.optional(ID, file, |path| {
                 let text = parse::secret_file(Path::new(path))?;
-                parse::token(&text).map_err(|error| format!("{path:?}: {error}"))
+                parse::tokens(&text).map_err(|error| format!("{path:?}: {error}"))
             }),
             (None, Some(token)) => {
                 let source = format!("--http-token-file (from {TOKEN_VARIABLE})");
-                self.parsed(&source, &token, parse::token)
+                self.parsed(&source, &token, parse::token).map(TokenList::alone)
             }
             (None, None) => None,
         }

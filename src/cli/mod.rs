@@ -38,6 +38,7 @@ mod settings;
 mod sim;
 mod status;
 mod table;
+mod tokens;
 mod usage;
 mod version;
 mod watch;

@@ -1,7 +1,7 @@
 //! Text to values, for flags and variables. An error says what was wrong, not where.
 
 use crate::discovery::Seed;
-use crate::http::Token;
+use crate::http::{Token, TokenList};
 use crate::limits::{LABEL_LEN_MAX, NODE_NAME_LEN_MAX};
 use std::fmt::Display;
 use std::io::Read as _;
@@ -216,9 +216,19 @@ pub(super) fn token(text: &str) -> Result<Token, String> {
     Token::new(text).map_err(|error| error.to_string())
 }
 
-/// A bearer token as a client sends it, of the same form.
+/// The tokens of a file. An error names the line and shows nothing of it.
+pub(super) fn tokens(text: &str) -> Result<TokenList, String> {
+    TokenList::parse(text).map_err(|error| error.to_string())
+}
+
+/// A bearer token as a client sends it.
 pub(super) fn bearer(text: &str) -> Result<String, String> {
     token(text).map(|_| text.trim().to_owned())
+}
+
+/// The same of a file: of several that a server keeps, the first of those that may most.
+pub(super) fn bearer_of_file(text: &str) -> Result<String, String> {
+    tokens(text).map(|tokens| tokens.strongest().to_owned())
 }
 
 /// Reads a small file that holds a secret. An error names the file and shows nothing of it.

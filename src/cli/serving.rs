@@ -8,8 +8,9 @@
 //! ```
 
 use super::failure::Failure;
+use super::tokens::Reload;
 use super::version;
-use crate::http::{self, Server};
+use crate::http::{self, Server, Tokens};
 use crate::node::command::{Bridge, Command, Health, MemberStatus, Reply};
 use crate::runtime::clock::Clock;
 use crate::runtime::signal::Signals;
@@ -19,6 +20,7 @@ use crate::time::Instant;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -271,6 +273,18 @@ impl Watch {
             Ok(Watch { runtime, signals })
         };
         begin().map_err(|error: io::Error| Failure::failed(format!("signals: {error}")))
+    }
+
+    /// Has tokens read again from their file whenever it changes, as long as it serves.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(super) fn reload(&self, tokens: Arc<Tokens>, path: PathBuf) -> Result<(), Failure> {
+        let _entered = self.runtime.enter();
+        let reload = Reload::new(tokens, path);
+        let reload = reload.map_err(|error| Failure::failed(format!("signals: {error}")))?;
+        drop(self.runtime.spawn(reload.run()));
+        Ok(())
     }
 
     /// Serves until the first signal, then ends in good order. `fault` is what else may die.

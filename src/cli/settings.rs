@@ -9,7 +9,7 @@ use super::failure::one_line;
 use super::front::TOKEN_VARIABLE;
 use super::identity::Identity;
 use super::reader::variable_of;
-use crate::http::Token;
+use crate::http::TokenList;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args as _};
 use std::ffi::{OsStr, OsString};
@@ -118,7 +118,7 @@ fn secret(id: &str, config: &AgentConfig) -> String {
     let keys = config.keyring.keys().iter().map(|key| key.fingerprint().to_owned());
     let prints: Vec<String> = match id {
         "encrypt_keys_file" => keys.collect(),
-        _ => config.front.token.iter().map(Token::fingerprint).collect(),
+        _ => config.front.tokens.iter().flat_map(TokenList::shown).collect(),
     };
     format!("[{}]", prints.join(","))
 }
@@ -126,7 +126,7 @@ fn secret(id: &str, config: &AgentConfig) -> String {
 /// What others can reach or read that they perhaps should not, a line each.
 pub(super) fn warnings(matches: &ArgMatches, config: &AgentConfig) -> Vec<String> {
     let mut warnings = Vec::new();
-    if !config.http.ip().is_loopback() && config.front.token.is_none() {
+    if !config.http.ip().is_loopback() && config.front.tokens.is_none() {
         warnings.push(format!(
             "HTTP is open to everybody who reaches {}: there is no token, so all may read and \
              write every key; give --http-token-file",

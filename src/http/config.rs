@@ -2,7 +2,7 @@
 
 use super::hosts::HostName;
 use super::manner::Origin;
-use super::token::Token;
+use super::tokens::Tokens;
 use crate::limits::{HTTP_CONNECTIONS_MAX, VALUE_LEN_DEFAULT_MAX};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use std::time::Duration;
 pub struct Config {
     /// The address and port to listen on; `[::]` takes IPv4 clients as well.
     pub listen: SocketAddr,
-    /// What clients must know. Without it everybody may ask, but nobody for `/keys`, save who has
-    /// the secret of [`super::local`].
-    pub token: Option<Token>,
+    /// What clients must know, one of them. Without it everybody may ask, but nobody for `/keys`,
+    /// save who has the secret of [`super::local`].
+    pub tokens: Option<Arc<Tokens>>,
     /// Whether `/keys` is open to requests that come over loopback without a token, and show by no
     /// header that they were made for another. A proxy that adds no such header opens it to all.
     pub keys_on_loopback: bool,
@@ -57,7 +57,7 @@ impl Config {
     pub fn new(listen: SocketAddr, version: Version) -> Config {
         Config {
             listen,
-            token: None,
+            tokens: None,
             keys_on_loopback: false,
             hosts: Vec::new(),
             cors_origins: Vec::new(),

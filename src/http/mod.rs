@@ -14,9 +14,8 @@
 //!
 //! Below them is the ground, which they all use: `request`, `response`, `failure`, `json`, `route`,
 //! the `manner` of an answer, `pending` and `long` answers, the `memory` held for clients,
-//! `sources` of them, `counters`,
-//! `token`, [`local`], `hosts`, `config` and the steps of the `shutdown`. `shared` holds what there
-//! is only one of.
+//! `sources` of them, `counters`, `token` and `tokens`, [`local`], `hosts`, `config` and the steps
+//! of the `shutdown`. `shared` holds what there is only one of.
 //!
 //! ```text
 //!   start --> gate --> lanes --> ground        start --> routes --> ground
@@ -46,6 +45,7 @@ mod shutdown;
 mod sources;
 mod start;
 mod token;
+mod tokens;
 mod watch;
 
 pub use config::{Config, Timing, Version};
@@ -54,3 +54,4 @@ pub use hosts::{HostName, NoHostName};
 pub use manner::{NoOrigin, Origin};
 pub use start::{Server, StartError, start};
 pub use token::{Token, TokenError};
+pub use tokens::{Role, TokenList, Tokens, TokensError, TokensProblem};

@@ -97,6 +97,11 @@ impl<'t> Route<'t> {
         }
     }
 
+    /// What `/metrics` calls it.
+    pub(super) fn label(self) -> &'static str {
+        LABELS[self.number()]
+    }
+
     /// Whether it answers without the token: probes carry none.
     pub(super) fn is_probe(self) -> bool {
         matches!(self, Route::Health | Route::Live)

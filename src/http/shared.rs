@@ -18,6 +18,7 @@ use super::watch::hub::Hub;
 use crate::limits::HTTP_HELD_LEN_MAX;
 use crate::node::command::Bridge;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// Everything that more than one part of HTTP uses. What one part alone uses lives in that part.
 pub(super) struct Shared {
@@ -33,6 +34,8 @@ pub(super) struct Shared {
     pub(super) budget: Arc<Budget>,
     /// What commands on this host show, where they can be told.
     pub(super) local: Option<Token>,
+    /// How often they have shown it.
+    pub(super) n_local: AtomicU64,
     /// All that is watched.
     pub(super) hub: Arc<Hub>,
 }
@@ -53,6 +56,7 @@ impl Shared {
             counters: Counters::default(),
             budget: Budget::new(HTTP_HELD_LEN_MAX),
             local,
+            n_local: AtomicU64::new(0),
         })
     }
 }

@@ -4,7 +4,7 @@ use crate::limits::HTTP_TOKEN_LEN_MAX;
 use std::hint::black_box;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The secret every request but `/health` and `/live` must carry.
+/// A secret that a request carries.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(Box<[u8]>);
 
@@ -45,6 +45,12 @@ impl Token {
     #[must_use]
     pub fn fingerprint(&self) -> String {
         format!("{:08x}", xxh3_64(&self.0) >> 32)
+    }
+
+    /// The token as a client sends it.
+    pub(super) fn as_str(&self) -> &str {
+        // It is ASCII.
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
     /// Whether an `Authorization` header carries this token. The time it takes tells the token's

@@ -1,12 +1,11 @@
 //! Every answer belongs to its own request: in its form, with its version.
 
-use super::http_rig::{Answer, Client, Rig, TestBridge, config};
-use gossipykv::http::Token;
+use super::http_rig::{Answer, Client, Rig, TestBridge, config, tokens};
 
 /// With a token, which a client may lack.
 fn guarded() -> Rig {
     let mut config = config();
-    config.token = Some(Token::new("s3cret").unwrap());
+    config.tokens = Some(tokens("s3cret"));
     Rig::with(config)
 }
 

@@ -1,7 +1,6 @@
 //! The API as a person uses it: with curl.
 
-use super::http_rig::{Rig, config};
-use gossipykv::http::Token;
+use super::http_rig::{Rig, config, tokens};
 use std::io::Write as _;
 
 #[test]
@@ -81,7 +80,7 @@ fn one_connection_serves_many_requests() {
 #[test]
 fn the_token_is_a_bearer_token() {
     let mut config = config();
-    config.token = Some(Token::new("s3cret").unwrap());
+    config.tokens = Some(tokens("s3cret"));
     let rig = Rig::with(config);
     let status = ["-o", "/dev/null", "-w", "%{http_code}"];
     assert_eq!(rig.curl(&status, "/kv/a"), "401");

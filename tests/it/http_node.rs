@@ -1,7 +1,7 @@
 //! What the node has to be asked for: members, numbers, keys, holders of a write.
 
-use super::http_rig::{Answer, Rig, config, until};
-use gossipykv::http::{Config, HostName, Token, local};
+use super::http_rig::{Answer, Rig, config, tokens, until};
+use gossipykv::http::{Config, HostName, local};
 use gossipykv::kv::OriginId;
 use gossipykv::limits::{HTTP_ASKING_MAX, HTTP_WAITING_MAX};
 use gossipykv::node::command::{Bridge as _, Busy, Command, Concern, KeyCommand, Reply, ReplyTo};
@@ -311,7 +311,7 @@ fn a_command_on_this_host_is_told_a_secret_for_the_keys() {
         assert!(told.is_some_and(|told| told != secret), "{at}");
     }
     // A server with a token takes it as well: it tells it to nobody who could not read the token.
-    let rig = Rig::with(Config { token: Some(Token::new("s3cret").unwrap()), ..config() });
+    let rig = Rig::with(Config { tokens: Some(tokens("s3cret")), ..config() });
     replying(&rig, || Reply::Keys(Vec::new()));
     let secret = local::ask(&[rig.addr]).expect("the same user").expect("it is there");
     rig.send("GET", "/keys", &format!("Authorization: Bearer {secret}\r\n"), b"").is(200);
@@ -380,7 +380,7 @@ fn keys_are_for_nobody_who_speaks_for_others() {
     // Everything else is open to them.
     rig.send("GET", "/kv/a", "Origin: http://x\r\n", b"").is(404);
     // With a token, the token decides and nothing else.
-    let rig = Rig::with(Config { token: Some(Token::new("s3cret").unwrap()), ..config() });
+    let rig = Rig::with(Config { tokens: Some(tokens("s3cret")), ..config() });
     let asked = replying(&rig, || Reply::Keys(Vec::new()));
     rig.ask("GET", "/keys").is(401);
     let right = "Authorization: Bearer s3cret\r\nX-Forwarded-For: 10.0.0.1\r\n";

@@ -1,10 +1,10 @@
 //! Web pages that reach a node through a browser: those that may, and those that may not.
 
-use super::http_rig::{Answer, Client, Rig, config};
-use gossipykv::http::{Config, HostName, Origin, Reason, Token};
+use super::http_rig::{Answer, Client, Rig, config, tokens};
+use gossipykv::http::{Config, HostName, Origin, Reason};
 
 fn guarded() -> Config {
-    Config { token: Some(Token::new("s3cret").unwrap()), ..config() }
+    Config { tokens: Some(tokens("s3cret")), ..config() }
 }
 
 /// One request by this name of the server.

@@ -1,6 +1,6 @@
 //! HTTP over real sockets, before a real store and a node that replies what it is told to.
 
-use gossipykv::http::{Config, Server, Version, start};
+use gossipykv::http::{Config, Server, TokenList, Tokens, Version, start};
 use gossipykv::kv::{Coverage, OriginId, Seen, Store, StoreConfig};
 use gossipykv::node::command::{Bridge, Busy, Command, Health, MemberStatus, MemberView};
 use gossipykv::node::command::{NotReady, Reply, ReplyTo, Sample};
@@ -129,6 +129,11 @@ impl Bridge for TestBridge {
     fn live(&self) -> bool {
         self.is_live.load(Ordering::Relaxed)
     }
+}
+
+/// The tokens of a file with this text.
+pub fn tokens(text: &str) -> Arc<Tokens> {
+    Tokens::new(TokenList::parse(text).expect("tokens"))
 }
 
 /// HTTP, up.

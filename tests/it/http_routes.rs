@@ -1,9 +1,9 @@
 //! The routes of the contract, over a socket.
 
-use super::http_rig::{Rig, TestBridge, config};
+use super::http_rig::{Rig, TestBridge, config, tokens};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gossipykv::http::{Config, Token};
+use gossipykv::http::Config;
 use gossipykv::node::command::{Busy, Health};
 use serde_json::json;
 use std::sync::atomic::Ordering;
@@ -454,7 +454,7 @@ fn version_members_and_page() {
 #[test]
 fn the_token_guards_all_but_the_probes() {
     let mut config = config();
-    config.token = Some(Token::new("s3cret").unwrap());
+    config.tokens = Some(tokens("s3cret"));
     let rig = Rig::with(config);
     rig.ask("GET", "/health").is(200);
     rig.ask("GET", "/live?x").is(200);

@@ -20,7 +20,6 @@ use crate::http::pending::Waiter;
 use crate::http::request::{Method, Poll, Request, Trust};
 use crate::http::response::number;
 use crate::http::route::Route;
-use crate::http::shared::Shared;
 use std::net::IpAddr;
 
 /// A request whose head is read and whose client is admitted; the body is still to come.
@@ -82,8 +81,7 @@ impl Opened {
         mut out: Vec<u8>,
     ) -> Result<Opened, Refusal> {
         let route = head.route();
-        let Shared { config, local, .. } = &*gate.shared;
-        let trust = match trust::of(config, local.as_ref(), peer, head, route) {
+        let trust = match trust::of(&gate.shared, peer, head, route) {
             Err(refusal) if refusal.reason == Reason::Token && asks_person(head, route) => {
                 gate.shared.counters.refused(refusal.reason);
                 return Ok(Opened::answered(gate, head, Trust::Stranger, manner, out));

@@ -6,35 +6,39 @@
 
 use super::head::Head;
 use super::refusal::Refusal;
-use crate::http::config::Config;
 use crate::http::counters::Reason;
 use crate::http::failure::Failure;
 use crate::http::hosts;
 use crate::http::request::{Method, Trust};
 use crate::http::route::Route;
+use crate::http::shared::Shared;
 use crate::http::token::Token;
+use crate::http::tokens::Role;
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 
-/// How far the client at `peer` is trusted with this request, of a server with `config` that tells
-/// commands on its host the secret `local`.
+/// How far the client at `peer` is trusted with this request.
 ///
 /// # Errors
-/// 401, when a token is asked for and the request does not carry it; 421, when there is no token
-/// and the request calls the server by a name that is none of its own.
+/// 401, when a token is asked for and the request carries none; 403, when it carries one that may
+/// not do this; 421, when there is no token and the request calls the server by a name that is none
+/// of its own.
 pub(super) fn of(
-    config: &Config,
-    local: Option<&Token>,
+    shared: &Shared,
     peer: IpAddr,
     head: &Head<'_>,
     route: Route<'_>,
 ) -> Result<Trust, Refusal> {
+    let Shared { config, local, n_local, .. } = shared;
     // What tells nothing of the store is told to anybody: probes, and what may be asked for.
     let is_open = route.is_probe() || head.method == Method::Options;
     let shows = |token: &Token| head.authorization.is_some_and(|given| token.admits(given));
-    if local.is_some_and(shows) {
+    if local.as_ref().is_some_and(shows) {
+        n_local.fetch_add(1, Ordering::Relaxed);
+        tell(head, route, "(local)");
         return Ok(Trust::Token);
     }
-    let Some(token) = &config.token else {
+    let Some(tokens) = &config.tokens else {
         let is_address = head.host.is_empty() || hosts::is_address(head.host);
         if !is_address && !is_open && !hosts::is_named(&config.hosts, head.host) {
             return Err(Refusal::misdirected(head.host));
@@ -42,17 +46,52 @@ pub(super) fn of(
         let is_local = is_loopback(peer) && !head.is_relayed && is_address;
         return Ok(if config.keys_on_loopback && is_local { Trust::Local } else { Trust::Anybody });
     };
-    match head.authorization {
-        Some(_) if shows(token) => Ok(Trust::Token),
-        _ if is_open => Ok(Trust::Anybody),
-        given => {
-            let message = match given {
-                None => "this server wants the header Authorization: Bearer TOKEN",
-                Some(_) => "the token in the Authorization header is not the right one",
-            };
-            let failure = Failure::new(401, message).with("WWW-Authenticate", "Bearer");
-            Err(Refusal { reason: Reason::Token, failure })
-        }
+    let Some(shown) = head.authorization.and_then(|given| tokens.shown_by(given)) else {
+        return if is_open { Ok(Trust::Anybody) } else { Err(unknown(head)) };
+    };
+    let wanted = wanted(head.method, route);
+    if shown.role < wanted && !is_open {
+        let message = format_args!(
+            "the token {} may {}: this wants one that may {}",
+            shown.name,
+            shown.role.name(),
+            wanted.name()
+        );
+        return Err(Refusal::new(Reason::Token, 403, message));
+    }
+    if shown.role < Role::Admin {
+        return Ok(Trust::Anybody);
+    }
+    tell(head, route, &shown.name);
+    Ok(Trust::Token)
+}
+
+fn unknown(head: &Head<'_>) -> Refusal {
+    let message = match head.authorization {
+        None => "this server wants the header Authorization: Bearer TOKEN",
+        Some(_) => "the token in the Authorization header is not the right one",
+    };
+    let failure = Failure::new(401, message).with("WWW-Authenticate", "Bearer");
+    Refusal { reason: Reason::Token, failure }
+}
+
+/// What a token has to permit for a request.
+fn wanted(method: Method, route: Route<'_>) -> Role {
+    let is_of_keys =
+        matches!(route, Route::Keys | Route::KeysInstall | Route::KeysUse | Route::KeysRemove);
+    let is_of_store = matches!(route, Route::List | Route::Entry(_) | Route::Pair(..));
+    match method.is_write() {
+        _ if is_of_keys => Role::Admin,
+        false => Role::Read,
+        true if is_of_store => Role::Write,
+        true => Role::Admin,
+    }
+}
+
+/// Logs who changes the gossip keys.
+fn tell(head: &Head<'_>, route: Route<'_>, token: &str) {
+    if matches!(route, Route::KeysInstall | Route::KeysUse | Route::KeysRemove) {
+        tracing::info!(token, method = head.method.name(), route = route.label(), "admin request");
     }
 }
 

@@ -5,6 +5,7 @@ use crate::http::counters::{CLASSES, Counters, LATENCY_BOUNDS_MICROS, Reason};
 use crate::http::failure::Failure;
 use crate::http::route::LABELS;
 use crate::http::shared::Shared;
+use crate::http::tokens::Role;
 use crate::node::command::{Command, NotReady, Reply, Sample};
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
@@ -69,6 +70,7 @@ fn own(api: &Api) -> Vec<Sample> {
         "Log lines dropped because standard error took none: its reader stands.",
         config.log_lines_dropped.load(Relaxed),
     ));
+    samples.extend(tokens(api.shared.as_ref()));
     samples.extend(readiness(api));
     for reason in Reason::ALL {
         samples.push(Sample {
@@ -89,6 +91,26 @@ fn own(api: &Api) -> Vec<Sample> {
         }
     }
     samples.extend(latency(counters));
+    samples
+}
+
+/// Requests by the token that they showed.
+fn tokens(shared: &Shared) -> Vec<Sample> {
+    let tokens = shared.config.tokens.as_ref();
+    let local = ("(local)".to_owned(), Role::Admin, shared.n_local.load(Relaxed));
+    let counts = tokens.map(|tokens| tokens.counts()).unwrap_or_default();
+    let sample = |(name, role, n): (String, Role, u64)| Sample {
+        name: "http_token_requests_total",
+        help: "Requests that showed a token, by its name; (local) is the secret of this host.",
+        labels: vec![("token", name), ("role", role.name().to_owned())],
+        value: n as f64,
+    };
+    let mut samples: Vec<Sample> = counts.into_iter().chain([local]).map(sample).collect();
+    samples.push(plain(
+        "http_tokens_stale",
+        "Whether the file of tokens cannot be read any more, so that old ones are in use.",
+        u64::from(tokens.is_some_and(|tokens| tokens.is_stale())),
+    ));
     samples
 }
 

@@ -1,0 +1,73 @@
+//! Reads the file of tokens again: at SIGHUP, and when it has changed.
+//!
+//! A file that is bad or gone changes nothing: the tokens stay, and a line of the log says so, once
+//! for each reason.
+
+use super::parse;
+use crate::http::Tokens;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How often the file is looked at. It is short, and read as a whole: by its times and its length
+/// not every change shows, and what it is may be exchanged with a link to it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What watches the file.
+pub(super) struct Reload {
+    tokens: Arc<Tokens>,
+    path: PathBuf,
+    hangup: Signal,
+    /// What was read last, or why not.
+    last: Option<Result<String, String>>,
+}
+
+impl Reload {
+    /// Takes SIGHUP over. Must be called within a tokio runtime whose I/O is enabled.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(super) fn new(tokens: Arc<Tokens>, path: PathBuf) -> io::Result<Reload> {
+        Ok(Reload { tokens, path, hangup: signal(SignalKind::hangup())?, last: None })
+    }
+
+    /// Looks at it for ever.
+    pub(super) async fn run(mut self) {
+        // It has been read just now; what it was then is not known here, so it is taken once more.
+        self.look(false);
+        loop {
+            tokio::select! {
+                _ = self.hangup.recv() => self.look(true),
+                () = tokio::time::sleep(LOOK_EVERY) => self.look(false),
+            }
+        }
+    }
+
+    /// Takes over what the file holds, if that is new or asked for.
+    fn look(&mut self, is_asked: bool) {
+        let read = parse::secret_file(&self.path);
+        if !is_asked && self.last.as_ref() == Some(&read) {
+            return;
+        }
+        let is_first = self.last.is_none();
+        let list = read.clone().and_then(|text| {
+            parse::tokens(&text).map_err(|error| format!("{:?}: {error}", self.path))
+        });
+        match list {
+            Ok(list) => {
+                let shown = list.shown().join(", ");
+                self.tokens.exchange(list);
+                if !is_first {
+                    tracing::info!(tokens = shown, "the HTTP tokens are read anew");
+                }
+            }
+            Err(error) => {
+                self.tokens.set_stale();
+                tracing::warn!(error, "the HTTP tokens stay as they were");
+            }
+        }
+        self.last = Some(read);
+    }
+}
