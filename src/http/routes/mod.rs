@@ -11,7 +11,8 @@
 //! - [`context`]: what a route may use, and the three forms of its outcome.
 //! - [`entry`]: one key; [`concern`] and [`precondition`] are what may be asked of a write.
 //! - [`batch`]: several keys in one step. [`list`]: many keys; [`listing`] writes them.
-//! - [`probes`]: health, liveness, version. [`page`]: a page for a person.
+//! - [`openapi`]: what programs are told of all this. [`page`]: a page for a person.
+//! - [`probes`]: health, liveness, version.
 //! - [`members`], [`keys`], [`metrics`]: what the node is asked for.
 //! - [`watch`]: requests that wait for changes, of one key or of many.
 //! - [`query`], [`percent`]: what keys, values and parameters in a target spell.
@@ -25,6 +26,7 @@ mod list;
 mod listing;
 mod members;
 mod metrics;
+mod openapi;
 mod page;
 mod percent;
 mod precondition;

@@ -1,7 +1,7 @@
 //! Finds the route of a request, has it answered, and counts the answer.
 
 use super::context::{Api, Call, Outcome};
-use super::{batch, entry, keys, list, members, metrics, page, probes};
+use super::{batch, entry, keys, list, members, metrics, openapi, page, probes};
 use crate::http::failure::Failure;
 use crate::http::request::{Form, Handler, Method, Request};
 use crate::http::response::Response;
@@ -39,6 +39,7 @@ impl Router {
             Route::Members => members::answer(api, call),
             Route::MembersForget => members::forget(api, call),
             Route::Metrics => metrics::answer(api, call),
+            Route::OpenApi => Ok(openapi::answer(call)),
             Route::Home => Ok(page::home(call)),
             Route::Keys | Route::KeysInstall | Route::KeysUse | Route::KeysRemove => {
                 keys::answer(api, call)
