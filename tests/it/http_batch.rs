@@ -116,3 +116,25 @@ fn a_batch_waits_for_holders_of_its_last_write() {
     // Nothing is written: there is nothing to wait for.
     post(&rig, "?w=2", &json!([{ "get": "c" }])).is(200);
 }
+
+#[test]
+fn what_a_batch_reads_is_bounded() {
+    // 128 values of zero bytes came to 768 MiB of JSON, made whole.
+    let rig = Rig::new();
+    rig.send("PUT", "/kv/zeros", "", &[0; 100 << 10]).is(200);
+    rig.send("PUT", "/kv/text", "", &[b'v'; 100 << 10]).is(200);
+    let gets = |key: &str, n: usize| vec![json!({ "get": key }); n];
+    for (key, n) in [("text", 128), ("zeros", 8)] {
+        let mut ops = gets(key, n);
+        ops[0] = json!({ "put": "new", "value": "v" });
+        let told = post(&rig, "", &json!(ops)).is(413).text();
+        assert!(told.contains("4194304") && told.contains("nothing has changed"), "{told}");
+        rig.ask("GET", "/kv/new").is(404);
+    }
+    // Up to there all are read, and what takes its time takes a lane for that.
+    let answer = post(&rig, "", &json!(gets("zeros", 6))).is(200);
+    assert!(answer.body.len() > 3_600_000);
+    assert_eq!(answer.json()["results"].as_array().map(Vec::len), Some(6));
+    let answer = post(&rig, "", &json!(gets("text", 40))).is(200);
+    assert!(answer.body.len() > 4_000_000);
+}

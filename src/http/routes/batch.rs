@@ -14,11 +14,11 @@ use super::context::{Api, Call, Outcome};
 use super::entry::{WAIT_GRACE, holders};
 use super::query;
 use crate::http::failure::{Failure, error_body};
-use crate::http::json::{json_text, json_value};
+use crate::http::json::{json_text, json_value, json_value_len};
 use crate::http::pending::Waiter;
 use crate::http::response::{Response, number, version};
 use crate::kv::{Act, BatchError, Done, Op, Record, Stamp, WriteError};
-use crate::limits::{BATCH_OPS_MAX, KEY_LEN_MAX};
+use crate::limits::{BATCH_OPS_MAX, HTTP_LIST_LEN_MAX, HTTP_LONG_LEN, KEY_LEN_MAX};
 use crate::node::command::Command;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -85,6 +85,9 @@ pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     if asked.iter().any(|asked| !asked.is_plain_write()) {
         api.check_complete()?;
     }
+    if takes_time(api, &asked)? && !call.request.may_take_time {
+        return Ok(call.again());
+    }
     let slot = wait.map(|wait| Ok((api.slot(Waiter::Write)?, wait))).transpose()?;
     let writing = api.shared.shutdown.begin_write()?;
     let ops: Vec<_> = asked.iter().map(Asked::op).collect();
@@ -115,6 +118,37 @@ pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
             Err(short) => response.entry(504, last.stamp, &short),
         }
     }))
+}
+
+/// Whether what it reads is long, so that it takes time to write it down.
+///
+/// # Errors
+/// 413, when it is longer than a page of a list may be: it is made whole.
+fn takes_time(api: &Api, asked: &[Asked]) -> Result<bool, Failure> {
+    let is_read = |asked: &&Asked| matches!(asked.act, Asks::Get);
+    let read = asked.iter().filter(is_read);
+    let read = read.filter_map(|asked| api.store().get(asked.key.as_bytes()));
+    let (mut records, mut len) = (Vec::new(), 0);
+    for record in read {
+        len += record.value().unwrap_or_default().len();
+        records.push(record);
+        if len > HTTP_LIST_LEN_MAX {
+            return Err(too_long());
+        }
+    }
+    let written = records.iter().map(|record| json_value_len(record.value().unwrap_or_default()));
+    if written.sum::<usize>() > HTTP_LIST_LEN_MAX {
+        return Err(too_long());
+    }
+    Ok(len > HTTP_LONG_LEN)
+}
+
+fn too_long() -> Failure {
+    let message = format_args!(
+        "the values that it reads are longer than {HTTP_LIST_LEN_MAX} bytes together, as they are \
+         written; nothing has changed"
+    );
+    Failure::new(413, message)
 }
 
 impl Asked {
