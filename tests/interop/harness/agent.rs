@@ -78,6 +78,9 @@ impl Agent {
         if !options.keys.is_empty() {
             let file = scratch().join(format!("keys-{}-{}", std::process::id(), gossip.ip()));
             std::fs::write(&file, options.keys.join("\n")).expect("cargo's directory is writable");
+            // A file that others can read is complained about.
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(&file, mode).expect("it is ours");
             command.arg("--encrypt-keys-file").arg(file);
         }
         if options.verify != Verify::default() {
