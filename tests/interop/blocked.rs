@@ -125,9 +125,9 @@ fn await_way(agent: &Agent, to: &str, kind: &str, expected: &str) {
 fn complains(agent: &Agent, of: &str, text: &str) {
     eventually("it is logged", NOTICED_MAX, || {
         let lines = agent.process().lines(0);
-        let found = lines.iter().any(|line| {
-            line.contains("WARN") && line.contains(&format!("\\\"{of}\\\"")) && line.contains(text)
-        });
+        let member = format!("\"member\":\"{of}\"");
+        let texts = ["WARN", &member, text];
+        let found = lines.iter().any(|line| texts.iter().all(|text| line.contains(text)));
         if found { Ok(()) } else { Err(format!("{} does not say {text:?}", agent.name())) }
     });
 }
