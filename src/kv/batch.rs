@@ -125,6 +125,7 @@ impl Store {
         let record = write.draft.stamped(stamp, seq);
         let old = shard.insert(record.clone());
         self.counters().replaced(&record, old.as_ref());
+        self.feed().note(key);
         Written { stamp, dot: record.dot() }
     }
 }

@@ -7,7 +7,9 @@
 //! ```
 //!
 //! Off, which is when nobody waits, it costs a change one load. A key is in the ring before its
-//! write has a number. So whoever learns of a number, and takes the ring then, has the key.
+//! write has a number. So whoever learns of a number, and takes the ring then, has the key. And it
+//! is in the ring once more after that: whoever took it too early to learn of the number is rung
+//! again.
 
 use super::record::Record;
 use super::seen::Seen;
@@ -40,6 +42,7 @@ pub(super) struct Feed {
     ring: Mutex<Ring>,
     bell: OnceLock<Bell>,
     overruns_total: AtomicU64,
+    removed_total: AtomicU64,
 }
 
 #[derive(Default)]
@@ -55,6 +58,11 @@ impl Feed {
         if self.is_on.load(Ordering::Acquire) {
             self.push(key);
         }
+    }
+
+    /// A record has been taken out without a write that says so.
+    pub(super) fn removed(&self) {
+        self.removed_total.fetch_add(1, Ordering::Release);
     }
 
     fn push(&self, key: &[u8]) {
@@ -104,6 +112,13 @@ impl Store {
     pub fn take_changes(&self) -> Changes {
         let Ring { keys, is_overrun, .. } = std::mem::take(&mut *self.feed().ring.lock());
         Changes { keys: keys.into_iter().collect(), is_overrun }
+    }
+
+    /// Records taken out so far without a write that says so: forgotten deletes, for the most part.
+    /// A reader that has looked through the store, and finds this grown, may have missed some.
+    #[must_use]
+    pub fn removed_total(&self) -> u64 {
+        self.feed().removed_total.load(Ordering::Acquire)
     }
 
     /// How often more keys had changed than are remembered.

@@ -13,6 +13,7 @@ impl Store {
         let removed = self.slot_of(key).write(|shard| {
             let removed = shard.remove(key, stamp)?;
             self.counters().removed(&removed);
+            self.feed().removed();
             if !removed.is_tombstone() {
                 self.feed().note(key);
             }

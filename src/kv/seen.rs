@@ -69,16 +69,21 @@ pub struct Coverage {
     pub seen: Seen,
     /// Of each origin, the highest number of a delete that the node has forgotten.
     pub forgotten: Seen,
+    /// Of each origin that writes no more and of which all members held the same, its last number.
+    pub ended: Seen,
+    /// [`Store::removed_total`](super::Store::removed_total) at that time.
+    pub removed_total: u64,
     /// Whether it holds nothing beyond `seen`: no write past a gap, no part of a copy.
     pub is_exact: bool,
 }
 
 impl Coverage {
     /// Whether a reader that has seen so much can be told all that it lacks. Else it must begin
-    /// anew: a delete that it lacks has been forgotten.
+    /// anew: a delete that it lacks has been forgotten, or a write that it has seen is lost.
     #[must_use]
     pub fn reaches(&self, seen: &Seen) -> bool {
-        seen.contains(&self.forgotten)
+        let lost = |(origin, last)| seen.through(origin) > last;
+        seen.contains(&self.forgotten) && !self.ended.iter().any(lost)
     }
 }
 
@@ -102,6 +107,12 @@ mod tests {
         assert!(coverage.reaches(&seen) && !coverage.reaches(&Seen::default()));
         coverage.forgotten.add(b, 1);
         assert!(!coverage.reaches(&seen));
+        let mut of_others = Coverage::default();
+        of_others.ended.add(a, 7);
+        assert!(of_others.reaches(&seen));
+        of_others.ended = Seen::default();
+        of_others.ended.add(a, 6);
+        assert!(!of_others.reaches(&seen), "the reader has seen a write that is lost");
         let mut more = Seen::default();
         more.add(b, 3);
         seen.merge(&more);

@@ -136,6 +136,7 @@ impl Store {
             let record = draft.stamped(stamp, seq);
             let old = shard.insert(record.clone());
             self.counters().replaced(&record, old.as_ref());
+            self.feed().note(key);
             Ok((Written { stamp, dot: record.dot() }, old))
         })?;
         Ok(written)

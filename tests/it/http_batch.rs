@@ -77,6 +77,7 @@ fn what_is_malformed_is_named_and_changes_nothing() {
     check(json!([put, { "get": "a", "value": "v" }]), 400, "only put");
     check(json!([put, { "check": "a" }]), 400, "if_version");
     check(json!([put, { "get": "a", "if_version": "x" }]), 400, "if_version");
+    check(json!([{ "put": "a", "value": "v", "if_version": null }]), 400, "null");
     check(json!([put, { "put": "", "value": "v" }]), 400, "1 to 512");
     check(json!([put, put]), 400, "another part");
     check(json!([{ "put": "a", "value": "v", "typ": "x" }]), 400, "typ");
@@ -85,6 +86,10 @@ fn what_is_malformed_is_named_and_changes_nothing() {
     let many: Vec<Value> = (0..=BATCH_OPS_MAX).map(|i| json!({ "get": i.to_string() })).collect();
     check(json!(many), 413, "128");
     rig.send("POST", "/kv/", "", b"").is(400);
+    let body = json!({ "ops": [put] }).to_string();
+    for condition in ["If-Match: \"x\"\r\n", "If-None-Match: *\r\n"] {
+        rig.send("POST", "/kv/", condition, body.as_bytes()).is(400);
+    }
     rig.send("POST", "/kv/?prefix=a", "", b"{\"ops\":[]}").is(400);
     assert_eq!(post(&rig, "", &json!([])).is(200).json(), json!({ "results": [] }));
     assert_eq!(rig.bridge.store().stats().n_live, 0);

@@ -103,7 +103,10 @@ impl Bridge for TestBridge {
             let (mut seen, last) = (Seen::default(), self.store.last_seq());
             seen.add(self.store.origin(), last);
             let forgotten = self.forgotten.lock().unwrap().clone();
-            reply_to(Reply::Coverage(Coverage { seen, forgotten, is_exact: true }));
+            let removed_total = self.store.removed_total();
+            let coverage =
+                Coverage { seen, forgotten, removed_total, is_exact: true, ..Coverage::default() };
+            reply_to(Reply::Coverage(coverage));
             return Ok(());
         }
         (self.on_command.lock().unwrap())(command, reply_to)

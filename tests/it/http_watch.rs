@@ -164,6 +164,9 @@ fn a_token_too_old_begins_anew_and_says_so() {
     assert_eq!((&page["reset"], &page["items"][0]["key"]), (&json!(true), &json!("a")));
     let page = rig.ask("GET", "/kv/?since=t0").is(200).json();
     assert_eq!(page["reset"], json!(true));
+    for bad in ["limit=5", "after=a"] {
+        rig.ask("GET", &format!("/kv/?watch&{bad}")).is(400);
+    }
     for bad in ["x", "t1.AAA", ""] {
         rig.ask("GET", &format!("/kv/?since={bad}")).is(400);
         rig.ask("GET", &format!("/kv/?watch&since={bad}")).is(400);
@@ -265,6 +268,60 @@ fn a_write_of_another_node_wakes_like_our_own() {
     // It is beyond all that the node says to hold, and told all the same.
     let mut events = Events::of(&rig, "/kv/?watch");
     assert_eq!(events.until_sync().0, ["put k theirs"]);
+}
+
+#[test]
+fn a_poll_of_many_keys_hears_of_every_write_at_once() {
+    // A write that was noted, and numbered only after the node had been asked, woke nobody again.
+    let rig = Rig::new();
+    let mut token = rig.ask("GET", "/kv/").json()["token"].as_str().expect("a token").to_owned();
+    let n_rounds = 500;
+    std::thread::scope(|threads| {
+        let (go, going) = std::sync::mpsc::channel::<usize>();
+        let mut writer = rig.client();
+        threads.spawn(move || {
+            for round in going {
+                writer.ask("PUT", &format!("/kv/k{round}"), "", b"v").is(200);
+            }
+        });
+        let mut client = rig.client();
+        for round in 0..n_rounds {
+            client.request("GET", &format!("/kv/?since={token}&wait=15s"), "", b"");
+            go.send(round).expect("a writer");
+            let page = client.answer();
+            assert_eq!(page.status, 200, "round {round} was not heard of");
+            let page = page.json();
+            assert_eq!(page["items"][0]["key"], json!(format!("k{round}")));
+            page["token"].as_str().expect("a token").clone_into(&mut token);
+        }
+        drop(go);
+    });
+}
+
+#[test]
+fn what_is_forgotten_while_a_client_reads_is_a_reset_and_no_silence() {
+    let rig = Rig::new();
+    let (_, token) = Events::of(&rig, "/kv/?watch").until_sync();
+    put(&rig, "a", "1");
+    let deleted = rig.ask("DELETE", "/kv/gone").is(200).version();
+    // Long enough that the socket does not take it at once.
+    let now = rig.bridge.now();
+    for i in 0..60 {
+        let (key, value) = (format!("long-{i:02}"), vec![b'x'; 1_000_000]);
+        rig.bridge.store().put(now, key.as_bytes(), &value, None).expect("room");
+    }
+    for i in 0..1_100 {
+        put(&rig, &format!("short-{i}"), "v");
+    }
+    let mut events = Events::of(&rig, &format!("/kv/?watch&since={token}"));
+    // It is in the middle of what the client lacks. Now the delete is forgotten.
+    rig.bridge.forgotten.lock().unwrap().add(OriginId(7), 2);
+    let is_there = rig.bridge.store().remove_exact(b"gone", deleted.parse().expect("a version"));
+    assert!(is_there);
+    let (mut told, _) = events.until_sync();
+    told.retain(|event| !event.contains("long") && !event.contains("short"));
+    let is_told = told.contains(&"delete gone".into());
+    assert!(is_told || told.contains(&"reset".into()), "{told:?}");
 }
 
 #[test]

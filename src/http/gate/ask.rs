@@ -34,6 +34,9 @@ const COVERAGE_AGE: Duration = Duration::from_millis(10);
 /// How long a list waits for what the node says of it.
 const COVERAGE_LIMIT: Duration = Duration::from_millis(100);
 
+/// When a long poll is asked again whose node did not say how far it has come.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// What a request came to.
 pub(super) enum Asked {
     /// An answer, ready to be sent.
@@ -99,29 +102,29 @@ impl Conn {
         let mut poll = Poll::Watched;
         loop {
             polling.wish.watch.take();
-            if tells_coverage {
-                self.look(Duration::ZERO).await;
-            }
+            // What the worker is to look at must be known to be new. If it is not told in time, it
+            // is asked for again soon.
+            let is_new = !tells_coverage || self.look(Duration::ZERO).await;
             let mut bytes = polling.head.clone();
             bytes.extend_from_slice(poll.line().as_bytes());
             bytes.extend_from_slice(b"\r\n");
             let job = Job { bytes, body: Vec::new(), manner };
             let answer = self.submit(job, is_bulk).await?;
             if poll == Poll::Watched && matches!(answer.ending, Ending::Parked(Parked::Nothing)) {
-                poll = self.news(&polling).await?;
+                poll = self.news(&polling, if is_new { Duration::MAX } else { AGAIN }).await?;
                 continue;
             }
             return self.finish(answer, manner).await;
         }
     }
 
-    /// Waits until a long poll is worth asking again.
-    async fn news(&self, polling: &Polling) -> Result<Poll, Stop> {
+    /// Waits until a long poll is worth asking again, which it is after `most` at the latest.
+    async fn news(&self, polling: &Polling, most: Duration) -> Result<Poll, Stop> {
         let shutdown = &self.shared().shutdown;
         let mut drain = pin!(shutdown.draining());
         drain.as_mut().enable();
         let rest = polling.until.since(self.shared().bridge.now().instant);
-        let mut over = pin!(tokio::time::sleep(rest));
+        let (mut over, is_last) = (pin!(tokio::time::sleep(rest.min(most))), rest <= most);
         loop {
             if shutdown.is_draining() {
                 return Ok(Poll::Over);
@@ -133,18 +136,18 @@ impl Conn {
                         return Ok(Poll::Watched);
                     }
                 }
-                () = &mut over => return Ok(Poll::Over),
+                () = &mut over => return Ok(if is_last { Poll::Over } else { Poll::Watched }),
                 () = drain.as_mut() => return Ok(Poll::Over),
                 () = self.gone() => return Err(Stop::Gone),
             }
         }
     }
 
-    /// Learns how far this node has come. When it does not say, what it said before has to do.
-    async fn look(&self, age: Duration) {
+    /// Learns how far this node has come. When it does not say, what it said before has to do: an
+    /// older token is as right. True when it did.
+    async fn look(&self, age: Duration) -> bool {
         let told = self.shared().hub.coverage(age);
-        // Nothing, if it is not told in time: an older token is as right.
-        let _ = tokio::time::timeout(COVERAGE_LIMIT, told).await;
+        matches!(tokio::time::timeout(COVERAGE_LIMIT, told).await, Ok(Some(_)))
     }
 
     /// Has a worker answer.

@@ -71,6 +71,9 @@ type Bye = &'static str;
 
 const LEAVING: Bye = "this node is leaving: go on at another one";
 const INCOMPLETE: Bye = "this node is not ready: go on at another one";
+/// Why a reader has to begin anew.
+const OLD: &str =
+    "deletes that this token does not know are forgotten, or writes that it knows lost";
 const SILENT: Bye = "this node is too busy to say what it holds: go on at another one";
 
 impl Stream<'_> {
@@ -119,7 +122,17 @@ impl Stream<'_> {
                 let Some(coverage) = shared.hub.coverage(Duration::ZERO).await else {
                     return Ok(SILENT);
                 };
+                let before = self.seen.clone();
                 self.catch_up(&coverage).await?;
+                // What was forgotten while the client read is told by nothing that was written.
+                let Some(now) = shared.hub.coverage(Duration::ZERO).await else {
+                    return Ok(SILENT);
+                };
+                if before.is_some_and(|seen| coverage.reaches(&seen) && !now.reaches(&seen)) {
+                    self.reset(OLD);
+                    continue;
+                }
+                self.sync(&coverage).await?;
             }
             tokio::select! {
                 () = self.streaming.wish.watch.rung() => {}
@@ -164,29 +177,27 @@ impl Stream<'_> {
         Ok(false)
     }
 
-    /// Writes everything that the client lacks.
+    /// Writes everything that the client lacks; a `sync` follows.
     async fn catch_up(&mut self, coverage: &Coverage) -> Result<(), Stop> {
         if let Some(seen) = &self.seen
             && !coverage.reaches(seen)
         {
-            self.reset("deletes that this token does not know are forgotten");
+            self.reset(OLD);
         }
         match (self.seen.clone(), self.streaming.wish.watch.target().clone()) {
-            (None, target) => self.snapshot(&target).await?,
-            (Some(_), Target::Key(key)) => {
-                if let Some(record) = self.store().entry(&key) {
-                    self.write(&record).await?;
-                }
-            }
+            (None, target) => self.snapshot(&target).await,
+            (Some(_), Target::Key(key)) => match self.store().entry(&key) {
+                Some(record) => self.write(&record).await,
+                None => Ok(()),
+            },
             (Some(seen), Target::Prefix(prefix)) => {
                 let logged = self.store().keys_between(&seen, &coverage.seen, LOGGED_MAX);
                 match logged.filter(|_| coverage.is_exact) {
-                    Some(keys) => self.write_keys(keys.iter(), &prefix).await?,
-                    None => self.look_through(&prefix, &seen).await?,
+                    Some(keys) => self.write_keys(keys.iter(), &prefix).await,
+                    None => self.look_through(&prefix, &seen).await,
                 }
             }
         }
-        self.sync(coverage).await
     }
 
     /// Everything there is now, in key order.

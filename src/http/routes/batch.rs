@@ -12,6 +12,7 @@
 use super::concern::{self, Wait};
 use super::context::{Api, Call, Outcome};
 use super::entry::{WAIT_GRACE, holders};
+use super::precondition::Precondition;
 use super::query;
 use crate::http::failure::{Failure, error_body};
 use crate::http::json::{json_text, json_value, json_value_len};
@@ -22,7 +23,7 @@ use crate::limits::{BATCH_OPS_MAX, HTTP_LIST_LEN_MAX, HTTP_LONG_LEN, KEY_LEN_MAX
 use crate::node::command::Command;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// What a client sends.
 #[derive(Deserialize)]
@@ -43,7 +44,13 @@ struct Part {
     base64: Option<String>,
     #[serde(rename = "type")]
     content_type: Option<String>,
-    if_version: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    if_version: Option<Option<String>>,
+}
+
+/// A field that is there, though it may be null.
+fn given<'de, D: Deserializer<'de>>(field: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(field).map(Some)
 }
 
 /// An operation that has been understood.
@@ -81,6 +88,10 @@ impl Expected {
 pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     let [w, timeout] = query::parameters(call.query, ["w", "timeout"])?;
     let wait = concern::wait(w, timeout)?;
+    if !Precondition::of(call.request)?.is_empty() {
+        let message = "If-Match and If-None-Match are for one key; an operation has if_version";
+        return Err(Failure::new(400, message));
+    }
     let asked = read(call.request.body, api.shared.config.value_len_max)?;
     if asked.iter().any(|asked| !asked.is_plain_write()) {
         api.check_complete()?;
@@ -232,10 +243,12 @@ impl Part {
             let len = key.len();
             return Err((400, format!("a key has 1 to {KEY_LEN_MAX} bytes, not {len}")));
         }
-        let expected = match self.if_version.as_deref() {
+        let expected = match self.if_version.as_ref().map(Option::as_deref) {
             None => None,
-            Some("") => Some(Expected::Absent),
-            Some(text) => match text.parse() {
+            // A client that means "no condition" leaves it out.
+            Some(None) => return wrong("if_version is null; it is a version, or empty"),
+            Some(Some("")) => Some(Expected::Absent),
+            Some(Some(text)) => match text.parse() {
                 Ok(version) => Some(Expected::Version(version)),
                 Err(error) => return Err((400, format!("if_version: {error}, or empty"))),
             },

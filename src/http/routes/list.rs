@@ -29,6 +29,7 @@ pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     let [prefix, after, limit, keys, since, wait, watching, exact] =
         query::parameters(call.query, names)?;
     let prefix = read("prefix", prefix)?;
+    let beside_watch = [("after", after.is_some()), ("limit", limit.is_some())];
     let after = read("after", after)?;
     let limit = limit.map_or(Ok(LIST_ITEMS_MAX), |limit| items(limit.text()))?;
     let switch = |name, parameter: Option<Parameter<'_>>| {
@@ -42,6 +43,9 @@ pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
         (wait, _) => watch::wait(wait)?,
     };
     if switch("watch", watching)? {
+        if let Some((name, _)) = beside_watch.iter().find(|(_, is_given)| *is_given) {
+            return Err(Failure::new(400, format_args!("{name} is for pages, not for watch")));
+        }
         let since = watch::token_of(call.request, since).map(Since::read).transpose()?;
         let target = if is_exact { Target::Key } else { Target::Prefix };
         return watch::stream(api, call, target(prefix.as_bytes().into()), since, only_keys);
@@ -112,11 +116,13 @@ impl Page<'_> {
         let mut told = Seen::default();
         let (page, is_reset) = match since.at(&coverage) {
             Since::Anew(_) => (api.store().list(self.prefix, self.after, self.limit), true),
-            Since::Seen(seen) => {
-                let page = self.unseen(api.store(), &coverage, &seen);
-                told = seen;
-                (page, false)
-            }
+            Since::Seen(seen) => match self.unseen(api.store(), &coverage, &seen) {
+                Some(page) => {
+                    told = seen;
+                    (page, false)
+                }
+                None => (api.store().list(self.prefix, self.after, self.limit), true),
+            },
         };
         if page.items.is_empty() && !is_reset && self.after.is_none() {
             let target = Target::Prefix(self.prefix.into());
@@ -134,20 +140,28 @@ impl Page<'_> {
         Ok(page.answer(api, call, |response| response.json()))
     }
 
-    fn unseen(&self, store: &Store, coverage: &Coverage, seen: &Seen) -> Listing {
+    /// What such a reader lacks; `None` when something was taken out of the store meanwhile that it
+    /// may lack, and would not be told.
+    fn unseen(&self, store: &Store, coverage: &Coverage, seen: &Seen) -> Option<Listing> {
+        let page = self.found(store, coverage, seen)?;
+        (store.removed_total() == coverage.removed_total).then_some(page)
+    }
+
+    fn found(&self, store: &Store, coverage: &Coverage, seen: &Seen) -> Option<Listing> {
         let logged = store.keys_between(seen, &coverage.seen, LOGGED_MAX);
         let Some(keys) = logged.filter(|_| coverage.is_exact) else {
-            return store.list_unseen(self.prefix, self.after, self.limit, seen);
+            return Some(store.list_unseen(self.prefix, self.after, self.limit, seen));
         };
         let is_on_page =
             |key: &[u8]| key.starts_with(self.prefix) && self.after.is_none_or(|after| key > after);
         let on_page = keys.iter().filter(|key| is_on_page(key));
-        let found = on_page.filter_map(|key| store.entry(key));
-        let mut items: Vec<_> = found.filter(|record| !seen.covers(record.dot())).collect();
+        let found: Option<Vec<_>> = on_page.map(|key| store.entry(key)).collect();
+        let mut items = found?;
+        items.retain(|record| !seen.covers(record.dot()));
         let has_more = items.len() > self.limit;
         items.truncate(self.limit);
         let next = items.last().filter(|_| has_more).map(|last| last.key().to_vec());
-        Listing { items, next }
+        Some(Listing { items, next })
     }
 }
 

@@ -35,7 +35,8 @@ pub(super) enum Since {
 }
 
 const MANY: &str = "more nodes have written than a token can name";
-const OLD: &str = "deletes that this token does not know are forgotten";
+const OLD: &str =
+    "deletes that this token does not know are forgotten, or writes that it knows lost";
 
 impl Since {
     /// What a token says.

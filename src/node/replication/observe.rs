@@ -95,7 +95,7 @@ impl<'a> View<'a> {
         let shared = &self.0.shared;
         let coverage = shared.known.coverage(shared.store.last_seq());
         let is_exact = self.0.gaps.is_empty() && !self.0.pulls.is_active();
-        Coverage { is_exact, ..coverage }
+        Coverage { is_exact, removed_total: shared.store.removed_total(), ..coverage }
     }
 
     /// Whether this very write is held here, replaced, or deleted and forgotten.

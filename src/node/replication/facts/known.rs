@@ -259,6 +259,7 @@ impl Known {
         }
         for (origin, folded) in &self.folded {
             coverage.seen.add(*origin, folded.last.max(self.vector.contiguous(*origin)));
+            coverage.ended.add(*origin, folded.last.max(self.vector.contiguous(*origin)));
             coverage.forgotten.add(*origin, folded.forgotten);
         }
         for (origin, forgotten) in &self.forgotten {
