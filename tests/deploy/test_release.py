@@ -120,7 +120,8 @@ def test_the_package_is_built(tmp_path, report):
     path = tmp_path / "gossipykv.deb"
     run(cargo_deb, "--no-build", "--no-strip", "--output", path, "--manifest-path", ROOT / "Cargo.toml", check=True)
     listing = run("dpkg-deb", "--contents", path, check=True).stdout
-    papers = ["man/man1/gossipykv.1", "man/man1/gossipykv-kv-import.1", "bash-completion/completions/gossipykv"]
+    # Debian has manual pages compressed.
+    papers = ["man/man1/gossipykv.1.gz", "man/man1/gossipykv-kv-import.1.gz", "bash-completion/completions/gossipykv"]
     papers += ["zsh/vendor-completions/_gossipykv", "fish/vendor_completions.d/gossipykv.fish"]
     ours = ["usr/bin/gossipykv", "lib/systemd/system/gossipykv.service", "etc/gossipykv/environment"]
     for file in ours + [f"usr/share/{paper}" for paper in papers]:
