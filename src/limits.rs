@@ -241,6 +241,9 @@ pub const BATCH_OPS_MAX: usize = 128;
 pub const FEED_KEYS_MAX: usize = 8_192;
 /// Bytes of those keys.
 pub const FEED_LEN_MAX: usize = 1 << 20;
+/// Writes that a returning reader may lack to be told them by the logs; with more, everything it is
+/// interested in is looked through.
+pub const FEED_LOGGED_MAX: u64 = 1_024;
 /// Keys that one watch remembers for its reader; past them it looks at everything under its prefix.
 pub const WATCH_DIRTY_MAX: usize = 1_024;
 /// Bytes of those keys.

@@ -91,17 +91,17 @@ impl ServerFlags {
     /// # Errors
     /// No address behind the name.
     pub(super) fn probe(&self, limit: Duration) -> Result<Client, Failure> {
-        Client::new(self.url()?, None, self.timeout.unwrap_or(limit))
-    }
-
-    /// Whether a flag says how long a whole request may take.
-    pub(super) fn limit_given(&self) -> bool {
-        self.timeout.is_some()
+        Client::new(self.url()?, None, self.limit_or(limit))
     }
 
     /// How long a whole request may take.
     pub(super) fn limit(&self) -> Duration {
-        self.timeout.unwrap_or(TIMEOUT)
+        self.limit_or(TIMEOUT)
+    }
+
+    /// The same where it is `unless_told` when no flag says otherwise.
+    pub(super) fn limit_or(&self, unless_told: Duration) -> Duration {
+        self.timeout.unwrap_or(unless_told)
     }
 
     fn token(&self) -> Result<Option<String>, Failure> {

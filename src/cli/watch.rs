@@ -6,9 +6,9 @@
 
 use super::client::{Client, ServerFlags};
 use super::failure::{Failure, complain, one_line};
+use super::kv::encode;
 use super::output::{self, Out, Stop};
 use clap::Args;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -76,8 +76,7 @@ impl WatchArgs {
     /// # Errors
     /// The server refuses; a token that is none.
     pub(super) fn run(self) -> Result<(), Failure> {
-        let limit = if self.server.limit_given() { self.server.limit() } else { CONNECTION_LIMIT };
-        let client = self.server.client_within(limit)?;
+        let client = self.server.client_within(self.server.limit_or(CONNECTION_LIMIT))?;
         let mut watching = Watching::new(self)?;
         output::print(|out| watching.run(&client, out))
     }
@@ -93,12 +92,6 @@ struct Watching {
     printed: HashMap<String, String>,
 }
 
-/// Why a connection ended.
-enum Ended {
-    /// It was cut off, or said good-bye: the next goes on.
-    Cut(String),
-}
-
 impl Watching {
     fn new(args: WatchArgs) -> Result<Watching, Failure> {
         let is_key = args.key.is_some();
@@ -107,7 +100,7 @@ impl Watching {
         if is_key && text.is_empty() {
             return Err(Failure::usage("--key: a key has one byte at least"));
         }
-        let prefix = utf8_percent_encode(&text, NON_ALPHANUMERIC);
+        let prefix = encode(&text);
         let mut target = format!("/kv/?prefix={prefix}&watch");
         for (switch, is_on) in [("&exact", is_key), ("&keys", args.keys_only)] {
             target.push_str(if is_on { switch } else { "" });
@@ -122,10 +115,10 @@ impl Watching {
         loop {
             let before = self.token.clone();
             match self.connection(client, out) {
-                Ok(Ended::Cut(why)) if !is_first || self.token != before => {
+                Ok(why) if !is_first || self.token != before => {
                     complain(&format!("{client}: {why}; going on"));
                 }
-                Ok(Ended::Cut(why)) => return Err(client.unreachable(&why).into()),
+                Ok(why) => return Err(client.unreachable(&why).into()),
                 // Once it has worked, a refusal is of a node that is not ready, or of a proxy.
                 Err(Stop::Failure(Failure::Unreachable(why) | Failure::Refused(why)))
                     if !is_first =>
@@ -143,8 +136,8 @@ impl Watching {
         }
     }
 
-    /// Prints what one connection tells.
-    fn connection(&mut self, client: &Client, out: &mut Out<'_>) -> Result<Ended, Stop> {
+    /// Prints what one connection tells, until it is cut off or says good-bye; returns why.
+    fn connection(&mut self, client: &Client, out: &mut Out<'_>) -> Result<String, Stop> {
         let mut target = self.target.clone();
         if let Some(token) = &self.token {
             target.push_str("&since=");
@@ -161,25 +154,25 @@ impl Watching {
                 Ok(_) if line.len() as u64 == LINE_LEN_MAX => {
                     return Err(client.failure("an event has no end").into());
                 }
-                Ok(_) => return Ok(Ended::Cut("the stream has ended".into())),
+                Ok(_) => return Ok("the stream has ended".into()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Ok(Ended::Cut(error.to_string())),
+                Err(error) => return Ok(error.to_string()),
             }
             let event: Event<'_> = serde_json::from_slice(&line)
                 .map_err(|_| client.failure("the answer is no stream of events"))?;
-            if let Some(ended) = self.take(&event, &line, out)? {
-                return Ok(ended);
+            if let Some(why) = self.take(&event, &line, out)? {
+                return Ok(why);
             }
         }
     }
 
-    /// Prints an event, or does what it asks for.
+    /// Prints an event, or does what it asks for. `Some` when it is a good-bye, with the reason.
     fn take(
         &mut self,
         event: &Event<'_>,
         line: &[u8],
         out: &mut Out<'_>,
-    ) -> Result<Option<Ended>, Stop> {
+    ) -> Result<Option<String>, Stop> {
         match event.event {
             "sync" => {
                 self.token = event.token.map(str::to_owned).or(self.token.take());
@@ -196,7 +189,7 @@ impl Watching {
             }
             "bye" => {
                 let why = event.reason.clone().unwrap_or_else(|| "the node says good-bye".into());
-                return Ok(Some(Ended::Cut(one_line(&why).to_string())));
+                return Ok(Some(one_line(&why)));
             }
             _ if self.is_news(event) => {
                 self.print(event, line, out)?;

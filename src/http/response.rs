@@ -10,8 +10,9 @@
 //! (body, not after HEAD)
 //! ```
 
+use super::json::json_text;
 use super::request::Form;
-use crate::kv::Stamp;
+use crate::kv::{Record, Stamp};
 use crate::time::WallMillis;
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
@@ -148,6 +149,21 @@ pub(super) fn version(out: &mut Vec<u8>, stamp: Stamp) {
     hex(out, stamp.time.0);
     out.push(b'-');
     hex(out, stamp.origin.0);
+}
+
+/// Appends a version as a further field of a JSON object.
+pub(super) fn version_field(out: &mut Vec<u8>, stamp: Stamp) {
+    out.extend_from_slice(b",\"version\":\"");
+    version(out, stamp);
+    out.push(b'"');
+}
+
+/// Appends what a record's value was put as, if anything, as a further field of a JSON object.
+pub(super) fn type_field(out: &mut Vec<u8>, record: &Record) {
+    if let Some(content_type) = record.content_type() {
+        out.extend_from_slice(b",\"type\":");
+        json_text(out, content_type);
+    }
 }
 
 fn hex(out: &mut Vec<u8>, value: u64) {

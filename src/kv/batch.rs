@@ -7,8 +7,8 @@
 use super::hash;
 use super::record::{Draft, Record};
 use super::store::{Locked, Store};
-use super::version::{HlcTime, Stamp};
-use super::write::{WriteError, Written, after, check_content, check_key};
+use super::version::HlcTime;
+use super::write::{WriteError, Written, check_content, check_key, floor};
 use crate::time::Now;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -92,18 +92,21 @@ impl Store {
             let found = old.filter(|record| !record.is_tombstone()).cloned();
             done.push(Done::Found(found));
             if let Some(draft) = drafts[index].take() {
-                let floor = old.map_or(Ok(HlcTime::default()), |old| after(old.stamp().time));
-                let floor = floor.map_err(|error| BatchError::Op(index, error))?;
+                let floor = floor(old).map_err(|error| BatchError::Op(index, error))?;
                 let old_len = old.map_or(0, |old| old.as_bytes().len() as u64);
                 writes.push(Checked { index, draft, floor, old_len });
             }
         }
         self.make_room(&writes)?;
-        for write in writes {
-            let (index, key) = (write.index, ops[write.index].key);
+        let mut replaced = Vec::with_capacity(writes.len());
+        for Checked { index, draft, floor, .. } in writes {
+            let key = ops[index].key;
             let Some(shard) = shards.get_mut(&shard_of(key)) else { continue };
-            done[index] = Done::Written(self.write_in(now, key, write, shard));
+            let (written, old) = self.write_in(shard, now, key, draft, floor);
+            done[index] = Done::Written(written);
+            replaced.extend(old);
         }
+        drop(shards);
         Ok(done)
     }
 
@@ -115,18 +118,6 @@ impl Store {
             return Ok(());
         }
         Err(BatchError::Op(last.index, WriteError::StoreFull { len_max: self.len_max() }))
-    }
-
-    fn write_in(&self, now: Now, key: &[u8], write: Checked, shard: &mut Locked<'_>) -> Written {
-        // Before the write has a number that anybody may be told.
-        self.feed().note(key);
-        let (time, seq) = self.head().lock().stamp(key, write.floor, now.wall, self.counters());
-        let stamp = Stamp { time, origin: self.origin() };
-        let record = write.draft.stamped(stamp, seq);
-        let old = shard.insert(record.clone());
-        self.counters().replaced(&record, old.as_ref());
-        self.feed().note(key);
-        Written { stamp, dot: record.dot() }
     }
 }
 

@@ -12,10 +12,10 @@
 //! again.
 
 use super::record::Record;
-use super::seen::Seen;
+use super::seen::{Coverage, Seen};
 use super::store::Store;
 use super::version::Dot;
-use crate::limits::{FEED_KEYS_MAX, FEED_LEN_MAX};
+use crate::limits::{FEED_KEYS_MAX, FEED_LEN_MAX, FEED_LOGGED_MAX};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -127,10 +127,17 @@ impl Store {
         self.feed().overruns_total.load(Ordering::Relaxed)
     }
 
+    /// The keys of what a reader lacks that has seen so much; `None` when only a look through
+    /// everything can tell: it lacks more than the logs know, or more is held than `coverage` says.
+    #[must_use]
+    pub fn keys_unseen(&self, seen: &Seen, coverage: &Coverage) -> Option<BTreeSet<Box<[u8]>>> {
+        let logged = self.keys_between(seen, &coverage.seen, FEED_LOGGED_MAX);
+        logged.filter(|_| coverage.is_exact)
+    }
+
     /// The keys of the writes that `to` has seen and `from` has not, if there are at most `max` and
     /// the logs still know them all.
-    #[must_use]
-    pub fn keys_between(&self, from: &Seen, to: &Seen, max: u64) -> Option<BTreeSet<Box<[u8]>>> {
+    fn keys_between(&self, from: &Seen, to: &Seen, max: u64) -> Option<BTreeSet<Box<[u8]>>> {
         let spans = || to.iter().map(|(origin, last)| (origin, from.through(origin), last));
         let n = spans().map(|(_, first, last)| last.saturating_sub(first));
         if n.fold(0, u64::saturating_add) > max {

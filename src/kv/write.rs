@@ -1,6 +1,7 @@
 //! Local writes: checked, stamped later than anything the node has seen, numbered without gaps.
 
 use super::record::{self, Content, Draft, Record, RecordError};
+use super::shard::Shard;
 use super::store::Store;
 use super::version::{Dot, HlcTime, Stamp};
 use crate::limits::{CONTENT_TYPE_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_HARD_MAX};
@@ -118,10 +119,7 @@ impl Store {
             if !condition(old) {
                 return Err(WriteError::Unmet);
             }
-            let floor = match old {
-                Some(old) if !mutated!(WriteFloor) => after(old.stamp().time)?,
-                _ => HlcTime::default(),
-            };
+            let floor = floor(old)?;
             let old_len = old.map_or(0, |old| old.as_bytes().len());
             // A delete is taken whatever the store holds: it is what makes room, and forgotten in
             // its time, which is soon where deletes take too much.
@@ -129,22 +127,43 @@ impl Store {
             if !self.counters().reserve(old_len as u64, draft.len() as u64, len_max) {
                 return Err(WriteError::StoreFull { len_max: self.len_max() });
             }
-            // Before the write has a number that anybody may be told.
-            self.feed().note(key);
-            let (time, seq) = self.head().lock().stamp(key, floor, now.wall, self.counters());
-            let stamp = Stamp { time, origin: self.origin() };
-            let record = draft.stamped(stamp, seq);
-            let old = shard.insert(record.clone());
-            self.counters().replaced(&record, old.as_ref());
-            self.feed().note(key);
-            Ok((Written { stamp, dot: record.dot() }, old))
+            Ok(self.write_in(shard, now, key, draft, floor))
         })?;
         Ok(written)
+    }
+
+    /// Writes into the locked shard of `key`, for which room is reserved; returns what was there,
+    /// too, so that it is not let go of under the lock.
+    pub(super) fn write_in(
+        &self,
+        shard: &mut Shard,
+        now: Now,
+        key: &[u8],
+        draft: Draft,
+        floor: HlcTime,
+    ) -> (Written, Option<Record>) {
+        // Before the write has a number that anybody may be told, and after it.
+        self.feed().note(key);
+        let (time, seq) = self.head().lock().stamp(key, floor, now.wall, self.counters());
+        let stamp = Stamp { time, origin: self.origin() };
+        let record = draft.stamped(stamp, seq);
+        let old = shard.insert(record.clone());
+        self.counters().replaced(&record, old.as_ref());
+        self.feed().note(key);
+        (Written { stamp, dot: record.dot() }, old)
+    }
+}
+
+/// The earliest time of a write that beats what is there.
+pub(super) fn floor(old: Option<&Record>) -> Result<HlcTime, WriteError> {
+    match old {
+        Some(old) if !mutated!(WriteFloor) => after(old.stamp().time),
+        _ => Ok(HlcTime::default()),
     }
 }
 
 /// The earliest time that beats `time`.
-pub(super) fn after(time: HlcTime) -> Result<HlcTime, WriteError> {
+fn after(time: HlcTime) -> Result<HlcTime, WriteError> {
     time.0.checked_add(1).map(HlcTime).ok_or(WriteError::StampExhausted)
 }
 

@@ -22,6 +22,17 @@ fn replying(rig: &Rig, reply: impl Fn() -> Reply + Send + 'static) -> Arc<Mutex<
     asked
 }
 
+/// Replies to nothing from now on, and keeps what it was to reply with.
+fn silent(rig: &Rig) -> Arc<Mutex<Vec<ReplyTo>>> {
+    let kept: Arc<Mutex<Vec<ReplyTo>>> = Arc::default();
+    let keep = Arc::clone(&kept);
+    rig.bridge.replies(move |_, reply_to| {
+        keep.lock().unwrap().push(reply_to);
+        Ok(())
+    });
+    kept
+}
+
 #[test]
 fn a_write_waits_for_as_many_as_it_asks_for() {
     let rig = Rig::new();
@@ -74,12 +85,7 @@ fn a_write_held_by_too_few_stands_and_says_so() {
 #[test]
 fn a_node_that_is_silent_is_not_awaited_for_ever() {
     let rig = Rig::new();
-    let kept: Arc<Mutex<Vec<ReplyTo>>> = Arc::default();
-    let keep = Arc::clone(&kept);
-    rig.bridge.replies(move |_, reply_to| {
-        keep.lock().unwrap().push(reply_to);
-        Ok(())
-    });
+    let kept = silent(&rig);
     rig.send("PUT", "/kv/a?w=all&timeout=1ms", "", b"v").is(504);
     let answer = rig.ask("GET", "/members").is(503);
     assert_eq!(answer.header("Retry-After"), Some("1"));
@@ -97,12 +103,7 @@ fn a_node_that_is_silent_is_not_awaited_for_ever() {
 #[test]
 fn those_that_wait_are_bounded_and_none_is_written_in_vain() {
     let rig = Rig::with(trusting());
-    let kept: Arc<Mutex<Vec<ReplyTo>>> = Arc::default();
-    let keep = Arc::clone(&kept);
-    rig.bridge.replies(move |_, reply_to| {
-        keep.lock().unwrap().push(reply_to);
-        Ok(())
-    });
+    let kept = silent(&rig);
     // One source may take seven eighths of the places that the others have left.
     let sources = (2..).map(|n| format!("127.0.0.{n}"));
     let share = |left: usize| (left * 7).div_ceil(8);
@@ -151,12 +152,7 @@ fn those_that_wait_are_bounded_and_none_is_written_in_vain() {
 #[test]
 fn one_source_leaves_places_to_wait_to_others() {
     let rig = Rig::new();
-    let kept: Arc<Mutex<Vec<ReplyTo>>> = Arc::default();
-    let keep = Arc::clone(&kept);
-    rig.bridge.replies(move |_, reply_to| {
-        keep.lock().unwrap().push(reply_to);
-        Ok(())
-    });
+    let kept = silent(&rig);
     let n_share = HTTP_ASKING_MAX * 7 / 8;
     let mut clients: Vec<_> = (0..n_share).map(|_| rig.client()).collect();
     for client in &mut clients {

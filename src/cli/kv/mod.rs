@@ -75,7 +75,7 @@ fn utf8(text: OsString, what: &str) -> Result<String, Failure> {
 
 /// Every byte but letters and digits is encoded, so that nothing on the way takes a meaning from
 /// a slash or from dots.
-fn encode(text: &str) -> impl std::fmt::Display {
+pub(super) fn encode(text: &str) -> impl std::fmt::Display {
     utf8_percent_encode(text, NON_ALPHANUMERIC)
 }
 

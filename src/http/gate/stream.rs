@@ -33,8 +33,6 @@ const PART_LEN: usize = 32 << 10;
 const PAGE_ITEMS: usize = 256;
 /// Records looked at, at most, before others get their turn.
 const STEPS_MAX: usize = 4_096;
-/// Writes that a client may lack to be told them by the logs; with more, all is looked through.
-const LOGGED_MAX: u64 = 1_024;
 /// How soon a browser calls again when a stream has ended, and how much later at most, so that not
 /// all call at once.
 const RETRY_MILLIS: (u64, u64) = (1_000, 2_000);
@@ -71,9 +69,6 @@ type Bye = &'static str;
 
 const LEAVING: Bye = "this node is leaving: go on at another one";
 const INCOMPLETE: Bye = "this node is not ready: go on at another one";
-/// Why a reader has to begin anew.
-const OLD: &str =
-    "deletes that this token does not know are forgotten, or writes that it knows lost";
 const SILENT: Bye = "this node is too busy to say what it holds: go on at another one";
 
 impl Stream<'_> {
@@ -124,13 +119,15 @@ impl Stream<'_> {
                 };
                 let before = self.seen.clone();
                 self.catch_up(&coverage).await?;
-                // What was forgotten while the client read is told by nothing that was written.
-                let Some(now) = shared.hub.coverage(Duration::ZERO).await else {
-                    return Ok(SILENT);
-                };
-                if before.is_some_and(|seen| coverage.reaches(&seen) && !now.reaches(&seen)) {
-                    self.reset(OLD);
-                    continue;
+                if let Some(seen) = before.filter(|seen| coverage.reaches(seen)) {
+                    // What was forgotten while it read is told by nothing that was written.
+                    let Some(now) = shared.hub.coverage(Duration::ZERO).await else {
+                        return Ok(SILENT);
+                    };
+                    if !now.reaches(&seen) {
+                        self.reset(token::OLD);
+                        continue;
+                    }
                 }
                 self.sync(&coverage).await?;
             }
@@ -182,7 +179,7 @@ impl Stream<'_> {
         if let Some(seen) = &self.seen
             && !coverage.reaches(seen)
         {
-            self.reset(OLD);
+            self.reset(token::OLD);
         }
         match (self.seen.clone(), self.streaming.wish.watch.target().clone()) {
             (None, target) => self.snapshot(&target).await,
@@ -191,8 +188,7 @@ impl Stream<'_> {
                 None => Ok(()),
             },
             (Some(seen), Target::Prefix(prefix)) => {
-                let logged = self.store().keys_between(&seen, &coverage.seen, LOGGED_MAX);
-                match logged.filter(|_| coverage.is_exact) {
+                match self.store().keys_unseen(&seen, coverage) {
                     Some(keys) => self.write_keys(keys.iter(), &prefix).await,
                     None => self.look_through(&prefix, &seen).await,
                 }

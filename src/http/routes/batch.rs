@@ -17,7 +17,7 @@ use super::query;
 use crate::http::failure::{Failure, error_body};
 use crate::http::json::{json_text, json_value, json_value_len};
 use crate::http::pending::Waiter;
-use crate::http::response::{Response, number, version};
+use crate::http::response::{Response, number, type_field, version_field};
 use crate::kv::{Act, BatchError, Done, Op, Record, Stamp, WriteError};
 use crate::limits::{BATCH_OPS_MAX, HTTP_LIST_LEN_MAX, HTTP_LONG_LEN, KEY_LEN_MAX};
 use crate::node::command::Command;
@@ -273,9 +273,7 @@ fn refused(api: &Api, call: Call<'_>, asked: &[Asked], error: BatchError) -> Out
     call.body.extend_from_slice(b",\"index\":");
     number(call.body, index);
     if let Some(current) = api.store().get(key.as_bytes()) {
-        call.body.extend_from_slice(b",\"version\":\"");
-        version(call.body, current.stamp());
-        call.body.push(b'"');
+        version_field(call.body, current.stamp());
     }
     call.body.push(b'}');
     Response::new(call.out, call.now.wall, status, call.body.len())
@@ -290,26 +288,17 @@ fn write(out: &mut Vec<u8>, asked: &[Asked], done: &[Done]) {
         out.extend_from_slice(if n > 0 { b",{\"key\":" } else { b"{\"key\":" });
         json_text(out, &asked.key);
         match (done, &asked.act) {
-            (Done::Written(written), _) => write_version(out, written.stamp),
+            (Done::Written(written), _) => version_field(out, written.stamp),
             (Done::Found(Some(record)), Asks::Get) => {
                 out.extend_from_slice(b",\"value\":");
                 json_value(out, record.value().unwrap_or_default());
-                if let Some(content_type) = record.content_type() {
-                    out.extend_from_slice(b",\"type\":");
-                    json_text(out, content_type);
-                }
-                write_version(out, record.stamp());
+                type_field(out, record);
+                version_field(out, record.stamp());
             }
-            (Done::Found(Some(record)), _) => write_version(out, record.stamp()),
+            (Done::Found(Some(record)), _) => version_field(out, record.stamp()),
             (Done::Found(None), _) => out.extend_from_slice(b",\"absent\":true"),
         }
         out.push(b'}');
     }
     out.extend_from_slice(b"]}");
-}
-
-fn write_version(out: &mut Vec<u8>, stamp: Stamp) {
-    out.extend_from_slice(b",\"version\":\"");
-    version(out, stamp);
-    out.push(b'"');
 }

@@ -10,7 +10,7 @@ use crate::http::json::{json_pair, json_text, json_value_len};
 use crate::http::long::{Part, push_text, value_parts};
 use crate::http::memory::Held;
 use crate::http::pending::{Slot, Waiter};
-use crate::http::response::{Response, number, version};
+use crate::http::response::{Response, number, version_field};
 use crate::http::route::Spelt;
 use crate::http::watch::target::Target;
 use crate::kv::{Record, Stamp, WriteError, Written};
@@ -175,9 +175,8 @@ pub(super) fn put_body(api: &Api, call: Call<'_>, spelt: Spelt<'_>) -> Result<Ou
     answer(api, call, written, wait, |out| {
         out.extend_from_slice(b"{\"key\":");
         json_text(out, &key);
-        out.extend_from_slice(b",\"version\":\"");
-        version(out, written.stamp);
-        out.extend_from_slice(b"\",\"size\":");
+        version_field(out, written.stamp);
+        out.extend_from_slice(b",\"size\":");
         number(out, value.len());
         out.push(b'}');
     })
@@ -381,9 +380,7 @@ fn short_of(why: &str, stamp: Stamp, held: Option<(u32, u32)>) -> Vec<u8> {
     let error = format!("the write stands and goes on replicating, but: {why}");
     let mut body = error_body(&error);
     body.pop();
-    body.extend_from_slice(b",\"version\":\"");
-    version(&mut body, stamp);
-    body.push(b'"');
+    version_field(&mut body, stamp);
     if let Some((held, wanted)) = held {
         for (name, n) in [(",\"held\":", held), (",\"wanted\":", wanted)] {
             body.extend_from_slice(name.as_bytes());

@@ -72,9 +72,6 @@ struct Page<'a> {
     only_keys: bool,
 }
 
-/// Writes that a client may lack to be told them by the logs; with more, all is looked through.
-const LOGGED_MAX: u64 = 1_024;
-
 impl Page<'_> {
     /// What is there now.
     fn all(&self, api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
@@ -148,8 +145,7 @@ impl Page<'_> {
     }
 
     fn found(&self, store: &Store, coverage: &Coverage, seen: &Seen) -> Option<Listing> {
-        let logged = store.keys_between(seen, &coverage.seen, LOGGED_MAX);
-        let Some(keys) = logged.filter(|_| coverage.is_exact) else {
+        let Some(keys) = store.keys_unseen(seen, coverage) else {
             return Some(store.list_unseen(self.prefix, self.after, self.limit, seen));
         };
         let is_on_page =

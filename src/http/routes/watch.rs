@@ -34,10 +34,6 @@ pub(super) enum Since {
     Anew(&'static str),
 }
 
-const MANY: &str = "more nodes have written than a token can name";
-const OLD: &str =
-    "deletes that this token does not know are forgotten, or writes that it knows lost";
-
 impl Since {
     /// What a token says.
     ///
@@ -46,7 +42,7 @@ impl Since {
     pub(super) fn read(text: &str) -> Result<Since, Failure> {
         match token::read(text) {
             Ok(Some(seen)) => Ok(Since::Seen(seen)),
-            Ok(None) => Ok(Since::Anew(MANY)),
+            Ok(None) => Ok(Since::Anew(token::MANY)),
             Err(error) => Err(Failure::new(400, format_args!("since: {error}"))),
         }
     }
@@ -54,7 +50,7 @@ impl Since {
     /// What it comes to at a node that holds this.
     pub(super) fn at(self, coverage: &Coverage) -> Since {
         match self {
-            Since::Seen(seen) if !coverage.reaches(&seen) => Since::Anew(OLD),
+            Since::Seen(seen) if !coverage.reaches(&seen) => Since::Anew(token::OLD),
             since => since,
         }
     }

@@ -10,7 +10,7 @@
 //! SSE it is the event's `id`, too, so that browsers go on by themselves.
 
 use crate::http::json::json_text;
-use crate::http::response::version;
+use crate::http::response::{type_field, version_field};
 use crate::kv::Record;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -117,13 +117,8 @@ fn write_entry(out: &mut Vec<u8>, record: &Record, only_keys: bool) {
             }
         }
     }
-    if let Some(content_type) = record.content_type() {
-        out.extend_from_slice(b",\"type\":");
-        json_text(out, content_type);
-    }
-    out.extend_from_slice(b",\"version\":\"");
-    version(out, record.stamp());
-    out.push(b'"');
+    type_field(out, record);
+    version_field(out, record.stamp());
 }
 
 #[cfg(test)]

@@ -12,6 +12,12 @@ use crate::limits::TOKEN_ORIGINS_MAX;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+/// Why a reader begins anew: its token is `t0`.
+pub(in crate::http) const MANY: &str = "more nodes have written than a token can name";
+/// Why a reader begins anew: what it lacks cannot be told any more, or what it has seen is no more.
+pub(in crate::http) const OLD: &str =
+    "deletes that this token does not know are forgotten, or writes that it knows lost";
+
 /// A text that is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is no token of this store: take it as it was given, from a sync event or a list")]
