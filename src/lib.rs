@@ -3,6 +3,7 @@
 //! The rooms, in the order to read them:
 //!
 //! - [`time`], [`rng`], [`limits`]: plain numbers; every bound of the program in one place.
+//! - [`source`]: whom a connection counts for, where something scarce is shared.
 //! - [`wire`]: bytes to values and back, in hashicorp/memberlist's formats. No state.
 //! - [`swim`]: who is in the cluster. Typed messages in, outputs out. Knows no key.
 //! - [`kv`]: what the cluster remembers. Knows no member.
@@ -25,6 +26,7 @@
 pub mod limits;
 pub mod mutation;
 pub mod rng;
+pub mod source;
 pub mod time;
 
 pub mod kv;

@@ -8,9 +8,10 @@
 //! A long value is not copied for its readers: they hold the version that the store has. It is
 //! counted all the same, once, however many read it: the store may let go of it meanwhile.
 
-use super::sources::{Source, Taken};
+use super::sources::Taken;
 use crate::kv::Record;
 use crate::limits::{HTTP_HELD_SHARE, HTTP_UNCOUNTED_LEN_MAX};
+use crate::source::Source;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;

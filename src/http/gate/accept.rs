@@ -7,7 +7,7 @@
 use super::client::Conn;
 use super::context::{Gate, Open};
 use crate::http::counters::Reason;
-use crate::http::sources::Source;
+use crate::source::Source;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::pin::pin;

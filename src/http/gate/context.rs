@@ -7,8 +7,9 @@ use crate::http::manner::{Manner, Next, Page};
 use crate::http::pending::Waiter;
 use crate::http::request::{Form, Handler, Method};
 use crate::http::shared::Shared;
-use crate::http::sources::{Place, Places, Source};
+use crate::http::sources::{Place, Places};
 use crate::limits::HTTP_REFUSED_CONNECTIONS_MAX;
+use crate::source::Source;
 use std::sync::Arc;
 use tokio::sync::{Notify, Semaphore};
 

@@ -13,7 +13,7 @@ use super::deadline::{Deadline, Pace};
 use crate::http::counters::Reason;
 use crate::http::long::{LongAnswer, MADE_LEN_MAX, Pieces};
 use crate::http::memory::{Held, Pin, Spent};
-use crate::http::sources::Source;
+use crate::source::Source;
 use std::io;
 use tokio::net::TcpStream;
 

@@ -9,10 +9,11 @@
 use crate::limits::{
     STREAM_SOURCES_KNOWN_MAX, STREAMS_INBOUND_MAX, STREAMS_WAITING_PER_SOURCE_MAX,
 };
+use crate::source::Source;
 use crate::time::Instant;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -51,22 +52,6 @@ enum State {
     Unfinished,
     /// Its first frame is here.
     Served,
-}
-
-/// Whom a connection counts for: an address, and of IPv6 the network, of which one host has all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Source(IpAddr);
-
-impl Source {
-    fn of(ip: IpAddr) -> Source {
-        match ip.to_canonical() {
-            IpAddr::V6(ip) if !ip.is_loopback() => {
-                let network = u128::from(ip) >> 64 << 64;
-                Source(IpAddr::V6(Ipv6Addr::from(network)))
-            }
-            ip => Source(ip),
-        }
-    }
 }
 
 /// Addresses that this node has talked to; of too many the first are forgotten.
@@ -257,7 +242,7 @@ mod tests {
         let of = |text: &str| Source::of(text.parse().expect("an address"));
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("::ffff:10.0.0.1"), Source(ip(1)));
+        assert_eq!(of("::ffff:10.0.0.1"), Source::of(ip(1)));
     }
 
     #[test]
@@ -290,9 +275,9 @@ mod tests {
     fn known_addresses_are_bounded() {
         let mut known = Known::default();
         for n in 0..=STREAM_SOURCES_KNOWN_MAX as u32 {
-            known.insert(Source(IpAddr::from(n.to_be_bytes())));
+            known.insert(Source::of(IpAddr::from(n.to_be_bytes())));
         }
         assert_eq!(known.sources.len(), STREAM_SOURCES_KNOWN_MAX);
-        assert!(!known.sources.contains(&Source(IpAddr::from([0; 4]))));
+        assert!(!known.sources.contains(&Source::of(IpAddr::from([0; 4]))));
     }
 }

@@ -6,20 +6,21 @@ use std::collections::BTreeSet;
 
 /// Each room of `src/` and what it may import, itself aside. A path allows all that is below it.
 /// `limits`, `time` and `rng` are plain numbers and stand below everything; so does `mutation`.
-const MAY_IMPORT: [(&str, &[&str]); 15] = [
+const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("limits", &[]),
     ("time", &[]),
     ("rng", &[]),
     ("mutation", &[]),
+    ("source", &[]),
     ("wire", &["limits", "mutation"]),
     ("kv", &["limits", "time", "mutation"]),
     ("swim", &["limits", "time", "rng", "mutation", "wire::message", "wire::packet"]),
     ("node", &["limits", "time", "rng", "mutation", "wire", "kv", "swim"]),
     ("sim", &["limits", "time", "rng", "wire", "kv", "swim", "node"]),
     ("discovery", &["limits", "time", "rng"]),
-    ("runtime", &["limits", "time", "rng", "wire", "kv", "swim", "node", "discovery"]),
+    ("runtime", &["limits", "time", "rng", "source", "wire", "kv", "swim", "node", "discovery"]),
     // Of the node only what it can be asked: never the machine.
-    ("http", &["limits", "time", "kv", "node::command", "wire::keyring"]),
+    ("http", &["limits", "time", "source", "kv", "node::command", "wire::keyring"]),
     (
         "cli",
         &[
