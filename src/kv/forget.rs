@@ -158,7 +158,7 @@ mod tests {
             store.put(now(1), key.as_bytes(), b"", None).expect("room");
             store.delete(now(1_000 - at as u64), key.as_bytes()).expect("room");
         }
-        let until = HlcTime::from_millis(997);
+        let until = HlcTime(HlcTime::from_millis(998).0 - 1);
         let (mut after, mut seen) = (None, Vec::new());
         for is_last in [false, false, true] {
             let most = Most { seen: 2, ..Most::ALL };

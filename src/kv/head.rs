@@ -8,7 +8,7 @@ use super::hlc::Hlc;
 use super::log::KeyRing;
 use super::stats::Counters;
 use super::store::Store;
-use super::version::{Dot, HlcTime};
+use super::version::{Dot, HlcTime, OriginId};
 use crate::limits::LOG_OWN_MAX;
 use crate::time::WallMillis;
 
@@ -32,13 +32,13 @@ pub enum OwnLog {
 }
 
 impl Head {
-    pub(super) fn new() -> Head {
-        Head::after(0)
+    pub(super) fn new(origin: OriginId) -> Head {
+        Head::after(origin, 0)
     }
 
     /// As after that many writes, none of which is in the log any more.
-    pub(super) fn after(n_writes: u64) -> Head {
-        Head { hlc: Hlc::new(), log: KeyRing::new(LOG_OWN_MAX, n_writes + 1) }
+    pub(super) fn after(origin: OriginId, n_writes: u64) -> Head {
+        Head { hlc: Hlc::new(origin), log: KeyRing::new(LOG_OWN_MAX, n_writes + 1) }
     }
 
     /// Numbers a write of `key` and stamps it no earlier than `floor`.
@@ -111,7 +111,6 @@ impl Store {
 mod tests {
     use super::super::store::tests::{now, store};
     use super::*;
-    use crate::kv::OriginId;
 
     fn keys(log: OwnLog) -> Vec<(u64, Box<[u8]>)> {
         match log {

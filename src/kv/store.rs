@@ -52,7 +52,7 @@ impl Store {
         Store {
             config,
             slots: (0..STORE_SHARDS).map(|_| Slot::default()).collect(),
-            head: Mutex::new(Head::new()),
+            head: Mutex::new(Head::new(config.origin)),
             remote_log: Mutex::new(RemoteLog::new()),
             counters: Counters::default(),
             feed: Feed::default(),
@@ -62,7 +62,8 @@ impl Store {
     /// A store that has taken that many writes, each of which others have written over since.
     #[cfg(test)]
     pub(crate) fn after(config: StoreConfig, n_writes: u64) -> Store {
-        let store = Store { head: Mutex::new(Head::after(n_writes)), ..Store::new(config) };
+        let store =
+            Store { head: Mutex::new(Head::after(config.origin, n_writes)), ..Store::new(config) };
         store.counters.head(crate::kv::HlcTime(0), n_writes, 0);
         store
     }

@@ -1,5 +1,6 @@
 //! Local writes: checked, stamped later than anything the node has seen, numbered without gaps.
 
+use super::hlc;
 use super::record::{self, Content, Draft, Record, RecordError};
 use super::shard::Shard;
 use super::store::Store;
@@ -157,14 +158,11 @@ impl Store {
 /// The earliest time of a write that beats what is there.
 pub(super) fn floor(old: Option<&Record>) -> Result<HlcTime, WriteError> {
     match old {
-        Some(old) if !mutated!(WriteFloor) => after(old.stamp().time),
+        Some(old) if !mutated!(WriteFloor) => {
+            hlc::after(old.stamp().time).ok_or(WriteError::StampExhausted)
+        }
         _ => Ok(HlcTime::default()),
     }
-}
-
-/// The earliest time that beats `time`.
-fn after(time: HlcTime) -> Result<HlcTime, WriteError> {
-    time.0.checked_add(1).map(HlcTime).ok_or(WriteError::StampExhausted)
 }
 
 pub(super) fn check_key(key: &[u8]) -> Result<(), WriteError> {
@@ -234,7 +232,7 @@ mod tests {
         let far = HlcTime::from_millis(1_000 + CLOCK_AHEAD_MAX.as_millis() as u64 + 1);
         merge_stamped(&store, far);
         let ours = store.delete(now(1_000), b"k").expect("room");
-        assert_eq!(ours.stamp.time, HlcTime(far.0 + 1));
+        assert_eq!(ours.stamp.time, HlcTime(far.0 + 16));
         let other = store.put(now(1_000), b"other", b"", None).expect("room");
         assert!(other.stamp.time < HlcTime::from_millis(1_001));
         assert_eq!(other.dot.seq, 2);
