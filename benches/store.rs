@@ -52,7 +52,7 @@ fn main() {
 /// One key at a time, as HTTP asks.
 fn points(criterion: &mut Criterion, store: &Store, n_keys: u64) {
     measure(criterion, "get", n_keys, |i| {
-        black_box(store.get(&random_key(scattered(i) % n_keys)));
+        black_box(store.get(NOW, &random_key(scattered(i) % n_keys)));
     });
     measure(criterion, "put", n_keys, |i| {
         let key = random_key(scattered(i) % n_keys);
@@ -81,7 +81,7 @@ fn merges(criterion: &mut Criterion, store: &Store, n_keys: u64) {
 fn lists(criterion: &mut Criterion, store: &Store, n_keys: u64) {
     for limit in [10, 1_000] {
         measure(criterion, &format!("list {limit}"), n_keys, |i| {
-            black_box(store.list(b"", Some(&random_key(i)), limit));
+            black_box(store.list(NOW, b"", Some(&random_key(i)), limit));
         });
     }
 }

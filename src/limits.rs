@@ -11,6 +11,8 @@ pub const KEY_LEN_MAX: usize = 512;
 pub const CONTENT_TYPE_LEN_MAX: usize = 255;
 /// Largest value a node can be configured to take, in bytes.
 pub const VALUE_LEN_HARD_MAX: usize = 16 << 20;
+/// Longest time after which a key expires, in seconds: ten years.
+pub const TTL_SECONDS_MAX: u32 = 3_653 * 24 * 60 * 60;
 /// Default of `--max-value-bytes`.
 pub const VALUE_LEN_DEFAULT_MAX: usize = 1 << 20;
 /// Most items in one answer to a list request.
@@ -145,6 +147,11 @@ pub const LOG_KEY_BYTES_MAX: usize = 8 << 20;
 /// The part of a store's limit, one in so many, that deletes may take: as they fill the second half
 /// of it their grace shrinks.
 pub const TOMBSTONES_SHARE: u64 = 4;
+/// How long what has expired is remembered after that, unless deletes are forgotten sooner. A
+/// thousand expiries a second are 600,000 tombstones then, where a day would make it 86 million.
+pub const EXPIRED_GRACE: Duration = Duration::from_secs(10 * 60);
+/// Records that expire in one turn of the engine.
+pub const TURN_EXPIRIES_MAX: usize = 1_024;
 /// What the grace of deletes shrinks to at most, where they take all of their part.
 pub const TOMBSTONE_GRACE_FLOOR: Duration = Duration::from_secs(60);
 /// Records looked at under one hold of a shard's lock while listing.
@@ -267,7 +274,8 @@ const _: () = assert!(STREAMS_WAITING_PER_SOURCE_MAX < STREAMS_INBOUND_MAX);
 const _: () = assert!(MAILBOX_MAX <= TICKETS_MAX);
 const _: () = assert!(DATAGRAM_LEN_MAX <= DATAGRAM_RECV_LEN);
 const _: () = assert!(META_LEN_MAX + NODE_NAME_LEN_MAX + 128 < DATAGRAM_LEN_MAX);
-const _: () = assert!(KEY_LEN_MAX <= u16::MAX as usize && CONTENT_TYPE_LEN_MAX <= u8::MAX as usize);
+// The highest bit of a key's length says something else.
+const _: () = assert!(KEY_LEN_MAX < 1 << 15 && CONTENT_TYPE_LEN_MAX <= u8::MAX as usize);
 const _: () = assert!(VALUE_LEN_DEFAULT_MAX <= VALUE_LEN_HARD_MAX);
 // A value's length and the tombstone's mark share 32 bits.
 const _: () = assert!(VALUE_LEN_HARD_MAX < u32::MAX as usize);

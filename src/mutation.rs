@@ -29,6 +29,12 @@ mod on {
         TombstoneCompare,
         /// Merging: of two versions of one time the first to arrive stays.
         TieBreak,
+        /// Expiring: what is left gets a stamp of its own, that of the expiry.
+        ExpiryStamp,
+        /// Expiring: what is left is no record that beats anything older: it is dropped.
+        ExpiryDrops,
+        /// Expiring: of one write in two forms the greater bytes stay.
+        ExpiryForm,
         /// Writing: the version of what is replaced is not looked at.
         WriteFloor,
         /// Clock: a stamp far ahead is followed.
@@ -94,9 +100,12 @@ mod on {
     }
 
     /// All of them, by name.
-    pub const MUTATIONS: [(&str, Mutation); 33] = [
+    pub const MUTATIONS: [(&str, Mutation); 36] = [
         ("tombstone-compare", Mutation::TombstoneCompare),
         ("tie-break", Mutation::TieBreak),
+        ("expiry-gets-own-stamp", Mutation::ExpiryStamp),
+        ("older-returns", Mutation::ExpiryDrops),
+        ("expiry-is-a-coin", Mutation::ExpiryForm),
         ("write-floor", Mutation::WriteFloor),
         ("far-ahead", Mutation::FarAhead),
         ("clock-back", Mutation::ClockBack),

@@ -102,7 +102,7 @@ const ASKED: &str = "Access-Control-Allow-Methods: GET, HEAD, PUT, POST, DELETE\
     Access-Control-Allow-Headers: Authorization, Content-Type, If-Match, If-None-Match\r\n\
     Access-Control-Max-Age: 600\r\n";
 /// Headers of answers that scripts may read beside the usual ones.
-const SHOWN: &str = "Access-Control-Expose-Headers: ETag, Retry-After, Allow\r\n";
+const SHOWN: &str = "Access-Control-Expose-Headers: ETag, TTL, Watch-Token, Retry-After, Allow\r\n";
 
 impl Lines {
     /// Those of a server that keeps idle connections so long, and lets pages of these origins in.

@@ -107,6 +107,20 @@ impl Response<'_> {
         self
     }
 
+    /// The version of a record, and how many seconds it still lasts.
+    pub(super) fn of(self, record: &Record, now: WallMillis) -> Self {
+        self.out.extend_from_slice(b"ETag: \"");
+        version_of(self.out, record);
+        self.out.extend_from_slice(b"\"\r\n");
+        if let (Some(expiry), false) = (record.expiry(), record.is_tombstone()) {
+            self.out.extend_from_slice(b"TTL: ");
+            let left = expiry.saturating_sub(now.0).div_ceil(1_000);
+            number(self.out, usize::try_from(left).unwrap_or(usize::MAX));
+            self.out.extend_from_slice(b"\r\n");
+        }
+        self
+    }
+
     /// An entity tag that is not a version.
     pub(super) fn tag(self, tag: &str) -> Self {
         for part in ["ETag: \"", tag, "\"\r\n"] {
@@ -156,6 +170,38 @@ pub(super) fn version_field(out: &mut Vec<u8>, stamp: Stamp) {
     out.extend_from_slice(b",\"version\":\"");
     version(out, stamp);
     out.push(b'"');
+}
+
+/// What the version of a record ends with that has expired: it is later than before, and earlier
+/// than whatever is written next, also as text.
+pub(super) const EXPIRED: &str = "-expired";
+
+/// Appends the version of a record as text.
+pub(super) fn version_of(out: &mut Vec<u8>, record: &Record) {
+    version(out, record.stamp());
+    if record.has_expired() {
+        out.extend_from_slice(EXPIRED.as_bytes());
+    }
+}
+
+/// Appends the version of a record as a further field of a JSON object; and when it expires, or
+/// that it has, as another.
+pub(super) fn version_fields(out: &mut Vec<u8>, record: &Record) {
+    out.extend_from_slice(b",\"version\":\"");
+    version_of(out, record);
+    out.push(b'"');
+    if record.has_expired() {
+        out.extend_from_slice(b",\"expired\":true");
+    } else if let Some(expiry) = record.expiry() {
+        expires_field(out, expiry);
+    }
+}
+
+/// Appends a moment, in milliseconds since 1970, as the field that says when a key expires.
+pub(super) fn expires_field(out: &mut Vec<u8>, expiry: u64) {
+    let latest = Duration::from_millis(expiry).min(Duration::from_secs(DATE_SECS_MAX));
+    let text = humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + latest);
+    out.extend_from_slice(format!(",\"expires\":\"{text}\"").as_bytes());
 }
 
 /// Appends what a record's value was put as, if anything, as a further field of a JSON object.

@@ -8,8 +8,9 @@ use super::hash;
 use super::record::{Draft, Record};
 use super::store::{Locked, Store};
 use super::version::HlcTime;
-use super::write::{WriteError, Written, check_content, check_key, floor};
+use super::write::{WriteError, Written, check_content, check_key, check_ttl, floor};
 use crate::time::Now;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is done about a key.
@@ -17,6 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub enum Act<'a> {
     /// This is written, with this content type.
     Put(&'a [u8], Option<&'a str>),
+    /// The same for so many seconds.
+    PutLasting(&'a [u8], Option<&'a str>, u32),
     /// A tombstone is written.
     Delete,
     /// What the key has before the batch is looked at.
@@ -86,11 +89,12 @@ impl Store {
         let mut writes = Vec::new();
         for (index, op) in ops.iter().enumerate() {
             let old = shards.get(&shard_of(op.key)).and_then(|shard| shard.entry(op.key));
-            if !(op.condition)(old) {
+            let shown = self.seen_as_of(now, old);
+            if !(op.condition)(shown.as_deref()) {
                 return Err(BatchError::Op(index, WriteError::Unmet));
             }
-            let found = old.filter(|record| !record.is_tombstone()).cloned();
-            done.push(Done::Found(found));
+            let found = shown.filter(|record| !record.is_tombstone());
+            done.push(Done::Found(found.map(Cow::into_owned)));
             if let Some(draft) = drafts[index].take() {
                 let floor = floor(old).map_err(|error| BatchError::Op(index, error))?;
                 let old_len = old.map_or(0, |old| old.as_bytes().len() as u64);
@@ -132,9 +136,14 @@ fn drafts<C>(ops: &[Op<'_, C>]) -> Result<Vec<Option<Draft>>, BatchError> {
             _ if !written.insert(op.key) => return Err(BatchError::Twice(index)),
             Act::Put(value, content_type) => {
                 check_content(value, content_type.unwrap_or_default()).map_err(at)?;
-                Some(Draft::new(op.key, Some((value, content_type))))
+                Some(Draft::new(op.key, Some((value, content_type)), None))
             }
-            Act::Delete => Some(Draft::new(op.key, None)),
+            Act::PutLasting(value, content_type, ttl) => {
+                check_content(value, content_type.unwrap_or_default()).map_err(at)?;
+                check_ttl(Some(ttl)).map_err(at)?;
+                Some(Draft::new(op.key, Some((value, content_type)), Some(ttl)))
+            }
+            Act::Delete => Some(Draft::new(op.key, None, None)),
         });
     }
     Ok(drafts)
@@ -169,11 +178,11 @@ mod tests {
         };
         assert_eq!((a.dot.seq, b.dot.seq), (2, 3));
         assert_eq!(old.as_ref().and_then(Record::value), Some(&b"old"[..]), "as it was before");
-        assert_eq!(store.get(b"a").expect("put").value(), Some(&b"new"[..]));
+        assert_eq!(store.get(now(1), b"a").expect("put").value(), Some(&b"new"[..]));
         assert!(store.entry(b"b").expect("a tombstone").is_tombstone());
         assert_eq!(store.root(), {
             let other = self::store();
-            other.merge(&store.get(b"a").expect("put"), now(1));
+            other.merge(&store.get(now(1), b"a").expect("put"), now(1));
             other.root()
         });
     }
@@ -221,7 +230,7 @@ mod tests {
         });
         let values: BTreeSet<Vec<u8>> = keys
             .iter()
-            .map(|key| store.get(key).expect("put").value().unwrap_or_default().to_vec())
+            .map(|key| store.get(now(1), key).expect("put").value().unwrap_or_default().to_vec())
             .collect();
         assert_eq!(values.len(), 1, "the last batch has written all: {values:?}");
         assert_eq!(store.last_seq(), 4 * 200 * 40);

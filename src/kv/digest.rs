@@ -1,7 +1,8 @@
 //! Comparing a store with another's: sums over everything live, then only what differs.
 //!
 //! Tombstones take no part in the sums. Nodes forget them at different moments, and two that
-//! differ only in a tombstone show the same data; that a delete is known is what vectors tell.
+//! differ only in a tombstone show the same data; that a delete is known is what vectors tell. Nor
+//! does what expires: of two nodes one would always be somewhat earlier.
 
 use super::hash;
 use super::record::Record;
@@ -73,11 +74,12 @@ impl Store {
         self.scan_shard(shard, |record| look(hash::bucket(record.key()).1, record));
     }
 
-    /// Records in a shard, tombstones too, and how many of them are tombstones.
+    /// Records in a shard, tombstones too, and how many of them the sums leave out: tombstones, and
+    /// what expires.
     #[must_use]
     pub fn shard_len(&self, shard: usize) -> (usize, usize) {
         let slot = self.slots().get(shard);
-        slot.map_or((0, 0), |slot| slot.read(|shard| (shard.len(), shard.n_tombstones())))
+        slot.map_or((0, 0), |slot| slot.read(|shard| (shard.len(), shard.n_unsummed())))
     }
 }
 
@@ -93,7 +95,7 @@ mod tests {
         let empty = store.root();
         store.put(now(1), b"k", b"v", None).expect("room");
         let (shard, leaf) = Store::bucket(b"k");
-        let sum = hash::of_record(&store.get(b"k").expect("put"));
+        let sum = hash::of_record(&store.get(now(1), b"k").expect("put"));
         assert_eq!(store.shard_roots()[shard], sum);
         assert_eq!(store.leaves(shard)[leaf], sum);
         assert_eq!(store.leaves(shard).len(), STORE_LEAVES_PER_SHARD);

@@ -131,8 +131,10 @@ impl Store {
     /// everything can tell: it lacks more than the logs know, or more is held than `coverage` says.
     #[must_use]
     pub fn keys_unseen(&self, seen: &Seen, coverage: &Coverage) -> Option<BTreeSet<Box<[u8]>>> {
-        let logged = self.keys_between(seen, &coverage.seen, FEED_LOGGED_MAX);
-        logged.filter(|_| coverage.is_exact)
+        let mut keys = self.keys_between(seen, &coverage.seen, FEED_LOGGED_MAX)?;
+        // What has expired since was no write.
+        keys.append(&mut self.keys_expired(seen.expired_through())?);
+        coverage.is_exact.then_some(keys)
     }
 
     /// The keys of the writes that `to` has seen and `from` has not, if there are at most `max` and

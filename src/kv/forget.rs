@@ -4,6 +4,7 @@
 //! is the caller's to know.
 
 use super::record::Record;
+use super::shard::Shard;
 use super::store::Store;
 use super::version::{HlcTime, Stamp};
 
@@ -23,32 +24,36 @@ impl Store {
     }
 
     /// Looks at tombstones of a shard, oldest first and those up to `after` left out, and forgets
-    /// those that `may_forget` lets go. The question is asked under the shard's shared lock: it
-    /// must be short and must not touch the store.
+    /// those that `may_forget` lets go: of deletes, or of what has expired, whose time is that of
+    /// its expiry. The question is asked under the shard's shared lock: it must be short and must
+    /// not touch the store.
     ///
-    /// One stamped after `until`, or ahead of our own clock, is never offered: without the latter
-    /// the next write of its key would be stamped earlier, and lose against a copy elsewhere.
+    /// One of a time after `until`, or stamped ahead of our own clock, is never offered: without
+    /// the latter the next write of its key would be stamped earlier, and lose against a copy
+    /// elsewhere.
     pub fn forget_tombstones(
         &self,
-        shard: usize,
+        (shard, kind): (usize, Gone),
         after: Option<&Record>,
         until: HlcTime,
         most: Most,
         mut may_forget: impl FnMut(&Record) -> bool,
     ) -> Forgotten {
         let Some(slot) = self.slots().get(shard) else { return Forgotten::default() };
-        let until = until.min(self.counters().hlc_last());
+        let clock = self.counters().hlc_last();
         let mut found = Forgotten::default();
         let going: Vec<Record> = slot.read(|shard| {
             let mut going = Vec::new();
-            let passed = shard.tombstones_after(after);
-            for tombstone in passed.take_while(|tombstone| tombstone.stamp().time <= until) {
+            for tombstone in passed(shard, kind, after) {
+                if !is_over(tombstone, kind, until.min(clock), until) {
+                    break;
+                }
                 if found.n_seen == most.seen || found.n_kept == most.kept {
                     return going;
                 }
                 found.n_seen += 1;
                 found.last = Some(tombstone.clone());
-                if may_forget(tombstone) {
+                if tombstone.stamp().time <= clock && may_forget(tombstone) {
                     going.push(tombstone.clone());
                 } else {
                     found.n_kept += 1;
@@ -66,6 +71,36 @@ impl Store {
         }
         found
     }
+}
+
+/// Those of a kind after this one, in the order of their times.
+fn passed<'s>(
+    shard: &'s Shard,
+    kind: Gone,
+    after: Option<&'s Record>,
+) -> Box<dyn Iterator<Item = &'s Record> + 's> {
+    match kind {
+        Gone::Deleted => Box::new(shard.tombstones_after(after)),
+        Gone::Expired => Box::new(shard.expired_behind(after)),
+    }
+}
+
+/// Whether the time of a tombstone is one of those asked for: up to `stamped` for a delete, up to
+/// `expired` for what has expired.
+fn is_over(tombstone: &Record, kind: Gone, stamped: HlcTime, expired: HlcTime) -> bool {
+    match kind {
+        Gone::Deleted => tombstone.stamp().time <= stamped,
+        Gone::Expired => tombstone.expiry().is_some_and(|expiry| expiry <= expired.millis()),
+    }
+}
+
+/// What a tombstone is left of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// A delete.
+    Deleted,
+    /// A record that has expired.
+    Expired,
 }
 
 /// How much of a shard is looked at.
@@ -103,9 +138,10 @@ mod tests {
     use crate::limits::STORE_SHARDS;
 
     const EVER: HlcTime = HlcTime(u64::MAX);
+    const FIRST: (usize, Gone) = (0, Gone::Deleted);
 
     fn forget(store: &Store, shard: usize, may_forget: impl FnMut(&Record) -> bool) -> usize {
-        store.forget_tombstones(shard, None, EVER, Most::ALL, may_forget).n
+        store.forget_tombstones((shard, Gone::Deleted), None, EVER, Most::ALL, may_forget).n
     }
 
     #[test]
@@ -162,7 +198,7 @@ mod tests {
         let (mut after, mut seen) = (None, Vec::new());
         for is_last in [false, false, true] {
             let most = Most { seen: 2, ..Most::ALL };
-            let found = store.forget_tombstones(0, after.as_ref(), until, most, |tombstone| {
+            let found = store.forget_tombstones(FIRST, after.as_ref(), until, most, |tombstone| {
                 seen.push(tombstone.key().to_vec());
                 seen.len() % 2 == 0
             });
@@ -176,7 +212,7 @@ mod tests {
         assert_eq!(store.stats().n_tombstones, 6);
         // Those that stay cost a bound of their own.
         let most = Most { kept: 1, ..Most::ALL };
-        let found = store.forget_tombstones(0, None, EVER, most, |_| false);
+        let found = store.forget_tombstones(FIRST, None, EVER, most, |_| false);
         assert_eq!((found.n_seen, found.n_kept, found.last.is_some()), (1, 1, true));
         assert_eq!(forget(&store, 0, |_| true), 6);
         assert!((0..STORE_SHARDS).all(|shard| store.shard_len(shard).1 == 0));

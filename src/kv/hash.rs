@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! key  --xxh3-->  shard (low byte) | leaf (next byte)
-//! leaf  = wrapping sum over its live records of xxh3(time | origin | seq | check)
+//! leaf  = wrapping sum over its live records that do not expire
+//!         of xxh3(time | origin | seq | check)
 //! shard = wrapping sum of its leaves
 //! root  = xxh3 over the shards' sums, big-endian
 //! ```

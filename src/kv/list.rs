@@ -11,6 +11,7 @@ use super::record::Record;
 use super::seen::Seen;
 use super::store::{Slot, Store};
 use crate::limits::{LIST_SCAN_MAX, STORE_SHARDS};
+use crate::time::Now;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
@@ -31,24 +32,26 @@ impl Store {
     /// Up to `limit` live records whose keys begin with `prefix`, in key order, those up to and
     /// including `after` left out.
     #[must_use]
-    pub fn list(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Listing {
-        self.page(prefix, after, limit, None)
+    pub fn list(&self, now: Now, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Listing {
+        self.page(now, prefix, after, limit, None)
     }
 
     /// The same of the records, tombstones too, that a reader which has `seen` so much lacks.
     #[must_use]
     pub fn list_unseen(
         &self,
+        now: Now,
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
         seen: &Seen,
     ) -> Listing {
-        self.page(prefix, after, limit, Some(seen))
+        self.page(now, prefix, after, limit, Some(seen))
     }
 
     fn page(
         &self,
+        now: Now,
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
@@ -60,7 +63,7 @@ impl Store {
         };
         // A shard's fair share of the page, and some more so that few are asked twice.
         let batch_len = 1 + limit.saturating_add(limit / 2) / STORE_SHARDS;
-        let page = Page { prefix, from, batch_len, seen };
+        let page = Page { prefix, from, batch_len, seen, moment: self.moment(now.wall) };
         let mut cursors: Vec<_> = self.slots().iter().map(|slot| Cursor::new(slot, page)).collect();
         let first =
             |(of, cursor): (usize, &mut Cursor<'_>)| Some(Head { record: cursor.next()?, of });
@@ -88,13 +91,20 @@ struct Page<'a> {
     batch_len: usize,
     /// What the reader has seen, if it wants to know what it lacks.
     seen: Option<&'a Seen>,
+    /// By which expiries go.
+    moment: u64,
 }
 
 impl Page<'_> {
-    fn wants(&self, record: &Record) -> bool {
+    /// The record as it is at the moment, if it belongs on the page.
+    fn shown(&self, record: &Record) -> Option<Record> {
+        let is_due = record.is_due(self.moment);
         match self.seen {
-            None => !record.is_tombstone(),
-            Some(seen) => !seen.covers(record.dot()),
+            None => (!record.is_tombstone() && !is_due).then(|| record.clone()),
+            Some(seen) => {
+                let shown = if is_due { record.expired() } else { record.clone() };
+                (!seen.covers(&shown)).then_some(shown)
+            }
         }
     }
 }
@@ -128,9 +138,7 @@ impl<'a> Cursor<'a> {
                     return (batch, last.cloned(), false);
                 }
                 last = Some(record);
-                if self.page.wants(record) {
-                    batch.push(record.clone());
-                }
+                batch.extend(self.page.shown(record));
             }
             (batch, None, true)
         });
@@ -195,7 +203,7 @@ mod tests {
         }
         let (mut all, mut after) = (Vec::new(), None);
         loop {
-            let page = store.list(b"k", after.as_deref(), 333);
+            let page = store.list(now(1), b"k", after.as_deref(), 333);
             all.extend(keys(&page).into_iter().map(str::to_owned));
             after = page.next;
             if after.is_none() {
@@ -211,13 +219,13 @@ mod tests {
         for key in ["a/1", "a/2", "a/3", "b"] {
             store.put(now(1), key.as_bytes(), b"", None).expect("room");
         }
-        assert_eq!(store.list(b"a/", None, 2).next.as_deref(), Some(&b"a/2"[..]));
+        assert_eq!(store.list(now(1), b"a/", None, 2).next.as_deref(), Some(&b"a/2"[..]));
         store.delete(now(1), b"a/3").expect("room");
-        assert_eq!(store.list(b"a/", None, 2).next, None);
-        assert_eq!(keys(&store.list(b"", Some(b"a/2"), 9)), ["b"]);
-        assert_eq!(keys(&store.list(b"b", Some(b"a"), 9)), ["b"]);
-        assert_eq!(store.list(b"a", Some(b"b"), 9), Listing::default());
-        assert_eq!(store.list(b"", None, 0), Listing::default());
+        assert_eq!(store.list(now(1), b"a/", None, 2).next, None);
+        assert_eq!(keys(&store.list(now(1), b"", Some(b"a/2"), 9)), ["b"]);
+        assert_eq!(keys(&store.list(now(1), b"b", Some(b"a"), 9)), ["b"]);
+        assert_eq!(store.list(now(1), b"a", Some(b"b"), 9), Listing::default());
+        assert_eq!(store.list(now(1), b"", None, 0), Listing::default());
     }
 
     #[test]
@@ -231,6 +239,6 @@ mod tests {
         }
         let last = in_first.last().expect("some");
         store.put(now(1), last.as_bytes(), b"", None).expect("room");
-        assert_eq!(keys(&store.list(b"", None, 1)), [last]);
+        assert_eq!(keys(&store.list(now(1), b"", None, 1)), [last]);
     }
 }

@@ -30,9 +30,7 @@ impl Store {
         let ahead = self.observe(record, now);
         let (merge, _old) = self.slot_of(record.key()).write(|shard| {
             let current = shard.entry(record.key());
-            // Records begin with the stamp, big-endian: their order as bytes is that of versions.
-            // Equal stamps mean equal bytes; should a broken peer differ, all still agree.
-            match current.map(|current| record.as_bytes().cmp(current.as_bytes())) {
+            match current.map(|current| record.cmp_version(current)) {
                 Some(Ordering::Less)
                     if mutated!(TombstoneCompare)
                         && current.is_some_and(Record::is_tombstone)
@@ -50,6 +48,7 @@ impl Store {
             let old_len = current.map_or(0, |current| current.as_bytes().len());
             self.counters().reserve(old_len as u64, record.as_bytes().len() as u64, u64::MAX);
             self.feed().note(record.key());
+            self.note_lasting(record);
             let old = shard.insert(record.clone());
             self.counters().replaced(record, old.as_ref());
             (Merge::Newer { clock_ahead: ahead }, old)
@@ -92,7 +91,7 @@ mod tests {
         assert_eq!(store.merge(&record(5, 2, 1, b"c"), now(1)), Merge::Stale);
         assert_eq!(store.merge(&record(5, 4, 1, b"d"), now(1)), NEWER);
         assert_eq!(store.merge(&record(6, 1, 1, b"e"), now(1)), NEWER);
-        assert_eq!(store.get(b"k").expect("merged").value(), Some(&b"e"[..]));
+        assert_eq!(store.get(now(1), b"k").expect("merged").value(), Some(&b"e"[..]));
     }
 
     #[test]
@@ -103,7 +102,7 @@ mod tests {
         left.merge(&b, now(1));
         right.merge(&b, now(1));
         right.merge(&a, now(1));
-        assert_eq!(left.get(b"k"), right.get(b"k"));
+        assert_eq!(left.get(now(1), b"k"), right.get(now(1), b"k"));
     }
 
     #[test]
@@ -118,6 +117,6 @@ mod tests {
         assert_eq!(store.merge(&ahead, now(1)), Merge::Equal);
         let stats = store.stats();
         assert_eq!((stats.hlc, stats.clock_ahead_total), (near, 1));
-        assert_eq!(store.get(b"k"), Some(ahead));
+        assert_eq!(store.get(now(1), b"k"), Some(ahead));
     }
 }

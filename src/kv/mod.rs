@@ -9,6 +9,7 @@
 //! - `list`, `digest`: reading it in key order, and comparing it with another's; `scrub` looks for
 //!   damage.
 //! - `vector`, `log`: which writes are held, and which keys recent ones were about.
+//! - `ttl`: keys that expire.
 //! - `feed`: which keys changed lately, for those who wait; `seen`: what a reader has seen already.
 //!
 //! Locks, always taken in this order: one shard's, then the head's (clock and own log). A batch
@@ -29,6 +30,7 @@ mod seen;
 mod shard;
 mod stats;
 mod store;
+mod ttl;
 mod write;
 
 pub mod hlc;
@@ -38,7 +40,7 @@ pub mod version;
 
 pub use batch::{Act, BatchError, Done, Op};
 pub use feed::{Bell, Changes};
-pub use forget::{Forgotten, Most};
+pub use forget::{Forgotten, Gone, Most};
 pub use head::OwnLog;
 pub use hlc::Hlc;
 pub use list::Listing;
@@ -47,6 +49,7 @@ pub use record::{Record, RecordError};
 pub use seen::{Coverage, Seen};
 pub use stats::StoreStats;
 pub use store::{Store, StoreConfig};
+pub use ttl::Expiring;
 pub use vector::VersionVector;
 pub use version::{Dot, HlcTime, OriginId, Stamp};
 pub use write::{WriteError, Written};

@@ -7,7 +7,9 @@
 //! ```
 //!
 //! Integers are big-endian. `value_len` of `u32::MAX` marks a tombstone: no content type, no
-//! value. The same bytes are the wire form: records concatenate, each tells its own length.
+//! value. Bit 15 of `key_len` marks a record that expires: 4 bytes more stand before its key, the
+//! seconds that it lasts ([`super::ttl`]). The same bytes are the wire form: records concatenate,
+//! each tells its own length.
 //!
 //! The check is what finds damage, in memory or on the way, and two contents under one stamp: the
 //! lower 24 bits of xxh3 over the bytes before it, seeded with xxh3 over those behind it. It is no
@@ -15,21 +17,23 @@
 //!
 //! Bounds: key 1..=[`KEY_LEN_MAX`] bytes of UTF-8; content type at most [`CONTENT_TYPE_LEN_MAX`]
 //! bytes of printable ASCII, none when empty; value at most [`VALUE_LEN_HARD_MAX`] bytes; `seq`
-//! and `origin` not 0, `seq` at most [`SEQ_MAX`].
+//! and `origin` not 0, `seq` at most [`SEQ_MAX`]; seconds 1..=[`TTL_SECONDS_MAX`].
 
 use super::version::{Dot, HlcTime, OriginId, Stamp};
-use crate::limits::{CONTENT_TYPE_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_HARD_MAX};
+use crate::limits::{CONTENT_TYPE_LEN_MAX, KEY_LEN_MAX, TTL_SECONDS_MAX, VALUE_LEN_HARD_MAX};
 use bytes::Bytes;
 use std::fmt;
 use std::ops::Range;
 use triomphe::{Arc, ThinArc};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// Bytes before the key.
+/// Bytes before the key, or before the seconds that the record lasts.
 pub const HEAD_LEN: usize = 32;
+/// Bytes of these.
+const TTL_LEN: usize = 4;
 /// Longest record in bytes.
 pub const RECORD_LEN_MAX: usize =
-    HEAD_LEN + KEY_LEN_MAX + CONTENT_TYPE_LEN_MAX + VALUE_LEN_HARD_MAX;
+    HEAD_LEN + TTL_LEN + KEY_LEN_MAX + CONTENT_TYPE_LEN_MAX + VALUE_LEN_HARD_MAX;
 
 const TIME: Range<usize> = 0..8;
 const ORIGIN: Range<usize> = 8..16;
@@ -38,7 +42,10 @@ const CHECK: Range<usize> = 22..25;
 const VALUE_LEN: Range<usize> = 25..29;
 const KEY_LEN: Range<usize> = 29..31;
 const CONTENT_TYPE_LEN: usize = 31;
+const TTL: Range<usize> = HEAD_LEN..HEAD_LEN + TTL_LEN;
 const TOMBSTONE: u32 = u32::MAX;
+/// The bit of the key's length that says that the record expires.
+const EXPIRES: u16 = 1 << 15;
 
 /// Highest number of a write: at a million a second, nine years away.
 pub const SEQ_MAX: u64 = (1 << 48) - 1;
@@ -84,6 +91,9 @@ pub enum RecordError {
     /// A tombstone with a content type.
     #[error("a tombstone with a content type")]
     TypedTombstone,
+    /// It lasts for no time, or for too long.
+    #[error("a record that expires after {0} s; 1 to {TTL_SECONDS_MAX} are allowed")]
+    Ttl(u32),
     /// The check is another: the record was damaged.
     #[error("a record that was damaged: its check does not fit")]
     Check,
@@ -98,7 +108,7 @@ impl Record {
     /// they were given.
     #[must_use]
     pub fn new(stamp: Stamp, seq: u64, key: &[u8], content: Option<Content<'_>>) -> Record {
-        Draft::new(key, content).stamped(stamp, seq)
+        Draft::new(key, content, None).stamped(stamp, seq)
     }
 
     /// Reads the record at the front of `bytes`; returns it and its length.
@@ -190,10 +200,16 @@ impl Record {
         Dot { origin: OriginId(u64_at(bytes, ORIGIN)), seq: u64_at(bytes, SEQ) }
     }
 
-    /// Whether it marks a delete.
+    /// Whether it marks a delete, or an expiry.
     #[must_use]
     pub fn is_tombstone(&self) -> bool {
         self.layout().value_len.is_none()
+    }
+
+    /// The seconds after its time that it lasts, if it does not stay for good.
+    #[must_use]
+    pub fn ttl(&self) -> Option<u32> {
+        self.layout().expires.then(|| u32_at(self.as_bytes(), TTL))
     }
 
     fn layout(&self) -> Layout {
@@ -245,19 +261,23 @@ pub(super) struct Draft {
 
 impl Draft {
     /// Copies key and content into place.
-    pub(super) fn new(key: &[u8], content: Option<Content<'_>>) -> Draft {
+    pub(super) fn new(key: &[u8], content: Option<Content<'_>>, ttl: Option<u32>) -> Draft {
         let (value, content_type) = content.unwrap_or((&[], None));
         let content_type = content_type.unwrap_or_default().as_bytes();
         assert!((1..=KEY_LEN_MAX).contains(&key.len()), "the caller has checked the key");
         assert!(content_type.len() <= CONTENT_TYPE_LEN_MAX, "the caller has checked the type");
         assert!(value.len() <= VALUE_LEN_HARD_MAX, "the caller has checked the value");
+        let is_ttl = |ttl| (1..=TTL_SECONDS_MAX).contains(&ttl);
+        assert!(ttl.is_none_or(is_ttl), "the caller has checked how long it lasts");
         let layout = Layout {
             key_len: key.len(),
             content_type_len: content_type.len(),
             value_len: content.map(|_| value.len()),
+            expires: ttl.is_some(),
         };
         let mut packed = Vec::with_capacity(layout.len());
         packed.extend_from_slice(&layout.unstamped_head());
+        packed.extend(ttl.iter().flat_map(|ttl| ttl.to_be_bytes()));
         packed.extend_from_slice(key);
         packed.extend_from_slice(content_type);
         packed.extend_from_slice(value);
@@ -292,16 +312,19 @@ struct Layout {
     content_type_len: usize,
     /// `None` for a tombstone.
     value_len: Option<usize>,
+    /// Whether the seconds that it lasts stand before the key.
+    expires: bool,
 }
 
 impl Layout {
     /// Reads the lengths of a well-formed record.
     fn of(bytes: &[u8]) -> Layout {
-        let value_len = u32_at(bytes, VALUE_LEN);
+        let (value_len, key_len) = (u32_at(bytes, VALUE_LEN), u16_at(bytes, KEY_LEN));
         Layout {
-            key_len: usize::from(u16_at(bytes, KEY_LEN)),
+            key_len: usize::from(key_len & !EXPIRES),
             content_type_len: usize::from(bytes[CONTENT_TYPE_LEN]),
             value_len: (value_len != TOMBSTONE).then_some(value_len as usize),
+            expires: key_len & EXPIRES != 0,
         }
     }
 
@@ -330,6 +353,10 @@ impl Layout {
         if have < layout.len() {
             return Err(RecordError::Truncated { have, need: layout.len() });
         }
+        let ttl = if layout.expires { u32_at(bytes, TTL) } else { 1 };
+        if !(1..=TTL_SECONDS_MAX).contains(&ttl) {
+            return Err(RecordError::Ttl(ttl));
+        }
         Ok(layout)
     }
 
@@ -338,13 +365,15 @@ impl Layout {
         let mut head = [0; HEAD_LEN];
         let value_len = self.value_len.map_or(TOMBSTONE, |len| len as u32);
         head[VALUE_LEN].copy_from_slice(&value_len.to_be_bytes());
-        head[KEY_LEN].copy_from_slice(&(self.key_len as u16).to_be_bytes());
+        let expires = if self.expires { EXPIRES } else { 0 };
+        head[KEY_LEN].copy_from_slice(&(self.key_len as u16 | expires).to_be_bytes());
         head[CONTENT_TYPE_LEN] = self.content_type_len as u8;
         head
     }
 
     fn key(self) -> Range<usize> {
-        HEAD_LEN..HEAD_LEN + self.key_len
+        let start = if self.expires { TTL.end } else { HEAD_LEN };
+        start..start + self.key_len
     }
 
     fn content_type(self) -> Range<usize> {
@@ -417,6 +446,9 @@ mod tests {
         assert_eq!(record.as_bytes(), expected);
         let tombstone = Record::new(stamp(), 1, b"k", None);
         assert_eq!(tombstone.as_bytes()[25..], [255, 255, 255, 255, 0, 1, 0, b'k']);
+        let lasting = Record::lasting(stamp(), 1, b"k", Some((b"v", None)), 0x0102_0304);
+        assert_eq!(lasting.as_bytes()[25..], [0, 0, 0, 1, 0x80, 1, 0, 1, 2, 3, 4, b'k', b'v']);
+        assert_eq!((lasting.ttl(), record.ttl()), (Some(0x0102_0304), None));
     }
 
     #[test]
@@ -459,6 +491,13 @@ mod tests {
         assert_eq!(read_with(21, 0), Err(RecordError::Seq));
         assert_eq!(read_with(28, 2), Err(RecordError::Truncated { have: 37, need: 38 }));
         assert_eq!(read_with(32, 0xff), Err(RecordError::KeyNotUtf8));
+        for ttl in [0, TTL_SECONDS_MAX + 1] {
+            let record = Record::lasting(stamp(), 1, b"key", None, 1);
+            let mut bytes = record.as_bytes().to_vec();
+            bytes[TTL].copy_from_slice(&ttl.to_be_bytes());
+            mend(&mut bytes);
+            assert_eq!(Record::read(&bytes), Err(RecordError::Ttl(ttl)));
+        }
         assert_eq!(read_with(35, b'\n'), Err(RecordError::ContentType));
 
         let origin = Stamp { origin: OriginId(0), ..stamp() };
@@ -473,11 +512,12 @@ mod tests {
     fn any_record() -> impl Strategy<Value = Record> {
         let value = prop::collection::vec(any::<u8>(), 0..300);
         let content = prop::option::of((value, prop::option::of("[ -~]{1,255}")));
-        (any::<u64>(), 1..=u64::MAX, 1..=SEQ_MAX, "\\PC{1,40}", content).prop_map(
-            |(time, origin, seq, key, content)| {
+        let ttl = prop::option::of(1..=TTL_SECONDS_MAX);
+        (any::<u64>(), 1..=u64::MAX, 1..=SEQ_MAX, "\\PC{1,40}", content, ttl).prop_map(
+            |(time, origin, seq, key, content, ttl)| {
                 let stamp = Stamp { time: HlcTime(time), origin: OriginId(origin) };
                 let content = content.as_ref().map(|(v, ct)| (&v[..], ct.as_deref()));
-                Record::new(stamp, seq, key.as_bytes(), content)
+                Draft::new(key.as_bytes(), content, ttl).stamped(stamp, seq)
             },
         )
     }
@@ -527,13 +567,15 @@ mod tests {
                 let tombstone = small[0] & 3 == 0;
                 let high = if tombstone { [255; 4] } else { [0, 0, 0, small[1]] };
                 lens[..4].copy_from_slice(&high);
-                lens[4..].copy_from_slice(&[0, small[2] & 15, small[3] & 1]);
+                lens[4..].copy_from_slice(&[small[4] & 0x80, small[2] & 15, small[3] & 1]);
                 bytes[32..].iter_mut().for_each(|byte| *byte &= 0x7f);
+                bytes[32..].iter_mut().take(2).for_each(|byte| *byte = 0);
             }
             mend(&mut bytes);
             if let Ok((record, len)) = Record::read(&bytes) {
                 let content = record.value().map(|value| (value, record.content_type()));
-                let again = Record::new(record.stamp(), record.dot().seq, record.key(), content);
+                let again = Draft::new(record.key(), content, record.ttl());
+                let again = again.stamped(record.stamp(), record.dot().seq);
                 prop_assert_eq!(again.as_bytes(), &bytes[..len]);
             }
         }

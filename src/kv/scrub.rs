@@ -17,12 +17,14 @@ impl Store {
         slot.write(|shard| {
             let (n_before, n_tombstones) = (shard.len(), shard.n_tombstones());
             let tombstones_len = shard.tombstones_len();
+            let (n_lasting, n_expired) = (shard.n_lasting(), shard.n_expired());
             let dropped_len = shard.retain_sound();
             let n_tombstones = n_tombstones - shard.n_tombstones();
             let tombstones_len = tombstones_len - shard.tombstones_len();
             let n_dropped = n_before - shard.len();
             self.counters().dropped(
                 (n_dropped - n_tombstones, dropped_len - tombstones_len),
+                (n_lasting - shard.n_lasting(), n_expired - shard.n_expired()),
                 (n_tombstones, tombstones_len),
             );
             n_dropped

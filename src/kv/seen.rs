@@ -5,18 +5,35 @@
 //! of interest. That holds as long as no delete that the reader lacks has been forgotten: the
 //! [`Coverage`] of a node knows that.
 
+use super::record::Record;
 use super::version::{Dot, OriginId};
 use std::collections::BTreeMap;
 
-/// Of each origin, the number up to which all its writes were seen.
+/// Of each origin, the number up to which all its writes were seen; and the moment up to which of
+/// these was seen whatever has expired, in milliseconds since 1970, 0 for none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Seen(BTreeMap<OriginId, u64>);
+pub struct Seen(BTreeMap<OriginId, u64>, u64);
 
 impl Seen {
-    /// Whether this write was seen, or one that it depends on nothing of.
+    /// Whether this write was seen, and where it has expired, that as well.
     #[must_use]
-    pub fn covers(&self, dot: Dot) -> bool {
-        dot.seq <= self.through(dot.origin)
+    pub fn covers(&self, record: &Record) -> bool {
+        let Dot { origin, seq } = record.dot();
+        let has_expired_since =
+            record.has_expired() && record.expiry().is_some_and(|expiry| expiry > self.1);
+        seq <= self.through(origin) && !has_expired_since
+    }
+
+    /// The moment up to which was seen whatever has expired, in milliseconds since 1970; 0 where
+    /// nothing that was seen ever expires.
+    #[must_use]
+    pub fn expired_through(&self) -> u64 {
+        self.1
+    }
+
+    /// What expired up to this moment was seen, and nothing is known of what expired later.
+    pub fn set_expired_through(&mut self, moment: u64) {
+        self.1 = moment;
     }
 
     /// The number up to which the writes of `origin` were seen; 0 for none.
@@ -33,8 +50,10 @@ impl Seen {
         }
     }
 
-    /// All that `other` has seen was seen as well.
+    /// All that `other` has seen was seen as well, since what was seen before. So all that has
+    /// expired up to the moment of `other` was: earlier than that of this it may be.
     pub fn merge(&mut self, other: &Seen) {
+        self.1 = other.1;
         other.iter().for_each(|(origin, through)| self.add(origin, through));
     }
 
@@ -65,8 +84,10 @@ impl Seen {
 /// What a node holds, and which deletes it has forgotten.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Coverage {
-    /// What it holds without gaps.
+    /// What it holds without gaps, and up to which moment it has let expire what does.
     pub seen: Seen,
+    /// The latest expiry that it has forgotten, in milliseconds since 1970; 0 for none.
+    pub expiry_forgotten: u64,
     /// Of each origin, the highest number of a delete that the node has forgotten.
     pub forgotten: Seen,
     /// Of each origin that writes no more and of which all members held the same, its last number.
@@ -83,13 +104,35 @@ impl Coverage {
     #[must_use]
     pub fn reaches(&self, seen: &Seen) -> bool {
         let lost = |(origin, last)| seen.through(origin) > last;
-        seen.contains(&self.forgotten) && !self.ended.iter().any(lost)
+        seen.contains(&self.forgotten)
+            && (seen.expired_through() == 0 || seen.expired_through() >= self.expiry_forgotten)
+            && !self.ended.iter().any(lost)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::{HlcTime, Stamp};
+
+    #[test]
+    fn an_expiry_is_seen_up_to_a_moment_and_not_with_the_write() {
+        let stamp = Stamp { time: HlcTime::from_millis(5_000), origin: OriginId(1) };
+        let put = Record::lasting(stamp, 1, b"k", Some((b"v", None)), 3);
+        let mut seen = Seen::default();
+        seen.add(OriginId(1), 1);
+        assert!(seen.covers(&put) && !seen.covers(&put.expired()));
+        seen.set_expired_through(7_999);
+        assert!(!seen.covers(&put.expired()));
+        let mut coverage = Coverage { expiry_forgotten: 8_000, ..Coverage::default() };
+        assert!(!coverage.reaches(&seen), "it may have been this one");
+        coverage.expiry_forgotten = 7_999;
+        assert!(coverage.reaches(&seen));
+        let mut later = Seen::default();
+        later.set_expired_through(8_000);
+        seen.merge(&later);
+        assert!(seen.covers(&put.expired()));
+    }
 
     #[test]
     fn a_reader_goes_on_unless_a_delete_that_it_lacks_is_forgotten() {
@@ -99,8 +142,11 @@ mod tests {
         assert!(seen.is_empty());
         seen.add(a, 7);
         seen.add(a, 5);
-        assert!(seen.covers(Dot { origin: a, seq: 7 }) && !seen.covers(Dot { origin: a, seq: 8 }));
-        assert!(!seen.covers(Dot { origin: b, seq: 1 }));
+        let write = |origin, seq| {
+            Record::new(Stamp { time: HlcTime::from_millis(5_000), origin }, seq, b"k", None)
+        };
+        assert!(seen.covers(&write(a, 7)) && !seen.covers(&write(a, 8)));
+        assert!(!seen.covers(&write(b, 1)));
         let mut coverage = Coverage::default();
         assert!(coverage.reaches(&seen) && coverage.reaches(&Seen::default()));
         coverage.forgotten.add(a, 7);

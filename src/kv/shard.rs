@@ -19,6 +19,10 @@ pub(super) struct Shard {
     root: u64,
     /// The tombstones again, oldest first: to find those whose time is over must not visit all.
     tombstones: BTreeSet<ByTime>,
+    /// The live records that expire again, those that do so first before the others.
+    lasting: BTreeSet<ByExpiry>,
+    /// Those that have expired, in the same order; they are not among `tombstones`.
+    expired: BTreeSet<ByExpiry>,
 }
 
 impl Shard {
@@ -79,24 +83,77 @@ impl Shard {
 
     /// Bytes of the tombstones held.
     pub(super) fn tombstones_len(&self) -> usize {
-        self.tombstones.iter().map(|ByTime(tombstone)| tombstone.as_bytes().len()).sum()
+        let deleted = self.tombstones.iter().map(|ByTime(tombstone)| tombstone);
+        let expired = self.expired.iter().map(|ByExpiry(tombstone)| tombstone);
+        deleted.chain(expired).map(|tombstone| tombstone.as_bytes().len()).sum()
     }
 
     /// Tombstones held.
     pub(super) fn n_tombstones(&self) -> usize {
-        self.tombstones.len()
+        self.tombstones.len() + self.expired.len()
     }
 
-    /// The tombstones after this one, or all, oldest first.
+    /// Records that the sums leave out.
+    pub(super) fn n_unsummed(&self) -> usize {
+        self.n_tombstones() + self.n_lasting()
+    }
+
+    /// Live records held that expire.
+    pub(super) fn n_lasting(&self) -> usize {
+        self.lasting.len()
+    }
+
+    /// Tombstones held of what has expired.
+    pub(super) fn n_expired(&self) -> usize {
+        self.expired.len()
+    }
+
+    /// When the first of those that expire does, in milliseconds since 1970; never is the last
+    /// there is.
+    pub(super) fn next_expiry(&self) -> u64 {
+        self.lasting.first().map_or(u64::MAX, ByExpiry::millis)
+    }
+
+    /// Turns the first of those that expire by `moment` into what is left of it. Returns it as it
+    /// was, `None` when there is none; one that is not, or no more, among the records is damaged,
+    /// and only let go of.
+    pub(super) fn expire_first(&mut self, moment: u64) -> Option<(Record, Option<Record>)> {
+        self.lasting.first().filter(|first| first.millis() <= moment)?;
+        let ByExpiry(record) = self.lasting.pop_first()?;
+        let is_held = |held: &Record| held.stamp() == record.stamp() && !held.is_tombstone();
+        if !self.entry(record.key()).is_some_and(is_held) {
+            return Some((record, None));
+        }
+        let expired = record.expired();
+        self.insert(expired.clone());
+        Some((record, Some(expired)))
+    }
+
+    /// Those that have expired after `moment`, in milliseconds since 1970, first ones first.
+    pub(super) fn expired_after(&self, moment: u64) -> impl Iterator<Item = &Record> {
+        // The latest ones are few where somebody reads on.
+        let later = self.expired.iter().rev().take_while(move |expired| expired.millis() > moment);
+        later.map(|ByExpiry(record)| record)
+    }
+
+    /// The deletes after this one, or all, oldest first.
     pub(super) fn tombstones_after(&self, after: Option<&Record>) -> impl Iterator<Item = &Record> {
         let after = after.map_or(Bound::Unbounded, |after| Bound::Excluded(ByTime(after.clone())));
         self.tombstones.range((after, Bound::Unbounded)).map(|ByTime(record)| record)
+    }
+
+    /// What has expired after this one, or all, first ones first.
+    pub(super) fn expired_behind(&self, after: Option<&Record>) -> impl Iterator<Item = &Record> {
+        let after =
+            after.map_or(Bound::Unbounded, |after| Bound::Excluded(ByExpiry(after.clone())));
+        self.expired.range((after, Bound::Unbounded)).map(|ByExpiry(record)| record)
     }
 
     /// Lets go of a tombstone that is in the order of time and not, or no more, among the records:
     /// one of the two was damaged.
     pub(super) fn forget_stray(&mut self, tombstone: &Record) {
         self.tombstones.remove(&ByTime(tombstone.clone()));
+        self.expired.remove(&ByExpiry(tombstone.clone()));
     }
 
     /// The sum of one leaf's live records.
@@ -110,9 +167,20 @@ impl Shard {
     }
 
     fn add_to_sums(&mut self, record: &Record) {
-        if record.is_tombstone() {
-            self.tombstones.insert(ByTime(record.clone()));
-            return;
+        match Kind::of(record) {
+            Kind::Stays => {}
+            Kind::Lasts => {
+                self.lasting.insert(ByExpiry(record.clone()));
+                return;
+            }
+            Kind::Deleted => {
+                self.tombstones.insert(ByTime(record.clone()));
+                return;
+            }
+            Kind::Expired => {
+                self.expired.insert(ByExpiry(record.clone()));
+                return;
+            }
         }
         if self.leaves.is_empty() {
             self.leaves = vec![0; STORE_LEAVES_PER_SHARD];
@@ -123,13 +191,45 @@ impl Shard {
     }
 
     fn take_from_sums(&mut self, record: &Record) {
-        if record.is_tombstone() {
-            self.tombstones.remove(&ByTime(record.clone()));
-            return;
+        match Kind::of(record) {
+            Kind::Stays => {}
+            Kind::Lasts => {
+                self.lasting.remove(&ByExpiry(record.clone()));
+                return;
+            }
+            Kind::Deleted => {
+                self.tombstones.remove(&ByTime(record.clone()));
+                return;
+            }
+            Kind::Expired => {
+                self.expired.remove(&ByExpiry(record.clone()));
+                return;
+            }
         }
         let (sum, (_, leaf)) = (hash::of_record(record), hash::bucket(record.key()));
         self.leaves[leaf] = self.leaves[leaf].wrapping_sub(sum);
         self.root = self.root.wrapping_sub(sum);
+    }
+}
+
+/// What a record is, as far as its place in a shard goes.
+enum Kind {
+    /// Live, for good: it takes part in the sums.
+    Stays,
+    /// Live, until it expires.
+    Lasts,
+    Deleted,
+    Expired,
+}
+
+impl Kind {
+    fn of(record: &Record) -> Kind {
+        match (record.is_tombstone(), record.ttl()) {
+            (false, None) => Kind::Stays,
+            (false, Some(_)) => Kind::Lasts,
+            (true, None) => Kind::Deleted,
+            (true, Some(_)) => Kind::Expired,
+        }
     }
 }
 
@@ -185,6 +285,36 @@ impl Ord for ByTime {
     fn cmp(&self, other: &ByTime) -> Ordering {
         let (ours, theirs) = (&self.0, &other.0);
         ours.stamp().cmp(&theirs.stamp()).then_with(|| ours.key().cmp(theirs.key()))
+    }
+}
+
+/// A record that expires, ordered by when.
+#[derive(Debug)]
+struct ByExpiry(Record);
+
+impl ByExpiry {
+    fn millis(&self) -> u64 {
+        self.0.expiry().unwrap_or(u64::MAX)
+    }
+}
+
+impl PartialEq for ByExpiry {
+    fn eq(&self, other: &ByExpiry) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for ByExpiry {}
+
+impl PartialOrd for ByExpiry {
+    fn partial_cmp(&self, other: &ByExpiry) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByExpiry {
+    fn cmp(&self, other: &ByExpiry) -> Ordering {
+        self.millis().cmp(&other.millis()).then_with(|| self.0.key().cmp(other.0.key()))
     }
 }
 

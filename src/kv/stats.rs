@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct StoreStats {
     /// Live keys.
     pub n_live: u64,
-    /// Deletes remembered.
+    /// Those of them that expire.
+    pub n_lasting: u64,
+    /// Deletes remembered, what has expired among them.
     pub n_tombstones: u64,
     /// Bytes of all records, heads and tombstones included; what the store's limit is about.
     pub bytes: u64,
@@ -35,12 +37,19 @@ impl Store {
         self.counters().refused_full.load(Relaxed)
     }
 
+    /// Records that have expired here, ever.
+    #[must_use]
+    pub fn expired_total(&self) -> u64 {
+        self.counters().expired_total.load(Relaxed)
+    }
+
     /// The store in numbers, without taking a lock.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
         let counters = self.counters();
         StoreStats {
             n_live: counters.n_live.load(Relaxed),
+            n_lasting: counters.n_lasting.load(Relaxed),
             n_tombstones: counters.n_tombstones.load(Relaxed),
             bytes: counters.bytes.load(Relaxed),
             tombstone_bytes: counters.tombstone_bytes.load(Relaxed),
@@ -57,7 +66,10 @@ impl Store {
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     n_live: AtomicU64,
+    n_lasting: AtomicU64,
     n_tombstones: AtomicU64,
+    n_expired: AtomicU64,
+    expired_total: AtomicU64,
     bytes: AtomicU64,
     tombstone_bytes: AtomicU64,
     own_log_len: AtomicU64,
@@ -86,9 +98,13 @@ impl Counters {
     /// Counts a record put in, whose bytes are reserved, in place of another.
     pub(super) fn replaced(&self, new: &Record, old: Option<&Record>) {
         self.kind(new).fetch_add(1, Relaxed);
+        self.n_lasting.fetch_add(lasting(new), Relaxed);
+        self.n_expired.fetch_add(u64::from(new.has_expired()), Relaxed);
         self.tombstone_bytes.fetch_add(tombstone_len(new), Relaxed);
         if let Some(old) = old {
             self.kind(old).fetch_sub(1, Relaxed);
+            self.n_lasting.fetch_sub(lasting(old), Relaxed);
+            self.n_expired.fetch_sub(u64::from(old.has_expired()), Relaxed);
             self.tombstone_bytes.fetch_sub(tombstone_len(old), Relaxed);
         }
     }
@@ -96,12 +112,29 @@ impl Counters {
     /// Counts a record taken out.
     pub(super) fn removed(&self, old: &Record) {
         self.kind(old).fetch_sub(1, Relaxed);
+        self.n_lasting.fetch_sub(lasting(old), Relaxed);
+        self.n_expired.fetch_sub(u64::from(old.has_expired()), Relaxed);
         self.tombstone_bytes.fetch_sub(tombstone_len(old), Relaxed);
         self.bytes.fetch_sub(old.as_bytes().len() as u64, Relaxed);
     }
 
-    /// Counts live records and tombstones dropped: how many, and their bytes.
-    pub(super) fn dropped(&self, live: (usize, usize), tombstones: (usize, usize)) {
+    /// Counts that a record has become what is left of it when it has expired.
+    pub(super) fn expired(&self, old: &Record, new: &Record) {
+        self.reserve(old.as_bytes().len() as u64, new.as_bytes().len() as u64, u64::MAX);
+        self.replaced(new, Some(old));
+        self.expired_total.fetch_add(1, Relaxed);
+    }
+
+    /// Counts live records and tombstones dropped: how many, and their bytes; and how many of the
+    /// former expire, and of the latter have expired.
+    pub(super) fn dropped(
+        &self,
+        live: (usize, usize),
+        (n_lasting, n_expired): (usize, usize),
+        tombstones: (usize, usize),
+    ) {
+        self.n_lasting.fetch_sub(n_lasting as u64, Relaxed);
+        self.n_expired.fetch_sub(n_expired as u64, Relaxed);
         self.n_live.fetch_sub(live.0 as u64, Relaxed);
         self.n_tombstones.fetch_sub(tombstones.0 as u64, Relaxed);
         self.tombstone_bytes.fetch_sub(tombstones.1 as u64, Relaxed);
@@ -135,6 +168,11 @@ impl Counters {
         HlcTime(self.hlc.load(Relaxed))
     }
 
+    /// Tombstones of what has expired.
+    pub(super) fn n_expired(&self) -> u64 {
+        self.n_expired.load(Relaxed)
+    }
+
     /// Number of our latest write.
     pub(super) fn last_seq(&self) -> u64 {
         self.last_seq.load(Relaxed)
@@ -143,6 +181,11 @@ impl Counters {
     fn kind(&self, record: &Record) -> &AtomicU64 {
         if record.is_tombstone() { &self.n_tombstones } else { &self.n_live }
     }
+}
+
+/// 1 for a live record that expires.
+fn lasting(record: &Record) -> u64 {
+    u64::from(record.ttl().is_some() && !record.is_tombstone())
 }
 
 fn tombstone_len(record: &Record) -> u64 {

@@ -18,8 +18,10 @@ use super::log::RemoteLog;
 use super::record::Record;
 use super::shard::Shard;
 use super::stats::Counters;
+use super::ttl::Moments;
 use super::version::OriginId;
 use crate::limits::STORE_SHARDS;
+use crate::time::Now;
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -43,6 +45,7 @@ pub struct Store {
     remote_log: Mutex<RemoteLog>,
     counters: Counters,
     feed: Feed,
+    moments: Moments,
 }
 
 impl Store {
@@ -56,6 +59,7 @@ impl Store {
             remote_log: Mutex::new(RemoteLog::new()),
             counters: Counters::default(),
             feed: Feed::default(),
+            moments: Moments::default(),
         }
     }
 
@@ -74,13 +78,20 @@ impl Store {
         self.config.origin
     }
 
-    /// The live record of `key`.
+    /// The live record of `key`, unless it has expired by now.
     #[must_use]
-    pub fn get(&self, key: &[u8]) -> Option<Record> {
-        self.entry(key).filter(|record| !record.is_tombstone())
+    pub fn get(&self, now: Now, key: &[u8]) -> Option<Record> {
+        self.shown(now, key).filter(|record| !record.is_tombstone())
     }
 
-    /// The record of `key`, a tombstone too.
+    /// What there is under `key` now, a tombstone too: of what has expired the form that it has
+    /// then, whether or not it has it already.
+    #[must_use]
+    pub fn shown(&self, now: Now, key: &[u8]) -> Option<Record> {
+        self.entry(key).map(|record| self.as_of(now, record))
+    }
+
+    /// The record that is held under `key`, a tombstone too.
     #[must_use]
     pub fn entry(&self, key: &[u8]) -> Option<Record> {
         self.slot_of(key).read(|shard| shard.entry(key).cloned())
@@ -121,15 +132,31 @@ impl Store {
     pub(super) fn feed(&self) -> &Feed {
         &self.feed
     }
+
+    pub(super) fn moments(&self) -> &Moments {
+        &self.moments
+    }
 }
 
 /// A shard, its lock, and its sum for those who do not want to wait. Aligned so that two busy
 /// shards share no cache line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Slot {
     root: AtomicU64,
+    /// When the first of its records expires, in milliseconds since 1970, for the same.
+    next_expiry: AtomicU64,
     shard: RwLock<Shard>,
+}
+
+impl Default for Slot {
+    fn default() -> Slot {
+        Slot {
+            root: AtomicU64::new(0),
+            next_expiry: AtomicU64::new(u64::MAX),
+            shard: RwLock::default(),
+        }
+    }
 }
 
 impl Slot {
@@ -140,15 +167,17 @@ impl Slot {
 
     /// Changes the shard under its lock.
     pub(super) fn write<R>(&self, change: impl FnOnce(&mut Shard) -> R) -> R {
-        let mut shard = self.shard.write();
-        let result = change(&mut shard);
-        self.root.store(shard.root(), Relaxed);
-        result
+        change(&mut self.lock())
     }
 
     /// The shard, locked for as long as the answer lives.
     pub(super) fn lock(&self) -> Locked<'_> {
-        Locked { root: &self.root, shard: self.shard.write() }
+        Locked { slot: self, shard: self.shard.write() }
+    }
+
+    /// When the first of the shard's records expires, in milliseconds since 1970.
+    pub(super) fn next_expiry(&self) -> u64 {
+        self.next_expiry.load(Relaxed)
     }
 
     /// The sum over the shard's live records.
@@ -160,7 +189,7 @@ impl Slot {
 /// A shard that nobody else can look at.
 #[derive(Debug)]
 pub(super) struct Locked<'s> {
-    root: &'s AtomicU64,
+    slot: &'s Slot,
     shard: RwLockWriteGuard<'s, Shard>,
 }
 
@@ -180,7 +209,8 @@ impl DerefMut for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        self.root.store(self.shard.root(), Relaxed);
+        self.slot.root.store(self.shard.root(), Relaxed);
+        self.slot.next_expiry.store(self.shard.next_expiry(), Relaxed);
     }
 }
 
@@ -204,10 +234,10 @@ pub(super) mod tests {
         let store = store();
         assert_eq!(store.entry(b"k"), None);
         store.put(now(1), b"k", b"v", Some("text/plain")).expect("room");
-        let live = store.get(b"k").expect("just put");
+        let live = store.get(now(1), b"k").expect("just put");
         assert_eq!((live.value(), live.content_type()), (Some(&b"v"[..]), Some("text/plain")));
         store.delete(now(1), b"k").expect("room");
-        assert_eq!(store.get(b"k"), None);
+        assert_eq!(store.get(now(1), b"k"), None);
         assert!(store.entry(b"k").expect("a tombstone").is_tombstone());
     }
 }

@@ -5,7 +5,7 @@ use super::record::{self, Content, Draft, Record, RecordError};
 use super::shard::Shard;
 use super::store::Store;
 use super::version::{Dot, HlcTime, Stamp};
-use crate::limits::{CONTENT_TYPE_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_HARD_MAX};
+use crate::limits::{CONTENT_TYPE_LEN_MAX, KEY_LEN_MAX, TTL_SECONDS_MAX, VALUE_LEN_HARD_MAX};
 use crate::mutation::mutated;
 use crate::time::Now;
 
@@ -45,6 +45,9 @@ pub enum WriteError {
     /// The key carries the last stamp there is, made by no honest clock: no write can beat it.
     #[error("the key's version is the largest there is; it cannot be replaced")]
     StampExhausted,
+    /// It would last for no time, or for too long.
+    #[error("it expires after {0} s; 1 to {TTL_SECONDS_MAX} are allowed")]
+    Ttl(u32),
     /// The condition of [`Store::put_if`] or [`Store::delete_if`] does not hold.
     #[error("the key is not in the state the write was made for")]
     Unmet,
@@ -65,6 +68,23 @@ impl Store {
         self.put_if(now, key, value, content_type, |_| true)
     }
 
+    /// The same of a value that expires so many seconds after it was written, if it does not stay.
+    ///
+    /// # Errors
+    /// A [`WriteError`]; nothing has changed then.
+    pub fn put_lasting_if(
+        &self,
+        now: Now,
+        key: &[u8],
+        (value, content_type): Content<'_>,
+        ttl: Option<u32>,
+        condition: impl FnOnce(Option<&Record>) -> bool,
+    ) -> Result<Written, WriteError> {
+        check_content(value, content_type.unwrap_or_default())?;
+        check_ttl(ttl)?;
+        self.write(now, key, (Some((value, content_type)), ttl), condition)
+    }
+
     /// The same if `condition` holds for what this node has under `key`, tombstones included.
     /// Nothing changes between the check and the write here; what other nodes write meanwhile is
     /// not seen.
@@ -79,8 +99,7 @@ impl Store {
         content_type: Option<&str>,
         condition: impl FnOnce(Option<&Record>) -> bool,
     ) -> Result<Written, WriteError> {
-        check_content(value, content_type.unwrap_or_default())?;
-        self.write(now, key, Some((value, content_type)), condition)
+        self.put_lasting_if(now, key, (value, content_type), None, condition)
     }
 
     /// Writes a tombstone over `key`, whether or not there is anything: a delete here must beat
@@ -102,22 +121,22 @@ impl Store {
         key: &[u8],
         condition: impl FnOnce(Option<&Record>) -> bool,
     ) -> Result<Written, WriteError> {
-        self.write(now, key, None, condition)
+        self.write(now, key, (None, None), condition)
     }
 
     fn write(
         &self,
         now: Now,
         key: &[u8],
-        content: Option<Content<'_>>,
+        (content, ttl): (Option<Content<'_>>, Option<u32>),
         condition: impl FnOnce(Option<&Record>) -> bool,
     ) -> Result<Written, WriteError> {
         check_key(key)?;
         // Copying a large value is not for a lock.
-        let draft = Draft::new(key, content);
+        let draft = Draft::new(key, content, ttl);
         let (written, _old) = self.slot_of(key).write(|shard| {
             let old = shard.entry(key);
-            if !condition(old) {
+            if !condition(self.seen_as_of(now, old).as_deref()) {
                 return Err(WriteError::Unmet);
             }
             let floor = floor(old)?;
@@ -148,6 +167,7 @@ impl Store {
         let (time, seq) = self.head().lock().stamp(key, floor, now.wall, self.counters());
         let stamp = Stamp { time, origin: self.origin() };
         let record = draft.stamped(stamp, seq);
+        self.note_lasting(&record);
         let old = shard.insert(record.clone());
         self.counters().replaced(&record, old.as_ref());
         self.feed().note(key);
@@ -170,6 +190,13 @@ pub(super) fn check_key(key: &[u8]) -> Result<(), WriteError> {
         RecordError::KeyNotUtf8 => WriteError::KeyNotUtf8,
         _ => WriteError::KeyLen(key.len()),
     })
+}
+
+pub(super) fn check_ttl(ttl: Option<u32>) -> Result<(), WriteError> {
+    match ttl {
+        Some(ttl) if !(1..=TTL_SECONDS_MAX).contains(&ttl) => Err(WriteError::Ttl(ttl)),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn check_content(value: &[u8], content_type: &str) -> Result<(), WriteError> {
@@ -223,7 +250,7 @@ mod tests {
         merge_stamped(&store, near);
         let ours = store.put(now(1_000), b"k", b"ours", None).expect("room");
         assert!(ours.stamp.time > near);
-        assert_eq!(store.get(b"k").expect("put").value(), Some(&b"ours"[..]));
+        assert_eq!(store.get(now(1), b"k").expect("put").value(), Some(&b"ours"[..]));
     }
 
     #[test]

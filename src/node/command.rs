@@ -301,6 +301,10 @@ pub trait Bridge: Send + Sync + 'static {
     fn not_ready(&self) -> Option<NotReady>;
     /// The same as a sentence that an operator can act on.
     fn why(&self) -> Option<Arc<str>>;
+    /// The name of a member that does not know keys that expire, while there is one.
+    fn lacks_ttl(&self) -> Option<Arc<str>> {
+        None
+    }
     /// True while the gossip loop makes progress.
     fn live(&self) -> bool;
 }

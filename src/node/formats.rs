@@ -38,6 +38,13 @@ impl Formats {
         Formats { first: format, last: format }
     }
 
+    /// Whether who speaks these knows keys that expire. That is told in a word of its own, as the
+    /// first that spoke the newer ones did not.
+    #[must_use]
+    pub fn know_ttl(self) -> bool {
+        self.last > OLDEST
+    }
+
     /// Whether `format` is read and written.
     #[must_use]
     pub fn contains(self, format: u8) -> bool {

@@ -259,11 +259,15 @@ impl Node {
     /// No member speaks only formats of replication that this node does not.
     fn members_are_compatible(&self) -> Result<(), Wait> {
         let Some((name, formats)) = self.incompatible().next() else { return Ok(()) };
-        let why = format!(
-            "{name} speaks formats {formats} of replication, this node {}: roll by a build that \
-             speaks both",
-            self.config.formats
-        );
+        let ours = self.config.formats;
+        let why = if ours.common(formats).is_some() {
+            format!("{name} does not know keys that expire, and some are held here: replace it")
+        } else {
+            format!(
+                "{name} speaks formats {formats} of replication, this node {ours}: roll by a build \
+                 that speaks both"
+            )
+        };
         Err(Wait::new(NotReady::Formats, why))
     }
 

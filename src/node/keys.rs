@@ -117,7 +117,10 @@ impl Node {
             }
         }
         for (name, formats) in self.incompatible() {
-            let why = format!("not told: it speaks replication formats {formats} only");
+            let why = match self.config.formats.common(formats) {
+                Some(_) => "not told: it does not know keys that expire, and some are held".into(),
+                None => format!("not told: it speaks replication formats {formats} only"),
+            };
             results.push((name.to_string(), Err(why)));
         }
         for (name, since) in self.unreached(now.instant) {

@@ -273,6 +273,17 @@ impl Node {
         there.map(|info| (&info.name, info.formats))
     }
 
+    /// A member of our kind, not dead, that does not know keys that expire, be it this node: as
+    /// long as there is one, none may be written.
+    #[must_use]
+    pub fn lacks_ttl(&self) -> Option<&NodeName> {
+        if !self.config.formats.know_ttl() {
+            return Some(&self.config.name);
+        }
+        let mut infos = self.replication().infos();
+        infos.find(|info| info.reachable && !info.ttl).map(|info| &info.name)
+    }
+
     fn datagram(&mut self, now: Now, from: SocketAddr, bytes: Bytes) {
         let opened = match packet::open(&self.security, bytes) {
             Ok(opened) => opened,
@@ -406,6 +417,7 @@ impl Node {
                     addr: member.socket_addr,
                     reachable: member.state != MemberState::Dead && member.socket_addr != here,
                     formats: meta::formats(&member.meta),
+                    ttl: meta::knows_ttl(&member.meta),
                     udp_blocked: member.udp_blocked,
                 })
             })

@@ -1,8 +1,9 @@
 //! Our mark in a member's meta: text, so that other programs' tools can show it.
 //!
 //! ```text
-//! gossipykv/1 00112233445566ff formats=2-3
+//! gossipykv/1 00112233445566ff formats=2-3 ttl
 //! kind        origin, 16 hex   the replication formats it speaks; 2 alone without the word
+//!                                          it knows keys that expire
 //! ```
 //!
 //! Serf shows the meta of a foreign member as its `role`. Words after the origin come in any order,
@@ -14,6 +15,7 @@ use bytes::Bytes;
 
 const KIND: &str = "gossipykv/1";
 const FORMATS: &str = "formats=";
+const TTL: &str = "ttl";
 
 /// The meta of a node of our kind.
 #[must_use]
@@ -21,6 +23,9 @@ pub fn encode(origin: OriginId, formats: Formats) -> Bytes {
     let mut text = format!("{KIND} {:016x}", origin.0);
     if formats != Formats::UNTOLD {
         text.push_str(&format!(" {FORMATS}{formats}"));
+    }
+    if formats.know_ttl() {
+        text.push_str(&format!(" {TTL}"));
     }
     text.into()
 }
@@ -48,6 +53,13 @@ pub fn formats(meta: &[u8]) -> Formats {
     }
 }
 
+/// Whether a member of our kind knows keys that expire.
+#[must_use]
+pub fn knows_ttl(meta: &[u8]) -> bool {
+    let mut words = std::str::from_utf8(meta).unwrap_or_default().split(' ').skip(2);
+    words.any(|word| word == TTL)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,11 +79,16 @@ mod tests {
     #[test]
     fn the_formats_are_told_and_two_alone_by_saying_nothing() {
         let told = |formats| encode(OriginId(0xff), formats);
-        assert_eq!(told(Formats { first: 2, last: 3 }), "gossipykv/1 00000000000000ff formats=2-3");
+        assert_eq!(
+            told(Formats { first: 2, last: 3 }),
+            "gossipykv/1 00000000000000ff formats=2-3 ttl"
+        );
         assert_eq!(told(Formats::UNTOLD), "gossipykv/1 00000000000000ff");
         for range in [Formats::SPOKEN, Formats::UNTOLD, Formats { first: 3, last: 4 }] {
             assert_eq!(formats(&told(range)), range);
+            assert_eq!(knows_ttl(&told(range)), range != Formats::UNTOLD);
         }
+        assert!(!knows_ttl(b"gossipykv/1 00000000000000ff formats=2-3"), "one that came before");
         let later = b"gossipykv/1 00000000000000ff zone=a formats=4-9 more";
         assert_eq!(formats(later), Formats { first: 4, last: 9 });
         assert_eq!(formats(b"gossipykv/1 00000000000000ff formats=2,4"), Formats::STRANGE);

@@ -168,7 +168,9 @@ impl Node {
         let s = self.store.stats();
         vec![
             sample("keys", "Live keys.", s.n_live),
-            sample("tombstones", "Deletes remembered.", s.n_tombstones),
+            sample("ttl_keys", "Live keys that expire.", s.n_lasting),
+            sample("expired_total", "Keys that have expired here.", self.store.expired_total()),
+            sample("tombstones", "Deletes remembered, and keys that have expired.", s.n_tombstones),
             sample("tombstone_bytes", "Bytes of their records.", s.tombstone_bytes),
             sample("store_bytes", "Bytes of all records, tombstones included.", s.bytes),
             sample(

@@ -58,6 +58,10 @@ impl Bridge for Front {
         )
     }
 
+    fn lacks_ttl(&self) -> Option<Arc<str>> {
+        self.post.shared.lacks_ttl()
+    }
+
     fn live(&self) -> bool {
         self.post.shared.is_live()
     }

@@ -50,6 +50,10 @@ pub(super) trait Machine: Send + 'static {
     /// The same as a sentence that an operator can act on; foreign names in it are escaped.
     fn why(&self) -> Option<String>;
     fn alone(&self) -> bool;
+    /// The name of a member that does not know keys that expire.
+    fn lacks_ttl(&self) -> Option<String> {
+        None
+    }
 }
 
 /// How long a turn takes what waits, of each kind, and one thing more: so that a probe or a client
@@ -84,6 +88,7 @@ pub(super) struct Engine<M> {
     to_streams: watch::Sender<Arc<Security>>,
     /// As the front was told last.
     why: Option<Arc<str>>,
+    lacks_ttl: Option<Arc<str>>,
     log: Log,
     turns: Turns,
     detail: Detail,
@@ -116,6 +121,7 @@ impl<M: Machine> Engine<M> {
         mailbox.shared.seals.sealed_with(security.keyring.primary());
         Engine {
             why: mailbox.shared.why(),
+            lacks_ttl: None,
             machine,
             store,
             mailbox,
@@ -198,6 +204,11 @@ impl<M: Machine> Engine<M> {
         if why.as_deref() != self.why.as_deref() {
             self.why = why.map(Arc::from);
             shared.set_why(self.why.clone());
+        }
+        let lacks_ttl = self.machine.lacks_ttl();
+        if lacks_ttl.as_deref() != self.lacks_ttl.as_deref() {
+            self.lacks_ttl = lacks_ttl.map(Arc::from);
+            shared.set_lacks_ttl(self.lacks_ttl.clone());
         }
         shared.set_state(state);
         self.log.state(health, self.why.as_ref(), now);

@@ -219,6 +219,16 @@ impl Log {
                 "this node may lack deletes that the others have forgotten; it is not ready until \
                  its whole store has been compared with a ready member's"
             ),
+            Note::Incompatible { members, name, theirs, ours }
+                if theirs.common(*ours).is_some() =>
+            {
+                tracing::warn!(
+                    members,
+                    name = name.as_str(),
+                    "members do not know keys that expire, and some are held: nothing is \
+                     replicated with them"
+                );
+            }
             Note::Incompatible { members, name, theirs, ours } => tracing::warn!(
                 members,
                 name = name.as_str(),

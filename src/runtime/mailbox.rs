@@ -56,6 +56,8 @@ pub(super) struct Shared {
     not_ready: AtomicU8,
     /// Locked by the engine when it changes, and by whoever asks for `/health`.
     why: Mutex<Option<Arc<str>>>,
+    /// Locked by the engine when it changes, and by whoever writes what expires.
+    lacks_ttl: Mutex<Option<Arc<str>>>,
     alone: AtomicBool,
     /// When the engine last began a turn, in nanoseconds.
     turned: AtomicU64,
@@ -74,6 +76,7 @@ impl Shared {
             is_complete: AtomicBool::new(false),
             not_ready: AtomicU8::new(not_ready_code(Some(NotReady::Alone))),
             why: Mutex::new(Some("the node has just been started".into())),
+            lacks_ttl: Mutex::new(None),
             alone: AtomicBool::new(true),
             turned: AtomicU64::new(clock.instant().0),
         }
@@ -129,6 +132,15 @@ impl Shared {
     /// To be called when it has changed.
     pub fn set_why(&self, why: Option<Arc<str>>) {
         *self.why.lock() = why;
+    }
+
+    /// To be called when it has changed: a member that does not know keys that expire.
+    pub fn set_lacks_ttl(&self, name: Option<Arc<str>>) {
+        *self.lacks_ttl.lock() = name;
+    }
+
+    pub fn lacks_ttl(&self) -> Option<Arc<str>> {
+        self.lacks_ttl.lock().clone()
     }
 
     pub fn health(&self) -> Health {

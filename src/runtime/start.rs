@@ -115,6 +115,10 @@ impl Machine for Node {
         Node::why(self)
     }
 
+    fn lacks_ttl(&self) -> Option<String> {
+        Node::lacks_ttl(self).map(|name| super::log::text(name).into_owned())
+    }
+
     fn alone(&self) -> bool {
         Node::alone(self)
     }

@@ -31,4 +31,5 @@ mod start;
 mod story;
 pub mod sweep;
 pub mod trace;
+mod ttl;
 mod workload;

@@ -9,6 +9,7 @@ use super::host::Host;
 use super::network::DELAY_MAX;
 use super::options::{Fault, Options, Request};
 use super::orchestrate::Roll;
+use super::ttl::{self, Ttls};
 use super::workload;
 use crate::kv::Stamp;
 use crate::rng::Rng;
@@ -107,6 +108,7 @@ pub(super) struct Run {
     pub(super) kept: Kept,
     pub(super) forgetting: Forgetting,
     pub(super) ready: Ready,
+    pub(super) ttls: Ttls,
     pub(super) is_calm: bool,
     /// Whether clients are done.
     pub(super) is_silent: bool,
@@ -178,6 +180,7 @@ impl Run {
             match step {
                 Step::Operate if !self.is_silent => {
                     workload::operate(self);
+                    ttl::operate(self);
                     let slower = if self.is_calm { AT_LEISURE } else { 1 };
                     let pause = self.rng.duration_below(self.options.op_interval * 2 * slower);
                     self.after(pause, Step::Operate);
@@ -242,6 +245,7 @@ impl Run {
         let (deleted, kept) = (&mut self.deleted, &mut self.kept);
         check::always(&self.cluster, &self.history, incarnations, clocks, deleted, kept)?;
         self.ready.check(&self.cluster)?;
+        self.ttls.look(&self.cluster)?;
         if let Some(lost) = &self.faults.broken {
             return Err(lost.clone());
         }
@@ -262,6 +266,7 @@ impl Run {
         let mut missing = Ok(());
         self.play(start + CALM_MAX, |run| {
             missing = check::settled(&run.cluster).and_then(|()| check::folded(&run.cluster));
+            missing = missing.clone().and_then(|()| run.ttls.settled(&run.cluster));
             // What was sent in the chaos may still arrive, and a settled cluster has to stay so.
             let is_calm = run.cluster.now >= start + DELAY_MAX;
             is_calm && missing.is_ok() && !run.is_mending()

@@ -9,6 +9,7 @@ use super::history::History;
 use super::host::{EPOCH_MS, Guise, Host, Process};
 use super::options::{Fault, Options};
 use super::run::{LOOK, Run, Step};
+use super::ttl::Ttls;
 use super::workload;
 use crate::kv::{OriginId, Store, StoreConfig};
 use crate::node::formats::Formats;
@@ -61,6 +62,7 @@ impl Run {
             }),
             deleted: Deleted::new(founded_apart),
             forgetting: Forgetting::new(options.tombstone_grace),
+            ttls: Ttls::new(options.rng_seed, options.tombstone_grace),
             ready: Ready::default(),
             is_calm: false,
             is_silent: false,

@@ -26,6 +26,8 @@ pub struct TestBridge {
     pub on_command: Mutex<OnCommand>,
     /// Deletes that it says to have forgotten.
     pub forgotten: Mutex<Seen>,
+    /// Who does not know keys that expire.
+    pub lacks_ttl: Mutex<Option<Arc<str>>>,
 }
 
 impl TestBridge {
@@ -40,6 +42,7 @@ impl TestBridge {
             is_live: AtomicBool::new(true),
             on_command: Mutex::new(Box::new(plain_node)),
             forgotten: Mutex::default(),
+            lacks_ttl: Mutex::default(),
         }
     }
 
@@ -102,6 +105,7 @@ impl Bridge for TestBridge {
         if command == Command::Coverage {
             let (mut seen, last) = (Seen::default(), self.store.last_seq());
             seen.add(self.store.origin(), last);
+            seen.set_expired_through(self.store.swept());
             let forgotten = self.forgotten.lock().unwrap().clone();
             let removed_total = self.store.removed_total();
             let coverage =
@@ -128,6 +132,9 @@ impl Bridge for TestBridge {
     fn why(&self) -> Option<Arc<str>> {
         let why = if self.live() { "it is a \"test\"" } else { "it does not turn" };
         self.not_ready().map(|_| why.into())
+    }
+    fn lacks_ttl(&self) -> Option<Arc<str>> {
+        self.lacks_ttl.lock().unwrap().clone()
     }
     fn live(&self) -> bool {
         self.is_live.load(Ordering::Relaxed)

@@ -1,7 +1,8 @@
 //! Properties of the store: merging in any order, listing against a model, exact counts.
 
 use gossipykv::kv::{
-    HlcTime, Listing, Merge, Most, OriginId, Record, Stamp, Store, StoreConfig, StoreStats,
+    Expiring, Gone, HlcTime, Listing, Merge, Most, OriginId, Record, Stamp, Store, StoreConfig,
+    StoreStats,
 };
 use gossipykv::limits::{STORE_LEAVES_PER_SHARD, STORE_SHARDS};
 use gossipykv::time::{Now, WallMillis};
@@ -38,6 +39,8 @@ fn recount(store: &Store) -> StoreStats {
     let n_live = records.values().filter(|record| !record.is_tombstone()).count() as u64;
     assert_eq!(stats.n_live, n_live);
     assert_eq!(stats.n_tombstones, records.len() as u64 - n_live);
+    let is_lasting = |record: &&Record| record.ttl().is_some() && !record.is_tombstone();
+    assert_eq!(stats.n_lasting, records.values().filter(is_lasting).count() as u64);
     assert_eq!(stats.bytes, records.values().map(|r| r.as_bytes().len() as u64).sum::<u64>());
     let afresh = self::store(u64::MAX);
     for record in records.values() {
@@ -56,7 +59,8 @@ fn recount(store: &Store) -> StoreStats {
 }
 
 /// A record out of few keys and times, so that versions meet. The rest follows from the stamp, so
-/// that an equal stamp is the same bytes, but for the rare `forged` one.
+/// that an equal stamp is the same bytes, but for the rare `forged` one; some expire, and come in
+/// both of their forms.
 fn record() -> impl Strategy<Value = Record> {
     let forged = prop_oneof![9 => Just(0u8), 1 => 1..3u8];
     (0..6u8, 0..8u64, 1..4u64, forged).prop_map(|(key, time, origin, forged)| {
@@ -65,8 +69,24 @@ fn record() -> impl Strategy<Value = Record> {
         let content = (time * 3 + origin) % 4 > 0;
         let content_type = (origin == 2).then_some("a/b");
         let content = content.then_some((&value[..], content_type));
-        Record::new(stamp, 1 + time * 10 + origin, &[b'a' + key], content)
+        let (seq, key) = (1 + time * 10 + origin, [b'a' + key]);
+        match (time + origin) % 3 {
+            0 => {
+                let put = Record::lasting(stamp, seq, &key, Some((&value, None)), 1 + time as u32);
+                if forged == 1 { put.expired() } else { put }
+            }
+            _ => Record::new(stamp, seq, &key, content),
+        }
     })
+}
+
+/// Lets everything expire that is due, a few in a turn.
+fn sweep(store: &Store, wall_ms: u64) {
+    let mut at = Expiring::default();
+    store.expire(now(wall_ms), &mut at, 2);
+    while at.is_within() {
+        store.expire(now(wall_ms), &mut at, 2);
+    }
 }
 
 proptest! {
@@ -105,6 +125,36 @@ proptest! {
             prop_assert_eq!(other.root(), one.root());
         }
         recount(&one);
+    }
+
+    #[test]
+    fn nodes_whose_clocks_differ_end_the_same_whenever_they_let_expire(
+        records in vec((record(), 0..12_000u64, any::<bool>()), 0..40),
+        order in any::<prop::sample::Index>(),
+    ) {
+        let (one, two) = (store(100), store(200));
+        for (record, wall_ms, sweeps) in &records {
+            one.merge(record, now(1));
+            if *sweeps {
+                sweep(&one, *wall_ms);
+            }
+        }
+        let mut turned = records.clone();
+        turned.rotate_left(order.index(records.len() + 1));
+        for (record, wall_ms, sweeps) in turned.iter().rev() {
+            // Some come from a node that has swept them, this one has or has not.
+            let record = if *sweeps && record.ttl().is_some() { &record.expired() } else { record };
+            two.merge(record, now(1));
+            if *wall_ms % 2 == 0 {
+                sweep(&two, 12_000 - *wall_ms);
+            }
+        }
+        prop_assert_eq!(one.root(), two.root(), "what expires is no part of it");
+        sweep(&one, 20_000);
+        sweep(&two, 20_000);
+        prop_assert_eq!(dump(&one), dump(&two));
+        recount(&one);
+        prop_assert_eq!(recount(&two).n_lasting, 0);
     }
 
     #[test]
@@ -171,7 +221,10 @@ fn take(store: &Store, model: &mut Model, wall_ms: u64, step: &Step) {
         Step::ForgetTombstones => {
             let n_before = store.stats().n_tombstones;
             let n: usize = (0..STORE_SHARDS)
-                .map(|s| store.forget_tombstones(s, None, HlcTime(u64::MAX), Most::ALL, |_| true).n)
+                .map(|shard| {
+                    let place = (shard, Gone::Deleted);
+                    store.forget_tombstones(place, None, HlcTime(u64::MAX), Most::ALL, |_| true).n
+                })
                 .sum();
             assert_eq!((n as u64, store.stats().n_tombstones), (n_before, 0));
         }
@@ -214,7 +267,7 @@ proptest! {
             take(&store, &mut model, *wall_ms, step);
         }
         for (key, value) in &model {
-            let record = store.get(key).expect("in the model");
+            let record = store.get(now(100), key).expect("in the model");
             prop_assert_eq!(record.value(), Some(&value[..]));
         }
         prop_assert_eq!(recount(&store).n_live, model.len() as u64);
@@ -222,7 +275,7 @@ proptest! {
             let prefix = prefix.as_bytes();
             for after in [None, after.as_ref().map(|after| after.as_bytes())] {
                 for limit in [limit, usize::MAX] {
-                    let listing = store.list(prefix, after, limit);
+                    let listing = store.list(now(100), prefix, after, limit);
                     prop_assert_eq!(page(&listing), page_of(&model, prefix, after, limit));
                 }
             }

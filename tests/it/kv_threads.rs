@@ -109,7 +109,7 @@ fn readers_see_whole_records_and_pages_in_order_while_others_write() {
         let mut last_round = false;
         while !last_round {
             last_round = writer.is_finished();
-            let page = store.list(b"", None, 1_000);
+            let page = store.list(now(1), b"", None, 1_000);
             assert_eq!((page.items.len() as u64, page.next), (n_keys, None));
             assert!(page.items.is_sorted_by(|a, b| a.key() < b.key()));
             for (last, item) in rounds.iter_mut().zip(&page.items) {

@@ -32,6 +32,7 @@ mod http_pages;
 mod http_rig;
 mod http_routes;
 mod http_tokens;
+mod http_ttl;
 mod http_watch;
 mod joining;
 mod kv_properties;

@@ -75,7 +75,7 @@ impl Member {
     }
 
     fn value(&self, key: &str) -> Option<Vec<u8>> {
-        let record = self.bridge.store().get(key.as_bytes())?;
+        let record = self.bridge.store().get(self.bridge.now(), key.as_bytes())?;
         record.value().map(<[u8]>::to_vec)
     }
 

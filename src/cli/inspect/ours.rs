@@ -207,6 +207,9 @@ fn record(record: &Record) -> Value {
         Some(value) if value.len() > VALUE_SHOWN_MAX => shown["size"] = value.len().into(),
         Some(value) => shown["value"] = text(value),
     }
+    if let Some(ttl) = record.ttl() {
+        shown["ttl"] = ttl.into();
+    }
     if let Some(content_type) = record.content_type() {
         shown["content_type"] = content_type.into();
     }

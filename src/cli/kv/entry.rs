@@ -1,7 +1,7 @@
 //! One key: `get`, `put`, `delete`.
 
 use super::sweep;
-use super::{key, target, utf8};
+use super::{encode, key, target, utf8};
 use crate::cli::client::{Answer, Client, ServerFlags, is_missing_key, timeout};
 use crate::cli::failure::{Failure, one_line};
 use crate::cli::{input, output};
@@ -20,7 +20,7 @@ const GET_EXAMPLES: &str = "\
 Examples:
   gossipykv kv get greeting
   gossipykv kv get logo.png > logo.png
-  gossipykv kv get greeting --json               with key, type and version
+  gossipykv kv get greeting --json               with key, type, version, seconds left
 
 With --json a value that is not UTF-8 is \"base64\" instead of \"value\". A missing key: one line on
 standard error, exit status 3.";
@@ -31,6 +31,7 @@ Examples:
   gossipykv kv put logo.png - --type image/png < logo.png
   gossipykv kv put greeting hello --w all        wait until all members hold it
   gossipykv kv put job me --if-absent            only when the node asked holds no such key
+  gossipykv kv put session/7 data --ttl 30m      gone everywhere after that time
   gossipykv kv put -- -key- -value-              a key that begins with a dash
 
 It prints the version of the write. A condition that does not hold: exit status 4.";
@@ -63,6 +64,9 @@ pub(super) struct PutArgs {
     /// The content type, kept with the value and given back with it
     #[arg(long = "type", alias = "content-type", value_name = "TYPE")]
     content_type: Option<String>,
+    /// How long it lasts: whole seconds, as 30s, 5m, 1m30s or 12h [default: for good]
+    #[arg(long, value_name = "DURATION")]
+    ttl: Option<String>,
     /// Write only when the node asked holds no such key
     #[arg(long, conflicts_with = "if_match")]
     if_absent: bool,
@@ -171,6 +175,7 @@ const UNKNOWN_TYPE: &str = "application/octet-stream";
 fn print_entry(client: &Client, key: &str, answer: Answer) -> Result<(), Failure> {
     let content_type = header(&answer, "content-type").filter(|kept| kept != UNKNOWN_TYPE);
     let version = version(&answer);
+    let ttl = header(&answer, "ttl").and_then(|ttl| ttl.parse::<u64>().ok());
     let value = client.body(answer)?;
     let mut entry = json!({ "key": key, "version": version });
     match String::from_utf8(value) {
@@ -179,6 +184,9 @@ fn print_entry(client: &Client, key: &str, answer: Answer) -> Result<(), Failure
     }
     if let Some(content_type) = content_type {
         entry["type"] = content_type.into();
+    }
+    if let Some(ttl) = ttl {
+        entry["ttl"] = ttl.into();
     }
     output::print(|out| Ok(writeln!(out, "{entry}")?))
 }
@@ -207,7 +215,9 @@ impl PutArgs {
         headers.extend(self.content_type.as_deref().map(|kept| ("content-type", kept)));
         headers.extend(tag.as_deref().map(|tag| ("if-match", tag)));
         headers.extend(self.if_absent.then_some(("if-none-match", "*")));
-        let target = target(&key, &self.concern.parameters());
+        let mut parameters = self.concern.parameters();
+        parameters.extend(self.ttl.map(|ttl| format!("ttl={}", encode(&ttl))));
+        let target = target(&key, &parameters);
         let answer = client.ask(Method::PUT, &target, &headers, Some(&value))?;
         let written: Value = client.json(client.accept(answer)?, "that of a PUT")?;
         let version = written["version"]

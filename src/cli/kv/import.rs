@@ -11,6 +11,7 @@ use crate::cli::client::{Client, ServerFlags, Wire};
 use crate::cli::failure::Failure;
 use crate::cli::progress::{Progress, rate};
 use crate::cli::{input, logging, output};
+use crate::runtime::clock::Clock;
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -28,8 +29,9 @@ Examples:
 
 Lines are JSON objects as kv export and kv list --json write them; versions are not taken over.
 Without --overwrite a key that the node holds is left as it is, and counted as kept. A key that was
-deleted since the export is written again. An import that stopped tells where, and goes on with
---skip, or from the start: that changes nothing but the time.";
+deleted since the export is written again. What expires does so at its time, whenever it is
+imported; a line whose time is over is passed over. An import that stopped tells where, and goes
+on with --skip, or from the start: that changes nothing but the time.";
 
 /// Most lines that are told one by one.
 const TOLD_MAX: u64 = 20;
@@ -58,6 +60,8 @@ struct Tally {
     written: u64,
     kept: u64,
     refused: u64,
+    /// Lines whose time was over.
+    expired: u64,
     /// Numbers of lines that are settled: from the first to the one behind the last. They come in
     /// batches, so that these ranges are few.
     settled: BTreeMap<u64, u64>,
@@ -86,6 +90,7 @@ impl ImportArgs {
         let mut source = open(self.file.as_ref())?;
         let progress = Progress::new(None, "keys", false);
         let tally = Mutex::new(Tally::default());
+        let clock = Clock::start();
         let settle = |number: u64, reply: Reply| {
             let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
             self.count(&mut tally, &client, &progress, number, reply)
@@ -99,7 +104,13 @@ impl ImportArgs {
                 }
                 let entry = line::read(&text)
                     .map_err(|why| Failure::failed(format!("line {number}: {why}")))?;
-                let bytes = request(&wire, &entry, self.overwrite);
+                let Ok(ttl) = entry.ttl(clock.now().wall) else {
+                    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+                    tally.expired += 1;
+                    tally.settle(number);
+                    continue;
+                };
+                let bytes = request(&wire, &entry, ttl, self.overwrite);
                 if !sender.push(Order { number, bytes }) {
                     break;
                 }
@@ -150,19 +161,20 @@ impl ImportArgs {
 
 /// The last line, on standard error; as JSON on standard output.
 fn tell(tally: &Tally, seconds: f64, as_json: bool) -> Result<(), Failure> {
-    let Tally { written, kept, refused, .. } = tally;
-    let n_lines = written + kept + refused;
+    let Tally { written, kept, refused, expired, .. } = tally;
+    let n_lines = written + kept + refused + expired;
     if as_json {
         let told = json!({
             "lines": n_lines, "written": written, "kept": kept, "refused": refused,
-            "seconds": seconds,
+            "expired": expired, "seconds": seconds,
         });
         return output::print(|out| Ok(writeln!(out, "{told}")?));
     }
     let rate = rate(n_lines, seconds);
+    let expired = if *expired > 0 { format!(", {expired} expired") } else { String::new() };
     logging::say(&format!(
-        "imported {n_lines} lines: {written} written, {kept} kept as they were, {refused} refused; \
-         {rate}"
+        "imported {n_lines} lines: {written} written, {kept} kept as they were, {refused} refused\
+         {expired}; {rate}"
     ));
     Ok(())
 }
@@ -191,11 +203,12 @@ fn next_line(source: &mut dyn BufRead, text: &mut Vec<u8>, number: u64) -> Resul
     Ok(len > 0)
 }
 
-fn request(wire: &Wire, entry: &line::Entry<'_>, overwrite: bool) -> Vec<u8> {
+fn request(wire: &Wire, entry: &line::Entry<'_>, ttl: Option<u64>, overwrite: bool) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(512 + entry.value.len());
     let Wire { prefix, headers, .. } = wire;
+    let parameters: Vec<String> = ttl.map(|ttl| format!("ttl={ttl}s")).into_iter().collect();
     // Writing to a vector does not fail.
-    let _ = write!(bytes, "PUT {prefix}{} HTTP/1.1\r\n{headers}", target(&entry.key, &[]));
+    let _ = write!(bytes, "PUT {prefix}{} HTTP/1.1\r\n{headers}", target(&entry.key, &parameters));
     if !overwrite {
         bytes.extend_from_slice(b"If-None-Match: *\r\n");
     }

@@ -3,16 +3,19 @@
 //! ```text
 //!   {"key":"a","value":"text","type":"text/plain","version":"01a2..-acd7.."}
 //!   {"key":"b","base64":"//4=","version":".."}             a value that is not UTF-8
+//!   {"key":"c","value":"","version":"..","expires":"2026-11-29T18:05:15.000Z"}
 //! ```
 //!
 //! Lines of `kv list --json`, whose values that are not UTF-8 read `{"base64":".."}`, are read as
 //! well. What else a line has is passed over.
 
 use crate::limits::{KEY_LEN_MAX, VALUE_LEN_HARD_MAX};
+use crate::time::WallMillis;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
 
 /// Longest line that is read: the largest value, each byte of it escaped as `\u0000`, and room.
 pub(super) const LINE_LEN_MAX: usize = 6 * VALUE_LEN_HARD_MAX + (16 << 10);
@@ -25,6 +28,7 @@ pub(super) struct Item {
     #[serde(rename = "type")]
     content_type: Option<String>,
     version: String,
+    expires: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -46,6 +50,8 @@ struct Line<'a> {
     content_type: Option<Cow<'a, str>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     version: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    expires: Option<Cow<'a, str>>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -64,7 +70,26 @@ pub(super) struct Entry<'a> {
     pub(super) key: Cow<'a, str>,
     pub(super) value: Cow<'a, [u8]>,
     pub(super) content_type: Option<Cow<'a, str>>,
+    /// When it expires, whenever it is written.
+    pub(super) expires: Option<SystemTime>,
 }
+
+impl Entry<'_> {
+    /// The seconds that it lasts from now on, at least one; `None` when it stays.
+    ///
+    /// # Errors
+    /// It has expired.
+    pub(super) fn ttl(&self, now: WallMillis) -> Result<Option<u64>, Expired> {
+        let Some(expires) = self.expires else { return Ok(None) };
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(now.0);
+        let left = expires.duration_since(now).unwrap_or_default();
+        if left.is_zero() { Err(Expired) } else { Ok(Some(left.as_secs().max(1))) }
+    }
+}
+
+/// An entry whose time is over.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Expired;
 
 impl Item {
     /// Appends the line of the item, its end included.
@@ -79,6 +104,7 @@ impl Item {
             base64,
             content_type: self.content_type.as_ref().map(Into::into),
             version: Some((&self.version).into()),
+            expires: self.expires.as_ref().map(Into::into),
         };
         // Writing to a vector does not fail, and texts always have a JSON form.
         let _ = serde_json::to_writer(&mut *out, &line);
@@ -96,7 +122,7 @@ pub(super) fn key_of(line: &[u8]) -> Option<String> {
 /// # Errors
 /// What is wrong with it.
 pub(super) fn read(line: &[u8]) -> Result<Entry<'_>, String> {
-    let Line { key, value, base64, content_type, .. } =
+    let Line { key, value, base64, content_type, expires, .. } =
         serde_json::from_slice(line).map_err(|error| format!("no line of an export: {error}"))?;
     if key.is_empty() || key.len() > KEY_LEN_MAX {
         return Err(format!("a key has 1 to {KEY_LEN_MAX} bytes, not {}", key.len()));
@@ -118,7 +144,10 @@ pub(super) fn read(line: &[u8]) -> Result<Entry<'_>, String> {
     if content_type.as_deref().is_some_and(|kept| !is_header(kept)) {
         return Err(format!("the type of {key:?} holds more than visible ASCII"));
     }
-    Ok(Entry { key, value, content_type })
+    let expires = expires.map(|text| humantime::parse_rfc3339(&text)).transpose();
+    let expires =
+        expires.map_err(|_| format!("expires of {key:?} is no time as 2026-11-29T18:05:15Z"))?;
+    Ok(Entry { key, value, content_type, expires })
 }
 
 #[cfg(test)]
@@ -133,6 +162,19 @@ mod tests {
         let text = String::from_utf8(line).expect("text");
         let leaked: &'static str = Box::leak(text.clone().into_boxed_str());
         (text, read(leaked.as_bytes()))
+    }
+
+    #[test]
+    fn what_expires_does_so_at_its_time_whenever_it_is_read() {
+        let at = |seconds: u64| WallMillis(1_000 * seconds);
+        let (line, entry) =
+            round(r#"{"key":"k","value":"v","version":"1","expires":"1970-01-01T00:01:40.000Z"}"#);
+        assert!(line.contains(r#""expires":"1970-01-01T00:01:40.000Z""#), "{line}");
+        let entry = entry.expect("an entry");
+        assert_eq!(entry.ttl(at(90)), Ok(Some(10)));
+        assert_eq!(entry.ttl(at(100)), Err(Expired));
+        assert!(read(br#"{"key":"k","value":"v","expires":"soon"}"#).is_err());
+        assert_eq!(read(br#"{"key":"k","value":"v"}"#).expect("one").ttl(at(1)), Ok(None));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) struct ListArgs {
     /// Only keys that begin with this
     #[arg(default_value = "", hide_default_value = true)]
     prefix: OsString,
-    /// Print size, time of the write and content type too
+    /// Print size, time of the write, content type and expiry too
     #[arg(long, short)]
     long: bool,
 }
@@ -125,6 +125,9 @@ fn write_long(out: &mut Out<'_>, item: &Value, key: &str) -> Result<(), Stop> {
     write!(out, "{size:>12}  {time:20}  {}", one_line(key))?;
     if let Some(kept) = item["type"].as_str() {
         write!(out, "  {}", one_line(kept))?;
+    }
+    if let Some(expires) = item["expires"].as_str() {
+        write!(out, "  expires {}", one_line(expires))?;
     }
     Ok(writeln!(out)?)
 }

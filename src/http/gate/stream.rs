@@ -22,6 +22,7 @@ use crate::http::watch::target::Target;
 use crate::http::watch::token;
 use crate::kv::{Coverage, Record, Seen, Store};
 use crate::limits::STORE_SHARDS;
+use crate::time::Now;
 use std::fmt::Write as _;
 use std::pin::pin;
 use std::sync::Arc;
@@ -200,7 +201,7 @@ impl Stream<'_> {
     async fn snapshot(&mut self, target: &Target) -> Result<(), Stop> {
         let prefix = match target {
             Target::Key(key) => {
-                if let Some(record) = self.store().get(key) {
+                if let Some(record) = self.store().get(self.now(), key) {
                     self.write(&record).await?;
                 }
                 return Ok(());
@@ -209,7 +210,7 @@ impl Stream<'_> {
         };
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let page = self.store().list(prefix, after.as_deref(), PAGE_ITEMS);
+            let page = self.store().list(self.now(), prefix, after.as_deref(), PAGE_ITEMS);
             for record in &page.items {
                 self.write(record).await?;
             }
@@ -240,7 +241,7 @@ impl Stream<'_> {
             let mut after: Option<Box<[u8]>> = None;
             loop {
                 let from = (prefix, after.as_deref());
-                let is_wanted = |record: &Record| !seen.covers(record.dot());
+                let is_wanted = |record: &Record| !seen.covers(record);
                 let (part, next) = self.store().scan_part(shard, from, STEPS_MAX, is_wanted);
                 for record in &part {
                     self.write(record).await?;
@@ -255,7 +256,8 @@ impl Stream<'_> {
 
     /// Writes one entry, unless the client has seen it.
     async fn write(&mut self, record: &Record) -> Result<(), Stop> {
-        let is_seen = self.seen.as_ref().is_some_and(|seen| seen.covers(record.dot()));
+        let record = &self.store().as_of(self.now(), record.clone());
+        let is_seen = self.seen.as_ref().is_some_and(|seen| seen.covers(record));
         if is_seen {
             return Ok(());
         }
@@ -276,6 +278,10 @@ impl Stream<'_> {
         style.sync(&mut self.writer.out, &token::text(&seen));
         self.seen = Some(seen);
         self.writer.flush().await
+    }
+
+    fn now(&self) -> Now {
+        self.writer.conn.shared().bridge.now()
     }
 
     fn store(&self) -> &Store {

@@ -1,7 +1,7 @@
 //! `POST /kv/`: several reads and writes, one step on this node.
 //!
 //! ```text
-//! {"ops":[{"put":"k","value":"v","type":"text/plain","if_version":".."},
+//! {"ops":[{"put":"k","value":"v","type":"text/plain","ttl":"30s","if_version":".."},
 //!         {"delete":"k2"}, {"get":"k3"}, {"check":"k4","if_version":""}]}
 //! ```
 //!
@@ -17,10 +17,13 @@ use super::query;
 use crate::http::failure::{Failure, error_body};
 use crate::http::json::{json_text, json_value, json_value_len};
 use crate::http::pending::Waiter;
-use crate::http::response::{Response, number, type_field, version_field};
+use crate::http::response::{
+    Response, expires_field, number, type_field, version_field, version_fields,
+};
 use crate::kv::{Act, BatchError, Done, Op, Record, Stamp, WriteError};
 use crate::limits::{BATCH_OPS_MAX, HTTP_LIST_LEN_MAX, HTTP_LONG_LEN, KEY_LEN_MAX};
 use crate::node::command::Command;
+use crate::time::Now;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
@@ -44,6 +47,7 @@ struct Part {
     base64: Option<String>,
     #[serde(rename = "type")]
     content_type: Option<String>,
+    ttl: Option<String>,
     #[serde(default, deserialize_with = "given")]
     if_version: Option<Option<String>>,
 }
@@ -61,7 +65,8 @@ struct Asked {
 }
 
 enum Asks {
-    Put(Vec<u8>, Option<String>),
+    /// The seconds that it lasts, too, if it does not stay.
+    Put(Vec<u8>, Option<String>, Option<u32>),
     Delete,
     Get,
     Check,
@@ -96,7 +101,10 @@ pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     if asked.iter().any(|asked| !asked.is_plain_write()) {
         api.check_complete()?;
     }
-    if takes_time(api, &asked)? && !call.request.may_take_time {
+    if asked.iter().any(Asked::lasts) {
+        api.check_ttl()?;
+    }
+    if takes_time(api, call.now, &asked)? && !call.request.may_take_time {
         return Ok(call.again());
     }
     let slot = wait.map(|wait| Ok((api.slot(Waiter::Write)?, wait))).transpose()?;
@@ -135,10 +143,10 @@ pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
 ///
 /// # Errors
 /// 413, when it is longer than a page of a list may be: it is made whole.
-fn takes_time(api: &Api, asked: &[Asked]) -> Result<bool, Failure> {
+fn takes_time(api: &Api, now: Now, asked: &[Asked]) -> Result<bool, Failure> {
     let is_read = |asked: &&Asked| matches!(asked.act, Asks::Get);
     let read = asked.iter().filter(is_read);
-    let read = read.filter_map(|asked| api.store().get(asked.key.as_bytes()));
+    let read = read.filter_map(|asked| api.store().get(now, asked.key.as_bytes()));
     let (mut records, mut len) = (Vec::new(), 0);
     for record in read {
         len += record.value().unwrap_or_default().len();
@@ -167,12 +175,19 @@ impl Asked {
         matches!(self.act, Asks::Put(..) | Asks::Delete) && self.expected.is_none()
     }
 
+    fn lasts(&self) -> bool {
+        matches!(self.act, Asks::Put(.., Some(_)))
+    }
+
     fn op(&self) -> Op<'_, impl Fn(Option<&Record>) -> bool> {
         let expected = self.expected;
         Op {
             key: self.key.as_bytes(),
             act: match &self.act {
-                Asks::Put(value, content_type) => Act::Put(value, content_type.as_deref()),
+                Asks::Put(value, content_type, None) => Act::Put(value, content_type.as_deref()),
+                Asks::Put(value, content_type, Some(ttl)) => {
+                    Act::PutLasting(value, content_type.as_deref(), *ttl)
+                }
                 Asks::Delete => Act::Delete,
                 Asks::Get | Asks::Check => Act::Look,
             },
@@ -216,7 +231,9 @@ impl Part {
             },
             (None, None) => None,
         };
-        let has_content = value.is_some() || self.content_type.is_some();
+        let has_content = value.is_some() || self.content_type.is_some() || self.ttl.is_some();
+        let ttl = self.ttl.as_deref().map(query::ttl).transpose();
+        let ttl = ttl.map_err(|failure| (failure.status, failure.message))?;
         let (key, act) = match (self.put, self.delete, self.get, self.check) {
             (Some(key), None, None, None) => match value {
                 Some(value) if value.len() > value_len_max => {
@@ -228,11 +245,11 @@ impl Part {
                 }
                 Some(value) => {
                     let content_type = self.content_type.filter(|text| !text.is_empty());
-                    (key, Asks::Put(value, content_type))
+                    (key, Asks::Put(value, content_type, ttl))
                 }
                 None => return wrong("put wants value or base64"),
             },
-            _ if has_content => return wrong("only put has a value and a type"),
+            _ if has_content => return wrong("only put has a value, a type and a ttl"),
             (None, Some(key), None, None) => (key, Asks::Delete),
             (None, None, Some(key), None) => (key, Asks::Get),
             (None, None, None, Some(key)) if self.if_version.is_some() => (key, Asks::Check),
@@ -272,7 +289,7 @@ fn refused(api: &Api, call: Call<'_>, asked: &[Asked], error: BatchError) -> Out
     call.body.pop();
     call.body.extend_from_slice(b",\"index\":");
     number(call.body, index);
-    if let Some(current) = api.store().get(key.as_bytes()) {
+    if let Some(current) = api.store().get(call.now, key.as_bytes()) {
         version_field(call.body, current.stamp());
     }
     call.body.push(b'}');
@@ -288,12 +305,17 @@ fn write(out: &mut Vec<u8>, asked: &[Asked], done: &[Done]) {
         out.extend_from_slice(if n > 0 { b",{\"key\":" } else { b"{\"key\":" });
         json_text(out, &asked.key);
         match (done, &asked.act) {
-            (Done::Written(written), _) => version_field(out, written.stamp),
+            (Done::Written(written), act) => {
+                version_field(out, written.stamp);
+                if let Asks::Put(.., Some(ttl)) = act {
+                    expires_field(out, written.stamp.time.millis() + 1_000 * u64::from(*ttl));
+                }
+            }
             (Done::Found(Some(record)), Asks::Get) => {
                 out.extend_from_slice(b",\"value\":");
                 json_value(out, record.value().unwrap_or_default());
                 type_field(out, record);
-                version_field(out, record.stamp());
+                version_fields(out, record);
             }
             (Done::Found(Some(record)), _) => version_field(out, record.stamp()),
             (Done::Found(None), _) => out.extend_from_slice(b",\"absent\":true"),

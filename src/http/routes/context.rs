@@ -11,7 +11,7 @@ use crate::http::request::{Form, Request, Trust};
 use crate::http::response::{Response, number};
 use crate::http::route::Route;
 use crate::http::shared::Shared;
-use crate::kv::{Stamp, Store};
+use crate::kv::{Record, Stamp, Store};
 use crate::node::command::{Command, Health, NotReady, Reply};
 use crate::time::{Now, WallMillis};
 use std::sync::Arc;
@@ -198,6 +198,15 @@ impl Api {
         Err(Failure::busy(message))
     }
 
+    /// Refuses what expires as long as a member does not know such keys: it could not read them.
+    ///
+    /// # Errors
+    /// 503 with its name.
+    pub(super) fn check_ttl(&self) -> Result<(), Failure> {
+        let Some(name) = self.shared.bridge.lacks_ttl() else { return Ok(()) };
+        Err(Failure::busy(format_args!("a member does not know ttl yet: {name}")))
+    }
+
     /// Refuses a client that has no token, unless it counts as local.
     ///
     /// # Errors
@@ -232,6 +241,18 @@ impl Call<'_> {
         let response = Response::new(self.out, self.now.wall, status, self.body.len()).json();
         let response = match etag {
             Some(stamp) => response.etag(stamp),
+            None => response,
+        };
+        response.end(self.request.form(), self.body);
+        Outcome::Answered(status)
+    }
+
+    /// The same about a record, a tombstone too.
+    pub(super) fn json_of(self, status: u16, record: Option<&Record>) -> Outcome {
+        let wall = self.now.wall;
+        let response = Response::new(self.out, wall, status, self.body.len()).json();
+        let response = match record {
+            Some(record) => response.of(record, wall),
             None => response,
         };
         response.end(self.request.form(), self.body);

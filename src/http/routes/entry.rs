@@ -10,12 +10,13 @@ use crate::http::json::{json_pair, json_text, json_value_len};
 use crate::http::long::{Part, push_text, value_parts};
 use crate::http::memory::Held;
 use crate::http::pending::{Slot, Waiter};
-use crate::http::response::{Response, number, version_field};
+use crate::http::response::{EXPIRED, Response, expires_field, number, version_field};
 use crate::http::route::Spelt;
 use crate::http::watch::target::Target;
 use crate::kv::{Record, Stamp, WriteError, Written};
 use crate::limits::{CONTENT_TYPE_LEN_MAX, HTTP_LONG_LEN};
 use crate::node::command::{Command, Reply};
+use crate::time::{Now, WallMillis};
 use std::time::Duration;
 
 /// What a raw value is served as when nothing was kept with it.
@@ -31,7 +32,7 @@ pub(super) fn get(api: &Api, mut call: Call<'_>, spelt: Spelt<'_>) -> Result<Out
     let newer = Newer::of(newer, wait)?;
     let precondition = Precondition::of(call.request)?;
     api.check_complete()?;
-    let entry = api.store().entry(key.as_bytes());
+    let entry = api.store().shown(call.now, key.as_bytes());
     if let Some(Newer { than, wait }) = newer
         && !is_later(entry.as_ref(), than)
     {
@@ -46,7 +47,7 @@ pub(super) fn get(api: &Api, mut call: Call<'_>, spelt: Spelt<'_>) -> Result<Out
             (Verdict::Unmet, _) => return Err(unmet(entry.as_ref())),
             (Verdict::Unchanged, Some(record)) => {
                 let response = Response::bodiless(call.out, call.now.wall, 304);
-                response.etag(record.stamp()).end_bodiless();
+                response.of(record, call.now.wall).end_bodiless();
                 return Ok(Outcome::Answered(304));
             }
             _ => {}
@@ -63,12 +64,15 @@ pub(super) fn get(api: &Api, mut call: Call<'_>, spelt: Spelt<'_>) -> Result<Out
         return Ok(raw_value(call, record, value));
     }
     json_pair(call.body, &key, value);
-    Ok(call.json(200, Some(record.stamp())))
+    Ok(call.json_of(200, Some(record)))
 }
+
+/// A version as a client names it: a record's stamp, and whether it has expired since.
+type Version = (Stamp, bool);
 
 /// What `?newer=` asks for: a version later than this, or any when there is none.
 struct Newer {
-    than: Option<Stamp>,
+    than: Option<Version>,
     wait: Duration,
 }
 
@@ -85,18 +89,22 @@ impl Newer {
         };
         let than = match newer.text() {
             "" => None,
-            text => Some(text.parse().map_err(|error| {
-                Failure::new(400, format_args!("newer={text}: {error}, as in ETag"))
-            })?),
+            text => {
+                let stamp =
+                    text.strip_suffix(EXPIRED).unwrap_or(text).parse().map_err(|error| {
+                        Failure::new(400, format_args!("newer={text}: {error}, as in ETag"))
+                    })?;
+                Some((stamp, text.ends_with(EXPIRED)))
+            }
         };
         Ok(Some(Newer { than, wait: watch::wait(wait)? }))
     }
 }
 
 /// Whether a key is past a version; where there was none, whether it is there.
-fn is_later(entry: Option<&Record>, than: Option<Stamp>) -> bool {
+fn is_later(entry: Option<&Record>, than: Option<Version>) -> bool {
     entry.is_some_and(|record| match than {
-        Some(than) => record.stamp() > than,
+        Some(than) => (record.stamp(), record.has_expired()) > than,
         None => !record.is_tombstone(),
     })
 }
@@ -105,7 +113,7 @@ fn is_later(entry: Option<&Record>, than: Option<Stamp>) -> bool {
 fn unchanged(call: Call<'_>, entry: Option<&Record>) -> Outcome {
     let response = Response::bodiless(call.out, call.now.wall, 304);
     match entry {
-        Some(record) => response.etag(record.stamp()).end_bodiless(),
+        Some(record) => response.of(record, call.now.wall).end_bodiless(),
         None => response.end_bodiless(),
     }
     Outcome::Answered(304)
@@ -114,7 +122,7 @@ fn unchanged(call: Call<'_>, entry: Option<&Record>) -> Outcome {
 /// 404, with the version of the delete when one is remembered.
 fn absent(call: Call<'_>, key: &str, tombstone: Option<&Record>) -> Outcome {
     call.body.extend_from_slice(&error_body(&format!("no such key: {key}")));
-    call.json(404, tombstone.map(Record::stamp))
+    call.json_of(404, tombstone)
 }
 
 /// A value that the gate sends piece by piece. To measure it as JSON takes time.
@@ -123,7 +131,9 @@ fn long_value(api: &Api, call: Call<'_>, key: &str, record: &Record, is_raw: boo
     let value = record.value().unwrap_or_default();
     if is_raw {
         let body = vec![Part::Raw(record.clone())];
-        return api.long(call, (body, value.len()), held, |response| raw_head(response, record));
+        let now = call.now.wall;
+        let len = value.len();
+        return api.long(call, (body, len), held, |response| raw_head(response, record, now));
     }
     if !call.request.may_take_time {
         return call.again();
@@ -135,29 +145,30 @@ fn long_value(api: &Api, call: Call<'_>, key: &str, record: &Record, is_raw: boo
     let mut body = vec![Part::Text(begin)];
     value_parts(&mut body, record);
     push_text(&mut body, b"}");
-    api.long(call, (body, len), held, |response| response.json().etag(record.stamp()))
+    let now = call.now.wall;
+    api.long(call, (body, len), held, |response| response.json().of(record, now))
 }
 
 /// The bytes as they were put. A value may say of itself that it is a web page, but it is not one
 /// of ours: it gets no script and no origin to act in.
 fn raw_value(call: Call<'_>, record: &Record, value: &[u8]) -> Outcome {
     let response = Response::new(call.out, call.now.wall, 200, value.len());
-    raw_head(response, record).end(call.request.form(), value);
+    raw_head(response, record, call.now.wall).end(call.request.form(), value);
     Outcome::Answered(200)
 }
 
-fn raw_head<'r>(response: Response<'r>, record: &Record) -> Response<'r> {
+fn raw_head<'r>(response: Response<'r>, record: &Record, now: WallMillis) -> Response<'r> {
     response
         .header("Content-Type", record.content_type().unwrap_or(UNKNOWN_TYPE))
         .header("X-Content-Type-Options", "nosniff")
         .header("Content-Security-Policy", "sandbox; default-src 'none'")
-        .etag(record.stamp())
+        .of(record, now)
 }
 
 /// `PUT` of an entry, the value in the body.
 pub(super) fn put_body(api: &Api, call: Call<'_>, spelt: Spelt<'_>) -> Result<Outcome, Failure> {
     let key = query::key(spelt)?;
-    let write = Write::of(&call, spelt)?;
+    let write = Write::put_of(&call, spelt)?;
     if !call.request.has_length {
         let message = "a PUT of a key wants its value in the body, with Content-Length (0 for an \
             empty value) or chunked; or in the path, as /kv/{key}/{value}";
@@ -176,6 +187,9 @@ pub(super) fn put_body(api: &Api, call: Call<'_>, spelt: Spelt<'_>) -> Result<Ou
         out.extend_from_slice(b"{\"key\":");
         json_text(out, &key);
         version_field(out, written.stamp);
+        if let Some(ttl) = write.ttl {
+            expires_field(out, written.stamp.time.millis() + 1_000 * u64::from(ttl));
+        }
         out.extend_from_slice(b",\"size\":");
         number(out, value.len());
         out.push(b'}');
@@ -192,7 +206,7 @@ pub(super) fn put_pair(
     let spelt = Spelt::Path(segment);
     let key = query::key(spelt)?;
     let value = query::value(value)?;
-    let write = Write::of(&call, spelt)?;
+    let write = Write::put_of(&call, spelt)?;
     if !call.request.body.is_empty() {
         let message = "the value is given twice: in the path and in the body";
         return Err(Failure::new(400, message));
@@ -212,6 +226,8 @@ pub(super) fn delete(api: &Api, call: Call<'_>, spelt: Spelt<'_>) -> Result<Outc
 /// What a write asks for beside its value, checked before anything changes.
 struct Write<'a> {
     wait: Option<Wait>,
+    /// The seconds after which it expires.
+    ttl: Option<u32>,
     precondition: Precondition<'a>,
 }
 
@@ -221,8 +237,24 @@ type Waiting = (Slot, Wait);
 impl<'a> Write<'a> {
     fn of(call: &Call<'a>, spelt: Spelt<'a>) -> Result<Write<'a>, Failure> {
         let [w, timeout] = query::parameters_beside(spelt, call.query, ["w", "timeout"])?;
+        Write::new(call, [w, timeout], None)
+    }
+
+    /// The same of a `PUT`.
+    fn put_of(call: &Call<'a>, spelt: Spelt<'a>) -> Result<Write<'a>, Failure> {
+        let [w, timeout, ttl] =
+            query::parameters_beside(spelt, call.query, ["w", "timeout", "ttl"])?;
+        let ttl = ttl.map(|ttl| query::ttl(&query::text("ttl", ttl.text())?)).transpose()?;
+        Write::new(call, [w, timeout], ttl)
+    }
+
+    fn new(
+        call: &Call<'a>,
+        [w, timeout]: [Option<Parameter<'a>>; 2],
+        ttl: Option<u32>,
+    ) -> Result<Write<'a>, Failure> {
         let wait = concern::wait(w, timeout)?;
-        Ok(Write { wait, precondition: Precondition::of(call.request)? })
+        Ok(Write { wait, ttl, precondition: Precondition::of(call.request)? })
     }
 
     /// Takes a slot if the write asks for a wait: once it is written, it is too late to refuse.
@@ -251,16 +283,15 @@ impl<'a> Write<'a> {
                 format_args!("the value has {len} bytes, at most {max} (--max-value-bytes)");
             return Err(Failure::new(413, message));
         }
+        if self.ttl.is_some() {
+            api.check_ttl()?;
+        }
         let waiting = self.begin(api)?;
         let _writing = api.shared.shutdown.begin_write()?;
-        let store = api.store();
-        let written = if self.precondition.is_empty() {
-            store.put(call.now, key.as_bytes(), value, content_type)
-        } else {
-            let is_met = |entry: Option<&Record>| self.is_met(entry);
-            store.put_if(call.now, key.as_bytes(), value, content_type, is_met)
-        };
-        self.written(api, key, written).map(|written| (written, waiting))
+        let (store, content) = (api.store(), (value, content_type));
+        let is_met = |entry: Option<&Record>| self.is_met(entry);
+        let written = store.put_lasting_if(call.now, key.as_bytes(), content, self.ttl, is_met);
+        self.written(api, call.now, key, written).map(|written| (written, waiting))
     }
 
     fn delete(
@@ -273,7 +304,7 @@ impl<'a> Write<'a> {
         let _writing = api.shared.shutdown.begin_write()?;
         let is_met = |entry: Option<&Record>| self.is_met(entry);
         let written = api.store().delete_if(call.now, key.as_bytes(), is_met);
-        self.written(api, key, written).map(|written| (written, waiting))
+        self.written(api, call.now, key, written).map(|written| (written, waiting))
     }
 
     fn is_met(&self, entry: Option<&Record>) -> bool {
@@ -284,6 +315,7 @@ impl<'a> Write<'a> {
     fn written(
         &self,
         api: &Api,
+        now: Now,
         key: &str,
         written: Result<Written, WriteError>,
     ) -> Result<Written, Failure> {
@@ -292,7 +324,7 @@ impl<'a> Write<'a> {
                 api.shared.bridge.written();
                 Ok(written)
             }
-            Err(error) => Err(refused(&error, api.store().entry(key.as_bytes()).as_ref())),
+            Err(error) => Err(refused(&error, api.store().shown(now, key.as_bytes()).as_ref())),
         }
     }
 }
@@ -319,6 +351,7 @@ fn refused(error: &WriteError, current: Option<&Record>) -> Failure {
         WriteError::KeyLen(_)
         | WriteError::KeyNotUtf8
         | WriteError::ContentTypeLen(_)
+        | WriteError::Ttl(_)
         | WriteError::ContentTypeText => 400,
     };
     let hint = if status == 507 { " (--max-store-bytes)" } else { "" };

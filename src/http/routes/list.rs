@@ -15,6 +15,7 @@ use crate::http::watch::target::Target;
 use crate::http::watch::token;
 use crate::kv::{Coverage, Listing, Seen, Store};
 use crate::limits::LIST_ITEMS_MAX;
+use crate::time::Now;
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -79,7 +80,7 @@ impl Page<'_> {
         api.check_complete()?;
         // Before the store is read: the token must not say more than what is read has.
         let token = api.shared.hub.latest().map_or("t0".to_owned(), |c| token::text(&c.seen));
-        let listing = api.store().list(self.prefix, self.after, self.limit);
+        let listing = api.store().list(call.now, self.prefix, self.after, self.limit);
         let page = Made::of(api, &listing, self.only_keys, &token, false)?;
         let tag = format!("list-{:032x}", page.hash);
         match precondition.check_tag(Some(&tag)) {
@@ -112,13 +113,15 @@ impl Page<'_> {
         let coverage = watch::coverage(api)?;
         let mut told = Seen::default();
         let (page, is_reset) = match since.at(&coverage) {
-            Since::Anew(_) => (api.store().list(self.prefix, self.after, self.limit), true),
-            Since::Seen(seen) => match self.unseen(api.store(), &coverage, &seen) {
+            Since::Anew(_) => {
+                (api.store().list(call.now, self.prefix, self.after, self.limit), true)
+            }
+            Since::Seen(seen) => match self.unseen(api.store(), call.now, &coverage, &seen) {
                 Some(page) => {
                     told = seen;
                     (page, false)
                 }
-                None => (api.store().list(self.prefix, self.after, self.limit), true),
+                None => (api.store().list(call.now, self.prefix, self.after, self.limit), true),
             },
         };
         if page.items.is_empty() && !is_reset && self.after.is_none() {
@@ -139,21 +142,21 @@ impl Page<'_> {
 
     /// What such a reader lacks; `None` when something was taken out of the store meanwhile that it
     /// may lack, and would not be told.
-    fn unseen(&self, store: &Store, coverage: &Coverage, seen: &Seen) -> Option<Listing> {
-        let page = self.found(store, coverage, seen)?;
+    fn unseen(&self, store: &Store, now: Now, coverage: &Coverage, seen: &Seen) -> Option<Listing> {
+        let page = self.found(store, now, coverage, seen)?;
         (store.removed_total() == coverage.removed_total).then_some(page)
     }
 
-    fn found(&self, store: &Store, coverage: &Coverage, seen: &Seen) -> Option<Listing> {
+    fn found(&self, store: &Store, now: Now, coverage: &Coverage, seen: &Seen) -> Option<Listing> {
         let Some(keys) = store.keys_unseen(seen, coverage) else {
-            return Some(store.list_unseen(self.prefix, self.after, self.limit, seen));
+            return Some(store.list_unseen(now, self.prefix, self.after, self.limit, seen));
         };
         let is_on_page =
             |key: &[u8]| key.starts_with(self.prefix) && self.after.is_none_or(|after| key > after);
         let on_page = keys.iter().filter(|key| is_on_page(key));
-        let found: Option<Vec<_>> = on_page.map(|key| store.entry(key)).collect();
+        let found: Option<Vec<_>> = on_page.map(|key| store.shown(now, key)).collect();
         let mut items = found?;
-        items.retain(|record| !seen.covers(record.dot()));
+        items.retain(|record| !seen.covers(record));
         let has_more = items.len() > self.limit;
         items.truncate(self.limit);
         let next = items.last().filter(|_| has_more).map(|last| last.key().to_vec());

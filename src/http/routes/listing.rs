@@ -2,7 +2,7 @@
 
 use crate::http::json::{json_text, json_text_len, json_value, json_value_len};
 use crate::http::long::{Part, Pieces, push_text, value_parts, with_text};
-use crate::http::response::{number, type_field, version_field};
+use crate::http::response::{number, type_field, version_fields};
 use crate::kv::{Listing, Record};
 use crate::limits::{HTTP_LIST_LEN_MAX, HTTP_LONG_LEN};
 use xxhash_rust::xxh3::Xxh3Default;
@@ -107,7 +107,7 @@ impl<'l> Plan<'l> {
 /// What stands behind it.
 fn write_end(out: &mut Vec<u8>, record: &Record) {
     type_field(out, record);
-    version_field(out, record.stamp());
+    version_fields(out, record);
     out.extend_from_slice(b",\"size\":");
     number(out, record.value().unwrap_or_default().len());
     out.push(b'}');

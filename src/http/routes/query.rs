@@ -3,7 +3,7 @@
 use super::percent::{self, Plus};
 use crate::http::failure::Failure;
 use crate::http::route::Spelt;
-use crate::limits::KEY_LEN_MAX;
+use crate::limits::{KEY_LEN_MAX, TTL_SECONDS_MAX};
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -79,6 +79,51 @@ pub fn time(
             let message =
                 format_args!("{name}={text}: a time from {min}ms to {max}s, such as 500ms or 2s");
             Err(Failure::new(400, message))
+        }
+    }
+}
+
+/// The seconds that a key lasts: numbers with their units, as `30s`, `1m30s` or `12h`.
+///
+/// # Errors
+/// 400 with what is allowed.
+pub fn ttl(text: &str) -> Result<u32, Failure> {
+    let wrong = |why: String| {
+        let message = format_args!("ttl={text}: {why}, such as 30s, 5m, 1m30s or 12h");
+        Err(Failure::new(400, message))
+    };
+    let Some(millis) = go_millis(text) else { return wrong("a time with its unit".to_owned()) };
+    match u32::try_from(millis / 1_000) {
+        Ok(seconds) if millis % 1_000 == 0 && (1..=TTL_SECONDS_MAX).contains(&seconds) => {
+            Ok(seconds)
+        }
+        Ok(0) => wrong("less than a second; 1s to ten years".to_owned()),
+        Ok(seconds) if seconds <= TTL_SECONDS_MAX => wrong("whole seconds only".to_owned()),
+        _ => wrong(format!("more than ten years, which are {TTL_SECONDS_MAX}s")),
+    }
+}
+
+/// Milliseconds of a time as Go writes it, in whole numbers: each with its unit, one after the
+/// other. Days are taken, too.
+fn go_millis(text: &str) -> Option<u64> {
+    let (mut sum, mut rest) = (0u64, text);
+    loop {
+        let unit_at = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (number, after) = rest.split_at(unit_at);
+        let unit_len = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_len);
+        let millis = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        sum = sum.checked_add(number.parse::<u64>().ok()?.checked_mul(millis)?)?;
+        rest = after;
+        if rest.is_empty() {
+            return Some(sum);
         }
     }
 }
@@ -181,6 +226,36 @@ mod tests {
         assert_eq!(key(&"k".repeat(513)).unwrap_err().status, 414);
         assert_eq!(super::key(Spelt::Query("a/b+c%2B..")).as_deref(), Ok("a/b c+.."));
         assert_eq!(super::key(Spelt::Query("")).unwrap_err().status, 400);
+    }
+
+    #[test]
+    fn how_long_a_key_lasts_is_read_strictly() {
+        let good = [("30s", 30), ("5m", 300), ("12h", 43_200), ("1m30s", 90), ("1000ms", 1)];
+        for (text, seconds) in good {
+            assert_eq!(ttl(text), Ok(seconds), "{text}");
+        }
+        assert_eq!(ttl("3653d"), Ok(TTL_SECONDS_MAX));
+        let bad = [
+            ("", "unit"),
+            ("30", "unit"),
+            ("s", "unit"),
+            ("-1s", "unit"),
+            ("1.5s", "unit"),
+            ("1y", "unit"),
+            ("1 s", "unit"),
+            ("30s5", "unit"),
+            ("0s", "less than a second"),
+            ("500ms", "less than a second"),
+            ("1500ms", "whole seconds"),
+            ("3654d", "ten years"),
+            ("18446744073709551615h", "unit"),
+            ("99999999999999999999s", "unit"),
+        ];
+        for (text, why) in bad {
+            let failure = ttl(text).unwrap_err();
+            assert_eq!(failure.status, 400, "{text}");
+            assert!(failure.message.contains(why), "{text}: {}", failure.message);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! SSE it is the event's `id`, too, so that browsers go on by themselves.
 
 use crate::http::json::json_text;
-use crate::http::response::{type_field, version_field};
+use crate::http::response::{type_field, version_fields};
 use crate::kv::Record;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -118,7 +118,7 @@ fn write_entry(out: &mut Vec<u8>, record: &Record, only_keys: bool) {
         }
     }
     type_field(out, record);
-    version_field(out, record.stamp());
+    version_fields(out, record);
 }
 
 #[cfg(test)]
@@ -152,6 +152,21 @@ mod tests {
         assert_eq!(
             text(|out| Style::Lines.record(out, &delete, false)),
             format!("{{\"event\":\"delete\",\"key\":\"k\",\"version\":\"{version}\"}}\n")
+        );
+        let lasting = Record::lasting(stamp, 1, b"k", Some((b"", None)), 2);
+        assert_eq!(
+            text(|out| Style::Lines.record(out, &lasting, true)),
+            format!(
+                "{{\"event\":\"put\",\"key\":\"k\",\"version\":\"{version}\",\
+                 \"expires\":\"1970-01-01T00:00:02.000Z\"}}\n"
+            )
+        );
+        assert_eq!(
+            text(|out| Style::Lines.record(out, &lasting.expired(), false)),
+            format!(
+                "{{\"event\":\"delete\",\"key\":\"k\",\"version\":\"{version}-expired\",\
+                 \"expired\":true}}\n"
+            )
         );
         assert_eq!(
             text(|out| Style::Sse.sync(out, "t1.AA")),

@@ -1,7 +1,8 @@
 //! Resume tokens: what a reader has seen, as text.
 //!
 //! ```text
-//! t1.BASE64URL    varint: origins; for each, 8 bytes of its number and a varint: seen through
+//! t1.BASE64URL    varint: origins; for each, 8 bytes of its number and a varint: seen through;
+//!                 where keys expire, a varint: the moment up to which expiries were seen
 //! t0              too many origins for a token: the reader begins anew
 //! ```
 //!
@@ -34,6 +35,9 @@ pub(in crate::http) fn text(seen: &Seen) -> String {
         bytes.extend_from_slice(&origin.to_be_bytes());
         varint(&mut bytes, through);
     }
+    if seen.expired_through() > 0 {
+        varint(&mut bytes, seen.expired_through());
+    }
     format!("t1.{}", URL_SAFE_NO_PAD.encode(bytes))
 }
 
@@ -64,7 +68,14 @@ pub fn read(token: &str) -> Result<Option<Seen>, BadToken> {
         last = origin;
         seen.add(OriginId(origin), through);
     }
-    if rest.is_empty() { Ok(Some(seen)) } else { Err(BadToken) }
+    if !rest.is_empty() {
+        let moment = read_varint(&mut rest)?;
+        if moment == 0 || !rest.is_empty() {
+            return Err(BadToken);
+        }
+        seen.set_expired_through(moment);
+    }
+    Ok(Some(seen))
 }
 
 fn varint(out: &mut Vec<u8>, mut value: u64) {
@@ -99,8 +110,10 @@ mod tests {
 
     #[test]
     fn what_is_no_token_is_told_apart() {
-        for bad in ["", "t1", "t1.", "t2.AA", "t1.AQ", "t1.AAA", "t1.!", "t0.", "t1.gAA", "t1.AA=="]
-        {
+        for bad in [
+            "", "t1", "t1.", "t2.AA", "t1.AQ", "t1.AAA", "t1.AAEB", "t1.!", "t0.", "t1.gAA",
+            "t1.AA==",
+        ] {
             assert_eq!(read(bad), Err(BadToken), "{bad}");
         }
         assert_eq!(read("t0"), Ok(None));
@@ -122,8 +135,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tokens_come_back(pairs: Vec<(u64, u64)>) {
+        fn tokens_come_back(pairs: Vec<(u64, u64)>, moment: u64) {
             let mut seen = Seen::default();
+            seen.set_expired_through(moment);
             pairs.iter().filter(|(origin, _)| *origin > 0).take(TOKEN_ORIGINS_MAX)
                 .for_each(|(origin, through)| seen.add(OriginId(*origin), *through));
             prop_assert_eq!(read(&text(&seen)), Ok(Some(seen)));

@@ -161,11 +161,19 @@ impl Context<'_> {
         grace::grace_ms(self.config.tombstone_grace, &self.store.stats(), self.store.limit())
     }
 
+    /// The same of what has expired, from its expiry on.
+    pub(super) fn expired_grace_ms(&self) -> u64 {
+        grace::expired_grace_ms(self.grace_ms())
+    }
+
     /// Whether a tombstone has been remembered for long enough by this node's clocks.
     pub(super) fn is_grace_over(&self, tombstone: &Record) -> bool {
         let time = tombstone.stamp().time;
-        time.millis().saturating_add(self.grace_ms()) <= self.now.wall.0
-            && time <= self.store.stats().hlc
+        let until = match tombstone.expiry() {
+            Some(expiry) => expiry.saturating_add(self.expired_grace_ms()),
+            None => time.millis().saturating_add(self.grace_ms()),
+        };
+        until <= self.now.wall.0 && time <= self.store.stats().hlc
     }
 
     /// Whether a comparison that somebody asks for is refused, and says so then: who hides knows

@@ -21,6 +21,8 @@ impl Replication {
         self.repair_due(lent);
         self.rumors.due(&mut self.shared.lend(lent));
         self.copies_due(lent);
+        self.expiry.due(&mut self.shared.lend(lent));
+        self.without_ttl_due(lent);
         self.sweep_due(lent);
         self.holders.due(&mut self.shared.lend(lent));
         self.drain_due(lent);
@@ -53,6 +55,15 @@ impl Replication {
         self.judge.due(cx);
         let next = self.walk.due(cx, self.compare.is_active(), self.pulls.is_active());
         self.follow(lent, next);
+    }
+
+    /// Who does not know keys that expire is no peer as long as there are any.
+    fn without_ttl_due(&mut self, lent: &mut Lent<'_>) {
+        let holds_lasting = self.shared.store.holds_lasting();
+        if self.shared.peers.is_changed_by_ttl(holds_lasting) {
+            let infos = self.shared.peers.infos();
+            self.members(lent, infos);
+        }
     }
 
     fn sweep_due(&mut self, lent: &mut Lent<'_>) {
@@ -89,6 +100,7 @@ impl Replication {
             self.compare.deadline(),
             self.judge.deadline(),
             self.walk.deadline(),
+            self.expiry.deadline(self.shared.store.stats().n_lasting > 0),
             self.sweep.deadline(),
             self.holders.deadline(),
             self.handover.deadline(),

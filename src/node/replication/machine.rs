@@ -6,6 +6,7 @@
 use super::context::{Config, Out, Shared};
 use super::facts::paths::Via;
 use super::facts::peers::PeerInfo;
+use super::forget::expiry::Expiry;
 use super::forget::sweep::Sweep;
 use super::forget::tails::Tails;
 use super::message::{Ack, Digest, Folded, KvMessage, MessageError, PullEnd, Push, Read};
@@ -51,6 +52,7 @@ pub(in crate::node) struct Replication {
     pub(super) walk: Walk,
     pub(super) absence: Absence,
     pub(super) scrub: Scrub,
+    pub(super) expiry: Expiry,
     pub(super) sweep: Sweep,
     pub(super) tails: Tails,
 }
@@ -82,6 +84,7 @@ impl Replication {
             walk: Walk::default(),
             absence: Absence::new(now.instant, is_filled),
             scrub: Scrub::default(),
+            expiry: Expiry::default(),
             sweep: Sweep::new(now.instant),
             tails: Tails::default(),
         }
@@ -112,7 +115,7 @@ impl Replication {
     pub fn members(&mut self, lent: &mut Lent<'_>, infos: Vec<PeerInfo>) {
         let cx = &mut self.shared.lend(lent);
         let before = cx.peers.n_reachable();
-        for gone in cx.peers.update(infos) {
+        for gone in cx.peers.update(infos, cx.store.holds_lasting()) {
             if let Some(conn) = gone.link {
                 cx.links.close(conn);
             }
@@ -367,7 +370,12 @@ impl Replication {
             self.holders.changed(cx);
         }
         let forgotten = HlcTime(end.forgotten);
-        if end.reset || self.absence.has_to_compare(cx, ended.first, forgotten) {
+        let is_reset = end.reset || self.absence.has_to_compare(cx, ended.first, forgotten);
+        if is_reset || ended.first {
+            // What had expired and was forgotten before this copy, nobody here can tell.
+            cx.known.forget_expiries(cx.now.wall.0);
+        }
+        if is_reset {
             let next = ready::hide(cx);
             self.follow(lent, next);
             self.walk.reset(lent.now.instant, ended.lacked, self.compare.is_active());

@@ -95,7 +95,10 @@ impl<'a> View<'a> {
         let shared = &self.0.shared;
         let coverage = shared.known.coverage(shared.store.last_seq());
         let is_exact = self.0.gaps.is_empty() && !self.0.pulls.is_active();
-        Coverage { is_exact, removed_total: shared.store.removed_total(), ..coverage }
+        let mut coverage =
+            Coverage { is_exact, removed_total: shared.store.removed_total(), ..coverage };
+        coverage.seen.set_expired_through(shared.store.swept());
+        coverage
     }
 
     /// Whether this very write is held here, replaced, or deleted and forgotten.
@@ -154,6 +157,12 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn has_peer(self, origin: OriginId) -> bool {
         self.0.shared.peers.get(origin).is_some()
+    }
+
+    /// Members of our kind, by origin, dead ones too, whether or not they are peers.
+    pub(in crate::node) fn infos(self) -> impl Iterator<Item = &'a PeerInfo> {
+        let peers = &self.0.shared.peers;
+        peers.iter().map(|peer| &peer.info).chain(peers.incompatible())
     }
 
     /// Members of our kind that share no format with this node, by origin; dead ones too.

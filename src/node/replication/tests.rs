@@ -56,7 +56,8 @@ pub(super) fn with_peer(peer: OriginId, grace: Duration, now: Now) -> (Lent, Arc
     let formats = Formats::SPOKEN;
     node.found(now);
     let (origin, addr) = (peer, addr(2));
-    let info = PeerInfo { origin, name, addr, reachable: true, formats, udp_blocked: false };
+    let (reachable, ttl, udp_blocked) = (true, true, false);
+    let info = PeerInfo { origin, name, addr, reachable, formats, ttl, udp_blocked };
     node.members(now, vec![info]);
     (node, store)
 }

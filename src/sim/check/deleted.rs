@@ -119,7 +119,8 @@ fn serves(host: &Host) -> bool {
 
 /// What is live under a key in the store on a host.
 fn live(host: &Host, key: &[u8]) -> Option<Stamp> {
-    host.store.as_ref()?.get(key).map(|record| record.stamp())
+    let held = host.store.as_ref()?.entry(key);
+    held.filter(|record| !record.is_tombstone()).map(|record| record.stamp())
 }
 
 /// What a host serves of a key although it says that it holds this later delete.

@@ -8,7 +8,10 @@ pub(super) fn check(name: &str, store: &Store, history: &History) -> Result<(), 
     for (key, known) in &history.keys {
         let Some(required) = known.required else { continue };
         let delete = known.writes.range(..=required).rev().find(|(_, value)| value.is_none());
-        let (Some((delete, _)), Some(record)) = (delete, store.get(key)) else { continue };
+        let (Some((delete, _)), Some(record)) = (delete, store.entry(key)) else { continue };
+        if record.is_tombstone() {
+            continue;
+        }
         if record.stamp() < *delete && !history.excuses(known, *delete, record.stamp()) {
             let (key, live) = (show(key), record.stamp());
             let what = format!("{name}: {key} is live as {live}, deleted as {delete}");

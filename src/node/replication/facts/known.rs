@@ -40,6 +40,8 @@ pub(in crate::node) struct Known {
     forgotten: BTreeMap<OriginId, u64>,
     /// The latest time of a tombstone forgotten.
     forgotten_time: HlcTime,
+    /// The latest expiry of one, in milliseconds since 1970.
+    expiry_forgotten: u64,
     /// Origins folded before the last write that is held of them.
     tails_total: u64,
     /// Writes of origins beyond the bound; held, but not covered.
@@ -110,6 +112,7 @@ impl Known {
             folded_hash: FoldedHash::default(),
             forgotten: BTreeMap::new(),
             forgotten_time: HlcTime::default(),
+            expiry_forgotten: 0,
             tails_total: 0,
             refused_total: 0,
             doubts: None,
@@ -253,7 +256,8 @@ impl Known {
     /// What is held without gaps, and which deletes were forgotten. `own` is the last of our own
     /// writes.
     pub(in crate::node) fn coverage(&self, own: u64) -> Coverage {
-        let mut coverage = Coverage::default();
+        let mut coverage =
+            Coverage { expiry_forgotten: self.expiry_forgotten, ..Coverage::default() };
         for (origin, through) in self.heads(own) {
             coverage.seen.add(OriginId(origin), through);
         }
@@ -373,6 +377,7 @@ impl Known {
     /// Notes that `tombstone` is about to be forgotten.
     pub(in crate::node) fn forget(&mut self, tombstone: &Record) {
         self.forgotten_time = self.forgotten_time.max(tombstone.stamp().time);
+        self.forget_expiries(tombstone.expiry().unwrap_or(0));
         self.mark(tombstone.dot());
     }
 
@@ -409,6 +414,11 @@ impl Known {
     /// Takes over a peer's forgetting along with its copy.
     pub(in crate::node) fn forget_through(&mut self, time: HlcTime) {
         self.forgotten_time = self.forgotten_time.max(time);
+    }
+
+    /// What has expired up to this moment may be forgotten, here or by those who were copied.
+    pub(in crate::node) fn forget_expiries(&mut self, moment: u64) {
+        self.expiry_forgotten = self.expiry_forgotten.max(moment);
     }
 
     /// Whether a peer that holds `theirs` lacks a delete that we have forgotten.

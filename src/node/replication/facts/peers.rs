@@ -33,6 +33,8 @@ pub struct PeerInfo {
     pub reachable: bool,
     /// The formats it speaks.
     pub formats: Formats,
+    /// Whether it knows keys that expire.
+    pub ttl: bool,
     /// Its probes are answered over TCP alone.
     pub udp_blocked: bool,
 }
@@ -344,10 +346,13 @@ pub(in crate::node) struct Peers {
     /// What this node speaks.
     formats: Formats,
     by_origin: BTreeMap<OriginId, Peer>,
-    /// Members of our kind that are no peers, as they share no format with this node.
+    /// Members of our kind that are no peers, as they share no format with this node, or cannot
+    /// read what it holds.
     incompatible: BTreeMap<OriginId, PeerInfo>,
     /// Whether there is one of them of whom nobody has been told.
     pub(in crate::node) is_incompatible_news: bool,
+    /// Whether something is held that expires: who does not know that is no peer.
+    needs_ttl: bool,
     /// Those that are reachable, in order: drawing from many must not visit each.
     reachable: Vec<OriginId>,
     arrivals_total: u64,
@@ -360,18 +365,22 @@ impl Peers {
             by_origin: BTreeMap::new(),
             incompatible: BTreeMap::new(),
             is_incompatible_news: false,
+            needs_ttl: false,
             reachable: Vec::new(),
             arrivals_total: 0,
         }
     }
 
-    /// Takes over the table of members; the peers that are gone.
-    pub(in crate::node) fn update(&mut self, infos: Vec<PeerInfo>) -> Vec<Peer> {
+    /// Takes over the table of members; the peers that are gone. `needs_ttl` is that something is
+    /// held that expires.
+    pub(in crate::node) fn update(&mut self, infos: Vec<PeerInfo>, needs_ttl: bool) -> Vec<Peer> {
+        self.needs_ttl = needs_ttl;
         let mut old = std::mem::take(&mut self.by_origin);
         let incompatible = std::mem::take(&mut self.incompatible);
         for info in infos {
             let counted = mutated!(CountIncompatible).then_some(self.formats);
-            let Some(common) = self.formats.common(info.formats).or(counted) else {
+            let common = self.formats.common(info.formats).filter(|_| info.ttl || !needs_ttl);
+            let Some(common) = common.or(counted) else {
                 self.is_incompatible_news |= !incompatible.contains_key(&info.origin);
                 self.incompatible.insert(info.origin, info);
                 continue;
@@ -414,9 +423,32 @@ impl Peers {
         self.by_origin.values_mut()
     }
 
-    /// Those of our kind with whom this node shares no format.
+    /// Notes whether something is held that expires. True when a member that does not know such
+    /// keys counts as a peer and should not any more, or the other way round.
+    pub(in crate::node) fn is_changed_by_ttl(&mut self, needs_ttl: bool) -> bool {
+        if needs_ttl == self.needs_ttl {
+            return false;
+        }
+        let peers = self.by_origin.values().map(|peer| &peer.info);
+        let is_changed = peers.chain(self.incompatible.values()).any(|info| !info.ttl);
+        self.needs_ttl = needs_ttl;
+        is_changed
+    }
+
+    /// What membership said last of members of our kind.
+    pub(in crate::node) fn infos(&self) -> Vec<PeerInfo> {
+        let peers = self.by_origin.values().map(|peer| peer.info.clone());
+        peers.chain(self.incompatible.values().cloned()).collect()
+    }
+
+    /// Those of our kind with whom this node shares no format, or who cannot read what it holds.
     pub(in crate::node) fn incompatible(&self) -> impl Iterator<Item = &PeerInfo> {
         self.incompatible.values()
+    }
+
+    /// Whether the run `origin` is that of one of them.
+    pub(in crate::node) fn is_incompatible(&self, origin: OriginId) -> bool {
+        self.incompatible.contains_key(&origin)
     }
 
     /// Whether the run `origin` is a member's, peer or not.

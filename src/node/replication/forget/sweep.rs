@@ -6,7 +6,7 @@
 //! many and no more, and in the next round of all shards at those behind them. A step that has
 //! much to do goes on in many turns, as other work must not wait for it.
 
-use crate::kv::{HlcTime, Most, OriginId, Record};
+use crate::kv::{Gone, HlcTime, Most, OriginId, Record};
 use crate::limits::{STORE_SHARDS, TURN_RECORDS_MAX};
 use crate::mutation::mutated;
 use crate::node::io::Note;
@@ -19,8 +19,10 @@ use std::time::Duration;
 
 /// Time between two steps.
 const STEP: Duration = Duration::from_secs(1);
-/// Shards swept in one step: all of them in sixteen.
-const STEP_SHARDS: usize = 16;
+/// Lots swept in one step: all of them in sixteen. A lot is what has been deleted in a shard, or
+/// what has expired there.
+const STEP_LOTS: usize = 2 * 16;
+const LOTS: usize = 2 * STORE_SHARDS;
 /// Time after which members that speak other formats are told of again.
 const INCOMPATIBLE_AGAIN: Duration = Duration::from_secs(60);
 /// Time between two turns of a step.
@@ -39,9 +41,9 @@ pub(in crate::node) struct Sweep {
     next: Instant,
     /// When the step under way has begun.
     began: Instant,
-    shard: usize,
+    lot: usize,
     /// Shards left of the step.
-    shards_left: usize,
+    lots_left: usize,
     /// Something else of the step is not done.
     is_busy: bool,
     /// How many of this shard have been seen to have to stay, in this step.
@@ -60,11 +62,11 @@ impl Sweep {
         Sweep {
             next: now + STEP,
             began: now,
-            shard: 0,
-            shards_left: 0,
+            lot: 0,
+            lots_left: 0,
             is_busy: false,
             n_kept: 0,
-            after: vec![None; STORE_SHARDS],
+            after: vec![None; LOTS],
             after_origin: OriginId(0),
             next_incompatible: now,
             forgotten_total: 0,
@@ -84,11 +86,11 @@ impl Sweep {
         if self.next > cx.now.instant {
             return None;
         }
-        if self.shards_left > 0 || self.is_busy {
+        if self.lots_left > 0 || self.is_busy {
             return Some(false);
         }
         self.began = cx.now.instant;
-        self.shards_left = STEP_SHARDS;
+        self.lots_left = STEP_LOTS;
         self.tell_incompatible(cx);
         Some(true)
     }
@@ -98,7 +100,7 @@ impl Sweep {
     pub(in crate::node) fn forget(&mut self, cx: &mut Context<'_>, is_busy: bool) {
         self.forget_some(cx);
         self.is_busy = is_busy;
-        let is_done = self.shards_left == 0 && !is_busy;
+        let is_done = self.lots_left == 0 && !is_busy;
         self.next = if is_done { self.began + STEP } else { Instant::ZERO };
         self.next = self.next.max(cx.now.instant + TURN);
     }
@@ -106,11 +108,11 @@ impl Sweep {
     fn forget_some(&mut self, cx: &mut Context<'_>) {
         // Whoever it has not met yet may hold what the delete is to beat.
         if cx.config.expects_peers && cx.peers.n_reachable() == 0 {
-            self.shards_left = 0;
+            self.lots_left = 0;
             return;
         }
         let (mut n_seen, mut proofs) = (0, Proofs::default());
-        while self.shards_left > 0 && n_seen < TURN_TOMBSTONES {
+        while self.lots_left > 0 && n_seen < TURN_TOMBSTONES {
             n_seen += self.forget_tombstones(cx, &mut proofs, TURN_TOMBSTONES - n_seen);
         }
     }
@@ -141,28 +143,32 @@ impl Sweep {
         proofs: &mut Proofs,
         n_max: usize,
     ) -> usize {
-        let until = HlcTime::from_millis(cx.now.wall.0.saturating_sub(cx.grace_ms()));
+        let (shard, kind, grace_ms) = match self.lot % 2 {
+            0 => (self.lot / 2, Gone::Deleted, cx.grace_ms()),
+            _ => (self.lot / 2, Gone::Expired, cx.expired_grace_ms()),
+        };
+        let until = HlcTime::from_millis(cx.now.wall.0.saturating_sub(grace_ms));
         let (peers, known, me) = (&*cx.peers, &mut *cx.known, cx.me);
         let most = Most { seen: n_max, kept: STEP_KEPT - self.n_kept };
-        let after = self.after[self.shard].take();
-        let found =
-            cx.store.forget_tombstones(self.shard, after.as_ref(), until, most, |tombstone| {
-                let dot = tombstone.dot();
-                let is_held_here = dot.origin == me || known.covers(dot);
-                let held = is_held_here && proofs.held_through(peers, known, dot.origin) >= dot.seq;
-                let held = held || mutated!(ForgetEarly);
-                if held {
-                    known.forget(tombstone);
-                }
-                held
-            });
+        let after = self.after[self.lot].take();
+        let place = (shard, kind);
+        let found = cx.store.forget_tombstones(place, after.as_ref(), until, most, |tombstone| {
+            let dot = tombstone.dot();
+            let is_held_here = dot.origin == me || known.covers(dot);
+            let held = is_held_here && proofs.held_through(peers, known, dot.origin) >= dot.seq;
+            let held = held || mutated!(ForgetEarly);
+            if held {
+                known.forget(tombstone);
+            }
+            held
+        });
         self.forgotten_total += found.n as u64;
         self.n_kept += found.n_kept;
         let is_done = found.last.is_none() || self.n_kept >= STEP_KEPT;
-        self.after[self.shard] = found.last;
+        self.after[self.lot] = found.last;
         if is_done {
-            self.shard = (self.shard + 1) % STORE_SHARDS;
-            self.shards_left -= 1;
+            self.lot = (self.lot + 1) % LOTS;
+            self.lots_left -= 1;
             self.n_kept = 0;
         }
         found.n_seen

@@ -116,7 +116,8 @@ impl Tails {
             let look = |record: &Record| {
                 let dot = record.dot();
                 let is_tail = || cx.known.is_past_fold(dot) || is_cut_off(cx, dot);
-                if record.is_tombstone() && (is_tail() || self.is_unclaimed(cx, dot)) {
+                let is_unsummed = record.is_tombstone() || record.ttl().is_some();
+                if is_unsummed && (is_tail() || self.is_unclaimed(cx, dot)) {
                     records.push(record.clone());
                 }
             };

@@ -370,7 +370,7 @@ impl KvMessage {
     /// Reads a message of any format that is known.
     ///
     /// # Errors
-    /// See [`MessageError`]; nothing of it takes effect then.
+    /// See [`MessageError`].
     pub fn decode(payload: &[u8]) -> Result<KvMessage, MessageError> {
         KvMessage::read(payload, Formats::KNOWN).map(|read| read.message)
     }
@@ -413,6 +413,9 @@ impl KvMessage {
         };
         if !reader.rest.is_empty() {
             return Err(MessageError::Trailing(kind));
+        }
+        if !formats.know_ttl() && message.records().iter().any(|r| r.ttl().is_some()) {
+            return Err(RecordError::KeyLen(usize::from(u16::MAX)).into());
         }
         Ok(Read { message, format, n_passed_over: reader.n_passed_over })
     }

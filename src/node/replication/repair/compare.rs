@@ -264,9 +264,12 @@ impl Compare {
         let asked = self.asked.as_ref().filter(|asked| asked.conn == Some(conn));
         let Some(agreed) = asked.and_then(|asked| asked.agreed.as_ref()) else { return 0 };
         let in_heads = |dot: Dot| agreed.covers(dot);
-        let held = |key: &[u8]| cx.store.entry(key).filter(|record| !record.is_tombstone());
+        // What expires does so sooner on one side, and is no part of the hashes.
+        let stays = |record: &Record| record.ttl().is_none();
+        let is_shown = |record: &Record| !record.is_tombstone() && stays(record);
+        let held = |key: &[u8]| cx.store.entry(key).filter(is_shown);
         // Of a delete that one side has forgotten sooner nobody sees anything.
-        let shows = |record: &&Record| !record.is_tombstone() || held(record.key()).is_some();
+        let shows = |record: &&Record| is_shown(record) || held(record.key()).is_some();
         let newer = records.iter().filter(shows).filter(|record| in_heads(record.dot()));
         let needed = verdicts.need.iter().filter_map(|key| held(key));
         let dropped = verdicts.drop.iter().filter(|item| held(&item.key).is_some());

@@ -16,7 +16,8 @@ pub(in crate::node) const SHARDS_MAX: usize = 16;
 pub(in crate::node) struct LeafSize {
     /// Records, tombstones too.
     pub(in crate::node) n: usize,
-    pub(in crate::node) n_tombstones: usize,
+    /// Of them those that the sums leave out: tombstones, and what expires.
+    pub(in crate::node) n_unsummed: usize,
     /// Bytes of their names in a message, at most.
     names_len: usize,
 }
@@ -49,7 +50,7 @@ impl Picked {
         store.scan_leaves(shard, |leaf, record| {
             let size = &mut sizes[leaf];
             size.n += 1;
-            size.n_tombstones += usize::from(record.is_tombstone());
+            size.n_unsummed += usize::from(record.is_tombstone() || record.ttl().is_some());
             size.names_len += Item::len_max_of(record);
         });
         let mut places = [None; STORE_LEAVES_PER_SHARD];

@@ -34,6 +34,8 @@ use std::time::Duration;
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// What a busy server asks for.
 const BUSY_RETRY_MS: u32 = 200;
+/// The same of one that cannot read what is held here.
+const UNREAD_RETRY_MS: u32 = 5_000;
 /// Bytes of records in one frame, about: what an asker merges in a fraction of a millisecond.
 const CHUNK_LEN: usize = 16 << 10;
 /// Pause for each record sent, and for each kibibyte: about twice what they cost an asker.
@@ -255,10 +257,12 @@ impl Pulls {
         // Who speaks a format without that word may be making its first copy.
         let first = pull.first != Some(false);
         let unable = first && !cx.ready.stage().has_copies() && !mutated!(CopyFromAnybody);
-        let unfit = unable || cx.is_unfit(OriginId(pull.from));
+        let unread = cx.peers.is_incompatible(OriginId(pull.from));
+        let unfit = unable || unread || cx.is_unfit(OriginId(pull.from));
         if unfit || self.served.len() >= PULLS_SERVED_MAX {
             self.refused_total += 1;
-            let busy = Busy { retry_ms: BUSY_RETRY_MS };
+            let retry_ms = if unread { UNREAD_RETRY_MS } else { BUSY_RETRY_MS };
+            let busy = Busy { retry_ms };
             cx.answer(conn, KvMessage::Busy(busy).encode());
             return None;
         }

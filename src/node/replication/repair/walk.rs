@@ -243,15 +243,15 @@ impl Walk {
         let (mut picked, mut visited) = (Picked::default(), 0);
         let (mut shard, mut leaf) = self.at;
         loop {
-            let (n, n_tombstones) = cx.store.shard_len(shard);
+            let (n, n_unsummed) = cx.store.shard_len(shard);
             let (ours, theirs) = (cx.store.leaves(shard), self.told.get(&shard));
-            leaf = if theirs.is_some_and(|theirs| *theirs == ours) && n_tombstones == 0 {
+            leaf = if theirs.is_some_and(|theirs| *theirs == ours) && n_unsummed == 0 {
                 STORE_LEAVES_PER_SHARD
             } else {
                 visited += n;
                 picked.add(cx.store, shard, leaf, |leaf, size| match theirs {
-                    // Deletes are not in the hashes.
-                    Some(theirs) => theirs[leaf] != ours[leaf] || size.n_tombstones > 0,
+                    // Deletes are not in the hashes, nor is what expires.
+                    Some(theirs) => theirs[leaf] != ours[leaf] || size.n_unsummed > 0,
                     None => size.n > 0,
                 })
             };

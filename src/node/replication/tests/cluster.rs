@@ -126,6 +126,7 @@ impl Cluster {
             addr: addr(index),
             reachable,
             formats: self.members[index].replication.shared.config.formats,
+            ttl: self.members[index].replication.shared.config.formats.know_ttl(),
             udp_blocked: false,
         }
     }
@@ -332,6 +333,14 @@ impl Cluster {
         self.drain(0);
     }
 
+    pub(super) fn put_lasting(&mut self, at: usize, key: &str, ttl: u32) {
+        let (store, content) = (&self.members[at].store, (&b"v"[..], None));
+        let put = store.put_lasting_if(self.now, key.as_bytes(), content, Some(ttl), |_| true);
+        put.expect("room");
+        self.members[at].replication.written(self.now);
+        self.drain(at);
+    }
+
     pub(super) fn delete(&mut self, at: usize, key: &str) {
         self.members[at].store.delete(self.now, key.as_bytes()).expect("room");
         self.members[at].replication.written(self.now);
@@ -339,7 +348,10 @@ impl Cluster {
     }
 
     pub(super) fn value(&self, at: usize, key: &str) -> Option<Vec<u8>> {
-        self.members[at].store.get(key.as_bytes()).map(|record| record.value().unwrap().to_vec())
+        self.members[at]
+            .store
+            .get(self.now, key.as_bytes())
+            .map(|record| record.value().unwrap().to_vec())
     }
 
     pub(super) fn equal(&self) -> bool {

@@ -111,6 +111,43 @@ fn new_ones_of_an_old_format_do_not_copy_each_other_beside_those_that_they_do_no
 }
 
 #[test]
+fn who_does_not_know_what_expires_is_no_peer_as_long_as_any_of_it_is_held() {
+    let mut cluster = Cluster::new(0, 0.0);
+    for formats in [NOW, NOW, OLD] {
+        cluster.formats = formats;
+        cluster.add(Duration::from_secs(5));
+    }
+    cluster.meet();
+    cluster.run(Duration::from_secs(2));
+    cluster.put(0, "k", b"v");
+    cluster.must_agree_within(Duration::from_secs(5));
+    // HTTP would have refused it; a member that joins later meets it all the same.
+    cluster.put_lasting(0, "lasting", 3);
+    cluster.run(MILLIS * 1_500);
+    cluster.put(0, "later", b"v");
+    cluster.put(2, "its", b"v");
+    cluster.run(MILLIS * 1_000);
+    let seen = |at: usize, key: &str| cluster.value(at, key).is_some();
+    assert!(seen(1, "lasting") && seen(1, "later") && seen(0, "its"));
+    assert!(!seen(2, "lasting") && !seen(2, "later"), "it gets nothing");
+    for at in [0, 1] {
+        let view = cluster.members[at].replication.view();
+        assert_eq!((view.n_peers(), view.incompatible().count()), (1, 1));
+    }
+    // It claims nothing that it could not read: nobody would copy that from it.
+    let dot = cluster.members[0].store.entry(b"lasting").expect("held").dot();
+    assert!(!cluster.members[2].replication.view().covers(dot));
+    // When it has expired, and that is forgotten, they are peers again.
+    let all = |cluster: &Cluster| {
+        cluster.members.iter().all(|member| member.replication.view().n_peers() == 2)
+    };
+    assert!(cluster.run_until(Duration::from_secs(60), all));
+    assert!(!cluster.members[0].store.holds_lasting());
+    cluster.must_agree_within(Duration::from_secs(60));
+    assert!(cluster.value(2, "later").is_some() && cluster.value(2, "lasting").is_none());
+}
+
+#[test]
 fn a_message_is_fitted_to_its_reader() {
     let push = message::Push { of: 1, settles: vec![(1, 1)], from: 1, urgent: false };
     let payload = KvMessage::Push(push, Vec::new()).payload();

@@ -1,0 +1,186 @@
+//! Keys that expire: clients of their own in half of the runs, and what must hold of such keys.
+//!
+//! They draw from a generator of their own and use keys of their own, so a run with them is the
+//! same in all else. At every look, of each node:
+//!
+//! - What has expired by the node's own clocks is not shown.
+//! - What it holds was written by somebody: an expiry makes no version of its own.
+//! - It goes back to no earlier version of a key, and not from an expired form to a live one.
+//! - What is left of a key is not dropped before its time.
+//!
+//! In the end all hold the same version: with the above, a renewal that anybody holds outlives the
+//! expiry of what it renewed.
+
+use super::check::Violation;
+use super::cluster::Cluster;
+use super::history::show;
+use super::host::Host;
+use super::run::Run;
+use crate::kv::{OriginId, Record, Stamp};
+use crate::limits::EXPIRED_GRACE;
+use crate::node::io::Input;
+use crate::rng::Rng;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Keys in use; few, so that writes meet.
+const N_KEYS: usize = 6;
+/// The longest that one lasts, in seconds: some expire in a partition, and some after it.
+const SECONDS_MAX: usize = 8;
+
+/// What clients wrote, and what was seen of it.
+#[derive(Debug)]
+pub(super) struct Ttls {
+    rng: Rng,
+    is_on: bool,
+    grace: Duration,
+    /// How many seconds each write lasts, `None` for good or for a delete.
+    written: BTreeMap<(Vec<u8>, Stamp), Option<u32>>,
+    /// What each process held at the last look.
+    held: BTreeMap<(OriginId, Vec<u8>), Record>,
+}
+
+impl Ttls {
+    /// Nothing yet, where deletes are remembered for `grace`.
+    pub(super) fn new(rng_seed: u64, grace: Duration) -> Ttls {
+        let mut rng = Rng::from_seed(rng_seed ^ 0x7474_6c5f_6b65_7973);
+        let is_on = rng.chance(0.5);
+        let (written, held) = (BTreeMap::new(), BTreeMap::new());
+        Ttls { rng, is_on, grace: grace.min(EXPIRED_GRACE), written, held }
+    }
+
+    /// Looks at every node.
+    ///
+    /// # Errors
+    /// The first promise found broken.
+    pub(super) fn look(&mut self, cluster: &Cluster) -> Result<(), Violation> {
+        if self.written.is_empty() {
+            return Ok(());
+        }
+        let before = std::mem::take(&mut self.held);
+        let keys: BTreeSet<&Vec<u8>> = self.written.keys().map(|(key, _)| key).collect();
+        let mut held = BTreeMap::new();
+        for (index, host) in cluster.hosts.iter().enumerate() {
+            let (Some(node), Some(store)) = (host.node(), &host.store) else { continue };
+            if host.is_stranger {
+                continue;
+            }
+            let now = cluster.now_at(index);
+            // A reset may take anything away.
+            let is_resetting = node.replication().is_resetting();
+            for key in &keys {
+                let place = (store.origin(), (*key).clone());
+                let then = before.get(&place).filter(|_| !is_resetting);
+                let is_shown = store.get(now, key).is_some();
+                let record = store.entry(key);
+                self.judge(host, key, then, record.as_ref())?;
+                let expiry = record.as_ref().and_then(Record::expiry);
+                if is_shown && expiry.is_some_and(|expiry| expiry <= now.wall.0) {
+                    let what = format!("{} shows {} past its expiry", host.name, show(key));
+                    return Err(Violation::new("expiry", what));
+                }
+                held.extend(record.map(|record| (place, record)));
+            }
+        }
+        self.held = held;
+        Ok(())
+    }
+
+    fn judge(
+        &self,
+        host: &Host,
+        key: &[u8],
+        before: Option<&Record>,
+        now: Option<&Record>,
+    ) -> Result<(), Violation> {
+        let wrong = |invariant, why: &str, record: &Record| {
+            let what = format!("{}: {} {why}: {record:?}", host.name, show(key));
+            Err(Violation::new(invariant, what))
+        };
+        if let Some(record) = now {
+            match self.written.get(&(key.to_vec(), record.stamp())) {
+                None => return wrong("expiry-version", "is a version nobody wrote", record),
+                Some(ttl) if *ttl != record.ttl() => {
+                    return wrong("expiry-version", "lasts for another time", record);
+                }
+                Some(_) => {}
+            }
+        }
+        let Some(before) = before else { return Ok(()) };
+        match now {
+            Some(now) if now.stamp() < before.stamp() => {
+                wrong("expiry-older", "went back from what it held", now)
+            }
+            Some(now) if now.stamp() == before.stamp() && before.has_expired() => {
+                match now.has_expired() {
+                    true => Ok(()),
+                    false => wrong("expiry-form", "is live again", now),
+                }
+            }
+            None => {
+                let last = before.expiry().unwrap_or_else(|| before.stamp().time.millis());
+                let over = u128::from(last) + self.grace.as_millis();
+                let is_kept = before.ttl().is_some() || !before.is_tombstone();
+                if is_kept && over > u128::from(host.wall_max_ms) {
+                    return wrong("expiry-dropped", "was dropped before its time", before);
+                }
+                Ok(())
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Whether all hold the same of every key, or have forgotten that it expired.
+    ///
+    /// # Errors
+    /// Who does not.
+    pub(super) fn settled(&self, cluster: &Cluster) -> Result<(), Violation> {
+        let keys: BTreeSet<&Vec<u8>> = self.written.keys().map(|(key, _)| key).collect();
+        for key in keys {
+            let hosts = cluster.hosts.iter().filter(|host| host.node().is_some());
+            let held = hosts.filter(|host| !host.is_stranger).filter_map(|host| host.entry(key));
+            let versions: BTreeSet<Stamp> = held.collect();
+            if versions.len() > 1 {
+                let what = format!("{} is held as {versions:?}", show(key));
+                return Err(Violation::new("expiry-convergence", what));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Now and then a client writes a key that expires.
+pub(super) fn operate(run: &mut Run) {
+    let now = run.cluster.now;
+    let Ttls { rng, is_on, .. } = &mut run.ttls;
+    if !*is_on || !rng.chance(0.4) {
+        return;
+    }
+    let hosts = run.cluster.hosts.iter().enumerate();
+    let answering: Vec<usize> = hosts
+        .filter(|(_, host)| host.node().is_some() && !host.is_paused(now))
+        .filter(|(_, host)| !host.is_stranger && host.leaving.is_none())
+        .map(|(index, _)| index)
+        .collect();
+    if answering.is_empty() {
+        return;
+    }
+    let index = answering[rng.below(answering.len())];
+    let key = format!("ttl-{}", rng.below(N_KEYS)).into_bytes();
+    let value = format!("{}", rng.next_u64()).into_bytes();
+    let ttl = rng.chance(0.8).then(|| 1 + rng.below(SECONDS_MAX) as u32);
+    let deletes = ttl.is_none() && rng.chance(0.5);
+    let Some(store) = run.cluster.hosts[index].store.clone() else { return };
+    let now = run.cluster.now_at(index);
+    let written = match deletes {
+        true => store.delete(now, &key),
+        false => store.put_lasting_if(now, &key, (&value, None), ttl, |_| true),
+    };
+    match written {
+        Ok(written) => {
+            run.ttls.written.insert((key, written.stamp), ttl);
+            run.cluster.input(index, Input::Written);
+        }
+        Err(error) => run.history.complain(format!("a write that expires was refused: {error}")),
+    }
+}
