@@ -222,6 +222,11 @@ pub const HTTP_HELD_SHARE: (usize, usize) = (3, 4);
 pub const HTTP_LONG_LEN: usize = 64 << 10;
 /// Bytes of one body or answer that are not counted into [`HTTP_HELD_LEN_MAX`].
 pub const HTTP_UNCOUNTED_LEN_MAX: usize = 32 << 10;
+/// Bytes that a TLS connection encrypts ahead of what its client takes, beside those. It also holds
+/// the record that comes in, of at most 18 KiB, or a handshake.
+pub const HTTP_TLS_PART_LEN: usize = 16 << 10;
+/// Bytes that a client may send before the end of a TLS handshake: certificates are most of it.
+pub const HTTP_TLS_HANDSHAKE_LEN_MAX: usize = 32 << 10;
 /// Bytes of log lines that wait while standard error takes none; those past it are dropped.
 pub const LOG_WAITING_LEN_MAX: usize = 1 << 20;
 /// Requests handed to tiny_http on one upstream connection and not yet answered.

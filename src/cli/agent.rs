@@ -8,7 +8,7 @@ use super::reader::variable;
 use super::serving::{self, Ending, Flags, Serving, Watch};
 use super::{settings, status};
 use crate::discovery;
-use crate::http::Tokens;
+use crate::http::{Tls, Tokens};
 use crate::node::formats::Formats;
 use crate::runtime::{self, NodeSettings};
 use crate::swim::config::Config as SwimConfig;
@@ -56,6 +56,9 @@ impl AgentArgs {
         let mut http = serving::http_config(config.http);
         http.tokens = config.front.tokens.clone().map(Tokens::new);
         let tokens = http.tokens.clone().zip(config.front.tokens_file.clone());
+        let certificate = config.front.tls.clone();
+        let certificate = certificate.map(|(made, files)| (Tls::new(made), files));
+        http.tls = certificate.as_ref().map(|(tls, _)| Arc::clone(tls));
         http.keys_on_loopback = config.front.keys_on_loopback;
         http.hosts = config.front.hosts.clone();
         http.cors_origins = config.front.cors_origins.clone();
@@ -66,6 +69,9 @@ impl AgentArgs {
         let watch = Watch::begin()?;
         if let Some((tokens, path)) = tokens {
             watch.reload(tokens, path)?;
+        }
+        if let Some((tls, files)) = certificate {
+            watch.renew(tls, files)?;
         }
         let (name, interval) = (identity.name.clone(), config.status_interval);
         let node = Serving::start(gossip(config, identity), http, FLAGS)?;

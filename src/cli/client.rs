@@ -4,6 +4,7 @@ use super::failure::{Failure, one_line};
 use super::front::TOKEN_VARIABLE;
 use super::parse;
 use super::reader::variable;
+use super::secure::{Objection, Secure, SecureConnector, Trusted, objection};
 use crate::discovery::dns::Dns;
 use crate::discovery::fetch;
 use crate::http;
@@ -15,11 +16,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 use ureq::http::{Method, Request, Response, StatusCode, Uri};
+use ureq::unversioned::transport::TcpConnector;
 
 /// Where a node serves unless told otherwise.
-const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
+const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 /// Where an agent of the same environment serves.
 const HTTP_VARIABLE: &str = "GOSSIPYKV_HTTP";
+/// The certificate of that agent, when it speaks TLS.
+const CERTIFICATE_VARIABLE: &str = "GOSSIPYKV_HTTP_TLS_CERT";
 /// The port of a node that is named without a scheme.
 const NODE_PORT: u16 = 8080;
 /// Most bytes of an error answer that are read.
@@ -46,6 +50,22 @@ pub(super) struct ServerFlags {
     #[arg(global = true)]
     token_file: Option<PathBuf>,
 
+    /// File of the CAs that the certificate of an https:// server may be signed by, PEM [default:
+    /// the system's; of the agent of this environment its very certificate as well]
+    #[arg(long, value_name = "PATH", env = "GOSSIPYKV_CA_FILE", hide_env_values = true)]
+    #[arg(global = true)]
+    ca_file: Option<PathBuf>,
+
+    /// File of the certificate to show to a server that asks for one, PEM
+    #[arg(long, value_name = "PATH", env = "GOSSIPYKV_CLIENT_CERT", hide_env_values = true)]
+    #[arg(global = true)]
+    client_cert: Option<PathBuf>,
+
+    /// File of its private key, PEM, not encrypted
+    #[arg(long, value_name = "PATH", env = "GOSSIPYKV_CLIENT_KEY", hide_env_values = true)]
+    #[arg(global = true)]
+    client_key: Option<PathBuf>,
+
     /// How long a whole request may take [default: 15s; of health 3s]
     #[arg(long, value_name = "DURATION", value_parser = timeout, global = true)]
     timeout: Option<Duration>,
@@ -69,7 +89,8 @@ impl ServerFlags {
     /// # Errors
     /// As [`ServerFlags::client`].
     pub(super) fn client_within(&self, limit: Duration) -> Result<Client, Failure> {
-        Client::new(self.url()?, self.token()?, limit)
+        let (url, is_own) = self.url()?;
+        Client::new(url, self.token()?, limit, &self.trusted(is_own)?)
     }
 
     /// The same as `client` for what not everybody may: without a token, a node on this host is
@@ -91,7 +112,30 @@ impl ServerFlags {
     /// # Errors
     /// No address behind the name.
     pub(super) fn probe(&self, limit: Duration) -> Result<Client, Failure> {
-        Client::new(self.url()?, None, self.limit_or(limit))
+        let (url, is_own) = self.url()?;
+        let mut trusted = self.trusted(is_own)?;
+        // Whoever answers on this machine will do: what is asked is no secret, and a certificate
+        // that has expired is no reason to end a node.
+        if trusted.ca_file.is_none() && (is_own || url.is_loopback()) {
+            (trusted.own, trusted.anybody) = (None, true);
+        }
+        Client::new(url, None, self.limit_or(limit), &trusted)
+    }
+
+    /// Whom to trust, and what to show.
+    fn trusted(&self, is_own: bool) -> Result<Trusted<'_>, Failure> {
+        let is_given = |path: &&PathBuf| !path.as_os_str().is_empty();
+        let [ca_file, cert, key] = [&self.ca_file, &self.client_cert, &self.client_key]
+            .map(|path| path.as_ref().filter(is_given).map(PathBuf::as_path));
+        let identity = match (cert, key) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(_), None) => return Err(Failure::usage("--client-cert: give --client-key, too")),
+            (None, Some(_)) => return Err(Failure::usage("--client-key: give --client-cert, too")),
+        };
+        let is_own = is_own && ca_file.is_none();
+        let own = variable(CERTIFICATE_VARIABLE).filter(|_| is_own).map(PathBuf::from);
+        Ok(Trusted { ca_file, identity, own, anybody: false })
     }
 
     /// How long a whole request may take.
@@ -119,20 +163,17 @@ impl ServerFlags {
         token.map(Some).map_err(|error| Failure::usage(format!("{source}: {error}")))
     }
 
-    /// The server told, else where the agent of the same environment serves.
-    fn url(&self) -> Result<ServerUrl, Failure> {
+    /// The server told, else where the agent of the same environment serves, which is true then.
+    fn url(&self) -> Result<(ServerUrl, bool), Failure> {
         if let Some(server) = &self.server {
-            return Ok(server.clone());
+            return Ok((server.clone(), false));
         }
-        match variable(HTTP_VARIABLE) {
-            None => DEFAULT_SERVER.parse().map_err(Failure::usage),
-            Some(listen) => {
-                let listen = listen.to_str().ok_or_else(|| "not UTF-8".to_owned());
-                let addr = listen.and_then(parse::socket_addr);
-                addr.map(ServerUrl::at)
-                    .map_err(|error| Failure::usage(format!("{HTTP_VARIABLE}: {error}")))
-            }
-        }
+        let is_secure = variable(CERTIFICATE_VARIABLE).is_some();
+        let listen = variable(HTTP_VARIABLE).unwrap_or_else(|| DEFAULT_LISTEN.into());
+        let listen = listen.to_str().ok_or_else(|| "not UTF-8".to_owned());
+        let addr = listen.and_then(parse::socket_addr);
+        let addr = addr.map_err(|error| Failure::usage(format!("{HTTP_VARIABLE}: {error}")))?;
+        Ok((ServerUrl::at(addr, is_secure), true))
     }
 }
 
@@ -141,11 +182,12 @@ pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     parse::duration(text, Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60))
 }
 
-/// `[http://]HOST[:PORT][/PATH]`.
+/// `[http[s]://]HOST[:PORT][/PATH]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ServerUrl {
     host: String,
     port: u16,
+    is_secure: bool,
     /// Without a slash at its end.
     base: String,
 }
@@ -154,30 +196,31 @@ impl FromStr for ServerUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<ServerUrl, String> {
-        const WANTED: &str = "not http://HOST[:PORT]";
+        const WANTED: &str = "not http://HOST[:PORT] or https://HOST[:PORT]";
         let has_scheme = text.contains("://");
         let whole = if has_scheme { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = whole.parse().map_err(|_| WANTED.to_owned())?;
-        if uri.scheme_str() == Some("https") {
-            return Err("https is for a proxy in front of a node; nodes speak http".to_owned());
-        }
+        let is_secure = uri.scheme_str() == Some("https");
         let authority = uri.authority().ok_or(WANTED)?;
         let host = authority.host();
         // A port that is no number is left out of `port_u16` without a word.
         let rest = authority.as_str().strip_prefix(host).ok_or(WANTED)?;
         let port = match rest.strip_prefix(':') {
             Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or("no such port")?,
+            None if rest.is_empty() && is_secure => 443,
             None if rest.is_empty() && has_scheme => 80,
             None if rest.is_empty() => NODE_PORT,
             None => return Err(WANTED.to_owned()),
         };
         let name = host.trim_start_matches('[').trim_end_matches(']');
-        if uri.scheme_str() != Some("http") || name.is_empty() || uri.query().is_some() {
+        let is_known = is_secure || uri.scheme_str() == Some("http");
+        if !is_known || name.is_empty() || uri.query().is_some() {
             return Err(WANTED.to_owned());
         }
         let path = uri.path().trim_end_matches('/');
         // The port is always there, so that an error tells which one was tried.
-        Ok(ServerUrl { host: name.to_owned(), port, base: format!("http://{host}:{port}{path}") })
+        let base = format!("{}://{host}:{port}{path}", scheme(is_secure));
+        Ok(ServerUrl { host: name.to_owned(), port, is_secure, base })
     }
 }
 
@@ -187,10 +230,14 @@ impl fmt::Display for ServerUrl {
     }
 }
 
+fn scheme(is_secure: bool) -> &'static str {
+    if is_secure { "https" } else { "http" }
+}
+
 impl ServerUrl {
     /// The server at an address; the one a node listens on may be "any", which is dialled as
     /// loopback.
-    pub(super) fn at(mut addr: SocketAddr) -> ServerUrl {
+    pub(super) fn at(mut addr: SocketAddr, is_secure: bool) -> ServerUrl {
         if addr.ip().is_unspecified() {
             addr.set_ip(match addr.ip() {
                 IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
@@ -198,7 +245,13 @@ impl ServerUrl {
             });
         }
         let (host, port) = (addr.ip().to_string(), addr.port());
-        ServerUrl { host, port, base: format!("http://{addr}") }
+        ServerUrl { host, port, is_secure, base: format!("{}://{addr}", scheme(is_secure)) }
+    }
+
+    /// Whether it is this machine by its address or its name.
+    fn is_loopback(&self) -> bool {
+        let is_loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
+        self.host.parse().map_or(self.host.eq_ignore_ascii_case("localhost"), is_loopback)
     }
 
     /// The host as a URL has it.
@@ -231,6 +284,7 @@ pub(super) struct Client {
     server: ServerUrl,
     token: Option<String>,
     limit: Duration,
+    secure: Option<Secure>,
 }
 
 /// What a connection of one's own needs to know of the server.
@@ -244,6 +298,8 @@ pub(super) struct Wire {
     pub(super) headers: String,
     /// How long an answer may take.
     pub(super) limit: Duration,
+    /// How to speak TLS, where that is spoken.
+    pub(super) secure: Option<Secure>,
 }
 
 /// An answer, whatever its status.
@@ -264,11 +320,22 @@ impl Client {
         server: ServerUrl,
         token: Option<String>,
         limit: Duration,
+        trusted: &Trusted<'_>,
     ) -> Result<Client, Failure> {
+        let secure = match server.is_secure {
+            true => Some(Secure::new(&server.host, trusted)?),
+            false => None,
+        };
         let addresses =
             server.resolve().map_err(|error| Failure::Unreachable(format!("{server}: {error}")))?;
-        let agent = fetch::client(addresses.clone(), limit);
-        Ok(Client { agent, addresses, server, token, limit })
+        let agent = match secure.clone() {
+            None => fetch::client(addresses.clone(), limit),
+            Some(secure) => {
+                let connector = SecureConnector { secure, tcp: TcpConnector::default() };
+                fetch::client_over(connector, addresses.clone(), limit)
+            }
+        };
+        Ok(Client { agent, addresses, server, token, limit, secure })
     }
 
     /// Asks for `path`, which begins with a slash and is encoded.
@@ -319,7 +386,7 @@ impl Client {
     /// What went wrong below the answer.
     pub(super) fn no_answer(&self, error: &ureq::Error) -> Failure {
         match error {
-            ureq::Error::Io(error) => self.unreachable(&error.to_string()),
+            ureq::Error::Io(error) => self.broken(error),
             ureq::Error::Timeout(_) => {
                 let limit = humantime::format_duration(self.limit);
                 self.unreachable(&format!("no answer within {limit}"))
@@ -328,6 +395,15 @@ impl Client {
                 self.unreachable(&error.to_string())
             }
             other => self.failure(&format!("not an answer of HTTP: {other}")),
+        }
+    }
+
+    /// What an error of a connection means.
+    pub(super) fn broken(&self, error: &std::io::Error) -> Failure {
+        match objection(error) {
+            None => self.unreachable(&error.to_string()),
+            Some(Objection::Ours(why)) => self.unreachable(&why),
+            Some(Objection::Theirs(why)) => self.refusal(&why),
         }
     }
 
@@ -343,6 +419,7 @@ impl Client {
             prefix: path.map(|path| format!("/{path}")).unwrap_or_default(),
             headers,
             limit: self.limit,
+            secure: self.secure.clone(),
         }
     }
 
@@ -453,13 +530,14 @@ mod tests {
         check("10.0.0.1", Ok(("10.0.0.1", 8080, "http://10.0.0.1:8080")));
         check("kv.example/a", Ok(("kv.example", 8080, "http://kv.example:8080/a")));
         check("[::1]", Ok(("::1", 8080, "http://[::1]:8080")));
-        let wanted = Err("not http://HOST[:PORT]");
+        let wanted = Err("not http://HOST[:PORT] or https://HOST[:PORT]");
         for wrong in ["", "http://", "ftp://a", "http://a?b", "http://u:p@a:1", "http://:80"] {
             check(wrong, wanted);
         }
         check("http://a:0", Err("no such port"));
         check("http://a:65536", Err("no such port"));
-        check("https://a", Err("https is for a proxy in front of a node; nodes speak http"));
+        check("https://kv.example/a", Ok(("kv.example", 443, "https://kv.example:443/a")));
+        check("https://[::1]:8080", Ok(("::1", 8080, "https://[::1]:8080")));
     }
 
     #[test]
@@ -469,7 +547,10 @@ mod tests {
             ("[::]:8080", "http://[::1]:8080"),
             ("10.0.0.5:8080", "http://10.0.0.5:8080"),
         ] {
-            assert_eq!(ServerUrl::at(listen.parse().unwrap()).to_string(), base);
+            let listen = listen.parse().unwrap();
+            assert_eq!(ServerUrl::at(listen, false).to_string(), base);
+            let secure = base.replace("http:", "https:");
+            assert_eq!(ServerUrl::at(listen, true).to_string(), secure);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The flags of `agent` about who may ask its HTTP, and how long a connection may wait.
 
+use super::certificates::{CertificateFiles, Wrong};
 use super::parse;
 use super::reader::Reader;
-use crate::http::{HostName, Origin, TokenList};
+use crate::http::{Certificate, HostName, Origin, TokenList};
 use clap::Args;
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
@@ -24,6 +25,21 @@ pub(super) struct FrontFlags {
     /// GOSSIPYKV_HTTP_TOKEN holds a token itself
     #[arg(long, value_name = "PATH", env = "GOSSIPYKV_HTTP_TOKEN_FILE", hide_env_values = true)]
     http_token_file: Option<OsString>,
+
+    /// File of the certificate, PEM, with those of its issuers behind it: then the port speaks
+    /// HTTPS, and nothing else. It is read again when it changes, and at SIGHUP, and so are the two
+    /// below
+    #[arg(long, value_name = "PATH", env = "GOSSIPYKV_HTTP_TLS_CERT", hide_env_values = true)]
+    http_tls_cert: Option<OsString>,
+
+    /// File of the certificate's private key, PEM, not encrypted
+    #[arg(long, value_name = "PATH", env = "GOSSIPYKV_HTTP_TLS_KEY", hide_env_values = true)]
+    http_tls_key: Option<OsString>,
+
+    /// File of CAs, PEM: every request but /health and /live wants a client's certificate that one
+    /// of them has signed
+    #[arg(long, value_name = "PATH", env = "GOSSIPYKV_HTTP_TLS_CLIENT_CA", hide_env_values = true)]
+    http_tls_client_ca: Option<OsString>,
 
     /// Whether /keys is open without a token to requests that come over loopback and show no proxy.
     /// A proxy on this host that adds no header opens it to all. gossipykv keys needs it nowhere
@@ -57,6 +73,8 @@ pub(super) struct Front {
     pub(super) tokens: Option<TokenList>,
     /// The file that they are from, to be read again.
     pub(super) tokens_file: Option<PathBuf>,
+    /// The certificate, and the files that it is from, to be read again.
+    pub(super) tls: Option<(Certificate, CertificateFiles)>,
     pub(super) keys_on_loopback: bool,
     pub(super) hosts: Vec<HostName>,
     pub(super) cors_origins: Vec<Origin>,
@@ -73,6 +91,7 @@ impl Reader<'_> {
         let file = flags.http_token_file.as_deref();
         let tokens = self.tokens(file, variable);
         let tokens_file = file.map(PathBuf::from);
+        let tls = self.certificate(flags);
         let keys_on_loopback =
             self.value("keys_on_loopback", &flags.keys_on_loopback, parse::boolean);
         let hosts = self.words("http_host", &flags.http_host);
@@ -81,7 +100,40 @@ impl Reader<'_> {
             parse::duration(text, IDLE)
         });
         let keys_on_loopback = keys_on_loopback?;
-        Some(Front { tokens, tokens_file, keys_on_loopback, hosts, cors_origins, idle: idle? })
+        Some(Front { tokens, tokens_file, tls, keys_on_loopback, hosts, cors_origins, idle: idle? })
+    }
+
+    /// The certificate of the files. Each makes sense only with the others.
+    fn certificate(&mut self, flags: &FrontFlags) -> Option<(Certificate, CertificateFiles)> {
+        const IDS: [&str; 3] = ["http_tls_cert", "http_tls_key", "http_tls_client_ca"];
+        let FrontFlags { http_tls_cert, http_tls_key, http_tls_client_ca, .. } = flags;
+        let [chain, key, client_ca] = [http_tls_cert, http_tls_key, http_tls_client_ca]
+            .map(|path| path.as_deref().filter(|path| !path.is_empty()).map(PathBuf::from));
+        let [of_chain, of_key, of_client_ca] = IDS.map(|id| self.source(id));
+        let (chain, key) = match (chain, key, &client_ca) {
+            (Some(chain), Some(key), _) => (chain, key),
+            (Some(_), None, _) => {
+                self.problem(&of_chain, "there is no key: give --http-tls-key");
+                return None;
+            }
+            (None, Some(_), _) => {
+                self.problem(&of_key, "there is no certificate: give --http-tls-cert");
+                return None;
+            }
+            (None, None, Some(_)) => {
+                self.problem(&of_client_ca, "there is no certificate: give --http-tls-cert");
+                return None;
+            }
+            (None, None, None) => return None,
+        };
+        let files = CertificateFiles { chain, key, client_ca };
+        match files.read() {
+            Ok(certificate) => return Some((certificate, files)),
+            Err(Wrong::Chain(why)) => self.problem(&of_chain, &why),
+            Err(Wrong::Key(why)) => self.problem(&of_key, &why),
+            Err(Wrong::ClientCa(why)) => self.problem(&of_client_ca, &why),
+        }
+        None
     }
 
     fn words<T>(&mut self, id: &str, given: &[OsString]) -> Vec<T>

@@ -10,6 +10,7 @@
 //! configuration of the many flags of `agent`, or names everything that is wrong with them.
 
 mod agent;
+mod certificates;
 mod client;
 mod completions;
 mod config;
@@ -33,6 +34,7 @@ mod parse;
 mod progress;
 mod reader;
 mod route;
+mod secure;
 mod serving;
 mod settings;
 mod sim;

@@ -14,6 +14,8 @@ use tracing::level_filters::LevelFilter;
 
 /// Most bytes of a file of keys or of a token.
 const SECRET_FILE_LEN_MAX: u64 = 64 << 10;
+/// Most bytes of a file of certificates: those of all public CAs take a quarter.
+const BUNDLE_FILE_LEN_MAX: u64 = 1 << 20;
 
 /// What others dial: an address, and a port when it is not the one we bind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,6 +246,21 @@ pub(super) fn secret_file(path: &Path) -> Result<String, String> {
         return Err(format!("{path:?}: longer than {SECRET_FILE_LEN_MAX} bytes"));
     }
     Ok(text)
+}
+
+/// Reads a file of certificates or of a key. An error names the file and shows nothing of it.
+pub(super) fn bundle_file(path: &Path) -> Result<Vec<u8>, String> {
+    let read = || {
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path)?;
+        file.take(BUNDLE_FILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(bytes)
+    };
+    let bytes = read().map_err(|error| format!("{path:?}: {error}"))?;
+    if bytes.len() as u64 > BUNDLE_FILE_LEN_MAX {
+        return Err(format!("{path:?}: longer than {BUNDLE_FILE_LEN_MAX} bytes"));
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

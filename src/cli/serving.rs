@@ -7,10 +7,11 @@
 //!               +-- a part has died ----------------------> exit 1, with its last word
 //! ```
 
+use super::certificates::{CertificateFiles, Renewal};
 use super::failure::Failure;
 use super::tokens::Reload;
 use super::version;
-use crate::http::{self, Server, Tokens};
+use crate::http::{self, Server, Tls, Tokens};
 use crate::node::command::{Bridge, Command, Health, MemberStatus, Reply};
 use crate::runtime::clock::Clock;
 use crate::runtime::signal::Signals;
@@ -120,6 +121,7 @@ impl Serving {
     ) -> Result<Serving, Failure> {
         // A node that cannot serve must not show up in the cluster only to die in it.
         try_listening(flags.http, http.listen, TcpListener::bind)?;
+        let speaks_tls = http.tls.is_some();
         let calls_soon = gossip.discovery.is_empty() && gossip.node.advertise.ip().is_loopback();
         let agent = runtime::start(gossip).map_err(|error| match error {
             runtime::StartError::Bind(error) => {
@@ -136,7 +138,8 @@ impl Serving {
             }
             error => Failure::failed(error.to_string()),
         })?;
-        tracing::info!(http = %server.local_addr(), version = version::LINE, "serving");
+        let (http, version, tls) = (server.local_addr(), version::LINE, speaks_tls);
+        tracing::info!(%http, tls, version, "serving");
         if let Some(error) = server.local_error() {
             tracing::warn!(error, "gossipykv keys on this host will need a token");
         }
@@ -284,6 +287,18 @@ impl Watch {
         let reload = Reload::new(tokens, path);
         let reload = reload.map_err(|error| Failure::failed(format!("signals: {error}")))?;
         drop(self.runtime.spawn(reload.run()));
+        Ok(())
+    }
+
+    /// Has a certificate read again from its files whenever they change, as long as it serves.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(super) fn renew(&self, tls: Arc<Tls>, files: CertificateFiles) -> Result<(), Failure> {
+        let _entered = self.runtime.enter();
+        let renewal = Renewal::new(tls, files);
+        let renewal = renewal.map_err(|error| Failure::failed(format!("signals: {error}")))?;
+        drop(self.runtime.spawn(renewal.run()));
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! The texts are those that were given, so that a line can be compared with a unit or a task
 //! definition. A secret is shown by its fingerprint.
 
+use super::certificates::date;
 use super::config::{AgentConfig, AgentFlags, KEYS_VARIABLE, LOG_LEVEL_VARIABLE, SRV_VARIABLE};
 use super::failure::one_line;
 use super::front::TOKEN_VARIABLE;
@@ -24,7 +25,7 @@ const STAND_INS: [(&str, &str, bool); 4] = [
     (TOKEN_VARIABLE, "http_token_file", false),
 ];
 /// The flags that name files of secrets.
-const SECRET_FILES: [&str; 2] = ["encrypt_keys_file", "http_token_file"];
+const SECRET_FILES: [&str; 3] = ["encrypt_keys_file", "http_token_file", "http_tls_key"];
 
 /// Every effective setting as `name=value`, by where it came from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -81,7 +82,10 @@ impl Settings {
             Some(ValueSource::CommandLine) => self.flags.push(format!("--{}={value}", flag(id))),
             _ => self.defaults.push(format!("{}={value}", flag(id))),
         }
-        if SECRET_FILES.contains(&id) {
+        if let Some((certificate, _)) = config.front.tls.as_ref().filter(|_| id == "http_tls_cert")
+        {
+            self.files.push(format!("{value}=[expires {}]", date(certificate.expires())));
+        } else if SECRET_FILES.contains(&id) && id != "http_tls_key" {
             self.files.push(format!("{value}={}", secret(id, config)));
         }
     }
@@ -126,10 +130,13 @@ fn secret(id: &str, config: &AgentConfig) -> String {
 /// What others can reach or read that they perhaps should not, a line each.
 pub(super) fn warnings(matches: &ArgMatches, config: &AgentConfig) -> Vec<String> {
     let mut warnings = Vec::new();
-    if !config.http.ip().is_loopback() && config.front.tokens.is_none() {
+    let tls = config.front.tls.as_ref().map(|(_, files)| files);
+    let asks = config.front.tokens.is_some() || tls.is_some_and(|tls| tls.client_ca.is_some());
+    if !config.http.ip().is_loopback() && !asks {
+        let plain = if tls.is_some() { "" } else { ", in plain text; see --http-tls-cert" };
         warnings.push(format!(
             "HTTP is open to everybody who reaches {}: there is no token, so all may read and \
-             write every key; give --http-token-file",
+             write every key; give --http-token-file{plain}",
             config.http
         ));
     }

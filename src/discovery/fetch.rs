@@ -6,7 +6,7 @@ use ureq::Error;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::{Connector, DefaultConnector, NextTimeout};
 
 /// Addresses somebody else has resolved; at most the first sixteen are tried.
 #[derive(Debug)]
@@ -31,6 +31,16 @@ impl Resolver for Resolved {
 /// proxy, no redirect, and `limit` bounds the whole exchange.
 #[must_use]
 pub fn client(addresses: Vec<SocketAddr>, limit: Duration) -> ureq::Agent {
+    client_over(DefaultConnector::default(), addresses, limit)
+}
+
+/// The same over connections that somebody else makes.
+#[must_use]
+pub fn client_over(
+    connector: impl Connector,
+    addresses: Vec<SocketAddr>,
+    limit: Duration,
+) -> ureq::Agent {
     let config = Config::builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -39,5 +49,5 @@ pub fn client(addresses: Vec<SocketAddr>, limit: Duration) -> ureq::Agent {
         .timeout_global(Some(limit))
         .user_agent(concat!("gossipykv/", env!("CARGO_PKG_VERSION")))
         .build();
-    ureq::Agent::with_parts(config, DefaultConnector::default(), Resolved(addresses))
+    ureq::Agent::with_parts(config, connector, Resolved(addresses))
 }

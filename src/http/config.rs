@@ -2,6 +2,7 @@
 
 use super::hosts::HostName;
 use super::manner::Origin;
+use super::tls::Tls;
 use super::tokens::Tokens;
 use crate::limits::{HTTP_CONNECTIONS_MAX, VALUE_LEN_DEFAULT_MAX};
 use std::net::SocketAddr;
@@ -17,6 +18,8 @@ pub struct Config {
     /// What clients must know, one of them. Without it everybody may ask, but nobody for `/keys`,
     /// save who has the secret of [`super::local`].
     pub tokens: Option<Arc<Tokens>>,
+    /// The certificate of a server that speaks TLS, and nothing else. `None`: plain HTTP.
+    pub tls: Option<Arc<Tls>>,
     /// Whether `/keys` is open to requests that come over loopback without a token, and show by no
     /// header that they were made for another. A proxy that adds no such header opens it to all.
     pub keys_on_loopback: bool,
@@ -58,6 +61,7 @@ impl Config {
         Config {
             listen,
             tokens: None,
+            tls: None,
             keys_on_loopback: false,
             hosts: Vec::new(),
             cors_origins: Vec::new(),

@@ -18,6 +18,8 @@ pub enum Reason {
     Large,
     /// No or a wrong token.
     Token,
+    /// No client's certificate where one is asked for.
+    Certificate,
     /// A name that this server does not go by.
     Host,
     /// A version, method, transfer coding or expectation we do not have.
@@ -34,11 +36,12 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Reason; 10] = [
+    pub(super) const ALL: [Reason; 11] = [
         Reason::Malformed,
         Reason::Slow,
         Reason::Large,
         Reason::Token,
+        Reason::Certificate,
         Reason::Host,
         Reason::Unsupported,
         Reason::Connections,
@@ -53,6 +56,7 @@ impl Reason {
             Reason::Slow => "slow",
             Reason::Large => "large",
             Reason::Token => "token",
+            Reason::Certificate => "certificate",
             Reason::Host => "host",
             Reason::Unsupported => "unsupported",
             Reason::Connections => "connections",

@@ -14,8 +14,8 @@
 //!
 //! Below them is the ground, which they all use: `request`, `response`, `failure`, `json`, `route`,
 //! the `manner` of an answer, `pending` and `long` answers, the `memory` held for clients,
-//! `sources` of them, `counters`, `token` and `tokens`, [`local`], `hosts`, `config` and the steps
-//! of the `shutdown`. `shared` holds what there is only one of.
+//! `sources` of them, `counters`, `token` and `tokens`, `tls`, [`local`], `hosts`, `throttle`,
+//! `config` and the steps of the `shutdown`. `shared` holds what there is only one of.
 //!
 //! ```text
 //!   start --> gate --> lanes --> ground        start --> routes --> ground
@@ -44,6 +44,8 @@ mod shared;
 mod shutdown;
 mod sources;
 mod start;
+mod throttle;
+mod tls;
 mod token;
 mod tokens;
 mod watch;
@@ -53,5 +55,6 @@ pub use counters::Reason;
 pub use hosts::{HostName, NoHostName};
 pub use manner::{NoOrigin, Origin};
 pub use start::{Server, StartError, start};
+pub use tls::{Certificate, CertificateError, Tls};
 pub use token::{Token, TokenError};
 pub use tokens::{Role, TokenList, Tokens, TokensError, TokensProblem};

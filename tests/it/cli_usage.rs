@@ -33,7 +33,7 @@ fn arguments() {
 
 #[test]
 fn values_of_flags() {
-    for wrong in ["", "https://a", "http://a:x", "ftp://a", "http://"] {
+    for wrong in ["", "https://", "https://a:x", "http://a:x", "ftp://a", "http://"] {
         let server = format!("--server={wrong}");
         check(&["members", &server], "'--server <URL>'");
         check(&["health", &server], "'--server <URL>'");
@@ -48,7 +48,7 @@ fn values_of_flags() {
 
 #[test]
 fn values_of_variables() {
-    let server = [("GOSSIPYKV_SERVER", "https://a")];
+    let server = [("GOSSIPYKV_SERVER", "ftp://a")];
     let ended = run_with(&["members"], &server);
     assert!(ended.error(2).contains("'--server <URL>'"), "{ended:?}");
     let token = [("GOSSIPYKV_HTTP_TOKEN", "two words")];

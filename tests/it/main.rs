@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod agents;
+mod certificates;
 mod cli_agent;
 mod cli_client;
 mod cli_dev;
@@ -12,6 +13,7 @@ mod cli_log;
 mod cli_settings;
 mod cli_status;
 mod cli_terminal;
+mod cli_tls;
 mod cli_transfer;
 mod cli_usage;
 mod cli_watch;
@@ -31,6 +33,7 @@ mod http_openapi;
 mod http_pages;
 mod http_rig;
 mod http_routes;
+mod http_tls;
 mod http_tokens;
 mod http_ttl;
 mod http_watch;

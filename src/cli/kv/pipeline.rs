@@ -10,8 +10,9 @@
 
 use crate::cli::client::{Client, Wire};
 use crate::cli::failure::Failure;
+use crate::cli::secure::objection;
 use std::collections::VecDeque;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -131,8 +132,15 @@ struct Line<'w> {
     client: &'w Client,
     wire: Wire,
     settle: &'w Settle<'w>,
-    stream: Option<BufReader<TcpStream>>,
+    stream: Option<BufReader<Stream>>,
 }
+
+/// A connection, plain or through TLS.
+type Stream = Box<dyn ReadWrite>;
+
+trait ReadWrite: Read + Write {}
+
+impl<T: Read + Write> ReadWrite for T {}
 
 /// Why orders of a round are left.
 enum Left {
@@ -160,6 +168,10 @@ impl Line<'_> {
                 rested = Duration::ZERO;
             }
             let (failure, rest) = match left {
+                // Another try would find the same.
+                Left::Broken(error) if objection(&error).is_some() => {
+                    return Err(self.client.broken(&error));
+                }
                 Left::Broken(error) => (self.client.unreachable(&error.to_string()), REST),
                 Left::Busy(reply, rest) => (self.client.said_no(reply.status, &reply.body), rest),
             };
@@ -179,14 +191,16 @@ impl Line<'_> {
         };
         let bytes: Vec<u8> = orders.iter().flat_map(|order| &order.bytes).copied().collect();
         // What was answered before the connection ended is read all the same.
-        let sent = stream.get_mut().write_all(&bytes);
+        let sent = stream.get_mut().write_all(&bytes).and_then(|()| stream.get_mut().flush());
         let (mut busy, mut again) = (None, Vec::new());
         while let Some(order) = orders.pop_front() {
             let answer = match read_answer(&mut stream) {
                 Ok(answer) => answer,
                 Err(error) => {
                     again.push(order);
-                    busy = busy.or(Some(Left::Broken(sent.err().unwrap_or(error))));
+                    let is_objection = objection(&error).is_some();
+                    let sent = sent.err().filter(|_| !is_objection);
+                    busy = busy.or(Some(Left::Broken(sent.unwrap_or(error))));
                     break;
                 }
             };
@@ -212,7 +226,7 @@ impl Line<'_> {
     }
 }
 
-fn connect(wire: &Wire) -> io::Result<BufReader<TcpStream>> {
+fn connect(wire: &Wire) -> io::Result<BufReader<Stream>> {
     let mut last = None;
     for address in &wire.addresses {
         match TcpStream::connect_timeout(address, wire.limit) {
@@ -220,6 +234,10 @@ fn connect(wire: &Wire) -> io::Result<BufReader<TcpStream>> {
                 stream.set_nodelay(true)?;
                 stream.set_read_timeout(Some(wire.limit))?;
                 stream.set_write_timeout(Some(wire.limit))?;
+                let stream: Stream = match &wire.secure {
+                    None => Box::new(stream),
+                    Some(secure) => Box::new(secure.over(stream)?),
+                };
                 return Ok(BufReader::with_capacity(64 << 10, stream));
             }
             Err(error) => last = Some(error),
@@ -237,7 +255,7 @@ struct Answer {
 }
 
 /// Reads one answer, strictly: its length must be told.
-fn read_answer(stream: &mut BufReader<TcpStream>) -> io::Result<Answer> {
+fn read_answer(stream: &mut BufReader<Stream>) -> io::Result<Answer> {
     let mut head = Vec::with_capacity(512);
     while !head.ends_with(b"\r\n\r\n") {
         let room = HEAD_LEN_MAX - head.len() as u64;

@@ -119,8 +119,9 @@ impl Conn {
     }
 
     /// Waits until a long poll is worth asking again, which it is after `most` at the latest.
-    async fn news(&self, polling: &Polling, most: Duration) -> Result<Poll, Stop> {
-        let shutdown = &self.shared().shutdown;
+    async fn news(&mut self, polling: &Polling, most: Duration) -> Result<Poll, Stop> {
+        let gate = Arc::clone(&self.gate);
+        let shutdown = &gate.shared.shutdown;
         let mut drain = pin!(shutdown.draining());
         drain.as_mut().enable();
         let rest = polling.until.since(self.shared().bridge.now().instant);
@@ -151,7 +152,7 @@ impl Conn {
     }
 
     /// Has a worker answer.
-    async fn submit(&self, job: Job, is_bulk: bool) -> Result<Answer, Stop> {
+    async fn submit(&mut self, job: Job, is_bulk: bool) -> Result<Answer, Stop> {
         let manner = job.manner;
         let answer = self.submit_once(job, is_bulk).await?;
         if let Ending::Again = answer.ending {
@@ -162,10 +163,11 @@ impl Conn {
         Ok(answer)
     }
 
-    async fn submit_once(&self, job: Job, is_bulk: bool) -> Result<Answer, Stop> {
+    async fn submit_once(&mut self, job: Job, is_bulk: bool) -> Result<Answer, Stop> {
         let lane = self.gate.lanes.least_loaded(is_bulk);
         let Some(mut answer) = lane.submit(job) else { return Err(Refusal::busy().into()) };
-        let answer = if lane.is_backed_up() {
+        let is_backed_up = lane.is_backed_up();
+        let answer = if is_backed_up {
             tokio::select! {
                 biased;
                 answer = &mut answer => answer,

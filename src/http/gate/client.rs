@@ -3,6 +3,7 @@
 use super::context::Gate;
 use super::deadline::Deadline;
 use super::refusal::Refusal;
+use super::socket::Socket;
 use crate::http::config::Timing;
 use crate::http::shared::Shared;
 use crate::limits::HTTP_HEAD_LEN_MAX;
@@ -10,7 +11,6 @@ use crate::source::Source;
 use bytes::BytesMut;
 use std::net::IpAddr;
 use std::sync::Arc;
-use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 /// Room made for what a client sends ahead, in bytes.
@@ -39,7 +39,7 @@ impl From<std::io::Error> for Stop {
 /// A client connection, and what is kept between its requests.
 pub(super) struct Conn {
     pub(super) gate: Arc<Gate>,
-    pub(super) stream: TcpStream,
+    pub(super) stream: Socket,
     pub(super) peer: IpAddr,
     pub(super) source: Source,
     pub(super) input: BytesMut,
@@ -53,7 +53,8 @@ impl Conn {
         let Timing { head, idle, .. } = gate.shared.config.timing;
         let deadline = Deadline::new(Arc::clone(&gate.shared.bridge), head.min(idle));
         let (input, spare) = (BytesMut::new(), Vec::new());
-        Conn { gate, stream, peer, source: Source::of(peer), input, spare, deadline }
+        let (stream, source) = (Socket::new(stream), Source::of(peer));
+        Conn { gate, stream, peer, source, input, spare, deadline }
     }
 
     /// What all connections share.
@@ -74,12 +75,10 @@ impl Conn {
     }
 
     /// Returns when the client has ended the connection. What it has sent ahead hides its end.
-    pub(super) async fn gone(&self) {
-        let is_gone = match self.input.is_empty() {
-            true => matches!(self.stream.peek(&mut [0]).await, Ok(0) | Err(_)),
-            false => false,
-        };
-        if !is_gone {
+    pub(super) async fn gone(&mut self) {
+        if self.input.is_empty() {
+            self.stream.ended().await;
+        } else {
             std::future::pending().await
         }
     }

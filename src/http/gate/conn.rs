@@ -19,7 +19,8 @@ use super::forward::Opened;
 use super::head::{Framing, Head, Scan};
 use super::refusal::Refusal;
 use super::send::{Outgoing, Sending};
-use super::stream;
+use super::socket::Socket;
+use super::{stream, trust};
 use crate::http::config::Timing;
 use crate::http::lanes::COPIED_BODY_LEN_MAX;
 use crate::http::manner::{Manner, Next};
@@ -30,8 +31,6 @@ use bytes::{Buf as _, BufMut as _, BytesMut};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::futures::Notified;
 
 /// Room made for reading a head, in bytes. Most heads fit.
@@ -47,6 +46,8 @@ const LINGER: Duration = Duration::from_secs(30);
 const LINGER_QUIET: Duration = Duration::from_secs(2);
 /// How long one connection too many has for its request.
 const TURNED_AWAY: Duration = Duration::from_secs(2);
+/// How a client that speaks TLS begins: a handshake, of a version whose first byte is 3.
+const TLS_BEGIN: &[u8] = b"\x16\x03";
 /// Room made for reading what nobody wants, in bytes.
 const LINGER_READ_LEN: usize = 16 << 10;
 
@@ -72,12 +73,12 @@ impl Conn {
     /// Serves it to its end.
     pub(super) async fn run(mut self) {
         match self.serve().await {
-            Ok(()) => linger(self.stream, b"").await,
+            Ok(()) => linger(&mut self.stream, b"").await,
             Err(End::Gone) => {}
             Err(End::Refused(refusal, manner)) => {
                 self.shared().counters.refused(refusal.reason);
                 let bytes = told(self.shared(), &refusal, manner);
-                linger(self.stream, &bytes).await;
+                linger(&mut self.stream, &bytes).await;
             }
         }
     }
@@ -87,24 +88,26 @@ impl Conn {
         let gate = Arc::clone(&self.gate);
         let opened = {
             let drain = pin!(gate.shared.shutdown.draining());
-            tokio::time::timeout(TURNED_AWAY, self.open(drain)).await
+            tokio::time::timeout(TURNED_AWAY, self.first(drain)).await
         };
+        let is_met = gate.shared.config.tls.is_none() || self.stream.is_met();
         let manner = match opened {
             Ok(Ok(Opened { mut job, is_answered: true, .. })) => {
                 gate.shared
                     .lines
                     .insert(Manner { next: Next::Close, ..job.manner }, &mut job.bytes);
-                return linger(self.stream, &job.bytes).await;
+                return linger(&mut self.stream, &job.bytes).await;
             }
             Ok(Ok(opened)) => Some(opened.job.manner),
             Ok(Err(End::Refused(_, manner))) => Some(manner),
             Ok(Err(End::Gone)) => None,
-            Err(_) => Some(self.manner_so_far()),
+            Err(_) if is_met => Some(self.manner_so_far()),
+            Err(_) => None,
         };
         let refusal = Refusal::connections(gate.connections_max);
         gate.shared.counters.refused(refusal.reason);
         if let Some(manner) = manner {
-            linger(self.stream, &told(&gate.shared, &refusal, manner)).await;
+            linger(&mut self.stream, &told(&gate.shared, &refusal, manner)).await;
         }
     }
 
@@ -112,14 +115,23 @@ impl Conn {
         let gate = Arc::clone(&self.gate);
         let mut drain = pin!(gate.shared.shutdown.draining());
         drain.as_mut().enable();
+        let mut opened = self.first(drain.as_mut()).await?;
         loop {
-            let opened = self.open(drain.as_mut()).await?;
             let manner = opened.job.manner;
             let is_kept = self.exchange(opened).await.map_err(|stop| End::during(stop, manner))?;
             if !is_kept {
                 return Ok(());
             }
+            opened = self.open(drain.as_mut()).await?;
         }
+    }
+
+    /// Makes it a TLS connection, where the server speaks that, and opens its first request.
+    async fn first(&mut self, drain: Pin<&mut Notified<'_>>) -> Result<Opened, End> {
+        if let Err(stop) = self.secure().await {
+            return Err(End::during(stop, self.manner_so_far()));
+        }
+        self.open(drain).await
     }
 
     /// Waits for a whole head, reads it, and admits its client.
@@ -131,6 +143,10 @@ impl Conn {
         let head = Head::read(&self.input[..head_len])
             .map_err(|refusal| End::Refused(refusal, self.manner_so_far()))?;
         let manner = self.gate.manner(&head);
+        if !self.stream.is_certified() {
+            trust::without_certificate(self.shared(), &head)
+                .map_err(|refusal| End::Refused(refusal, manner))?;
+        }
         let spare = std::mem::take(&mut self.spare);
         let opened = Opened::admit(&self.gate, self.peer, &head, manner, spare)
             .map_err(|refusal| End::Refused(refusal, manner))?;
@@ -155,6 +171,9 @@ impl Conn {
                 self.input.advance(2);
                 may_skip = false;
             }
+            if self.stream.is_plain() && self.input.starts_with(TLS_BEGIN) {
+                return Err(self.tls_begun().into());
+            }
             let is_half_skip = may_skip && self.input[..] == *b"\r";
             if !is_half_skip && let Some(len) = scan.end(&self.input)? {
                 return Ok(len);
@@ -175,12 +194,14 @@ impl Conn {
             tokio::select! {
                 biased;
                 n = self.stream.read_buf(&mut self.input) => if n? == 0 {
+                    self.stream.part();
                     return Err(Stop::Gone);
                 },
                 // Told once, it would be ready for ever.
                 () = drain.as_mut(), if !is_told => is_told = true,
                 () = self.deadline.expired() => {
                     if is_idle {
+                        self.stream.part();
                         return Err(Stop::Gone);
                     }
                     let limit = self.shared().config.timing.head.as_secs_f64();
@@ -189,6 +210,15 @@ impl Conn {
                 }
             }
         }
+    }
+
+    /// What is wrong with a client that begins TLS here.
+    fn tls_begun(&self) -> Refusal {
+        if let Some(n_others) = self.gate.tls_begun_told.ask(self.shared().bridge.now().instant) {
+            let peer = self.peer;
+            tracing::info!(%peer, n_others, "a client speaks TLS to this plain port");
+        }
+        Refusal::malformed("this port speaks plain HTTP, not TLS: use http://")
     }
 
     /// Reads the body, has the request answered, sends the answer. True when another may follow.
@@ -375,13 +405,12 @@ pub(super) fn told(shared: &Shared, refusal: &Refusal, manner: Manner) -> Vec<u8
 
 /// Sends the rest of a connection's last answer, and gives the client time to read it. One that is
 /// still sending looks for an answer only at the end: what it sends is taken and thrown away.
-pub(super) async fn linger(mut stream: TcpStream, bytes: &[u8]) {
+pub(super) async fn linger(stream: &mut Socket, bytes: &[u8]) {
     let rest = async {
-        stream.write_all(bytes).await?;
-        stream.shutdown().await?;
+        stream.end_with(bytes).await?;
         let mut sink = vec![0; LINGER_READ_LEN];
         loop {
-            match tokio::time::timeout(LINGER_QUIET, stream.read(&mut sink)).await {
+            match tokio::time::timeout(LINGER_QUIET, stream.discard(&mut sink)).await {
                 Ok(Ok(0)) | Err(_) => return std::io::Result::Ok(()),
                 Ok(n) => n?,
             };

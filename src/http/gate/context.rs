@@ -8,6 +8,7 @@ use crate::http::pending::Waiter;
 use crate::http::request::{Form, Handler, Method};
 use crate::http::shared::Shared;
 use crate::http::sources::{Place, Places};
+use crate::http::throttle::Throttle;
 use crate::limits::HTTP_REFUSED_CONNECTIONS_MAX;
 use crate::source::Source;
 use std::sync::Arc;
@@ -33,6 +34,12 @@ pub(in crate::http) struct Gate {
     pub(super) refused: Arc<Places>,
     /// Turns of those that read long answers.
     pub(super) turns: Semaphore,
+    /// Turns of the steps of TLS handshakes.
+    pub(super) handshakes: Semaphore,
+    /// Lines of the log about handshakes that come to nothing.
+    pub(super) unmet_told: Throttle,
+    /// The same about clients that speak TLS to a server that does not.
+    pub(super) tls_begun_told: Throttle,
     /// Wakes whoever waits for the last connection to end.
     last_closed: Notify,
 }
@@ -57,6 +64,9 @@ impl Gate {
             waits,
             refused,
             turns,
+            handshakes: Semaphore::new(1),
+            unmet_told: Throttle::default(),
+            tls_begun_told: Throttle::default(),
             last_closed,
         }
     }

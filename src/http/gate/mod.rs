@@ -11,6 +11,7 @@
 //! ```
 //!
 //! - [`listen`], `accept`: the port, and the task for each client, up to a bound.
+//! - [`socket`]: its connection, plain or through TLS; [`handshake`]: how the latter begins.
 //! - [`conn`]: one client, request after request. [`head`] and [`chunked`] read what it sends,
 //!   [`deadline`] limits how long it takes, [`refusal`] is what it gets when it breaks a rule.
 //!   [`send`] is the way back to it.
@@ -27,10 +28,12 @@ mod conn;
 mod context;
 mod deadline;
 mod forward;
+mod handshake;
 pub(super) mod head;
 mod listen;
 pub(super) mod refusal;
 mod send;
+mod socket;
 mod stream;
 mod trust;
 

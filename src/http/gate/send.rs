@@ -10,12 +10,12 @@
 
 use super::context::Gate;
 use super::deadline::{Deadline, Pace};
+use super::socket::Socket;
 use crate::http::counters::Reason;
 use crate::http::long::{LongAnswer, MADE_LEN_MAX, Pieces};
 use crate::http::memory::{Held, Pin, Spent};
 use crate::source::Source;
 use std::io;
-use tokio::net::TcpStream;
 
 /// Most bytes of one turn.
 const TURN_LEN_MAX: usize = 128 << 10;
@@ -78,7 +78,7 @@ impl Outgoing {
 /// The way to one client.
 pub(super) struct Sending<'c> {
     gate: &'c Gate,
-    stream: &'c mut TcpStream,
+    stream: &'c mut Socket,
     deadline: &'c mut Deadline,
     /// Since the client was waited for.
     pace: Option<Pace>,
@@ -87,7 +87,7 @@ pub(super) struct Sending<'c> {
 impl<'c> Sending<'c> {
     pub(super) fn new(
         gate: &'c Gate,
-        stream: &'c mut TcpStream,
+        stream: &'c mut Socket,
         deadline: &'c mut Deadline,
     ) -> Sending<'c> {
         Sending { gate, stream, deadline, pace: None }
@@ -128,7 +128,7 @@ impl<'c> Sending<'c> {
     /// The client has gone, or takes them too slowly.
     pub(super) async fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut rest = &bytes[self.try_bytes(bytes)?..];
-        while !rest.is_empty() {
+        while !rest.is_empty() || self.stream.is_behind() {
             tokio::select! {
                 writable = self.stream.writable() => writable?,
                 () = self.deadline.expired() => {
@@ -142,17 +142,10 @@ impl<'c> Sending<'c> {
         Ok(())
     }
 
-    /// Sends what the socket takes now.
+    /// Sends what the socket takes now, or TLS ahead of it.
     fn try_bytes(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = match bytes.is_empty() {
-            true => 0,
-            false => match self.stream.try_write(bytes) {
-                Ok(n) => n,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(error) => return Err(error),
-            },
-        };
-        if n < bytes.len() || self.pace.is_some() {
+        let n = self.stream.try_write(bytes)?;
+        if n < bytes.len() || self.stream.is_behind() || self.pace.is_some() {
             let shared = &self.gate.shared;
             let (now, timing) = (shared.bridge.now().instant, &shared.config.timing);
             let pace = self

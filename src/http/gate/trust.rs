@@ -66,6 +66,23 @@ pub(super) fn of(
     Ok(Trust::Token)
 }
 
+/// Whether a client that has shown no certificate may ask this. Where certificates are asked for,
+/// a probe may have none, nor a browser that asks what it may ask for; and commands on this host
+/// show by their secret who they are.
+///
+/// # Errors
+/// 403, where it may not.
+pub(super) fn without_certificate(shared: &Shared, head: &Head<'_>) -> Result<(), Refusal> {
+    let Some(tls) = &shared.config.tls else { return Ok(()) };
+    let is_open = head.route().is_probe() || head.method == Method::Options;
+    let shows = |token: &Token| head.authorization.is_some_and(|given| token.admits(given));
+    if is_open || !tls.wants_clients() || shared.local.as_ref().is_some_and(shows) {
+        return Ok(());
+    }
+    let message = "this server wants a client's certificate, signed by a CA that it knows";
+    Err(Refusal::new(Reason::Certificate, 403, message))
+}
+
 fn unknown(head: &Head<'_>) -> Refusal {
     let message = match head.authorization {
         None => "this server wants the header Authorization: Bearer TOKEN",

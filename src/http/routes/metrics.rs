@@ -5,6 +5,7 @@ use crate::http::counters::{CLASSES, Counters, LATENCY_BOUNDS_MICROS, Reason};
 use crate::http::failure::Failure;
 use crate::http::route::LABELS;
 use crate::http::shared::Shared;
+use crate::http::tls::{Tls, Unmet};
 use crate::http::tokens::Role;
 use crate::node::command::{Command, NotReady, Reply, Sample};
 use std::fmt::Write as _;
@@ -71,6 +72,7 @@ fn own(api: &Api) -> Vec<Sample> {
         config.log_lines_dropped.load(Relaxed),
     ));
     samples.extend(tokens(api.shared.as_ref()));
+    samples.extend(of_tls(config.tls.as_deref()));
     samples.extend(readiness(api));
     for reason in Reason::ALL {
         samples.push(Sample {
@@ -110,6 +112,31 @@ fn tokens(shared: &Shared) -> Vec<Sample> {
         "http_tokens_stale",
         "Whether the file of tokens cannot be read any more, so that old ones are in use.",
         u64::from(tokens.is_some_and(|tokens| tokens.is_stale())),
+    ));
+    samples
+}
+
+/// Handshakes, and how long the certificate lasts. Told without one as well, so that whoever looks
+/// for them finds them.
+fn of_tls(tls: Option<&Tls>) -> Vec<Sample> {
+    let unmet = |why: Unmet| Sample {
+        name: "http_tls_handshake_failures_total",
+        help: "TLS handshakes that came to nothing, by reason.",
+        labels: vec![("reason", why.label().to_owned())],
+        value: tls.map_or(0, |tls| tls.n_unmet(why)) as f64,
+    };
+    let mut samples: Vec<Sample> = Unmet::ALL.into_iter().map(unmet).collect();
+    let n_met = tls.map_or(0, Tls::n_met);
+    samples.push(plain("http_tls_handshakes_total", "TLS handshakes completed.", n_met));
+    samples.push(plain(
+        "http_tls_certificate_expires_timestamp_seconds",
+        "When the certificate in use, or one of its chain, expires, since 1970; 0 of plain HTTP.",
+        tls.map_or(0, |tls| tls.expires().as_secs()),
+    ));
+    samples.push(plain(
+        "http_tls_certificate_stale",
+        "Whether the files of the certificate cannot be used any more, so that an old one is.",
+        u64::from(tls.is_some_and(Tls::is_stale)),
     ));
     samples
 }

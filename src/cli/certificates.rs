@@ -1,0 +1,177 @@
+//! The files of the server's certificate: read at the start, and again at SIGHUP and when they have
+//! changed; and warnings before it expires.
+//!
+//! Files that are bad, or gone, change nothing: the certificate stays, and a line of the log says
+//! so, once for each reason. The files are exchanged one after the other, and for a moment the key
+//! may be another's. So what is wrong is told when it is still so at the next look.
+
+use super::parse;
+use crate::http::{Certificate, CertificateError, Tls};
+use crate::runtime::clock::Clock;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How often the files are looked at, for the same reasons as the file of tokens.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long before its end a certificate is warned of, and how often.
+const WARN_BEFORE: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+const WARN_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Where a certificate is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CertificateFiles {
+    pub(super) chain: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) client_ca: Option<PathBuf>,
+}
+
+/// What the files hold, or which cannot be read and why.
+type Texts = Result<(Vec<u8>, Vec<u8>, Option<Vec<u8>>), String>;
+
+/// A file of them that is wrong, and how.
+pub(super) enum Wrong {
+    Chain(String),
+    Key(String),
+    ClientCa(String),
+}
+
+impl CertificateFiles {
+    fn texts(&self) -> Texts {
+        let client_ca = self.client_ca.as_deref().map(parse::bundle_file).transpose()?;
+        Ok((parse::bundle_file(&self.chain)?, parse::bundle_file(&self.key)?, client_ca))
+    }
+
+    /// The certificate that they make now.
+    ///
+    /// # Errors
+    /// The first file that is wrong.
+    pub(super) fn read(&self) -> Result<Certificate, Wrong> {
+        let chain = parse::bundle_file(&self.chain).map_err(Wrong::Chain)?;
+        let key = parse::bundle_file(&self.key).map_err(Wrong::Key)?;
+        let client_ca = self.client_ca.as_deref().map(parse::bundle_file).transpose();
+        let client_ca = client_ca.map_err(Wrong::ClientCa)?;
+        Certificate::parse(&chain, &key, client_ca.as_deref()).map_err(|error| self.wrong(error))
+    }
+
+    fn wrong(&self, error: CertificateError) -> Wrong {
+        match error {
+            CertificateError::Key(why) => Wrong::Key(format!("{:?}: {why}", self.key)),
+            CertificateError::ClientCa(why) => Wrong::ClientCa(format!(
+                "{:?}: {why}",
+                self.client_ca.as_deref().unwrap_or(&self.chain)
+            )),
+            CertificateError::Mismatch => {
+                Wrong::Key(format!("{:?}: {}", self.key, CertificateError::Mismatch))
+            }
+            CertificateError::Chain(why) => Wrong::Chain(format!("{:?}: {why}", self.chain)),
+            error @ CertificateError::Unusable(_) => {
+                Wrong::Chain(format!("{:?}: {error}", self.chain))
+            }
+        }
+    }
+}
+
+/// What watches the files.
+pub(super) struct Renewal {
+    tls: Arc<Tls>,
+    files: CertificateFiles,
+    hangup: Signal,
+    /// What was read last.
+    last: Texts,
+    /// What is wrong with it, and not told yet.
+    untold: Option<String>,
+    warned: Option<Duration>,
+}
+
+impl Renewal {
+    /// Takes SIGHUP over. Must be called within a tokio runtime whose I/O is enabled.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(super) fn new(tls: Arc<Tls>, files: CertificateFiles) -> io::Result<Renewal> {
+        let hangup = signal(SignalKind::hangup())?;
+        // What they held when the certificate was made is not known here: they are taken once more.
+        let last = Err(String::new());
+        Ok(Renewal { tls, files, hangup, last, untold: None, warned: None })
+    }
+
+    /// Looks at them for ever.
+    pub(super) async fn run(mut self) {
+        self.look(false, true);
+        loop {
+            self.warn();
+            tokio::select! {
+                _ = self.hangup.recv() => self.look(true, false),
+                () = tokio::time::sleep(LOOK_EVERY) => self.look(false, false),
+            }
+        }
+    }
+
+    /// Takes over what the files hold, if that is new or asked for.
+    fn look(&mut self, is_asked: bool, is_first: bool) {
+        let texts = self.files.texts();
+        if !is_asked && self.last == texts {
+            if let Some(why) = self.untold.take() {
+                self.refuse(&why);
+            }
+            return;
+        }
+        let made = texts.clone().and_then(|(chain, key, client_ca)| {
+            Certificate::parse(&chain, &key, client_ca.as_deref())
+                .map_err(|error| error.to_string())
+        });
+        let made = made.and_then(|made| match made.expires() {
+            expires if expires > now() || expires >= self.tls.expires() => Ok(made),
+            expires => Err(format!("it has expired, at {}", date(expires))),
+        });
+        self.last = texts;
+        self.untold = None;
+        match made {
+            Ok(made) => {
+                let expires = date(made.expires());
+                self.tls.exchange(made);
+                self.warned = None;
+                if !is_first {
+                    tracing::info!(expires, "the HTTP certificate is read anew");
+                }
+            }
+            Err(why) if is_asked => self.refuse(&why),
+            Err(why) => self.untold = Some(why),
+        }
+    }
+
+    fn refuse(&self, error: &str) {
+        self.tls.set_stale();
+        let expires = date(self.tls.expires());
+        tracing::error!(error, expires, "the HTTP certificate stays as it was");
+    }
+
+    /// Warns once a day of an end that is near.
+    fn warn(&mut self) {
+        let (now, expires) = (now(), self.tls.expires());
+        let is_told = self.warned.is_some_and(|warned| now < warned + WARN_EVERY && now >= warned);
+        if is_told || now + WARN_BEFORE < expires {
+            return;
+        }
+        self.warned = Some(now);
+        let until = date(expires);
+        if expires <= now {
+            tracing::error!(expires = until, "the HTTP certificate has expired: clients refuse it");
+        } else {
+            tracing::warn!(expires = until, "the HTTP certificate expires soon");
+        }
+    }
+}
+
+fn now() -> Duration {
+    Duration::from_millis(Clock::start().now().wall.0)
+}
+
+/// A time of the calendar, as a log has it.
+pub(super) fn date(since_1970: Duration) -> String {
+    let time = UNIX_EPOCH.checked_add(since_1970).unwrap_or(UNIX_EPOCH);
+    humantime::format_rfc3339_seconds(time).to_string()
+}
