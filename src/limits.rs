@@ -241,7 +241,8 @@ pub const HTTP_WAITING_MAX: usize = 1_024;
 /// Requests that ask the node something at once (members, metrics, keys). They have seats of their
 /// own: writes may wait for a minute.
 pub const HTTP_ASKING_MAX: usize = 256;
-/// Connections being told that there are too many, at once; more are closed without a word.
+/// Connections being told that there are too many, at once; of a source that has its share of them
+/// the oldest makes room, and more are closed without a word.
 pub const HTTP_REFUSED_CONNECTIONS_MAX: usize = 256;
 /// Bytes after which an answer to a list request ends early, with `next` set.
 pub const HTTP_LIST_LEN_MAX: usize = 4 << 20;

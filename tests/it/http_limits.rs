@@ -235,6 +235,22 @@ fn too_many_connections_are_turned_away_and_told() {
 }
 
 #[test]
+fn a_source_that_floods_gets_its_own_probes_answered() {
+    let mut config = config();
+    config.connections_max = 64;
+    config.timing.head = PATIENCE;
+    let rig = Rig::with(config);
+    // All that it may have, and more than are told at one time, and again while it is asked.
+    let mut silent: Vec<Client> = (0..500).map(|_| rig.client()).collect();
+    for _ in 0..20 {
+        rig.ask("GET", "/live").is(200);
+        silent.extend((0..20).map(|_| rig.client()));
+    }
+    until("the first have made room", || rig.server.n_refused(Reason::Connections) > 0);
+    assert_eq!(rig.server.n_connections(), 56);
+}
+
+#[test]
 fn silent_connections_keep_nobody_out() {
     // 4,096 that never sent anything made /live 503, and whoever probed ended the process.
     let mut config = config();

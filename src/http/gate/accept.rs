@@ -1,8 +1,9 @@
 //! Accepts clients, each with a task of its own, up to a bound.
 //!
 //! An accept that fails is counted and tried again: it must not end the service. A client beyond
-//! the bound gets a refusal, as long as few enough others are being refused at the same time; but a
-//! probe is answered, since whoever probes ends the process when it is not.
+//! the bound gets a refusal, as long as few enough others are being refused at the same time, or
+//! its own source has some of them; but a probe is answered, since whoever probes ends the process
+//! when it is not.
 
 use super::client::Conn;
 use super::context::{Gate, Open};
@@ -82,13 +83,17 @@ fn admit(gate: &Arc<Gate>, stream: TcpStream, peer: IpAddr) {
 /// Answers a client that is one too many, if it is a probe, and tells it else; unless even those
 /// that are told are too many.
 fn turn_away(gate: &Arc<Gate>, stream: TcpStream, peer: IpAddr) {
-    let Some(place) = gate.refused.take(Source::of(peer)) else {
+    let Some(heard) = gate.crowd.hear(Source::of(peer)) else {
         gate.shared.counters.refused(Reason::Connections);
         return;
     };
     let conn = Conn::new(Arc::clone(gate), stream, peer);
+    let gate = Arc::clone(gate);
     tokio::spawn(async move {
-        conn.turn_away().await;
-        drop(place);
+        tokio::select! {
+            () = conn.turn_away() => {}
+            () = heard.displaced() => gate.shared.counters.refused(Reason::Connections),
+        }
+        drop(heard);
     });
 }

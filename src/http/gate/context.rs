@@ -1,5 +1,6 @@
 //! What all client connections have in common: the lanes, and how many connections may be open.
 
+use super::crowd::Crowd;
 use super::head::Head;
 use super::listen;
 use crate::http::lanes::Lanes;
@@ -9,7 +10,6 @@ use crate::http::request::{Form, Handler, Method};
 use crate::http::shared::Shared;
 use crate::http::sources::{Place, Places};
 use crate::http::throttle::Throttle;
-use crate::limits::HTTP_REFUSED_CONNECTIONS_MAX;
 use crate::source::Source;
 use std::sync::Arc;
 use tokio::sync::{Notify, Semaphore};
@@ -31,7 +31,7 @@ pub(in crate::http) struct Gate {
     /// Those that wait, of each kind.
     waits: [Arc<Places>; 3],
     /// Connections that are told that there are too many.
-    pub(super) refused: Arc<Places>,
+    pub(super) crowd: Arc<Crowd>,
     /// Turns of those that read long answers.
     pub(super) turns: Semaphore,
     /// Turns of the steps of TLS handshakes.
@@ -53,7 +53,6 @@ impl Gate {
         let connections_max = listen::connections_max(shared.config.connections_max);
         let connections = Places::new(connections_max);
         let waits = Waiter::ALL.map(|waiter| Places::new(waiter.max()));
-        let refused = Places::new(HTTP_REFUSED_CONNECTIONS_MAX);
         let (turns, last_closed) = (Semaphore::new(TURNS), Notify::new());
         Gate {
             shared,
@@ -62,7 +61,7 @@ impl Gate {
             connections_max,
             connections,
             waits,
-            refused,
+            crowd: Crowd::new(),
             turns,
             handshakes: Semaphore::new(1),
             unmet_told: Throttle::default(),

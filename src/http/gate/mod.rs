@@ -16,7 +16,7 @@
 //!   [`deadline`] limits how long it takes, [`refusal`] is what it gets when it breaks a rule.
 //!   [`send`] is the way back to it.
 //! - [`trust`], [`forward`]: who a client is, and the form in which its request goes on.
-//! - [`context`]: what the connections have in common.
+//! - [`context`]: what the connections have in common. [`crowd`]: those that are one too many.
 //!
 //! Every bound has a counter ([`super::counters`]); no client can hold up another.
 
@@ -26,6 +26,7 @@ pub(super) mod chunked;
 mod client;
 mod conn;
 mod context;
+mod crowd;
 mod deadline;
 mod forward;
 mod handshake;
