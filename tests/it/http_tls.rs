@@ -190,6 +190,53 @@ fn handshakes_that_stand_have_their_time_and_shut_nobody_out() {
     assert!(metric(&ca, &rig, slow) > 200.0);
 }
 
+#[test]
+fn connections_beyond_the_bound_are_told_and_probes_answered() {
+    let ca = Ca::new();
+    let rig = Rig::with(Config { tls: Some(tls(&ca)), connections_max: 4, ..config() });
+    let mut open: Vec<Secure> = (0..4).map(|_| ca.client(rig.addr, None)).collect();
+    for client in &mut open {
+        assert_eq!(client.ask("GET", "/kv/", b"").status, 200);
+    }
+    for (target, status) in [("/live", 200), ("/health", 200), ("/kv/", 503)] {
+        let mut more = ca.client(rig.addr, None);
+        assert_eq!(more.ask("GET", target, b"").status, status, "{target}");
+        assert!(more.ends_well());
+    }
+    // One that says nothing gets no answer that is not of TLS.
+    let mut silent = connect(rig.addr);
+    let mut told = Vec::new();
+    silent.read_to_end(&mut told).expect("the end");
+    assert_eq!(told, b"");
+    assert_eq!(rig.server.n_refused(gossipykv::http::Reason::Connections), 2);
+}
+
+#[test]
+fn a_drain_ends_handshakes_that_stand_and_answers_what_is_under_way() {
+    let ca = Ca::new();
+    let rig = Rig::with(Config { tls: Some(tls(&ca)), ..config() });
+    let mut idle = ca.client(rig.addr, None);
+    assert_eq!(idle.ask("PUT", "/kv/k", b"v").status, 200);
+    let (mut silent, mut half) = (connect(rig.addr), connect(rig.addr));
+    half.write_all(b"\x16\x03\x01\x02\x00\x01\x00").expect("sent");
+    let mut under_way = ca.client(rig.addr, None);
+    under_way.raw(b"GET /kv/k HTTP/1.1\r\n").expect("sent");
+    until("all are there", || rig.server.n_connections() == 4);
+    std::thread::scope(|threads| {
+        threads.spawn(|| rig.server.drain(super::http_rig::PATIENCE));
+        // Long before their ten seconds are over.
+        for stream in [&mut silent, &mut half] {
+            stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a limit");
+            let mut rest = Vec::new();
+            assert!(stream.read_to_end(&mut rest).is_ok() && rest.is_empty());
+        }
+        assert!(idle.ends_well());
+        under_way.raw(b"Host: localhost\r\n\r\n").expect("sent");
+        assert_eq!(under_way.answer(false).expect("an answer").status, 200);
+        assert!(under_way.ends_well());
+    });
+}
+
 fn from(addr: SocketAddr, source: &str) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let socket = socket.expect("a socket");
