@@ -263,6 +263,17 @@ pub const WATCH_DIRTY_MAX: usize = 1_024;
 pub const WATCH_DIRTY_LEN_MAX: usize = 64 << 10;
 /// Streams and long polls open at once.
 pub const HTTP_WATCHES_MAX: usize = 10_000;
+/// Longest wait of a read of Consul's API, unless it is set: proxies end what is silent for 60 s.
+pub const CONSUL_WAIT_MAX: Duration = Duration::from_secs(55);
+/// Bytes of a list in Consul's API, which knows no pages.
+pub const CONSUL_LIST_LEN_MAX: usize = 64 << 20;
+/// Keys that such a list looks at, whatever of them it tells: some seconds.
+pub const CONSUL_KEYS_MAX: usize = 4_000_000;
+/// Keys that a deletion of a prefix in Consul's API deletes before others have their turn, and up
+/// to a page more.
+pub const CONSUL_DELETES_MAX: usize = 10_000;
+/// Keys of all trees of a transaction.
+pub const CONSUL_TREE_MAX: usize = 4_096;
 /// Longest `?wait=` of a long poll.
 pub const HTTP_POLL_MAX: Duration = Duration::from_secs(300);
 /// Origins that a resume token names at most: some 14 bytes each, and it goes into a target.

@@ -1,12 +1,40 @@
 #!/bin/sh
-# Installs the programs that the tests talk to: Go's memberlist, Serf, dnsmasq, curl, proxies, and
-# what it takes to lose packets in a network namespace and to set the clock of a process. Does
-# nothing when all are there. Where it cannot install it says so in one line and succeeds: the tests
+# Installs the programs that the tests talk to: Go's memberlist, Serf, dnsmasq, curl, proxies,
+# clients of Consul, and what it takes to lose packets in a network namespace and to set the clock
+# of a process. Does nothing when all are there. Where it cannot install it says so in one line and succeeds: the tests
 # skip what they miss, and fail in CI.
 set -eu
 
 packages="apache2-bin caddy curl dnsmasq-base golang-go golang-github-hashicorp-memberlist-dev
-    haproxy iproute2 libfaketime nftables nginx-light serf"
+    golang-github-xordataexchange-crypt haproxy iproute2 libfaketime nftables nginx-light nodejs
+    python3-venv serf"
+
+# Clients of Consul, where cargo keeps what is made. Those for Python have one name, and so a place
+# of its own each.
+clients=target/clients
+client() {
+    name=$1
+    shift
+    [ -e "$clients/$name/installed" ] && return
+    rm -rf "${clients:?}/$name"
+    if python3 -m venv "$clients/$name" >/dev/null 2>&1 \
+        && "$clients/$name/bin/pip" install -q --disable-pip-version-check "$@" >/dev/null 2>&1; then
+        touch "$clients/$name/installed"
+    else
+        echo "tests/setup.sh: pip failed, so these stay missing: $*" >&2
+    fi
+}
+install_clients() {
+    mkdir -p "$clients"
+    client py-consul py-consul==1.8.0 launchdarkly-server-sdk==9.20.0
+    client python-consul python-consul==1.1.0
+    client python-consul2 python-consul2==0.1.5
+    [ -e "$clients/npm/node_modules/consul" ] && return
+    mkdir -p "$clients/npm"
+    npm install --silent --no-audit --no-fund --prefix "$clients/npm" consul@2.0.1 >/dev/null 2>&1 \
+        || echo "tests/setup.sh: npm failed, so this stays missing: consul" >&2
+}
+trap 'cd "$(dirname "$0")/.." && install_clients' EXIT
 
 missing=""
 for package in $packages; do
@@ -29,7 +57,7 @@ if ! command -v apt-get >/dev/null 2>&1; then
 fi
 
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+trap 'rm -f "$log"; cd "$(dirname "$0")/.." && install_clients' EXIT
 install() {
     # Without --no-install-recommends serf and dnsmasq would bring services along.
     $as_root env DEBIAN_FRONTEND=noninteractive \

@@ -63,6 +63,7 @@ impl AgentArgs {
         http.hosts = config.front.hosts.clone();
         http.cors_origins = config.front.cors_origins.clone();
         http.timing.idle = config.front.idle;
+        http.consul_wait_max = config.front.consul_wait_max;
         http.value_len_max = config.value_len_max;
         http.serves_while_starting = config.serves_while_starting;
         http.log_lines_dropped = Arc::clone(&logging.dropped);

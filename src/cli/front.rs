@@ -16,6 +16,9 @@ pub(super) const TOKEN_VARIABLE: &str = "GOSSIPYKV_HTTP_TOKEN";
 /// From what a client can use at all to what no pool keeps.
 const IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60 * 60);
 
+/// From what is still a wait to the most that Consul waits.
+const CONSUL_WAIT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+
 /// The flags as given.
 #[derive(Debug, Args)]
 pub(super) struct FrontFlags {
@@ -65,6 +68,12 @@ pub(super) struct FrontFlags {
     #[arg(long, value_name = "DURATION", hide_env_values = true, default_value = "75s")]
     #[arg(env = "GOSSIPYKV_HTTP_IDLE_TIMEOUT")]
     http_idle_timeout: OsString,
+
+    /// How long a read of Consul's API under /v1 waits for a change at most, whatever its client
+    /// asks for; shorter than what is in front of the node waits for an answer
+    #[arg(long, value_name = "DURATION", hide_env_values = true, default_value = "55s")]
+    #[arg(env = "GOSSIPYKV_CONSUL_WAIT_MAX")]
+    consul_wait_max: OsString,
 }
 
 /// What they make.
@@ -79,6 +88,7 @@ pub(super) struct Front {
     pub(super) hosts: Vec<HostName>,
     pub(super) cors_origins: Vec<Origin>,
     pub(super) idle: Duration,
+    pub(super) consul_wait_max: Duration,
 }
 
 impl Reader<'_> {
@@ -99,8 +109,21 @@ impl Reader<'_> {
         let idle = self.value("http_idle_timeout", &flags.http_idle_timeout, |text| {
             parse::duration(text, IDLE)
         });
-        let keys_on_loopback = keys_on_loopback?;
-        Some(Front { tokens, tokens_file, tls, keys_on_loopback, hosts, cors_origins, idle: idle? })
+        let consul_wait_max = self.value("consul_wait_max", &flags.consul_wait_max, |text| {
+            parse::duration(text, CONSUL_WAIT)
+        });
+        let (keys_on_loopback, idle) = (keys_on_loopback?, idle?);
+        let consul_wait_max = consul_wait_max?;
+        Some(Front {
+            tokens,
+            tokens_file,
+            tls,
+            keys_on_loopback,
+            hosts,
+            cors_origins,
+            idle,
+            consul_wait_max,
+        })
     }
 
     /// The certificate of the files. Each makes sense only with the others.

@@ -4,7 +4,7 @@ use super::hosts::HostName;
 use super::manner::Origin;
 use super::tls::Tls;
 use super::tokens::Tokens;
-use crate::limits::{HTTP_CONNECTIONS_MAX, VALUE_LEN_DEFAULT_MAX};
+use crate::limits::{CONSUL_WAIT_MAX, HTTP_CONNECTIONS_MAX, VALUE_LEN_DEFAULT_MAX};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -33,6 +33,8 @@ pub struct Config {
     pub value_len_max: usize,
     /// Whether reads and conditional writes are answered before the node is ready, instead of 503.
     pub serves_while_starting: bool,
+    /// Longest time that a read of Consul's API waits for a change.
+    pub consul_wait_max: Duration,
     /// Most client connections at one time.
     pub connections_max: usize,
     /// How long clients may take.
@@ -67,6 +69,7 @@ impl Config {
             cors_origins: Vec::new(),
             value_len_max: VALUE_LEN_DEFAULT_MAX,
             serves_while_starting: false,
+            consul_wait_max: CONSUL_WAIT_MAX,
             connections_max: HTTP_CONNECTIONS_MAX,
             timing: Timing::default(),
             version,

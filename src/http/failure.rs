@@ -55,6 +55,18 @@ impl Failure {
         };
         response.end(form, &body);
     }
+
+    /// Appends the whole answer as plain text, as clients of Consul read it.
+    pub(super) fn write_plain(&self, out: &mut Vec<u8>, now: WallMillis, form: Form) {
+        let body = self.message.as_bytes();
+        let response = Response::new(out, now, self.status, body.len());
+        let response = response.header("Content-Type", "text/plain; charset=utf-8");
+        let response = match self.header {
+            Some((name, value)) => response.header(name, value),
+            None => response,
+        };
+        response.end(form, body);
+    }
 }
 
 /// The body of an error.

@@ -7,7 +7,7 @@
 //! A value of 16 MiB may be 96 MiB of JSON. Made whole, each reader would cost as much. So a worker
 //! measures what the body will be, and the gate makes of it what the client takes.
 
-use super::json::{BASE64_BEGIN, BASE64_END, escape};
+use super::json::{BASE64_BEGIN, BASE64_END, escape, json_value_len};
 use super::memory::Held;
 use crate::kv::Record;
 use base64::Engine as _;
@@ -39,6 +39,17 @@ impl Part {
     /// Whether it is made when it goes out.
     pub(super) fn is_made(&self) -> bool {
         matches!(self, Part::Escaped(_) | Part::Base64(_))
+    }
+
+    /// Bytes that it comes to.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Part::Text(text) => text.len(),
+            Part::Raw(record) => value(record).len(),
+            // Without the quotes.
+            Part::Escaped(record) => json_value_len(value(record)) - 2,
+            Part::Base64(record) => value(record).len().div_ceil(3) * 4,
+        }
     }
 
     /// The version that it reads from.
@@ -148,7 +159,7 @@ fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::json::{json_value, json_value_len};
+    use crate::http::json::json_value;
     use crate::kv::{HlcTime, OriginId, Stamp};
     use proptest::prelude::*;
 
@@ -174,6 +185,7 @@ mod tests {
         let mut body = Vec::new();
         value_parts(&mut body, &record(value));
         assert!(made(&body) == whole, "{} bytes", value.len());
+        assert_eq!(body.iter().map(Part::len).sum::<usize>(), whole.len());
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub(super) struct Manner {
     pub(super) form: Form,
     pub(super) next: Next,
     pub(super) page: Page,
+    /// Whether a refusal is plain text, as clients of Consul read it.
+    pub(super) is_plain: bool,
 }
 
 impl Manner {

@@ -12,10 +12,10 @@
 //!   Everything else is a [`Command`](crate::node::command::Command), and waits in the gate.
 //! - `start` puts them together and ends them. [`readers`] lends out what reads bytes of clients.
 //!
-//! Below them is the ground, which they all use: `request`, `response`, `failure`, `json`, `route`,
-//! the `manner` of an answer, `pending` and `long` answers, the `memory` held for clients,
-//! `sources` of them, `counters`, `token` and `tokens`, `tls`, [`local`], `hosts`, `throttle`,
-//! `config` and the steps of the `shutdown`. `shared` holds what there is only one of.
+//! Below them is the ground, which they all use: `request`, `response`, `failure`, `json`,
+//! `percent`, `route`, the `manner` of an answer, `pending` and `long` answers, the `memory` held
+//! for clients, `sources` of them, `counters`, `token` and `tokens`, `tls`, [`local`], `hosts`,
+//! `throttle`, `config` and the steps of the `shutdown`. `shared` holds what there is only one of.
 //!
 //! ```text
 //!   start --> gate --> lanes --> ground        start --> routes --> ground
@@ -35,6 +35,7 @@ mod long;
 mod manner;
 mod memory;
 mod pending;
+mod percent;
 pub mod readers;
 mod request;
 mod response;

@@ -130,6 +130,10 @@ pub(super) enum Parked {
     Poll(PollWish, Slot),
     /// The same request, asked once more: there is nothing yet.
     Nothing,
+    /// The same, and it is known now what it waits for; it is asked with that from now on.
+    Known(u64),
+    /// A part is done: the request is to be asked with this again, at once.
+    Rest(u64),
 }
 
 impl PendingAnswers {

@@ -3,6 +3,8 @@
 //! Nothing here knows sockets or tiny_http: a [`Handler`] takes a [`Request`] and writes a whole
 //! HTTP answer, head and body, into a buffer.
 
+use std::borrow::Cow;
+
 /// The methods the gate knows; any other is answered with 501 there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
@@ -105,6 +107,8 @@ pub(super) enum Poll {
     New,
     /// It is watched: what there is now is the answer, or there is none yet.
     Watched,
+    /// The same, and this is what the request has made of what it has seen so far.
+    Known(u64),
     /// Its time is up: it is answered now.
     Over,
 }
@@ -114,17 +118,21 @@ impl Poll {
     pub(super) fn of_header(value: Option<&str>) -> Poll {
         match value {
             Some("watched") => Poll::Watched,
-            Some(_) => Poll::Over,
+            Some(value) => match value.strip_prefix("known ").and_then(|sum| sum.parse().ok()) {
+                Some(sum) => Poll::Known(sum),
+                None => Poll::Over,
+            },
             None => Poll::New,
         }
     }
 
     /// The header line that says it.
-    pub(super) fn line(self) -> &'static str {
+    pub(super) fn line(self) -> Cow<'static, str> {
         match self {
-            Poll::New => "",
-            Poll::Watched => "Poll: watched\r\n",
-            Poll::Over => "Poll: over\r\n",
+            Poll::New => "".into(),
+            Poll::Watched => "Poll: watched\r\n".into(),
+            Poll::Known(sum) => format!("Poll: known {sum}\r\n").into(),
+            Poll::Over => "Poll: over\r\n".into(),
         }
     }
 }

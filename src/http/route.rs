@@ -47,6 +47,25 @@ pub enum Spelt<'t> {
     Query(&'t str),
 }
 
+/// What Consul's clients ask for beside the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsulPart {
+    /// `/v1/status/leader`.
+    Leader,
+    /// `/v1/status/peers`.
+    Peers,
+    /// `/v1/agent/self`.
+    Agent,
+    /// `/v1/agent/members`.
+    Members,
+    /// `/v1/catalog/datacenters`.
+    Datacenters,
+    /// `/v1/catalog/nodes`.
+    Nodes,
+    /// `/v1/catalog/services`.
+    Services,
+}
+
 routes! {
     Home "/",
     Health "/health",
@@ -63,6 +82,11 @@ routes! {
     List "/kv/",
     Entry(Spelt<'t>) "/kv/{key}",
     Pair(&'t str, &'t str) "/kv/{key}/{value}",
+    ConsulKv(&'t str) "/v1/kv/{key}",
+    ConsulTxn "/v1/txn",
+    ConsulStatus(ConsulPart) "/v1/status/{part}",
+    ConsulAgent(ConsulPart) "/v1/agent/{part}",
+    ConsulCatalog(ConsulPart) "/v1/catalog/{part}",
     Unknown "other",
 }
 
@@ -88,7 +112,7 @@ impl<'t> Route<'t> {
                 None => Route::List,
             },
             _ => match path.strip_prefix("/kv/") {
-                None => Route::Unknown,
+                None => Route::of_consul(path),
                 Some(rest) => match rest.split_once('/') {
                     None => Route::Entry(Spelt::Path(rest)),
                     // An empty value is put with a body; a slash too many is a slip.
@@ -97,6 +121,30 @@ impl<'t> Route<'t> {
                 },
             },
         }
+    }
+
+    /// The route that a path means for Consul's clients.
+    fn of_consul(path: &'t str) -> Route<'t> {
+        match path {
+            "/v1/kv" => Route::ConsulKv(""),
+            "/v1/txn" => Route::ConsulTxn,
+            "/v1/status/leader" => Route::ConsulStatus(ConsulPart::Leader),
+            "/v1/status/peers" => Route::ConsulStatus(ConsulPart::Peers),
+            "/v1/agent/self" => Route::ConsulAgent(ConsulPart::Agent),
+            "/v1/agent/members" => Route::ConsulAgent(ConsulPart::Members),
+            "/v1/catalog/datacenters" => Route::ConsulCatalog(ConsulPart::Datacenters),
+            "/v1/catalog/nodes" => Route::ConsulCatalog(ConsulPart::Nodes),
+            "/v1/catalog/services" => Route::ConsulCatalog(ConsulPart::Services),
+            _ => path.strip_prefix("/v1/kv/").map_or(Route::Unknown, Route::ConsulKv),
+        }
+    }
+
+    /// Whether it reads or writes keys.
+    pub(super) fn is_of_store(self) -> bool {
+        matches!(
+            self,
+            Route::List | Route::Entry(_) | Route::Pair(..) | Route::ConsulKv(_) | Route::ConsulTxn
+        )
     }
 
     /// What `/metrics` calls it.
@@ -118,6 +166,8 @@ impl<'t> Route<'t> {
             Route::Entry(_) => (&[Get, Head, Put, Delete], "GET, HEAD, PUT, DELETE, OPTIONS"),
             Route::Pair(..) => (&[Put], "PUT, OPTIONS"),
             Route::List => (&[Get, Head, Post], "GET, HEAD, POST, OPTIONS"),
+            Route::ConsulKv(_) => (&[Get, Head, Put, Delete], "GET, HEAD, PUT, DELETE, OPTIONS"),
+            Route::ConsulTxn => (&[Put], "PUT, OPTIONS"),
             Route::KeysInstall | Route::KeysUse | Route::KeysRemove | Route::MembersForget => {
                 (&[Post], "POST, OPTIONS")
             }
@@ -133,6 +183,10 @@ impl<'t> Route<'t> {
         let Some((methods, allow)) = self.methods() else { return Err(not_found(path)) };
         if methods.contains(&method) || method == Method::Options {
             return Ok(());
+        }
+        if is_consul(path) {
+            let message = format_args!("method {} not allowed", method.name());
+            return Err(Failure::new(405, message).with("Allow", allow));
         }
         let hint = match self {
             Route::Pair(..) => "; a / in a key is written %2F",
@@ -151,7 +205,20 @@ fn key_in(query: &str) -> Option<&str> {
     pairs.find(|(name, _)| *name == "key").map(|(_, key)| key)
 }
 
+/// Whether a path is one of Consul's API, whose errors are plain text.
+pub(super) fn is_consul(path: &str) -> bool {
+    path.strip_prefix("/v1").is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+}
+
 fn not_found(path: &str) -> Failure {
+    if path.starts_with("/v1/session/") {
+        let message = "sessions and locks need consensus; this store is eventually consistent";
+        return Failure::new(501, message);
+    }
+    if is_consul(path) {
+        let message = "Invalid URL path: not a recognized HTTP API endpoint\n";
+        return Failure::new(404, message);
+    }
     if path.starts_with("/kv/") {
         let message = "there is /kv/{key} and, for PUT, /kv/{key}/{value}; a / in a key or value \
             is written %2F, and /kv?key={key} takes it as it is";
@@ -180,6 +247,11 @@ mod tests {
             ("/kv/a//", Route::Unknown),
             ("/kvs", Route::Unknown),
             ("/health/", Route::Unknown),
+            ("/v1/kv", Route::ConsulKv("")),
+            ("/v1/kv/", Route::ConsulKv("")),
+            ("/v1/kv//a/b%2Fc", Route::ConsulKv("/a/b%2Fc")),
+            ("/v1/status/leader", Route::ConsulStatus(ConsulPart::Leader)),
+            ("/v1/session/create", Route::Unknown),
         ];
         for (path, route) in paths {
             assert_eq!(Route::of(path, None), route, "{path}");
@@ -193,7 +265,11 @@ mod tests {
         }
         assert_eq!(Route::of("/kv/a", Some("key=b")), Route::Entry(Spelt::Path("a")));
         for label in LABELS {
-            let expected = if label == "other" { Route::Unknown } else { Route::of(label, None) };
+            let path = label
+                .replace("status/{part}", "status/leader")
+                .replace("agent/{part}", "agent/self")
+                .replace("catalog/{part}", "catalog/nodes");
+            let expected = if label == "other" { Route::Unknown } else { Route::of(&path, None) };
             assert_eq!(LABELS[expected.number()], label);
         }
     }
@@ -207,5 +283,9 @@ mod tests {
         let failure = check("/keys/use", Method::Get).unwrap_err();
         assert_eq!((failure.status, failure.header), (405, Some(("Allow", "POST, OPTIONS"))));
         assert_eq!(check("/kv/a/b/c", Method::Put).unwrap_err().status, 404);
+        assert_eq!(check("/v1/kv/a", Method::Post).unwrap_err().message, "method POST not allowed");
+        assert_eq!(check("/v1/health/state", Method::Get).unwrap_err().status, 404);
+        assert_eq!(check("/v1/session/create", Method::Put).unwrap_err().status, 501);
+        assert!(is_consul("/v1/kv") && is_consul("/v1?x") && !is_consul("/v10"));
     }
 }

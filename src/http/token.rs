@@ -57,10 +57,11 @@ impl Token {
     /// length at most.
     pub(super) fn admits(&self, authorization: &[u8]) -> bool {
         let Some((scheme, given)) = authorization.split_at_checked(7) else { return false };
-        if !scheme.eq_ignore_ascii_case(b"Bearer ") {
-            return false;
-        }
-        let given = given.trim_ascii();
+        scheme.eq_ignore_ascii_case(b"Bearer ") && self.is(given.trim_ascii())
+    }
+
+    /// Whether this is the token, in the same time.
+    pub(super) fn is(&self, given: &[u8]) -> bool {
         if given.len() != self.0.len() {
             return false;
         }

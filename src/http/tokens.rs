@@ -230,13 +230,23 @@ impl Tokens {
         self.is_stale.load(Ordering::Relaxed)
     }
 
-    /// Which token an `Authorization` header carries. It is compared with all of them; the time
-    /// that it takes tells their lengths at most.
+    /// Which token an `Authorization` header carries.
     pub(super) fn shown_by(&self, authorization: &[u8]) -> Option<Shown> {
+        self.shown(|token| token.admits(authorization))
+    }
+
+    /// Which token this is.
+    pub(super) fn shown_as(&self, given: &[u8]) -> Option<Shown> {
+        self.shown(|token| token.is(given))
+    }
+
+    /// Which token was given. It is compared with all of them; the time that it takes tells their
+    /// lengths at most.
+    fn shown(&self, is_given: impl Fn(&Token) -> bool) -> Option<Shown> {
         let entries = self.entries.read();
         let mut found = None;
         for entry in &*entries {
-            if entry.named.token.admits(authorization) {
+            if is_given(&entry.named.token) {
                 found = Some(entry);
             }
         }

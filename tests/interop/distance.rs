@@ -113,22 +113,24 @@ fn put(agent: &Agent, key: &str, query: &str) {
     assert!(answer.as_ref().is_ok_and(|answer| answer.status == 200), "{answer:?}");
 }
 
-fn nothing_is_sent_twice(round_trip: Duration) {
-    let range = Range::claim();
-    apart(&range, round_trip);
+/// Two agents that far apart, ready.
+pub fn pair(range: &Range, round_trip: Duration) -> [Agent; 2] {
+    apart(range, round_trip);
     let agents = [1, 2].map(|host| {
-        let flags = ["--advertise", &known(&range, host).to_string()].map(str::to_owned);
-        let seeds = vec![known(&range, 3 - host)];
-        Agent::start(
-            &range,
-            host,
-            AgentOptions { seeds, flags: flags.into(), ..Default::default() },
-        )
+        let flags = ["--advertise", &known(range, host).to_string()].map(str::to_owned);
+        let seeds = vec![known(range, 3 - host)];
+        Agent::start(range, host, AgentOptions { seeds, flags: flags.into(), ..Default::default() })
     });
     await_all(&[&agents[0], &agents[1]], JOIN_MAX);
     for agent in &agents {
         eventually("it is ready", JOIN_MAX, || agent.is_ready());
     }
+    agents
+}
+
+fn nothing_is_sent_twice(round_trip: Duration) {
+    let range = Range::claim();
+    let agents = pair(&range, round_trip);
     let resends = || agents.each_ref().map(|a| a.metric("replication_resends_total"));
     for n in 0..N_FIRST {
         let begun = now();

@@ -11,6 +11,7 @@
 //! - [`rolls`]: five agents replaced as an orchestrator does it, to good and bad settings.
 //! - [`founding`]: clusters by a record that appears late.
 //! - [`proxies`]: nginx, haproxy, Caddy and Apache in front of an agent, as the docs set them up.
+//! - [`consul`]: clients of Consul at agents of ours, one and two in turn.
 //! - [`discovery`], [`lifecycle`], [`leaving`], [`deletes`], [`transcript`]: agents of ours,
 //!   nothing else.
 //! - [`age`]: agents whose clocks go forward by years.
@@ -21,6 +22,7 @@
 
 mod age;
 mod blocked;
+mod consul;
 mod control;
 mod deletes;
 mod discovery;

@@ -62,6 +62,8 @@ struct Polling {
     /// The request as it is asked anew, its empty line left out.
     head: Vec<u8>,
     until: Instant,
+    /// When it is over unless it is known by then what it waits for.
+    hold: Option<Instant>,
 }
 
 impl Conn {
@@ -83,62 +85,85 @@ impl Conn {
                 Ok(Asked::Stream(Box::new(streaming)))
             }
             (Ending::Parked(Parked::Poll(wish, slot)), Some(head)) => {
-                let until = self.shared().bridge.now().instant + wish.wait;
-                let polling = Polling { wish, _slot: slot, head, until };
+                let now = self.shared().bridge.now().instant;
+                let (until, hold) = (now + wish.wait, wish.hold.map(|hold| now + hold));
+                let polling = Polling { wish, _slot: slot, head, until, hold };
                 self.poll(polling, manner, is_bulk, tells_coverage).await
             }
+            (Ending::Parked(Parked::Rest(known)), Some(head)) => {
+                self.go_on(&head, Poll::Known(known), manner, is_bulk).await
+            }
             (ending, _) => self.finish(Answer { ending, ..answer }, manner).await,
+        }
+    }
+
+    /// Has a request done that is done in parts.
+    async fn go_on(
+        &mut self,
+        head: &[u8],
+        poll: Poll,
+        manner: Manner,
+        is_bulk: bool,
+    ) -> Result<Asked, Stop> {
+        loop {
+            let answer = self.submit(again(head, poll, manner), is_bulk).await?;
+            if !matches!(answer.ending, Ending::Parked(Parked::Rest(_))) {
+                return self.finish(answer, manner).await;
+            }
         }
     }
 
     /// Asks anew whenever something has changed, until there is an answer.
     async fn poll(
         &mut self,
-        polling: Polling,
+        mut polling: Polling,
         manner: Manner,
         is_bulk: bool,
         tells_coverage: bool,
     ) -> Result<Asked, Stop> {
-        let mut poll = Poll::Watched;
+        let mut poll = polling.wish.first;
         loop {
             polling.wish.watch.take();
             // What the worker is to look at must be known to be new. If it is not told in time, it
             // is asked for again soon.
             let is_new = !tells_coverage || self.look(Duration::ZERO).await;
-            let mut bytes = polling.head.clone();
-            bytes.extend_from_slice(poll.line().as_bytes());
-            bytes.extend_from_slice(b"\r\n");
-            let job = Job { bytes, body: Vec::new(), manner };
-            let answer = self.submit(job, is_bulk).await?;
-            if poll == Poll::Watched && matches!(answer.ending, Ending::Parked(Parked::Nothing)) {
-                poll = self.news(&polling, if is_new { Duration::MAX } else { AGAIN }).await?;
-                continue;
+            let answer = self.submit(again(&polling.head, poll, manner), is_bulk).await?;
+            match answer.ending {
+                Ending::Parked(Parked::Nothing) if poll != Poll::Over => {}
+                Ending::Parked(Parked::Known(known)) if poll != Poll::Over => {
+                    (poll, polling.hold) = (Poll::Known(known), None);
+                }
+                _ => return self.finish(answer, manner).await,
             }
-            return self.finish(answer, manner).await;
+            if self.news(&polling, if is_new { Duration::MAX } else { AGAIN }).await? {
+                poll = Poll::Over;
+            }
         }
     }
 
-    /// Waits until a long poll is worth asking again, which it is after `most` at the latest.
-    async fn news(&mut self, polling: &Polling, most: Duration) -> Result<Poll, Stop> {
+    /// Waits until a long poll is worth asking again, which it is after `most` at the latest. True
+    /// when its time is up.
+    async fn news(&mut self, polling: &Polling, most: Duration) -> Result<bool, Stop> {
         let gate = Arc::clone(&self.gate);
         let shutdown = &gate.shared.shutdown;
         let mut drain = pin!(shutdown.draining());
         drain.as_mut().enable();
-        let rest = polling.until.since(self.shared().bridge.now().instant);
+        let until = polling.hold.map_or(polling.until, |hold| hold.min(polling.until));
+        let rest = until.since(self.shared().bridge.now().instant);
         let (mut over, is_last) = (pin!(tokio::time::sleep(rest.min(most))), rest <= most);
         loop {
             if shutdown.is_draining() {
-                return Ok(Poll::Over);
+                return Ok(true);
             }
             tokio::select! {
                 () = polling.wish.watch.rung() => {
                     let told = polling.wish.watch.take();
                     if told.is_overrun || !told.keys.is_empty() {
-                        return Ok(Poll::Watched);
+                        return Ok(false);
                     }
                 }
-                () = &mut over => return Ok(if is_last { Poll::Over } else { Poll::Watched }),
-                () = drain.as_mut() => return Ok(Poll::Over),
+                () = &mut over => return Ok(is_last),
+                () = drain.as_mut() => return Ok(true),
                 () = self.gone() => return Err(Stop::Gone),
             }
         }
@@ -206,6 +231,12 @@ impl Conn {
         }
         Ok(Asked::Answer(Outgoing::Whole { bytes, _held: held }))
     }
+}
+
+/// A request to be asked again.
+fn again(head: &[u8], poll: Poll, manner: Manner) -> Job {
+    let bytes = [head, poll.line().as_bytes(), b"\r\n"].concat();
+    Job { bytes, body: Vec::new(), manner }
 }
 
 /// A head without its empty line, so that a line can be added.

@@ -54,7 +54,9 @@ impl Chunks {
                     None => return Ok(false),
                     Some(line) => match size(&line)? {
                         0 => State::Trailer(0),
-                        size if size > self.len_left => return Err(body_too_long(self.len_max)),
+                        size if size > self.len_left => {
+                            return Err(body_too_long(None, self.len_max));
+                        }
                         size => {
                             self.len_left -= size;
                             State::Data(size)
@@ -96,8 +98,11 @@ impl Chunks {
 }
 
 /// 413 for a body too long, however it is framed.
-pub(super) fn body_too_long(len_max: usize) -> Refusal {
-    let message = format_args!("the body is longer than {len_max} bytes (--max-value-bytes)");
+/// 413, in words that clients of Consul look for.
+pub(super) fn body_too_long(len: Option<usize>, len_max: usize) -> Refusal {
+    let len = len.map(|len| format!("({len} bytes)")).unwrap_or_default();
+    let message =
+        format_args!("Request body{len} too large, max size: {len_max} bytes (--max-value-bytes)");
     Refusal::new(Reason::Large, 413, message)
 }
 

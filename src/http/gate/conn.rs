@@ -271,8 +271,10 @@ impl Conn {
     /// Reads the body and completes the job with it.
     async fn body(&mut self, opened: &mut Opened, held: &mut Held) -> Result<(), Stop> {
         let len_max = self.shared().config.value_len_max;
-        if matches!(opened.framing, Framing::Length(len) if len > len_max) {
-            return Err(body_too_long(len_max).into());
+        if let Framing::Length(len) = opened.framing
+            && len > len_max
+        {
+            return Err(body_too_long(Some(len), len_max).into());
         }
         if let Framing::Length(len) = opened.framing
             && len <= self.input.len().min(COPIED_BODY_LEN_MAX)
@@ -398,7 +400,12 @@ impl Conn {
 /// A refusal as it goes to the client. The connection is closed after it, whatever the manner.
 pub(super) fn told(shared: &Shared, refusal: &Refusal, manner: Manner) -> Vec<u8> {
     let mut bytes = Vec::new();
-    refusal.failure.write(&mut bytes, shared.bridge.now().wall, manner.form);
+    let (failure, now) = (&refusal.failure, shared.bridge.now().wall);
+    if manner.is_plain {
+        failure.write_plain(&mut bytes, now, manner.form);
+    } else {
+        failure.write(&mut bytes, now, manner.form);
+    }
     shared.lines.insert(Manner { next: Next::Close, ..manner }, &mut bytes);
     bytes
 }

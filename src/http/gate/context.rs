@@ -7,6 +7,7 @@ use crate::http::lanes::Lanes;
 use crate::http::manner::{Manner, Next, Page};
 use crate::http::pending::Waiter;
 use crate::http::request::{Form, Handler, Method};
+use crate::http::route;
 use crate::http::shared::Shared;
 use crate::http::sources::{Place, Places};
 use crate::http::throttle::Throttle;
@@ -90,7 +91,8 @@ impl Gate {
             Some(origin) if head.method == Method::Options => Page::Asks(origin),
             Some(origin) => Page::Reads(origin),
         };
-        Manner { form: Form::of(head.method), next, page }
+        let is_plain = route::is_consul(head.target);
+        Manner { form: Form::of(head.method), next, page, is_plain }
     }
 
     /// Returns when no connection is open.

@@ -19,7 +19,7 @@ use crate::http::manner::Manner;
 use crate::http::pending::Waiter;
 use crate::http::request::{Method, Poll, Request, Trust};
 use crate::http::response::number;
-use crate::http::route::Route;
+use crate::http::route::{self, Route};
 use std::net::IpAddr;
 
 /// A request whose head is read and whose client is admitted; the body is still to come.
@@ -43,18 +43,53 @@ pub(super) struct Opened {
     pub(super) waiter: Option<Waiter>,
 }
 
+/// Whether a query has one of these parameters.
+fn asks_for(head: &Head<'_>, wanted: &[&str]) -> bool {
+    let (_, query) = head.target.split_once('?').unwrap_or_default();
+    let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+    names.any(|name| wanted.contains(&name))
+}
+
+/// Whether it is a read of Consul's API that waits for another index.
+fn waits_as_consul(head: &Head<'_>, route: Route<'_>) -> bool {
+    let is_consul = matches!(
+        route,
+        Route::ConsulKv(_)
+            | Route::ConsulStatus(_)
+            | Route::ConsulAgent(_)
+            | Route::ConsulCatalog(_)
+    );
+    is_consul && !head.method.is_write() && asks_for(head, &["index"])
+}
+
+/// Whether it may be asked more than once: it waits, or is done in parts.
+fn may_be_asked_again(head: &Head<'_>, route: Route<'_>) -> bool {
+    let is_read = matches!(head.method, Method::Get | Method::Head);
+    let waits = is_read && (head.target.contains("newer=") || head.target.contains("since="));
+    let is_of_many = matches!(route, Route::ConsulKv(_)) && asks_for(head, &["recurse"]);
+    waits || waits_as_consul(head, route) || (head.method == Method::Delete && is_of_many)
+}
+
+/// Whether it takes its time.
+fn is_bulk(head: &Head<'_>, route: Route<'_>) -> bool {
+    match route {
+        Route::List | Route::ConsulTxn => true,
+        Route::ConsulKv(_) => asks_for(head, &["recurse", "keys"]),
+        _ => false,
+    }
+}
+
 /// As whom a request may have to wait. Of `/metrics` the node's numbers are left out instead.
 fn waiter(head: &Head<'_>, route: Route<'_>) -> Option<Waiter> {
-    let (_, query) = head.target.split_once('?').unwrap_or_default();
-    let asks_for = |wanted: &[&str]| {
-        let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
-        names.any(|name| wanted.contains(&name))
-    };
     match route {
-        Route::Entry(_) | Route::Pair(..) if head.method.is_write() && asks_for(&["w"]) => {
+        Route::Entry(_) | Route::Pair(..) if head.method.is_write() && asks_for(head, &["w"]) => {
             Some(Waiter::Write)
         }
-        Route::Entry(_) | Route::List if asks_for(&["watch", "wait"]) => Some(Waiter::Watch),
+        Route::Entry(_) | Route::List if asks_for(head, &["watch", "wait"]) => Some(Waiter::Watch),
+        _ if waits_as_consul(head, route) => Some(Waiter::Watch),
+        Route::ConsulStatus(_) | Route::ConsulAgent(_) | Route::ConsulCatalog(_) => {
+            Some(Waiter::Question)
+        }
         Route::Members | Route::Keys | Route::KeysInstall | Route::KeysUse | Route::KeysRemove => {
             Some(Waiter::Question)
         }
@@ -91,10 +126,14 @@ impl Opened {
         if route.is_probe() {
             return Ok(Opened::answered(gate, head, trust, manner, out));
         }
+        if head.names_part && route::is_consul(head.target) {
+            let message = "Invalid header: Namespaces are a Consul Enterprise feature";
+            return Err(Refusal::malformed(message));
+        }
         out.extend_from_slice(head.method.name().as_bytes());
         out.push(b' ');
         gate.lanes.secret().prefix(trust, &mut out);
-        out.extend_from_slice(head.target.as_bytes());
+        out.extend_from_slice(trust::without_token(head.target).as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
         let forwarded = [
             ("Content-Type: ", head.content_type),
@@ -115,9 +154,9 @@ impl Opened {
             job: Job { bytes: out, body: Vec::new(), manner },
             framing: head.framing,
             expects_continue: head.expects_continue,
-            is_bulk: route == Route::List,
+            is_bulk: is_bulk(head, route),
             is_answered: false,
-            may_wait: is_read && (head.target.contains("newer=") || head.target.contains("since=")),
+            may_wait: may_be_asked_again(head, route),
             tells_coverage: is_read && route == Route::List,
             is_http_1_0: head.is_http_1_0,
             waiter: waiter(head, route),

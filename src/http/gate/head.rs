@@ -114,6 +114,10 @@ pub struct Head<'b> {
     pub host: &'b str,
     /// The value of `Authorization`, not judged yet.
     pub authorization: Option<&'b [u8]>,
+    /// The value of `X-Consul-Token`, likewise; not an empty one.
+    pub consul_token: Option<&'b [u8]>,
+    /// Whether a header names a part of a Consul that is not the default.
+    pub names_part: bool,
     /// The value of `Content-Type`, to be kept with a value.
     pub content_type: Option<&'b str>,
     /// The value of `If-None-Match`, not read yet; several lines are one list.
@@ -161,6 +165,8 @@ impl<'b> Head<'b> {
             framing: Framing::None,
             host: "",
             authorization: None,
+            consul_token: None,
+            names_part: false,
             content_type: None,
             if_none_match: None,
             if_match: None,
@@ -230,6 +236,12 @@ impl<'b> Head<'b> {
             14 if is("Content-Length") => {
                 seen.n_lengths += 1;
                 self.framing = Framing::Length(length(value)?);
+            }
+            14 if is("X-Consul-Token") => {
+                self.consul_token = Some(value).filter(|value| !value.is_empty());
+            }
+            18 if is("X-Consul-Namespace") || is("X-Consul-Partition") => {
+                self.names_part |= !value.is_empty() && value != b"default";
             }
             15 if is("X-Forwarded-For") => self.is_relayed = true,
             16 if is("Content-Encoding") => seen.is_encoded |= !is_identity(value),
@@ -476,6 +488,8 @@ mod tests {
             framing: Framing::Length(3),
             host: "h:80",
             authorization: Some(b"Bearer \xff"),
+            consul_token: None,
+            names_part: false,
             content_type: Some("a/b"),
             if_none_match: None,
             if_match: None,

@@ -9,11 +9,13 @@ use super::refusal::Refusal;
 use crate::http::counters::Reason;
 use crate::http::failure::Failure;
 use crate::http::hosts;
+use crate::http::percent::{self, Plus};
 use crate::http::request::{Method, Trust};
-use crate::http::route::Route;
+use crate::http::route::{self, Route};
 use crate::http::shared::Shared;
 use crate::http::token::Token;
 use crate::http::tokens::Role;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
@@ -46,13 +48,25 @@ pub(super) fn of(
         let is_local = is_loopback(peer) && !head.is_relayed && is_address;
         return Ok(if config.keys_on_loopback && is_local { Trust::Local } else { Trust::Anybody });
     };
-    let Some(shown) = head.authorization.and_then(|given| tokens.shown_by(given)) else {
-        return if is_open { Ok(Trust::Anybody) } else { Err(unknown(head)) };
+    let is_consul = route::is_consul(head.target);
+    let consul_token = if is_consul { consul_token(head) } else { None };
+    let shown = match &consul_token {
+        Some(given) => tokens.shown_as(given),
+        None => head.authorization.and_then(|given| tokens.shown_by(given)),
+    };
+    let Some(shown) = shown else {
+        let is_none = consul_token.is_none() && head.authorization.is_none();
+        return match is_open {
+            true => Ok(Trust::Anybody),
+            false if is_consul => Err(unknown_to_consul(is_none)),
+            false => Err(unknown(head)),
+        };
     };
     let wanted = wanted(head.method, route);
     if shown.role < wanted && !is_open {
+        let begin = if is_consul { "Permission denied: " } else { "" };
         let message = format_args!(
-            "the token {} may {}: this wants one that may {}",
+            "{begin}the token {} may {}: this wants one that may {}",
             shown.name,
             shown.role.name(),
             wanted.name()
@@ -92,15 +106,46 @@ fn unknown(head: &Head<'_>) -> Refusal {
     Refusal { reason: Reason::Token, failure }
 }
 
+/// 403, in Consul's words: its clients take a 401 for a Consul without tokens.
+fn unknown_to_consul(is_none: bool) -> Refusal {
+    let message = if is_none { "Permission denied" } else { "ACL not found" };
+    Refusal::new(Reason::Token, 403, message)
+}
+
+/// The token that a client of Consul sends in the query or in a header of its own.
+fn consul_token<'h>(head: &Head<'h>) -> Option<Cow<'h, [u8]>> {
+    let (_, query) = head.target.split_once('?').unwrap_or_default();
+    let token = query.split('&').find_map(|pair| pair.strip_prefix(TOKEN_IN_QUERY));
+    let token = token.filter(|token| !token.is_empty());
+    // What is no text is no token either.
+    let decode = |token| percent::decode(token, Plus::Space).unwrap_or_default();
+    token.map(decode).or(head.consul_token.map(Cow::Borrowed))
+}
+
+/// A target without the token that a client of Consul may send in it: no log has to see that.
+pub(super) fn without_token(target: &str) -> Cow<'_, str> {
+    let Some((path, query)) = target.split_once('?') else { return target.into() };
+    if !route::is_consul(path) || !query.split('&').any(is_token) {
+        return target.into();
+    }
+    let kept: Vec<&str> = query.split('&').filter(|pair| !is_token(pair)).collect();
+    format!("{path}?{}", kept.join("&")).into()
+}
+
+const TOKEN_IN_QUERY: &str = "token=";
+
+fn is_token(pair: &str) -> bool {
+    pair == "token" || pair.starts_with(TOKEN_IN_QUERY)
+}
+
 /// What a token has to permit for a request.
 fn wanted(method: Method, route: Route<'_>) -> Role {
     let is_of_keys =
         matches!(route, Route::Keys | Route::KeysInstall | Route::KeysUse | Route::KeysRemove);
-    let is_of_store = matches!(route, Route::List | Route::Entry(_) | Route::Pair(..));
     match method.is_write() {
         _ if is_of_keys => Role::Admin,
         false => Role::Read,
-        true if is_of_store => Role::Write,
+        true if route.is_of_store() => Role::Write,
         true => Role::Admin,
     }
 }
@@ -120,6 +165,19 @@ fn is_loopback(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_in_the_query_goes_no_further() {
+        for (target, expected) in [
+            ("/v1/kv/a?token=s3cret", "/v1/kv/a?"),
+            ("/v1/kv/a?raw&token=s3cret&dc=x", "/v1/kv/a?raw&dc=x"),
+            ("/v1/kv/a?token&token=s3cret&token=t", "/v1/kv/a?"),
+            ("/v1/kv/token=a?tokens=b", "/v1/kv/token=a?tokens=b"),
+            ("/kv/a?token=b", "/kv/a?token=b"),
+        ] {
+            assert_eq!(without_token(target), expected);
+        }
+    }
 
     #[test]
     fn loopback_is_loopback_over_either_protocol() {

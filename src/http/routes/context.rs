@@ -276,6 +276,26 @@ impl PendingResponse<'_> {
         status
     }
 
+    /// A failure in plain text.
+    pub(super) fn text(&mut self, status: u16, message: &str) -> u16 {
+        let failure = match status {
+            503 => Failure::busy(message),
+            _ => Failure::new(status, message),
+        };
+        failure.write_plain(self.out, self.now, self.form);
+        status
+    }
+
+    /// JSON with the headers that `begin` writes.
+    pub(super) fn json(
+        &mut self,
+        body: &[u8],
+        begin: impl FnOnce(Response<'_>) -> Response<'_>,
+    ) -> u16 {
+        begin(Response::new(self.out, self.now, 200, body.len()).json()).end(self.form, body);
+        200
+    }
+
     /// JSON with the version of an entry.
     pub(super) fn entry(&mut self, status: u16, stamp: Stamp, body: &[u8]) -> u16 {
         let response = Response::new(self.out, self.now, status, body.len()).json().etag(stamp);

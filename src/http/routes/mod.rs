@@ -11,14 +11,16 @@
 //! - [`context`]: what a route may use, and the three forms of its outcome.
 //! - [`entry`]: one key; [`concern`] and [`precondition`] are what may be asked of a write.
 //! - [`batch`]: several keys in one step. [`list`]: many keys; [`listing`] writes them.
+//! - [`consul`]: the same for clients of Consul's KV API.
 //! - [`openapi`]: what programs are told of all this. [`page`]: a page for a person.
 //! - [`probes`]: health, liveness, version.
 //! - [`members`], [`keys`], [`metrics`]: what the node is asked for.
 //! - [`watch`]: requests that wait for changes, of one key or of many.
-//! - [`query`], [`percent`]: what keys, values and parameters in a target spell.
+//! - [`query`]: what keys, values and parameters in a target spell.
 
 mod batch;
 mod concern;
+mod consul;
 mod context;
 mod entry;
 mod keys;
@@ -28,7 +30,6 @@ mod members;
 mod metrics;
 mod openapi;
 mod page;
-mod percent;
 mod precondition;
 mod probes;
 pub mod query;

@@ -1,7 +1,7 @@
 //! What the variable parts of a target spell: keys and values in a path, parameters in a query.
 
-use super::percent::{self, Plus};
 use crate::http::failure::Failure;
+use crate::http::percent::{self, Plus};
 use crate::http::route::Spelt;
 use crate::limits::{KEY_LEN_MAX, TTL_SECONDS_MAX};
 use std::borrow::Cow;

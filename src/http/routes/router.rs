@@ -1,11 +1,11 @@
 //! Finds the route of a request, has it answered, and counts the answer.
 
 use super::context::{Api, Call, Outcome};
-use super::{batch, entry, keys, list, members, metrics, openapi, page, probes};
+use super::{batch, consul, entry, keys, list, members, metrics, openapi, page, probes};
 use crate::http::failure::Failure;
 use crate::http::request::{Form, Handler, Method, Request};
 use crate::http::response::Response;
-use crate::http::route::Route;
+use crate::http::route::{Route, is_consul};
 use crate::http::shared::Shared;
 use std::sync::Arc;
 
@@ -33,6 +33,11 @@ impl Router {
             Route::Pair(key, value) => entry::put_pair(api, call, key, value),
             Route::List if call.request.method == Method::Post => batch::answer(api, call),
             Route::List => list::answer(api, call),
+            Route::ConsulKv(path) => consul::kv(api, call, path),
+            Route::ConsulTxn => consul::txn(api, call),
+            Route::ConsulStatus(part) | Route::ConsulAgent(part) | Route::ConsulCatalog(part) => {
+                consul::cluster(api, call, part)
+            }
             Route::Health => Ok(probes::health(api, call)),
             Route::Live => Ok(probes::live(api, call)),
             Route::Version => Ok(probes::version(api, call)),
@@ -72,7 +77,11 @@ impl Handler for Router {
             Ok(Outcome::Parked | Outcome::Again) => {}
             Err(failure) => {
                 shared.counters.answered(route.number(), failure.status);
-                failure.write(out, now.wall, request.form());
+                if is_consul(path) {
+                    failure.write_plain(out, now.wall, request.form());
+                } else {
+                    failure.write(out, now.wall, request.form());
+                }
             }
         }
     }

@@ -88,9 +88,10 @@ pub(super) fn go_on(
         Poll::New if wait.is_zero() => return Ok(None),
         Poll::New => {
             let slot = api.slot(Waiter::Watch)?;
-            Parked::Poll(PollWish { watch: api.shared.hub.watch(target), wait }, slot)
+            let watch = api.shared.hub.watch(target);
+            Parked::Poll(PollWish { watch, wait, first: Poll::Watched, hold: None }, slot)
         }
-        Poll::Watched => Parked::Nothing,
+        Poll::Watched | Poll::Known(_) => Parked::Nothing,
         Poll::Over => return Ok(None),
     };
     api.park(call, parked);

@@ -2,6 +2,7 @@
 
 use super::event::Style;
 use super::hub::Watch;
+use crate::http::request::Poll;
 use crate::kv::Seen;
 use std::fmt;
 use std::time::Duration;
@@ -24,6 +25,10 @@ pub(in crate::http) struct PollWish {
     pub(in crate::http) watch: Watch,
     /// How long it waits in all.
     pub(in crate::http) wait: Duration,
+    /// How it is asked next.
+    pub(in crate::http) first: Poll,
+    /// How long it waits as long as it is not known what it waits for.
+    pub(in crate::http) hold: Option<Duration>,
 }
 
 impl fmt::Debug for StreamWish {

@@ -28,9 +28,17 @@ pub enum Need {
     Caddy,
     /// A proxy.
     Apache,
+    /// What the scripts of tests are written in.
+    Python,
+    /// Clients of Consul, each in a place of its own.
+    ConsulClients,
+    /// The one for npm.
+    NpmConsul,
+    /// A Go program that keeps values in Consul.
+    Crypt,
 }
 
-const ALL: [Need; 10] = [
+const ALL: [Need; 14] = [
     Need::Go,
     Need::Serf,
     Need::Dnsmasq,
@@ -41,7 +49,16 @@ const ALL: [Need; 10] = [
     Need::Haproxy,
     Need::Caddy,
     Need::Apache,
+    Need::Python,
+    Need::ConsulClients,
+    Need::NpmConsul,
+    Need::Crypt,
 ];
+
+/// Where `tests/setup.sh` puts what does not come from Debian.
+pub const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/clients");
+/// Clients of Consul for Python. They have one name, and so a place of its own each.
+pub const CONSUL_CLIENTS: [&str; 3] = ["py-consul", "python-consul", "python-consul2"];
 
 /// Where Debian keeps Go packages.
 pub const GOPATH: &str = "/usr/share/gocode";
@@ -119,6 +136,16 @@ impl Need {
             Need::Haproxy => runs("haproxy", &["-v"]),
             Need::Caddy => runs("caddy", &["version"]),
             Need::Apache => runs("apache2", &["-v"]),
+            Need::Python => runs("python3", &["--version"]),
+            Need::ConsulClients => CONSUL_CLIENTS.iter().all(|name| {
+                runs(&format!("{CLIENTS}/{name}/bin/python"), &["-c", "import consul"])
+            }),
+            Need::NpmConsul => {
+                let folder = Path::new(CLIENTS).join("npm/node_modules/consul");
+                runs("node", &["--version"]) && folder.is_dir()
+            }
+            // It has no question that succeeds; it is there if it can be asked.
+            Need::Crypt => Command::new("crypt-xordataexchange").output().is_ok(),
         }
     }
 }

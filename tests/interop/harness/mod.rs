@@ -23,7 +23,9 @@ pub use agent::{Agent, AgentOptions, BINARY};
 pub use clock::{eventually, hold, now};
 pub use dns::Dns;
 pub use fake::{Fake, Verify, open_stream, security};
-pub use installed::{Need, available, libfaketime, long, scratch, seconds};
+pub use installed::{
+    CLIENTS, CONSUL_CLIENTS, Need, available, libfaketime, long, scratch, seconds,
+};
 pub use mixed::{JOIN_MAX, Mixed, MixedOptions, lan};
 pub use namespace::{Net, in_namespace};
 pub use peer::{Peer, PeerOptions};

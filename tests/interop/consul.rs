@@ -1,0 +1,72 @@
+//! Clients of Consul, as their users install them: at one agent, and at two in turn.
+
+use crate::distance;
+use crate::harness::{CLIENTS, CONSUL_CLIENTS, Range, needs, scratch};
+use std::process::Command;
+use std::time::Duration;
+
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/consul");
+/// How far the two agents are from each other.
+const NEAR: Duration = Duration::from_millis(16);
+const FAR: Duration = Duration::from_millis(300);
+
+/// Runs a program that must succeed; returns what it printed.
+#[track_caller]
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).env("PYTHONDONTWRITEBYTECODE", "1").output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
+    let [out, errors] =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "{program} {arguments:?}: {out}{errors}");
+    out
+}
+
+#[test]
+fn clients_for_python_find_a_consul() {
+    needs!(ConsulClients);
+    let range = Range::claim();
+    let agents = distance::pair(&range, NEAR);
+    let [a, b] = agents.each_ref().map(|agent| agent.http().to_string());
+    let script = format!("{SCRIPTS}/clients.py");
+    for name in CONSUL_CLIENTS {
+        let said = run(&format!("{CLIENTS}/{name}/bin/python"), &[&script, &a, &b]);
+        let expected = if name == "py-consul" { "consul, ldclient" } else { "consul" };
+        assert_eq!(said.trim(), format!("checked: {expected}"), "{name}");
+    }
+}
+
+#[test]
+fn the_client_for_npm_finds_a_consul() {
+    needs!(NpmConsul);
+    let range = Range::claim();
+    let agents = distance::pair(&range, NEAR);
+    let [a, b] = agents.each_ref().map(|agent| agent.http().to_string());
+    let script = format!("{SCRIPTS}/client.js");
+    let said = run("node", &[&script, &format!("{CLIENTS}/npm/node_modules/consul"), &a, &b]);
+    assert_eq!(said.trim(), "checked");
+}
+
+#[test]
+fn a_go_program_keeps_its_values() {
+    needs!(Crypt);
+    let range = Range::claim();
+    let [agent, _] = distance::pair(&range, NEAR);
+    let (at, file) = (agent.http().to_string(), scratch().join(format!("crypt-{}", range.ip(1))));
+    std::fs::write(&file, "kept").expect("cargo's directory is writable");
+    let file = file.to_str().expect("a path of text");
+    let to = ["-plaintext", "-backend", "consul", "-endpoint", &at, "app/config"];
+    run("crypt-xordataexchange", &[&["set"], &to[..], &[file]].concat());
+    assert_eq!(run("crypt-xordataexchange", &[&["get"], &to[..]].concat()).trim(), "kept");
+}
+
+#[test]
+fn watchers_of_every_kind_end_with_what_the_nodes_hold() {
+    needs!(Python);
+    for round_trip in [NEAR, FAR] {
+        let range = Range::claim();
+        let agents = distance::pair(&range, round_trip);
+        let [a, b] = agents.each_ref().map(|agent| agent.http().to_string());
+        let said = run("python3", &[&format!("{SCRIPTS}/watchers.py"), "4", &a, &b]);
+        assert_eq!(said.trim(), "watchers: 48, wrong: 0", "{round_trip:?}");
+    }
+}
