@@ -274,6 +274,8 @@ pub const CONSUL_KEYS_MAX: usize = 4_000_000;
 pub const CONSUL_DELETES_MAX: usize = 10_000;
 /// Keys of all trees of a transaction.
 pub const CONSUL_TREE_MAX: usize = 4_096;
+/// Bytes of a flag that OFREP evaluates.
+pub const FLAG_LEN_MAX: usize = 64 << 10;
 /// Longest `?wait=` of a long poll.
 pub const HTTP_POLL_MAX: Duration = Duration::from_secs(300);
 /// Origins that a resume token names at most: some 14 bytes each, and it goes into a target.

@@ -29,6 +29,7 @@ install_clients() {
     client py-consul py-consul==1.8.0 launchdarkly-server-sdk==9.20.0
     client python-consul python-consul==1.1.0
     client python-consul2 python-consul2==0.1.5
+    client openfeature openfeature-sdk==0.10.0 openfeature-provider-ofrep==0.3.0
     [ -e "$clients/npm/node_modules/consul" ] && return
     mkdir -p "$clients/npm"
     npm install --silent --no-audit --no-fund --prefix "$clients/npm" consul@2.0.1 >/dev/null 2>&1 \

@@ -87,6 +87,8 @@ routes! {
     ConsulStatus(ConsulPart) "/v1/status/{part}",
     ConsulAgent(ConsulPart) "/v1/agent/{part}",
     ConsulCatalog(ConsulPart) "/v1/catalog/{part}",
+    OfrepFlag(&'t str) "/ofrep/v1/evaluate/flags/{key}",
+    OfrepFlags "/ofrep/v1/evaluate/flags",
     Unknown "other",
 }
 
@@ -103,6 +105,7 @@ impl<'t> Route<'t> {
             "/openapi.json" => Route::OpenApi,
             "/members" => Route::Members,
             "/members/forget" => Route::MembersForget,
+            "/ofrep/v1/evaluate/flags" => Route::OfrepFlags,
             "/keys" => Route::Keys,
             "/keys/install" => Route::KeysInstall,
             "/keys/use" => Route::KeysUse,
@@ -135,8 +138,24 @@ impl<'t> Route<'t> {
             "/v1/catalog/datacenters" => Route::ConsulCatalog(ConsulPart::Datacenters),
             "/v1/catalog/nodes" => Route::ConsulCatalog(ConsulPart::Nodes),
             "/v1/catalog/services" => Route::ConsulCatalog(ConsulPart::Services),
-            _ => path.strip_prefix("/v1/kv/").map_or(Route::Unknown, Route::ConsulKv),
+            _ => match path.strip_prefix("/v1/kv/") {
+                Some(key) => Route::ConsulKv(key),
+                None => Route::of_ofrep(path),
+            },
         }
+    }
+
+    /// The route that a path means for OpenFeature's SDKs.
+    fn of_ofrep(path: &'t str) -> Route<'t> {
+        let key = path.strip_prefix("/ofrep/v1/evaluate/flags/");
+        // Some SDKs send a slash in a key as it is.
+        let key = key.filter(|key| !key.is_empty());
+        key.map_or(Route::Unknown, Route::OfrepFlag)
+    }
+
+    /// Whether it reads, though by a `POST`.
+    pub(super) fn is_question(self) -> bool {
+        matches!(self, Route::OfrepFlag(_) | Route::OfrepFlags)
     }
 
     /// Whether it reads or writes keys.
@@ -168,6 +187,7 @@ impl<'t> Route<'t> {
             Route::List => (&[Get, Head, Post], "GET, HEAD, POST, OPTIONS"),
             Route::ConsulKv(_) => (&[Get, Head, Put, Delete], "GET, HEAD, PUT, DELETE, OPTIONS"),
             Route::ConsulTxn => (&[Put], "PUT, OPTIONS"),
+            Route::OfrepFlag(_) | Route::OfrepFlags => (&[Post], "POST, OPTIONS"),
             Route::KeysInstall | Route::KeysUse | Route::KeysRemove | Route::MembersForget => {
                 (&[Post], "POST, OPTIONS")
             }

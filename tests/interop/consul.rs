@@ -1,7 +1,7 @@
 //! Clients of Consul, as their users install them: at one agent, and at two in turn.
 
 use crate::distance;
-use crate::harness::{CLIENTS, CONSUL_CLIENTS, Range, needs, scratch};
+use crate::harness::{CLIENTS, CONSUL_CLIENTS, Range, long, needs, scratch};
 use std::process::Command;
 use std::time::Duration;
 
@@ -36,6 +36,17 @@ fn clients_for_python_find_a_consul() {
 }
 
 #[test]
+fn sdks_of_openfeature_read_flags() {
+    needs!(OpenFeature);
+    let range = Range::claim();
+    let agents = distance::pair(&range, NEAR);
+    let [a, b] = agents.each_ref().map(|agent| agent.http().to_string());
+    let script = format!("{SCRIPTS}/flags.py");
+    let said = run(&format!("{CLIENTS}/openfeature/bin/python"), &[&script, &a, &b]);
+    assert_eq!(said.trim(), "checked");
+}
+
+#[test]
 fn the_client_for_npm_finds_a_consul() {
     needs!(NpmConsul);
     let range = Range::claim();
@@ -62,11 +73,14 @@ fn a_go_program_keeps_its_values() {
 #[test]
 fn watchers_of_every_kind_end_with_what_the_nodes_hold() {
     needs!(Python);
+    let rounds = if long() { 10 } else { 2 };
     for round_trip in [NEAR, FAR] {
         let range = Range::claim();
         let agents = distance::pair(&range, round_trip);
         let [a, b] = agents.each_ref().map(|agent| agent.http().to_string());
-        let said = run("python3", &[&format!("{SCRIPTS}/watchers.py"), "4", &a, &b]);
-        assert_eq!(said.trim(), "watchers: 48, wrong: 0", "{round_trip:?}");
+        let said =
+            run("python3", &[&format!("{SCRIPTS}/watchers.py"), &rounds.to_string(), &a, &b]);
+        let expected = format!("watchers: {}, wrong: 0", rounds * 12);
+        assert_eq!(said.trim(), expected, "{round_trip:?}");
     }
 }

@@ -30,6 +30,7 @@ mod http_curl;
 mod http_framing;
 mod http_limits;
 mod http_node;
+mod http_ofrep;
 mod http_openapi;
 mod http_pages;
 mod http_rig;

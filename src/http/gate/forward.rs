@@ -73,7 +73,7 @@ fn may_be_asked_again(head: &Head<'_>, route: Route<'_>) -> bool {
 /// Whether it takes its time.
 fn is_bulk(head: &Head<'_>, route: Route<'_>) -> bool {
     match route {
-        Route::List | Route::ConsulTxn => true,
+        Route::List | Route::ConsulTxn | Route::OfrepFlags => true,
         Route::ConsulKv(_) => asks_for(head, &["recurse", "keys"]),
         _ => false,
     }

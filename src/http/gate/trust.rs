@@ -145,6 +145,7 @@ fn wanted(method: Method, route: Route<'_>) -> Role {
     match method.is_write() {
         _ if is_of_keys => Role::Admin,
         false => Role::Read,
+        true if route.is_question() => Role::Read,
         true if route.is_of_store() => Role::Write,
         true => Role::Admin,
     }

@@ -12,6 +12,7 @@
 //! - [`entry`]: one key; [`concern`] and [`precondition`] are what may be asked of a write.
 //! - [`batch`]: several keys in one step. [`list`]: many keys; [`listing`] writes them.
 //! - [`consul`]: the same for clients of Consul's KV API.
+//! - [`ofrep`]: flags for OpenFeature's SDKs.
 //! - [`openapi`]: what programs are told of all this. [`page`]: a page for a person.
 //! - [`probes`]: health, liveness, version.
 //! - [`members`], [`keys`], [`metrics`]: what the node is asked for.
@@ -28,6 +29,7 @@ mod list;
 mod listing;
 mod members;
 mod metrics;
+mod ofrep;
 mod openapi;
 mod page;
 mod precondition;

@@ -1,7 +1,7 @@
 //! Finds the route of a request, has it answered, and counts the answer.
 
 use super::context::{Api, Call, Outcome};
-use super::{batch, consul, entry, keys, list, members, metrics, openapi, page, probes};
+use super::{batch, consul, entry, keys, list, members, metrics, ofrep, openapi, page, probes};
 use crate::http::failure::Failure;
 use crate::http::request::{Form, Handler, Method, Request};
 use crate::http::response::Response;
@@ -38,6 +38,8 @@ impl Router {
             Route::ConsulStatus(part) | Route::ConsulAgent(part) | Route::ConsulCatalog(part) => {
                 consul::cluster(api, call, part)
             }
+            Route::OfrepFlag(key) => ofrep::one(api, call, key),
+            Route::OfrepFlags => ofrep::all(api, call),
             Route::Health => Ok(probes::health(api, call)),
             Route::Live => Ok(probes::live(api, call)),
             Route::Version => Ok(probes::version(api, call)),

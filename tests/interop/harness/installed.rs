@@ -34,11 +34,13 @@ pub enum Need {
     ConsulClients,
     /// The one for npm.
     NpmConsul,
+    /// OpenFeature's SDK for Python, and its way to ask a server.
+    OpenFeature,
     /// A Go program that keeps values in Consul.
     Crypt,
 }
 
-const ALL: [Need; 14] = [
+const ALL: [Need; 15] = [
     Need::Go,
     Need::Serf,
     Need::Dnsmasq,
@@ -52,6 +54,7 @@ const ALL: [Need; 14] = [
     Need::Python,
     Need::ConsulClients,
     Need::NpmConsul,
+    Need::OpenFeature,
     Need::Crypt,
 ];
 
@@ -144,6 +147,10 @@ impl Need {
                 let folder = Path::new(CLIENTS).join("npm/node_modules/consul");
                 runs("node", &["--version"]) && folder.is_dir()
             }
+            Need::OpenFeature => runs(
+                &format!("{CLIENTS}/openfeature/bin/python"),
+                &["-c", "import openfeature.contrib.provider.ofrep"],
+            ),
             // It has no question that succeeds; it is there if it can be asked.
             Need::Crypt => Command::new("crypt-xordataexchange").output().is_ok(),
         }

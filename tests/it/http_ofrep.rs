@@ -1,0 +1,53 @@
+//! Flags, as SDKs of OpenFeature ask for them.
+
+use super::http_rig::{Answer, Rig, config, tokens};
+use gossipykv::http::Config;
+use serde_json::json;
+
+const FLAGS: &str = "/ofrep/v1/evaluate/flags";
+
+fn evaluate(rig: &Rig, target: &str, headers: &str) -> Answer {
+    let context = br#"{"context":{"targetingKey":"somebody","age":7}}"#;
+    rig.send("POST", &format!("{FLAGS}{target}"), headers, context)
+}
+
+#[test]
+fn a_flag_is_evaluated() {
+    let rig = Rig::new();
+    rig.send("PUT", "/kv/flags%2Fnew-ui", "", b"true").is(200);
+    let theme = br#"{"variants":{"a":"red","b":"blue"},"defaultVariant":"b"}"#;
+    rig.send("PUT", "/kv/flags%2Ftheme", "", theme).is(200);
+    let flag = evaluate(&rig, "/new-ui", "").is(200).json();
+    assert_eq!(
+        flag,
+        json!({ "key": "new-ui", "value": true, "variant": "static", "reason": "STATIC" })
+    );
+    rig.send("PUT", "/kv?key=flags/a/b", "", b"7").is(200);
+    assert_eq!(evaluate(&rig, "/a/b", "").is(200).json()["value"], 7);
+    assert_eq!(evaluate(&rig, "/a%2Fb", "").is(200).json()["key"], "a/b");
+    rig.ask("DELETE", "/kv?key=flags/a/b").is(200);
+    let off = br#"{"variants":{"on":true},"defaultVariant":"on","state":"DISABLED"}"#;
+    rig.send("PUT", "/kv/flags%2Foff", "", off).is(200);
+    let off = evaluate(&rig, "/off", "");
+    assert_eq!((off.status, &off.json()["errorCode"]), (404, &json!("FLAG_NOT_FOUND")));
+    let theme = evaluate(&rig, "/theme", "").is(200).json();
+    assert_eq!((&theme["value"], &theme["variant"]), (&json!("blue"), &json!("b")));
+    let none = evaluate(&rig, "/none", "");
+    assert_eq!((none.status, &none.json()["errorCode"]), (404, &json!("FLAG_NOT_FOUND")));
+    let bad = rig.send("POST", &format!("{FLAGS}/new-ui"), "", b"{");
+    assert_eq!((bad.status, &bad.json()["errorCode"]), (400, &json!("PARSE_ERROR")));
+    let all = evaluate(&rig, "", "").is(200);
+    assert_eq!(all.json()["flags"], json!([flag, theme]));
+    let tag = format!("If-None-Match: {}\r\n", all.header("ETag").expect("a tag"));
+    assert_eq!(evaluate(&rig, "", &tag).status, 304);
+    rig.ask("DELETE", "/kv/flags%2Ftheme").is(200);
+    assert_eq!(evaluate(&rig, "", &tag).is(200).json()["flags"], json!([flag]));
+    rig.ask("GET", FLAGS).is(405);
+}
+
+#[test]
+fn a_token_that_may_read_may_ask() {
+    let rig = Rig::with(Config { tokens: Some(tokens("read r rrr\nwrite w www\n")), ..config() });
+    evaluate(&rig, "", "").is(401);
+    evaluate(&rig, "", "Authorization: Bearer rrr\r\n").is(200);
+}
