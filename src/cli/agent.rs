@@ -64,6 +64,7 @@ impl AgentArgs {
         http.cors_origins = config.front.cors_origins.clone();
         http.timing.idle = config.front.idle;
         http.consul_wait_max = config.front.consul_wait_max;
+        http.consul_write_concern = config.front.consul_write_concern;
         http.value_len_max = config.value_len_max;
         http.serves_while_starting = config.serves_while_starting;
         http.log_lines_dropped = Arc::clone(&logging.dropped);

@@ -436,7 +436,6 @@ pub(super) mod tests {
         assert_eq!((&*config.label, config.front.tokens), ("", None));
         assert!(!config.front.keys_on_loopback);
         assert_eq!(config.front.idle, Duration::from_secs(75));
-        assert_eq!(config.front.consul_wait_max, Duration::from_secs(55));
         assert!(config.front.hosts.is_empty() && config.front.cors_origins.is_empty());
         assert!(config.keyring.is_empty() && config.verify_incoming && config.verify_outgoing);
         assert_eq!((config.value_len_max, config.store_len_max), (VALUE_LEN_DEFAULT_MAX, None));
@@ -500,7 +499,6 @@ pub(super) mod tests {
             "--http-host=*",
             "--cors-origin=https://a.example",
             "--http-idle-timeout=2m",
-            "--consul-wait-max=3m",
         ]);
         let seeds = config.seeds.iter().map(Seed::to_string).collect::<Vec<_>>();
         assert_eq!(seeds, ["10.0.0.1:7947", "node:9", "[::1]:7947"]);
@@ -514,7 +512,6 @@ pub(super) mod tests {
         assert_eq!(config.front.hosts, hosts);
         assert_eq!(config.front.cors_origins, ["https://a.example".parse().unwrap()]);
         assert_eq!(config.front.idle, Duration::from_secs(120));
-        assert_eq!(config.front.consul_wait_max, Duration::from_secs(180));
     }
 
     #[test]

@@ -4,6 +4,8 @@ use super::certificates::{CertificateFiles, Wrong};
 use super::parse;
 use super::reader::Reader;
 use crate::http::{Certificate, HostName, Origin, TokenList};
+use crate::limits::MEMBERS_MAX;
+use crate::node::command::Concern;
 use clap::Args;
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
@@ -74,6 +76,12 @@ pub(super) struct FrontFlags {
     #[arg(long, value_name = "DURATION", hide_env_values = true, default_value = "55s")]
     #[arg(env = "GOSSIPYKV_CONSUL_WAIT_MAX")]
     consul_wait_max: OsString,
+
+    /// How many members hold a write of Consul's API before it is answered: majority, all, or a
+    /// number. After 2 s without them the answer is 500, and the write stands
+    #[arg(long, value_name = "CONCERN", hide_env_values = true, default_value = "1")]
+    #[arg(env = "GOSSIPYKV_CONSUL_WRITE_CONCERN")]
+    consul_write_concern: OsString,
 }
 
 /// What they make.
@@ -89,6 +97,18 @@ pub(super) struct Front {
     pub(super) cors_origins: Vec<Origin>,
     pub(super) idle: Duration,
     pub(super) consul_wait_max: Duration,
+    pub(super) consul_write_concern: Option<Concern>,
+}
+
+/// What a write waits for; `None` for this node alone.
+fn concern(text: &str) -> Result<Option<Concern>, String> {
+    match (text, text.parse::<u32>()) {
+        ("majority", _) => Ok(Some(Concern::Majority)),
+        ("all", _) => Ok(Some(Concern::All)),
+        (_, Ok(1)) => Ok(None),
+        (_, Ok(n)) if n > 1 && n as usize <= MEMBERS_MAX => Ok(Some(Concern::Count(n))),
+        _ => Err(format!("{text:?}: majority, all, or a number from 1 to {MEMBERS_MAX}")),
+    }
 }
 
 impl Reader<'_> {
@@ -112,8 +132,10 @@ impl Reader<'_> {
         let consul_wait_max = self.value("consul_wait_max", &flags.consul_wait_max, |text| {
             parse::duration(text, CONSUL_WAIT)
         });
+        let consul_write_concern =
+            self.value("consul_write_concern", &flags.consul_write_concern, concern);
         let (keys_on_loopback, idle) = (keys_on_loopback?, idle?);
-        let consul_wait_max = consul_wait_max?;
+        let (consul_wait_max, consul_write_concern) = (consul_wait_max?, consul_write_concern?);
         Some(Front {
             tokens,
             tokens_file,
@@ -123,6 +145,7 @@ impl Reader<'_> {
             cors_origins,
             idle,
             consul_wait_max,
+            consul_write_concern,
         })
     }
 
@@ -189,6 +212,26 @@ impl Reader<'_> {
                 self.parsed(&source, &token, parse::token).map(TokenList::alone)
             }
             (None, None) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_waits_for_this_node_alone_or_for_some() {
+        for (text, expected) in [
+            ("1", None),
+            ("2", Some(Concern::Count(2))),
+            ("majority", Some(Concern::Majority)),
+            ("all", Some(Concern::All)),
+        ] {
+            assert_eq!(concern(text), Ok(expected));
+        }
+        for bad in ["", "0", "-1", "most", "65537", "99999999999"] {
+            assert!(concern(bad).is_err_and(|why| why.contains("majority")), "{bad}");
         }
     }
 }

@@ -5,6 +5,7 @@ use super::manner::Origin;
 use super::tls::Tls;
 use super::tokens::Tokens;
 use crate::limits::{CONSUL_WAIT_MAX, HTTP_CONNECTIONS_MAX, VALUE_LEN_DEFAULT_MAX};
+use crate::node::command::Concern;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -35,6 +36,9 @@ pub struct Config {
     pub serves_while_starting: bool,
     /// Longest time that a read of Consul's API waits for a change.
     pub consul_wait_max: Duration,
+    /// How many members hold a write of Consul's API before it is answered; `None` for this node
+    /// alone.
+    pub consul_write_concern: Option<Concern>,
     /// Most client connections at one time.
     pub connections_max: usize,
     /// How long clients may take.
@@ -70,6 +74,7 @@ impl Config {
             value_len_max: VALUE_LEN_DEFAULT_MAX,
             serves_while_starting: false,
             consul_wait_max: CONSUL_WAIT_MAX,
+            consul_write_concern: None,
             connections_max: HTTP_CONNECTIONS_MAX,
             timing: Timing::default(),
             version,

@@ -3,7 +3,7 @@
 use super::http_rig::{Answer, Client, Rig, TestBridge, config, tokens, until};
 use gossipykv::http::Config;
 use gossipykv::kv::{HlcTime, OriginId, Record, Stamp};
-use gossipykv::node::command::{Bridge as _, Health};
+use gossipykv::node::command::{Bridge as _, Busy, Command, Concern, Health, Reply};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -233,6 +233,7 @@ fn what_is_wrong_is_told_in_plain_text() {
     assert!(told.contains("too large, max size: 1048576 bytes"), "{told}");
     let team = "X-Consul-Namespace: team\r\n";
     is(rig.send("GET", "/v1/kv/k", team, b""), 400);
+    is(rig.send("PUT", "/v1/kv/k", "Content-Encoding: gzip\r\n", b"x"), 415);
     is(rig.send("PUT", "/v1/kv/k", "If-Match: \"x\"\r\n", b""), 400);
     let options = is(rig.ask("OPTIONS", "/v1/kv/k"), 204);
     assert_eq!(options.header("Allow"), Some("GET, HEAD, PUT, DELETE, OPTIONS"));
@@ -477,6 +478,41 @@ fn a_node_that_is_not_ready_says_so() {
     is(txn(&rig, &json!([{"Verb": "get-or-empty", "Key": "k"}])), 503);
     is(txn(&rig, &json!([{"Verb": "set", "Key": "k"}])), 200);
     assert_eq!(is(rig.ask("GET", "/v1/status/leader"), 200).json(), "");
+}
+
+#[test]
+fn a_write_may_wait_for_other_members() {
+    let rig = Rig::with(Config { consul_write_concern: Some(Concern::Majority), ..config() });
+    let held = |held| {
+        rig.bridge.replies(move |command, reply_to| {
+            let Command::AwaitHolders { concern, .. } = command else { return Err(Busy) };
+            assert_eq!(concern, Concern::Majority);
+            reply_to(Reply::Holders { held, wanted: 2 });
+            Ok(())
+        });
+    };
+    let all = [
+        ("PUT", "/v1/kv/a/b", "true"),
+        ("DELETE", "/v1/kv/a/b", "true"),
+        ("DELETE", "/v1/kv/a/?recurse", "true"),
+    ];
+    held(2);
+    for (method, target, expected) in all {
+        assert_eq!(is(rig.send(method, target, "", b"v"), 200).text(), expected);
+    }
+    assert_eq!(
+        is(txn(&rig, &json!([{"Verb": "set", "Key": "k"}])), 200).json()["Errors"],
+        json!(null)
+    );
+    held(1);
+    for (method, target, _) in all {
+        let told = is(rig.send(method, target, "", b"v"), 500).text();
+        assert_eq!(told, "written here, held by 1 of 2 members asked for");
+    }
+    is(txn(&rig, &json!([{"Verb": "set", "Key": "k"}])), 500);
+    // What writes nothing waits for nobody.
+    assert_eq!(is(rig.send("PUT", "/v1/kv/k?cas=7", "", b""), 200).text(), "false");
+    is(txn(&rig, &json!([{"Verb": "get-or-empty", "Key": "k"}])), 200);
 }
 
 #[test]

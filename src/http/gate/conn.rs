@@ -157,7 +157,9 @@ impl Conn {
     /// The manner of an answer to the request that has begun to come: it is at the front of the
     /// input until its head is read.
     fn manner_so_far(&self) -> Manner {
-        Manner { form: Form::of_bytes(&self.input), ..Manner::default() }
+        let target = self.input.splitn(3, |&b| b == b' ').nth(1).unwrap_or_default();
+        let is_plain = target.starts_with(b"/v1/");
+        Manner { form: Form::of_bytes(&self.input), is_plain, ..Manner::default() }
     }
 
     /// Waits for a whole head; returns its length.

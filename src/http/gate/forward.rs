@@ -80,8 +80,12 @@ fn is_bulk(head: &Head<'_>, route: Route<'_>) -> bool {
 }
 
 /// As whom a request may have to wait. Of `/metrics` the node's numbers are left out instead.
-fn waiter(head: &Head<'_>, route: Route<'_>) -> Option<Waiter> {
+fn waiter(gate: &Gate, head: &Head<'_>, route: Route<'_>) -> Option<Waiter> {
+    let is_awaited = gate.shared.config.consul_write_concern.is_some();
     match route {
+        Route::ConsulKv(_) | Route::ConsulTxn if is_awaited && head.method.is_write() => {
+            Some(Waiter::Write)
+        }
         Route::Entry(_) | Route::Pair(..) if head.method.is_write() && asks_for(head, &["w"]) => {
             Some(Waiter::Write)
         }
@@ -159,7 +163,7 @@ impl Opened {
             may_wait: may_be_asked_again(head, route),
             tells_coverage: is_read && route == Route::List,
             is_http_1_0: head.is_http_1_0,
-            waiter: waiter(head, route),
+            waiter: waiter(gate, head, route),
             takes_body: head.method.takes_body()
                 && route.methods().is_some_and(|(methods, _)| methods.contains(&head.method)),
         })

@@ -51,7 +51,8 @@ pub(super) fn policy<'r>(api: &Api, response: Response<'r>) -> Response<'r> {
     policy_if(is_guarded(api), response)
 }
 
-fn policy_if(is_guarded: bool, response: Response<'_>) -> Response<'_> {
+/// The same where nothing else is known of the server.
+pub(super) fn policy_if(is_guarded: bool, response: Response<'_>) -> Response<'_> {
     let policy = if is_guarded { "deny" } else { "allow" };
     response.header("X-Consul-Default-ACL-Policy", policy)
 }
@@ -72,10 +73,17 @@ pub(super) fn nothing(api: &Api, call: Call<'_>, index: u64) -> Outcome {
 
 /// Whether a write was made.
 pub(super) fn done(api: &Api, call: Call<'_>, is_done: bool) -> Outcome {
-    let body: &[u8] = if is_done { b"true" } else { b"false" };
-    let response = Response::new(call.out, call.now.wall, 200, body.len()).json();
+    written(api, call, 200, if is_done { TRUE } else { b"false" })
+}
+
+/// The answer to a write that was made.
+pub(super) const TRUE: &[u8] = b"true";
+
+/// Answers a write with JSON.
+pub(super) fn written(api: &Api, call: Call<'_>, status: u16, body: &[u8]) -> Outcome {
+    let response = Response::new(call.out, call.now.wall, status, body.len()).json();
     policy(api, response).end(call.request.form(), body);
-    Outcome::Answered(200)
+    Outcome::Answered(status)
 }
 
 /// What stands in an entry before its value.

@@ -3,6 +3,7 @@
 use super::answers;
 use super::asked::{self, NO_SESSIONS, Query};
 use super::blocking;
+use super::concern::Wait;
 use super::index::{self, State};
 use super::listing;
 use crate::http::failure::Failure;
@@ -14,7 +15,7 @@ use crate::http::response::Response;
 use crate::http::routes::context::{Api, Call, Outcome};
 use crate::http::routes::precondition::Precondition;
 use crate::http::watch::target::Target;
-use crate::kv::{HlcTime, Record, WriteError};
+use crate::kv::{Dot, HlcTime, Record, WriteError, Written};
 use crate::limits::{CONSUL_DELETES_MAX, HTTP_LONG_LEN, LIST_ITEMS_MAX};
 
 /// Answers any method of `/v1/kv`, the path behind it still encoded.
@@ -160,32 +161,35 @@ fn put(api: &Api, call: Call<'_>, query: Query<'_>, key: &str) -> Result<Outcome
         return Err(Failure::new(413, message));
     }
     asked.check_complete(api)?;
+    let wait = Wait::begin(api)?;
     let _writing = api.shared.shutdown.begin_write()?;
     let is_met = |entry: Option<&Record>| asked.cas.is_none_or(|cas| is_at(cas, entry));
     let content_type = answers::content_type(flags);
     let written =
         api.store().put_if(call.now, key.as_bytes(), value, content_type.as_deref(), is_met);
-    written_or_not(api, call, written.map(|_| ()))
+    written_or_not(api, call, wait, written)
 }
 
 fn delete(api: &Api, call: Call<'_>, query: Query<'_>, key: &str) -> Result<Outcome, Failure> {
     let asked = Asked::of(&call, query)?;
     asked.check_complete(api)?;
+    let wait = Wait::begin(api)?;
     let _writing = api.shared.shutdown.begin_write()?;
     let is_met = |entry: Option<&Record>| asked.cas.is_none_or(|cas| is_gone_or_at(cas, entry));
     let written = api.store().delete_if(call.now, key.as_bytes(), is_met);
-    written_or_not(api, call, written.map(|_| ()))
+    written_or_not(api, call, wait, written)
 }
 
 fn written_or_not(
     api: &Api,
     call: Call<'_>,
-    written: Result<(), WriteError>,
+    wait: Wait,
+    written: Result<Written, WriteError>,
 ) -> Result<Outcome, Failure> {
     match written {
-        Ok(()) => {
+        Ok(written) => {
             api.shared.bridge.written();
-            Ok(answers::done(api, call, true))
+            Ok(wait.answer(api, call, Some(written.dot), answers::TRUE))
         }
         Err(WriteError::Unmet) => Ok(answers::done(api, call, false)),
         Err(error) => Err(refused(&error)),
@@ -220,6 +224,7 @@ fn delete_all(
     if !call.request.may_take_time {
         return Ok(call.again());
     }
+    let wait = Wait::begin(api)?;
     let _writing = api.shared.shutdown.begin_write()?;
     let until = match call.request.poll {
         Poll::Known(time) => HlcTime(time),
@@ -228,7 +233,10 @@ fn delete_all(
     let is_all = delete_part(api, &call, prefix.as_bytes(), until);
     api.shared.bridge.written();
     if is_all? {
-        return Ok(answers::done(api, call, true));
+        // Who holds the last of this node's writes holds those before.
+        let (origin, seq) = (api.store().origin(), api.store().last_seq());
+        let last = (seq > 0).then_some(Dot { origin, seq });
+        return Ok(wait.answer(api, call, last, answers::TRUE));
     }
     api.park(&mut call, Parked::Rest(until.0));
     Ok(Outcome::Parked)

@@ -9,6 +9,7 @@
 //!
 //! - [`index`]: indexes made of content, the same on every node.
 //! - [`asked`]: keys, parameters, durations; unknown parameters are passed over, as Consul does.
+//! - [`concern`]: how many members hold a write before it is answered.
 //! - [`answers`]: headers and entries. Errors are plain text: the router sees to that.
 //!
 //! Sessions and locks are refused: two nodes could both grant one.
@@ -17,6 +18,7 @@ mod answers;
 mod asked;
 mod blocking;
 mod cluster;
+mod concern;
 mod index;
 mod kv;
 mod listing;

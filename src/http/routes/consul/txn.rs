@@ -10,6 +10,7 @@
 
 use super::answers;
 use super::asked::NO_SESSIONS;
+use super::concern::Wait;
 use super::index;
 use super::kv::{is_at, is_gone_or_at, refused};
 use super::txn_body::{self, Sent};
@@ -95,6 +96,7 @@ pub(in crate::http::routes) fn answer(api: &Api, call: Call<'_>) -> Result<Outco
         Err(in_the_way) => return Ok(conflict(api, call, &in_the_way)),
     };
     let is_write = steps.iter().any(|step| step.write.is_some());
+    let wait = if is_write { Some(Wait::begin(api)?) } else { None };
     let writing = api.shared.shutdown.begin_write()?;
     let ops: Vec<_> = steps.iter().map(Step::op).collect();
     let done = api.store().batch(call.now, &ops);
@@ -113,6 +115,16 @@ pub(in crate::http::routes) fn answer(api: &Api, call: Call<'_>) -> Result<Outco
         api.shared.bridge.written();
     }
     write(call.body, &steps, &done);
+    if let Some(wait) = wait {
+        let dot = |done: &Done| match done {
+            Done::Written(written) => Some(written.dot),
+            Done::Found(_) => None,
+        };
+        // Who holds the last of our writes holds those before.
+        let last = done.iter().filter_map(dot).max_by_key(|dot| dot.seq);
+        let body = std::mem::take(call.body);
+        return Ok(wait.answer(api, call, last, &body));
+    }
     let response = Response::new(call.out, call.now.wall, 200, call.body.len()).json();
     let response = response.header("X-Consul-KnownLeader", "true");
     let response = response.header("X-Consul-LastContact", "0");
@@ -284,9 +296,8 @@ fn conflict(api: &Api, call: Call<'_>, (of, why): &InTheWay) -> Outcome {
     call.body.extend_from_slice(b",\"What\":");
     json_text(call.body, why);
     call.body.extend_from_slice(b"}]}");
-    let response = Response::new(call.out, call.now.wall, 409, call.body.len()).json();
-    answers::policy(api, response).end(call.request.form(), call.body);
-    Outcome::Answered(409)
+    let body = std::mem::take(call.body);
+    answers::written(api, call, 409, &body)
 }
 
 fn write(out: &mut Vec<u8>, steps: &[Step<'_>], done: &[Done]) {
