@@ -335,6 +335,19 @@ fn a_list_that_falls_is_told_to_who_waits() {
     assert_ne!(index(&rig.ask("GET", "/v1/kv/l/?recurse")), old);
 }
 
+#[test]
+fn a_key_that_expires_is_at_another_index_then() {
+    let rig = Rig::new();
+    rig.send("PUT", "/kv/k?ttl=1s", "", b"v").is(200);
+    let before = modified(&rig, "k");
+    until("it expires", || rig.ask("GET", "/v1/kv/k").status == 404);
+    let gone = is(rig.ask("GET", "/v1/kv/k"), 404);
+    assert_eq!(index(&gone) - before, (1_000 << 12) - (before & 0xfff), "the moment of its expiry");
+    is(rig.ask("GET", "/v1/kv/?recurse"), 404);
+    assert_eq!(is(rig.ask("PUT", &format!("/v1/kv/k?cas={before}")), 200).text(), "false");
+    put(&rig, "/v1/kv/k?cas=0", b"new");
+}
+
 fn txn(rig: &Rig, ops: &Value) -> Answer {
     let ops: Vec<Value> =
         ops.as_array().expect("operations").iter().map(|op| json!({ "KV": op })).collect();
