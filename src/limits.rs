@@ -147,7 +147,7 @@ pub const LOG_KEY_BYTES_MAX: usize = 8 << 20;
 /// The part of a store's limit, one in so many, that deletes may take: as they fill the second half
 /// of it their grace shrinks.
 pub const TOMBSTONES_SHARE: u64 = 4;
-/// How long what has expired is remembered after that, unless deletes are forgotten sooner. A
+/// Default of `--expired-grace`: how long what has expired is remembered after that. A
 /// thousand expiries a second are 600,000 tombstones then, where a day would make it 86 million.
 pub const EXPIRED_GRACE: Duration = Duration::from_secs(10 * 60);
 /// Records that expire in one turn of the engine.

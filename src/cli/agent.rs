@@ -119,6 +119,7 @@ fn gossip(config: AgentConfig, identity: Identity) -> runtime::Config {
         swim,
         security,
         tombstone_grace: config.tombstone_grace,
+        expired_grace: config.expired_grace,
         bootstrap: config.bootstrap,
         formats: formats(),
         store_len_max: config.store_len_max.unwrap_or_else(limit_by_memory),

@@ -131,14 +131,14 @@ pub(super) struct AgentFlags {
     serve_while_starting: OsString,
 
     /// How long a delete is remembered at least
-    #[arg(
-        long,
-        value_name = "DURATION",
-        env = "GOSSIPYKV_TOMBSTONE_GRACE",
-        hide_env_values = true
-    )]
-    #[arg(default_value = "24h")]
+    #[arg(long, value_name = "DURATION", env = "GOSSIPYKV_TOMBSTONE_GRACE")]
+    #[arg(hide_env_values = true, default_value = "24h")]
     tombstone_grace: OsString,
+
+    /// How long a key that has expired is remembered; never longer than a delete
+    #[arg(long, value_name = "DURATION", env = "GOSSIPYKV_EXPIRED_GRACE")]
+    #[arg(hide_env_values = true, default_value = "10m")]
+    expired_grace: OsString,
 
     /// How long a stopping node serves on, not ready any more, until load balancers have noticed
     #[arg(long, value_name = "DURATION", env = "GOSSIPYKV_DRAIN_DELAY", hide_env_values = true)]
@@ -203,6 +203,7 @@ pub(super) struct AgentConfig {
     pub(super) bootstrap: bool,
     pub(super) serves_while_starting: bool,
     pub(super) tombstone_grace: Duration,
+    pub(super) expired_grace: Duration,
     pub(super) drain_delay: Duration,
     pub(super) leave_timeout: Duration,
     pub(super) log: LogConfig,
@@ -264,6 +265,8 @@ impl Reader<'_> {
             self.value("serve_while_starting", &flags.serve_while_starting, parse::boolean);
         let tombstone_grace = self
             .value("tombstone_grace", &flags.tombstone_grace, |text| parse::duration(text, GRACE));
+        let expired_grace =
+            self.value("expired_grace", &flags.expired_grace, |text| parse::duration(text, GRACE));
         let drain_delay = self
             .value("drain_delay", &flags.drain_delay, |text| parse::duration(text, LEAVE_TIMEOUT));
         let leave_timeout = self.value("leave_timeout", &flags.leave_timeout, |text| {
@@ -293,6 +296,7 @@ impl Reader<'_> {
             bootstrap: bootstrap?,
             serves_while_starting: serves_while_starting?,
             tombstone_grace: tombstone_grace?,
+            expired_grace: expired_grace?,
             drain_delay: drain_delay?,
             leave_timeout: leave_timeout?,
             log,

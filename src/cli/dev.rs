@@ -8,6 +8,7 @@ use super::reader::Reader;
 use super::serving::{self, Ending, Flags, Serving, Watch};
 use super::table::Table;
 use crate::discovery::{self, Seed};
+use crate::limits::EXPIRED_GRACE;
 use crate::node::formats::Formats;
 use crate::runtime::threads::{self, Fault};
 use crate::runtime::{self, NodeSettings};
@@ -170,6 +171,7 @@ impl Plan {
             swim: SwimConfig::local(),
             security: Security::default(),
             tombstone_grace: TOMBSTONE_GRACE,
+            expired_grace: EXPIRED_GRACE,
             bootstrap: false,
             formats: Formats::SPOKEN,
             store_len_max: 0,

@@ -22,6 +22,8 @@ pub struct Config {
     pub security: Security,
     /// How long a delete is remembered at least.
     pub tombstone_grace: Duration,
+    /// How long what has expired is, unless deletes are forgotten sooner.
+    pub expired_grace: Duration,
     /// Whether there is anywhere to look for peers: without, the node is ready at once.
     pub expects_peers: bool,
     /// Whether it is to found a new cluster whatever discovery says.

@@ -92,6 +92,7 @@ impl Node {
         let replication = Replication::new(
             replication::Config {
                 tombstone_grace: config.tombstone_grace,
+                expired_grace: config.expired_grace,
                 expects_peers: config.expects_peers,
                 formats: config.formats,
                 rng_seed: config.rng_seed,

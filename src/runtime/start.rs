@@ -61,6 +61,8 @@ pub struct NodeSettings {
     pub security: Security,
     /// How long a delete is remembered at least.
     pub tombstone_grace: Duration,
+    /// How long what has expired is, unless deletes are forgotten sooner.
+    pub expired_grace: Duration,
     /// Whether it is to found a new cluster whatever discovery says.
     pub bootstrap: bool,
     /// The replication formats it speaks.
@@ -186,6 +188,7 @@ fn of_node(settings: NodeSettings, now: Now, expects_peers: bool) -> node::Confi
         swim: settings.swim,
         security: settings.security,
         tombstone_grace: settings.tombstone_grace,
+        expired_grace: settings.expired_grace,
         bootstrap: settings.bootstrap,
         expects_peers,
         formats: settings.formats,
@@ -221,6 +224,7 @@ mod tests {
             swim: swim::Config::local(),
             security: Security::default(),
             tombstone_grace: Duration::from_secs(1),
+            expired_grace: Duration::from_secs(1),
             bootstrap: false,
             formats: Formats::SPOKEN,
             store_len_max: 0,

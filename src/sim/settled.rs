@@ -7,6 +7,7 @@ use super::cluster::Cluster;
 use super::host::{Host, Process};
 use super::options::{Load, Options};
 use crate::kv::{OriginId, Store, StoreConfig};
+use crate::limits::EXPIRED_GRACE;
 use crate::node::formats::Formats;
 use crate::node::io::Input;
 use crate::node::{self, Node};
@@ -94,6 +95,7 @@ fn node(cluster: &Cluster, index: usize, seat: &Seat, rng_seed: u64) -> Node {
         },
         security: Security::default(),
         tombstone_grace: Duration::from_secs(24 * 60 * 60),
+        expired_grace: EXPIRED_GRACE,
         expects_peers: seat.joins,
         bootstrap: !seat.joins,
         formats: Formats::SPOKEN,

@@ -12,6 +12,7 @@ use super::run::{LOOK, Run, Step};
 use super::ttl::Ttls;
 use super::workload;
 use crate::kv::{OriginId, Store, StoreConfig};
+use crate::limits::EXPIRED_GRACE;
 use crate::node::formats::Formats;
 use crate::node::{self, Node};
 use crate::rng::Rng;
@@ -235,6 +236,7 @@ impl Run {
             swim: timing,
             security: security.clone(),
             tombstone_grace: self.options.tombstone_grace,
+            expired_grace: EXPIRED_GRACE,
             expects_peers: !host.is_seedless,
             bootstrap: false,
             formats,

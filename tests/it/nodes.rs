@@ -33,6 +33,7 @@ impl Member {
                 swim: swim::Config::local(),
                 security: security.clone(),
                 tombstone_grace: Duration::from_secs(3600),
+                expired_grace: Duration::from_secs(600),
                 bootstrap: false,
                 formats: Formats::SPOKEN,
                 store_len_max: 0,

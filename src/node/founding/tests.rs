@@ -29,6 +29,7 @@ fn node(advertise: SocketAddr, expects_peers: bool, bootstrap: bool) -> Node {
         swim: swim::Config::lan(),
         security: Security::default(),
         tombstone_grace: Duration::from_secs(3600),
+        expired_grace: Duration::from_secs(600),
         expects_peers,
         bootstrap,
         formats: Formats::SPOKEN,

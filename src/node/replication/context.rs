@@ -37,6 +37,8 @@ pub(super) const FANOUT: usize = 4;
 pub struct Config {
     /// How long a delete is remembered at least.
     pub tombstone_grace: Duration,
+    /// How long what has expired is, unless deletes are forgotten sooner.
+    pub expired_grace: Duration,
     /// Whether there is anywhere to look for peers: without, a node is ready at once.
     pub expects_peers: bool,
     /// The formats it speaks.
@@ -163,7 +165,7 @@ impl Context<'_> {
 
     /// The same of what has expired, from its expiry on.
     pub(super) fn expired_grace_ms(&self) -> u64 {
-        grace::expired_grace_ms(self.grace_ms())
+        grace::expired_grace_ms(self.config.expired_grace, self.grace_ms())
     }
 
     /// Whether a tombstone has been remembered for long enough by this node's clocks.

@@ -47,6 +47,7 @@ pub(super) fn with_peer(peer: OriginId, grace: Duration, now: Now) -> (Lent, Arc
     let store = Arc::new(Store::new(StoreConfig { origin: OriginId(1), store_len_max: 0 }));
     let config = Config {
         tombstone_grace: grace,
+        expired_grace: grace,
         expects_peers: false,
         formats: Formats::SPOKEN,
         rng_seed: 1,

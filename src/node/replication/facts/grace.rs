@@ -14,7 +14,7 @@
 //! nobody knows. A member that slept past a forgotten delete is told so by marks, and is reset.
 
 use crate::kv::StoreStats;
-use crate::limits::{EXPIRED_GRACE, TOMBSTONE_GRACE_FLOOR, TOMBSTONES_SHARE};
+use crate::limits::{TOMBSTONE_GRACE_FLOOR, TOMBSTONES_SHARE};
 use std::time::Duration;
 
 /// The grace of now in milliseconds, in a store bounded to `limit` bytes; 0 for no bound.
@@ -31,8 +31,8 @@ pub(in crate::node) fn grace_ms(asked: Duration, store: &StoreStats, limit: u64)
 }
 
 /// How long what has expired is remembered after its expiry, where deletes are for `grace_ms`.
-pub(in crate::node) fn expired_grace_ms(grace_ms: u64) -> u64 {
-    grace_ms.min(EXPIRED_GRACE.as_millis() as u64)
+pub(in crate::node) fn expired_grace_ms(asked: Duration, grace_ms: u64) -> u64 {
+    u64::try_from(asked.as_millis()).unwrap_or(u64::MAX).min(grace_ms)
 }
 
 #[cfg(test)]

@@ -108,6 +108,7 @@ impl Cluster {
         let store = Arc::new(Store::after(config, self.n_writes));
         let config = Config {
             tombstone_grace: grace,
+            expired_grace: grace,
             expects_peers: true,
             formats: self.formats,
             rng_seed: 99 + index,
