@@ -184,7 +184,7 @@ impl<'t> Route<'t> {
             Route::Unknown => return None,
             Route::Entry(_) => (&[Get, Head, Put, Delete], "GET, HEAD, PUT, DELETE, OPTIONS"),
             Route::Pair(..) => (&[Put], "PUT, OPTIONS"),
-            Route::List => (&[Get, Head, Post], "GET, HEAD, POST, OPTIONS"),
+            Route::List => (&[Get, Head, Post, Delete], "GET, HEAD, POST, DELETE, OPTIONS"),
             Route::ConsulKv(_) => (&[Get, Head, Put, Delete], "GET, HEAD, PUT, DELETE, OPTIONS"),
             Route::ConsulTxn => (&[Put], "PUT, OPTIONS"),
             Route::OfrepFlag(_) | Route::OfrepFlags => (&[Post], "POST, OPTIONS"),

@@ -49,6 +49,13 @@ impl Store {
         self.page(now, prefix, after, limit, Some(seen))
     }
 
+    /// Live keys that begin with `prefix`. What comes or goes meanwhile is counted or not.
+    #[must_use]
+    pub fn count(&self, now: Now, prefix: &[u8]) -> u64 {
+        let moment = self.moment(now.wall);
+        self.slots().iter().map(|slot| count_in(slot, prefix, moment)).sum()
+    }
+
     fn page(
         &self,
         now: Now,
@@ -61,6 +68,18 @@ impl Store {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
+        self.page_from(now, prefix, from, limit, seen)
+    }
+
+    /// A page of the keys from a bound on, which is not before the prefix.
+    pub(super) fn page_from(
+        &self,
+        now: Now,
+        prefix: &[u8],
+        from: Bound<&[u8]>,
+        limit: usize,
+        seen: Option<&Seen>,
+    ) -> Listing {
         // A shard's fair share of the page, and some more so that few are asked twice.
         let batch_len = 1 + limit.saturating_add(limit / 2) / STORE_SHARDS;
         let page = Page { prefix, from, batch_len, seen, moment: self.moment(now.wall) };
@@ -80,6 +99,30 @@ impl Store {
         let last = items.last().filter(|_| !heads.is_empty());
         let next = last.map(|last| last.key().to_vec());
         Listing { items, next }
+    }
+}
+
+/// Live keys of one shard, its lock given back after each [`LIST_SCAN_MAX`] steps.
+fn count_in(slot: &Slot, prefix: &[u8], moment: u64) -> u64 {
+    let (mut n, mut last) = (0, None::<Record>);
+    loop {
+        let from =
+            last.as_ref().map_or(Bound::Included(prefix), |last| Bound::Excluded(last.key()));
+        let passed = slot.read(|shard| {
+            let (mut n_seen, mut at) = (0, None);
+            let in_prefix =
+                shard.iter_from(from).take_while(|record| record.key().starts_with(prefix));
+            for record in in_prefix.take(LIST_SCAN_MAX) {
+                n += u64::from(!record.is_tombstone() && !record.is_due(moment));
+                n_seen += 1;
+                at = Some(record);
+            }
+            at.filter(|_| n_seen == LIST_SCAN_MAX).cloned()
+        });
+        match passed {
+            Some(record) => last = Some(record),
+            None => return n,
+        }
     }
 }
 
@@ -226,6 +269,22 @@ mod tests {
         assert_eq!(keys(&store.list(now(1), b"b", Some(b"a"), 9)), ["b"]);
         assert_eq!(store.list(now(1), b"a", Some(b"b"), 9), Listing::default());
         assert_eq!(store.list(now(1), b"", None, 0), Listing::default());
+    }
+
+    #[test]
+    fn live_keys_of_a_prefix_are_counted() {
+        let store = store();
+        for i in 0..STORE_SHARDS * LIST_SCAN_MAX + 999 {
+            store.put(now(1), format!("a/{i}").as_bytes(), b"", None).expect("room");
+        }
+        for key in ["a", "b/1"] {
+            store.put(now(1), key.as_bytes(), b"", None).expect("room");
+        }
+        store.delete(now(1), b"a/7").expect("room");
+        let n = (STORE_SHARDS * LIST_SCAN_MAX + 999) as u64;
+        let counted =
+            [&b""[..], b"a", b"a/", b"b/", b"c"].map(|prefix| store.count(now(1), prefix));
+        assert_eq!(counted, [n + 1, n, n - 1, 1, 0]);
     }
 
     #[test]

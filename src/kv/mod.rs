@@ -19,6 +19,7 @@
 mod batch;
 mod digest;
 mod feed;
+mod folders;
 mod forget;
 mod hash;
 mod head;
@@ -40,6 +41,7 @@ pub mod version;
 
 pub use batch::{Act, BatchError, Done, Op};
 pub use feed::{Bell, Changes};
+pub use folders::Folders;
 pub use forget::{Forgotten, Gone, Most};
 pub use head::OwnLog;
 pub use hlc::Hlc;

@@ -69,7 +69,7 @@ fn what_may_be_asked_of_a_route_is_told_to_everybody() {
             ("/kv/a", "GET, HEAD, PUT, DELETE, OPTIONS"),
             ("/kv?key=a", "GET, HEAD, PUT, DELETE, OPTIONS"),
             ("/kv/a/b", "PUT, OPTIONS"),
-            ("/kv/", "GET, HEAD, POST, OPTIONS"),
+            ("/kv/", "GET, HEAD, POST, DELETE, OPTIONS"),
             ("/keys/use", "POST, OPTIONS"),
         ] {
             let mut client = rig.client();

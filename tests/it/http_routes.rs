@@ -195,7 +195,7 @@ fn a_method_not_there_is_told_which_are() {
     check("POST", "/kv/a", "GET, HEAD, PUT, DELETE, OPTIONS");
     check("PATCH", "/kv/a", "GET, HEAD, PUT, DELETE, OPTIONS");
     check("GET", "/kv/a/b", "PUT, OPTIONS");
-    check("PUT", "/kv/", "GET, HEAD, POST, OPTIONS");
+    check("PUT", "/kv/", "GET, HEAD, POST, DELETE, OPTIONS");
     check("DELETE", "/members", "GET, HEAD, OPTIONS");
     check("POST", "/health", "GET, HEAD, OPTIONS");
     check("GET", "/keys/use", "POST, OPTIONS");

@@ -43,6 +43,9 @@ pub(super) struct Opened {
     pub(super) waiter: Option<Waiter>,
 }
 
+/// Parameters of a read that may be a long poll.
+const WAITS: [&str; 3] = ["newer", "since", "min_version"];
+
 /// Whether a query has one of these parameters.
 fn asks_for(head: &Head<'_>, wanted: &[&str]) -> bool {
     let (_, query) = head.target.split_once('?').unwrap_or_default();
@@ -65,7 +68,7 @@ fn waits_as_consul(head: &Head<'_>, route: Route<'_>) -> bool {
 /// Whether it may be asked more than once: it waits, or is done in parts.
 fn may_be_asked_again(head: &Head<'_>, route: Route<'_>) -> bool {
     let is_read = matches!(head.method, Method::Get | Method::Head);
-    let waits = is_read && (head.target.contains("newer=") || head.target.contains("since="));
+    let waits = is_read && asks_for(head, &WAITS);
     let is_of_many = matches!(route, Route::ConsulKv(_)) && asks_for(head, &["recurse"]);
     waits || waits_as_consul(head, route) || (head.method == Method::Delete && is_of_many)
 }
@@ -86,10 +89,14 @@ fn waiter(gate: &Gate, head: &Head<'_>, route: Route<'_>) -> Option<Waiter> {
         Route::ConsulKv(_) | Route::ConsulTxn if is_awaited && head.method.is_write() => {
             Some(Waiter::Write)
         }
-        Route::Entry(_) | Route::Pair(..) if head.method.is_write() && asks_for(head, &["w"]) => {
+        Route::Entry(_) | Route::Pair(..) | Route::List
+            if head.method.is_write() && asks_for(head, &["w"]) =>
+        {
             Some(Waiter::Write)
         }
-        Route::Entry(_) | Route::List if asks_for(head, &["watch", "wait"]) => Some(Waiter::Watch),
+        Route::Entry(_) | Route::List if asks_for(head, &["watch"]) || asks_for(head, &WAITS) => {
+            Some(Waiter::Watch)
+        }
         _ if waits_as_consul(head, route) => Some(Waiter::Watch),
         Route::ConsulStatus(_) | Route::ConsulAgent(_) | Route::ConsulCatalog(_) => {
             Some(Waiter::Question)

@@ -4,13 +4,14 @@ use super::concern::{self, Wait};
 use super::context::{Api, Call, Outcome};
 use super::precondition::{Precondition, Verdict};
 use super::query::{self, Parameter};
+use super::version::Awaited;
 use super::watch;
 use crate::http::failure::{Failure, error_body};
 use crate::http::json::{json_pair, json_text, json_value_len};
 use crate::http::long::{Part, push_text, value_parts};
 use crate::http::memory::Held;
 use crate::http::pending::{Slot, Waiter};
-use crate::http::response::{EXPIRED, Response, expires_field, number, version_field};
+use crate::http::response::{Response, expires_field, number, version_field};
 use crate::http::route::Spelt;
 use crate::http::watch::target::Target;
 use crate::kv::{Record, Stamp, WriteError, Written};
@@ -27,19 +28,20 @@ pub(super) const WAIT_GRACE: Duration = Duration::from_secs(2);
 /// `GET` and `HEAD` of an entry.
 pub(super) fn get(api: &Api, mut call: Call<'_>, spelt: Spelt<'_>) -> Result<Outcome, Failure> {
     let key = query::key(spelt)?;
-    let [raw, newer, wait] = query::parameters_beside(spelt, call.query, ["raw", "newer", "wait"])?;
+    let names = ["raw", "newer", "min_version", "wait"];
+    let [raw, newer, least, wait] = query::parameters_beside(spelt, call.query, names)?;
     let is_raw = raw.map_or(Ok(false), |raw| raw.switch("raw"))?;
-    let newer = Newer::of(newer, wait)?;
+    let awaited = Awaited::of(newer, least, wait)?;
     let precondition = Precondition::of(call.request)?;
     api.check_complete()?;
     let entry = api.store().shown(call.now, key.as_bytes());
-    if let Some(Newer { than, wait }) = newer
-        && !is_later(entry.as_ref(), than)
+    if let Some(Awaited { version, wait }) = awaited
+        && !version.is_met(entry.as_ref())
     {
         let target = Target::Key(key.as_bytes().into());
         return match watch::go_on(api, &mut call, target, wait)? {
             Some(outcome) => Ok(outcome),
-            None => Ok(unchanged(call, entry.as_ref())),
+            None => version.unmet(call, entry.as_ref(), wait),
         };
     }
     if !precondition.is_empty() {
@@ -65,58 +67,6 @@ pub(super) fn get(api: &Api, mut call: Call<'_>, spelt: Spelt<'_>) -> Result<Out
     }
     json_pair(call.body, &key, value);
     Ok(call.json_of(200, Some(record)))
-}
-
-/// A version as a client names it: a record's stamp, and whether it has expired since.
-type Version = (Stamp, bool);
-
-/// What `?newer=` asks for: a version later than this, or any when there is none.
-struct Newer {
-    than: Option<Version>,
-    wait: Duration,
-}
-
-impl Newer {
-    fn of(
-        newer: Option<Parameter<'_>>,
-        wait: Option<Parameter<'_>>,
-    ) -> Result<Option<Newer>, Failure> {
-        let Some(newer) = newer else {
-            if wait.is_some() {
-                return Err(Failure::new(400, "wait is for newer=VERSION: what to wait for"));
-            }
-            return Ok(None);
-        };
-        let than = match newer.text() {
-            "" => None,
-            text => {
-                let stamp =
-                    text.strip_suffix(EXPIRED).unwrap_or(text).parse().map_err(|error| {
-                        Failure::new(400, format_args!("newer={text}: {error}, as in ETag"))
-                    })?;
-                Some((stamp, text.ends_with(EXPIRED)))
-            }
-        };
-        Ok(Some(Newer { than, wait: watch::wait(wait)? }))
-    }
-}
-
-/// Whether a key is past a version; where there was none, whether it is there.
-fn is_later(entry: Option<&Record>, than: Option<Version>) -> bool {
-    entry.is_some_and(|record| match than {
-        Some(than) => (record.stamp(), record.has_expired()) > than,
-        None => !record.is_tombstone(),
-    })
-}
-
-/// 304: a long poll has had its time.
-fn unchanged(call: Call<'_>, entry: Option<&Record>) -> Outcome {
-    let response = Response::bodiless(call.out, call.now.wall, 304);
-    match entry {
-        Some(record) => response.of(record, call.now.wall).end_bodiless(),
-        None => response.end_bodiless(),
-    }
-    Outcome::Answered(304)
 }
 
 /// 404, with the version of the delete when one is remembered.

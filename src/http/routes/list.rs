@@ -3,66 +3,58 @@
 use super::context::{Api, Call, Outcome};
 use super::listing::{Plan, hash};
 use super::precondition::{Precondition, Verdict};
-use super::query::{self, Parameter};
+use super::wanted::{Form, Wanted};
 use super::watch::{self, Since};
 use crate::http::counters::Reason;
 use crate::http::failure::{Failure, error_body};
 use crate::http::json::json_text;
 use crate::http::long::{Part, push_text};
 use crate::http::memory::Held;
-use crate::http::response::Response;
+use crate::http::response::{Response, number};
 use crate::http::watch::target::Target;
 use crate::http::watch::token;
 use crate::kv::{Coverage, Listing, Seen, Store};
-use crate::limits::LIST_ITEMS_MAX;
 use crate::time::Now;
-use std::borrow::Cow;
 use std::time::Duration;
 
 /// Answers with one page. A page ends early when it grows large; then `next` says where to go on.
 /// Its tag is made of all it says but the token, so that the same page has the same tag on every
 /// node.
 ///
+/// With `delimiter` keys behind it are told as folders, and with `count` only how many there are.
+///
 /// With `since` the page has what a client lacks that has seen so much, deletes included. With
 /// `watch` the answer is a stream of it.
 pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
-    let names = ["prefix", "after", "limit", "keys", "since", "wait", "watch", "exact"];
-    let [prefix, after, limit, keys, since, wait, watching, exact] =
-        query::parameters(call.query, names)?;
-    let prefix = read("prefix", prefix)?;
-    let beside_watch = [("after", after.is_some()), ("limit", limit.is_some())];
-    let after = read("after", after)?;
-    let limit = limit.map_or(Ok(LIST_ITEMS_MAX), |limit| items(limit.text()))?;
-    let switch = |name, parameter: Option<Parameter<'_>>| {
-        parameter.map_or(Ok(false), |parameter| parameter.switch(name))
-    };
-    let (only_keys, is_exact) = (switch("keys", keys)?, switch("exact", exact)?);
-    let wait = match (wait, since) {
-        (Some(_), None) => {
-            return Err(Failure::new(400, "wait is for since=TOKEN: what the client has seen"));
+    let wanted = Wanted::of(call.query)?;
+    let Wanted { only_keys, since, limit, .. } = wanted;
+    let prefix = wanted.prefix.as_bytes();
+    let after = Some(wanted.after.as_bytes()).filter(|after| !after.is_empty());
+    let page = Page { prefix, after, limit, only_keys };
+    match (&wanted.form, since) {
+        (Form::Stream(is_exact), since) => {
+            let since = watch::token_of(call.request, since).map(Since::read).transpose()?;
+            let target = if *is_exact { Target::Key } else { Target::Prefix };
+            watch::stream(api, call, target(prefix.into()), since, only_keys)
         }
-        (wait, _) => watch::wait(wait)?,
-    };
-    if switch("watch", watching)? {
-        if let Some((name, _)) = beside_watch.iter().find(|(_, is_given)| *is_given) {
-            return Err(Failure::new(400, format_args!("{name} is for pages, not for watch")));
-        }
-        let since = watch::token_of(call.request, since).map(Since::read).transpose()?;
-        let target = if is_exact { Target::Key } else { Target::Prefix };
-        return watch::stream(api, call, target(prefix.as_bytes().into()), since, only_keys);
-    }
-    if is_exact {
-        return Err(Failure::new(400, "exact is for watch; one key is read as /kv/{key}"));
-    }
-    let after = Some(after.as_bytes()).filter(|after| !after.is_empty());
-    let page = Page { prefix: prefix.as_bytes(), after, limit, only_keys };
-    match since {
-        None => page.all(api, call),
-        Some(since) => {
+        (Form::Count, _) => count(api, call, prefix),
+        (Form::Folders(delimiter), _) => page.folders(api, call, delimiter.as_bytes()),
+        (Form::Page, None) => page.all(api, call),
+        (Form::Page, Some(since)) => {
             let since = Since::read(since.text())?;
-            page.since(api, call, since, wait)
+            page.since(api, call, since, wanted.wait)
         }
     }
+}
+
+/// How many keys there are. The workers for `/kv/` may take their time.
+fn count(api: &Api, call: Call<'_>, prefix: &[u8]) -> Result<Outcome, Failure> {
+    api.check_complete()?;
+    call.body.extend_from_slice(b"{\"count\":");
+    let n = api.store().count(call.now, prefix);
+    number(call.body, usize::try_from(n).unwrap_or(usize::MAX));
+    call.body.push(b'}');
+    Ok(call.json(200, None))
 }
 
 /// The page that is asked for.
@@ -76,12 +68,34 @@ struct Page<'a> {
 impl Page<'_> {
     /// What is there now.
     fn all(&self, api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
+        self.found(api, call, |store, now| {
+            (store.list(now, self.prefix, self.after, self.limit), None)
+        })
+    }
+
+    /// The same, keys behind a delimiter as folders.
+    fn folders(&self, api: &Api, call: Call<'_>, delimiter: &[u8]) -> Result<Outcome, Failure> {
+        self.found(api, call, |store, now| {
+            let page = store.list_folders(now, self.prefix, delimiter, self.after, self.limit);
+            let (listing, folders) = page.split();
+            (listing, Some(folders))
+        })
+    }
+
+    /// What is found now, unless the client has it already.
+    fn found(
+        &self,
+        api: &Api,
+        call: Call<'_>,
+        find: impl FnOnce(&Store, Now) -> (Listing, Option<Vec<Vec<u8>>>),
+    ) -> Result<Outcome, Failure> {
         let precondition = Precondition::of(call.request)?;
         api.check_complete()?;
         // Before the store is read: the token must not say more than what is read has.
         let token = api.shared.hub.latest().map_or("t0".to_owned(), |c| token::text(&c.seen));
-        let listing = api.store().list(call.now, self.prefix, self.after, self.limit);
-        let page = Made::of(api, &listing, self.only_keys, &token, false)?;
+        let (listing, folders) = find(api.store(), call.now);
+        let plan = Plan::of(&listing, folders.as_deref(), self.only_keys);
+        let page = Made::of(api, &plan, &token, false)?;
         let tag = format!("list-{:032x}", page.hash);
         match precondition.check_tag(Some(&tag)) {
             Verdict::Met => Ok(page.answer(api, call, |response| response.json().tag(&tag))),
@@ -136,18 +150,25 @@ impl Page<'_> {
             return Ok(Outcome::Answered(304));
         }
         told.merge(&coverage.seen);
-        let page = Made::of(api, &page, self.only_keys, &token::text(&told), is_reset)?;
+        let plan = Plan::of(&page, None, self.only_keys);
+        let page = Made::of(api, &plan, &token::text(&told), is_reset)?;
         Ok(page.answer(api, call, |response| response.json()))
     }
 
     /// What such a reader lacks; `None` when something was taken out of the store meanwhile that it
     /// may lack, and would not be told.
     fn unseen(&self, store: &Store, now: Now, coverage: &Coverage, seen: &Seen) -> Option<Listing> {
-        let page = self.found(store, now, coverage, seen)?;
+        let page = self.lacking(store, now, coverage, seen)?;
         (store.removed_total() == coverage.removed_total).then_some(page)
     }
 
-    fn found(&self, store: &Store, now: Now, coverage: &Coverage, seen: &Seen) -> Option<Listing> {
+    fn lacking(
+        &self,
+        store: &Store,
+        now: Now,
+        coverage: &Coverage,
+        seen: &Seen,
+    ) -> Option<Listing> {
         let Some(keys) = store.keys_unseen(seen, coverage) else {
             return Some(store.list_unseen(now, self.prefix, self.after, self.limit, seen));
         };
@@ -178,14 +199,7 @@ impl Made {
     ///
     /// # Errors
     /// 503 when too many bytes are held already.
-    fn of(
-        api: &Api,
-        listing: &Listing,
-        only_keys: bool,
-        token: &str,
-        is_reset: bool,
-    ) -> Result<Made, Failure> {
-        let plan = Plan::of(listing, only_keys);
+    fn of(api: &Api, plan: &Plan<'_>, token: &str, is_reset: bool) -> Result<Made, Failure> {
         let mut end = Vec::new();
         if is_reset {
             end.extend_from_slice(b",\"reset\":true");
@@ -211,20 +225,5 @@ impl Made {
         begin: impl FnOnce(Response<'_>) -> Response<'_>,
     ) -> Outcome {
         api.long(call, (self.parts, self.len), self.held, begin)
-    }
-}
-
-fn read<'t>(name: &str, parameter: Option<Parameter<'t>>) -> Result<Cow<'t, str>, Failure> {
-    query::text(name, parameter.map_or("", Parameter::text))
-}
-
-/// More than the most is the most: a page may always be shorter than asked for.
-fn items(text: &str) -> Result<usize, Failure> {
-    let is_plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    match text.parse::<u64>() {
-        Ok(limit) if is_plain && limit > 0 => {
-            Ok(usize::try_from(limit).unwrap_or(LIST_ITEMS_MAX).min(LIST_ITEMS_MAX))
-        }
-        _ => Err(Failure::new(400, format_args!("limit={text}: 1 to {LIST_ITEMS_MAX}"))),
     }
 }

@@ -10,6 +10,8 @@ use xxhash_rust::xxh3::Xxh3Default;
 /// What of a listing makes a page, measured before it is made.
 pub(super) struct Plan<'l> {
     items: &'l [Record],
+    /// Folders of the page, where it is one of folders.
+    folders: Option<&'l [Vec<u8>]>,
     only_keys: bool,
     /// The key to go on after.
     next: Option<&'l str>,
@@ -20,13 +22,18 @@ pub(super) struct Plan<'l> {
 }
 
 const BEGIN: &[u8] = b"{\"items\":[";
+const FOLDERS: &[u8] = b"],\"folders\":[";
 const NEXT: &[u8] = b"],\"next\":";
 const NULL: &[u8] = b"null";
 
 impl<'l> Plan<'l> {
     /// As many items as fit the longest page, and one at least.
-    pub(super) fn of(listing: &'l Listing, only_keys: bool) -> Plan<'l> {
-        let mut plan = Plan { items: &[], only_keys, next: None, len: 0, text_len: 0 };
+    pub(super) fn of(
+        listing: &'l Listing,
+        folders: Option<&'l [Vec<u8>]>,
+        only_keys: bool,
+    ) -> Plan<'l> {
+        let mut plan = Plan { items: &[], folders, only_keys, next: None, len: 0, text_len: 0 };
         let mut len = BEGIN.len();
         let (mut long_len, mut n, mut rest) = (0, 0, Vec::new());
         for record in &listing.items {
@@ -48,9 +55,24 @@ impl<'l> Plan<'l> {
         } else {
             listing.next.as_deref().map(text)
         };
+        if n < listing.items.len() {
+            // The next page goes on with the folders behind its last key.
+            let last = plan.items.last().map_or(&b""[..], Record::key);
+            let is_on_page = |folder: &Vec<u8>| folder.as_slice() <= last;
+            plan.folders =
+                folders.map(|all| &all[..all.partition_point(|folder| is_on_page(folder))]);
+        }
+        len += plan.folders_len();
         plan.len = len + NEXT.len() + plan.next.map_or(NULL.len(), json_text_len);
         plan.text_len = plan.len - long_len;
         plan
+    }
+
+    /// Bytes of the folders, with what stands before them.
+    fn folders_len(&self) -> usize {
+        let Some(folders) = self.folders else { return 0 };
+        let names: usize = folders.iter().map(|folder| json_text_len(text(folder))).sum();
+        FOLDERS.len() + names + folders.len().saturating_sub(1)
     }
 
     /// Bytes of a value as the page has it.
@@ -73,6 +95,15 @@ impl<'l> Plan<'l> {
                 push_text(&mut body, b",");
             }
             self.write_item(&mut body, record);
+        }
+        if let Some(folders) = self.folders {
+            push_text(&mut body, FOLDERS);
+            for (n, folder) in folders.iter().enumerate() {
+                with_text(&mut body, |out| {
+                    out.extend_from_slice(if n > 0 { b"," } else { b"" });
+                    json_text(out, text(folder));
+                });
+            }
         }
         push_text(&mut body, NEXT);
         with_text(&mut body, |out| match self.next {
@@ -147,8 +178,8 @@ mod tests {
     }
 
     /// The page of a listing; it is as long as was measured.
-    fn page(listing: &Listing, only_keys: bool) -> String {
-        let plan = Plan::of(listing, only_keys);
+    fn page(listing: &Listing, folders: Option<&[Vec<u8>]>, only_keys: bool) -> String {
+        let plan = Plan::of(listing, folders, only_keys);
         let body = plan.write();
         let (mut whole, mut pieces, mut buffer) = (Vec::new(), Pieces::default(), Vec::new());
         while let Some(piece) = pieces.next(&body, &mut buffer) {
@@ -171,7 +202,7 @@ mod tests {
             let all: [&[u8]; 5] = [b"a", b"\xff", &long, b"\n", &not_text];
             for values in [&all[..0], &all[..1], &all] {
                 for only_keys in [false, true] {
-                    let page = page(&listing(values, next), only_keys);
+                    let page = page(&listing(values, next), None, only_keys);
                     let json: serde_json::Value = serde_json::from_str(&page).expect("JSON");
                     assert_eq!(json["items"].as_array().map(Vec::len), Some(values.len()));
                     assert_eq!(json["items"][0]["value"].is_null(), only_keys || values.is_empty());
@@ -185,9 +216,25 @@ mod tests {
     fn a_page_ends_by_what_is_written_of_its_values() {
         // Each is six times longer in JSON: the page had nine megabytes instead of four.
         let value = [0; 30_000];
-        let page = page(&listing(&[&value[..]; 60], None), false);
+        let page = page(&listing(&[&value[..]; 60], None), None, false);
         assert!(page.len() <= HTTP_LIST_LEN_MAX, "{}", page.len());
         assert!(page.len() > HTTP_LIST_LEN_MAX - 6 * value.len() - 100, "{}", page.len());
         assert!(page.ends_with(",\"next\":\"k\\n22\"}"));
+    }
+
+    #[test]
+    fn folders_stand_beside_the_keys_of_their_page() {
+        let folders = [&b"a\"/"[..], b"k\n1/", b"z/"].map(<[u8]>::to_vec);
+        let whole = page(&listing(&[b"1", b"2"], None), Some(&folders), true);
+        let whole: serde_json::Value = serde_json::from_str(&whole).expect("JSON");
+        assert_eq!(whole["folders"], serde_json::json!(["a\"/", "k\n1/", "z/"]));
+        let none = page(&listing(&[], None), Some(&[]), false);
+        assert_eq!(none, "{\"items\":[],\"folders\":[],\"next\":null}");
+        // Where the page ends early, folders behind its last key are told by the next one.
+        let value = [0; 30_000];
+        let cut = page(&listing(&[&value[..]; 60], Some(b"z/")), Some(&folders), false);
+        let cut: serde_json::Value = serde_json::from_str(&cut).expect("JSON");
+        assert_eq!(cut["next"], "k\n22");
+        assert_eq!(cut["folders"], serde_json::json!(["a\"/", "k\n1/"]));
     }
 }

@@ -10,16 +10,19 @@
 //! - [`router`]: finds the route of a request, and counts the answer. It alone knows every route.
 //! - [`context`]: what a route may use, and the three forms of its outcome.
 //! - [`entry`]: one key; [`concern`] and [`precondition`] are what may be asked of a write.
-//! - [`batch`]: several keys in one step. [`list`]: many keys; [`listing`] writes them.
+//! - [`batch`]: several keys in one step. [`list`]: many keys, as [`wanted`]; [`listing`] writes
+//!   them, [`clear`] deletes them.
 //! - [`consul`]: the same for clients of Consul's KV API.
 //! - [`ofrep`]: flags for OpenFeature's SDKs.
 //! - [`openapi`]: what programs are told of all this. [`page`]: a page for a person.
 //! - [`probes`]: health, liveness, version.
 //! - [`members`], [`keys`], [`metrics`]: what the node is asked for.
-//! - [`watch`]: requests that wait for changes, of one key or of many.
+//! - [`watch`]: requests that wait for changes, of one key or of many; [`version`] is what a read of
+//!   one key may wait for.
 //! - [`query`]: what keys, values and parameters in a target spell.
 
 mod batch;
+mod clear;
 mod concern;
 mod consul;
 mod context;
@@ -36,6 +39,8 @@ mod precondition;
 mod probes;
 pub mod query;
 mod router;
+mod version;
+mod wanted;
 mod watch;
 
 pub(super) use router::Router;

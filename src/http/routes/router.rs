@@ -1,7 +1,9 @@
 //! Finds the route of a request, has it answered, and counts the answer.
 
 use super::context::{Api, Call, Outcome};
-use super::{batch, consul, entry, keys, list, members, metrics, ofrep, openapi, page, probes};
+use super::{
+    batch, clear, consul, entry, keys, list, members, metrics, ofrep, openapi, page, probes,
+};
 use crate::http::failure::Failure;
 use crate::http::request::{Form, Handler, Method, Request};
 use crate::http::response::Response;
@@ -32,6 +34,7 @@ impl Router {
             },
             Route::Pair(key, value) => entry::put_pair(api, call, key, value),
             Route::List if call.request.method == Method::Post => batch::answer(api, call),
+            Route::List if call.request.method == Method::Delete => clear::answer(api, call),
             Route::List => list::answer(api, call),
             Route::ConsulKv(path) => consul::kv(api, call, path),
             Route::ConsulTxn => consul::txn(api, call),
