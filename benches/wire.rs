@@ -237,6 +237,7 @@ fn replication(criterion: &mut Criterion<ProcessorTime>) {
         reply: true,
         whole: true,
         stage: Some(2),
+        limit: Some(192 << 20),
     };
     let hashes = Bytes::from(vec![7; 2048]);
     let items: Vec<Item> = records(15).iter().map(Item::of).collect();

@@ -157,13 +157,13 @@ mod tests {
     #[test]
     fn keys_behind_a_delimiter_are_told_as_one_folder() {
         let store = store();
-        for key in ["a", "a/x", "a/b/c", "a/b/d", "a/b", "a/", "b//c", "é/ü", "b0"] {
+        for key in ["a", "a/x", "a/b/c", "a/b/d", "a/b", "a/", "b//c", "\u{e9}/\u{fc}", "b0"] {
             store.put(now(1), key.as_bytes(), b"", None).expect("room");
         }
         store.put(now(1), b"gone/x", b"", None).expect("room");
         store.delete(now(1), b"gone/x").expect("room");
         for limit in [1, 2, 3, 1000] {
-            assert_eq!(all(&store, "", "/", limit), ["a", "a/", "b/", "b0", "é/"]);
+            assert_eq!(all(&store, "", "/", limit), ["a", "a/", "b/", "b0", "\u{e9}/"]);
             assert_eq!(all(&store, "a/", "/", limit), ["a/", "a/b", "a/b/", "a/x"]);
             assert_eq!(all(&store, "b/", "/", limit), ["b//"]);
             assert_eq!(all(&store, "a", "/", limit), ["a", "a/"]);

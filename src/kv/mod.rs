@@ -36,6 +36,7 @@ mod write;
 
 pub mod hlc;
 pub mod record;
+mod room;
 pub mod vector;
 pub mod version;
 
@@ -48,6 +49,7 @@ pub use hlc::Hlc;
 pub use list::Listing;
 pub use merge::Merge;
 pub use record::{Record, RecordError};
+pub use room::Bound;
 pub use seen::{Coverage, Seen};
 pub use stats::StoreStats;
 pub use store::{Store, StoreConfig};

@@ -16,6 +16,7 @@ use super::hash;
 use super::head::Head;
 use super::log::RemoteLog;
 use super::record::Record;
+use super::room::Room;
 use super::shard::Shard;
 use super::stats::Counters;
 use super::ttl::Moments;
@@ -46,6 +47,7 @@ pub struct Store {
     counters: Counters,
     feed: Feed,
     moments: Moments,
+    room: Room,
 }
 
 impl Store {
@@ -60,6 +62,7 @@ impl Store {
             counters: Counters::default(),
             feed: Feed::default(),
             moments: Moments::default(),
+            room: Room::new(config.store_len_max),
         }
     }
 
@@ -97,15 +100,10 @@ impl Store {
         self.slot_of(key).read(|shard| shard.entry(key).cloned())
     }
 
-    /// The most bytes that writes made here may grow the store to; 0 for no limit.
+    /// This node's own limit, in bytes; 0 for none.
     #[must_use]
     pub fn limit(&self) -> u64 {
         self.config.store_len_max
-    }
-
-    /// The same as something to compare with.
-    pub(super) fn len_max(&self) -> u64 {
-        if self.config.store_len_max == 0 { u64::MAX } else { self.config.store_len_max }
     }
 
     pub(super) fn slot_of(&self, key: &[u8]) -> &Slot {
@@ -127,6 +125,10 @@ impl Store {
 
     pub(super) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    pub(super) fn room(&self) -> &Room {
+        &self.room
     }
 
     pub(super) fn feed(&self) -> &Feed {

@@ -236,6 +236,8 @@ pub enum NotReady {
     Copying,
     /// It has slept past forgotten deletes, and compares its store with a peer's.
     Comparing,
+    /// The cluster holds more than its limit allows.
+    Room,
     /// It is on its way out.
     Leaving,
     /// Its gossip loop makes no progress.
@@ -244,7 +246,7 @@ pub enum NotReady {
 
 impl NotReady {
     /// All kinds, in the order of their declaration.
-    pub const ALL: [NotReady; 9] = [
+    pub const ALL: [NotReady; 10] = [
         NotReady::Alone,
         NotReady::Discovery,
         NotReady::Refused,
@@ -252,6 +254,7 @@ impl NotReady {
         NotReady::Formats,
         NotReady::Copying,
         NotReady::Comparing,
+        NotReady::Room,
         NotReady::Leaving,
         NotReady::Stalled,
     ];
@@ -267,6 +270,7 @@ impl NotReady {
             NotReady::Formats => "formats",
             NotReady::Copying => "copying",
             NotReady::Comparing => "comparing",
+            NotReady::Room => "room",
             NotReady::Leaving => "leaving",
             NotReady::Stalled => "stalled",
         }

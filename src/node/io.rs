@@ -197,6 +197,13 @@ pub enum Note {
         /// Keys that end with it.
         keys: u64,
     },
+    /// The smallest limit of a ready member, which is below this node's own, has changed.
+    Bounded {
+        /// Whose it is, and how many bytes; `None` when there is none any more.
+        bound: Option<(String, u64)>,
+        /// This node's own limit; 0 for none.
+        own: u64,
+    },
     /// This node had slept past forgotten deletes: it hides behind not-ready while it is reset.
     Reset,
     /// Members of our kind share no replication format with this node: when there is a new one, and

@@ -217,6 +217,7 @@ impl Node {
             Health::Starting if self.replication().is_new() => Some(self.founding.wait().kind),
             Health::Starting if self.replication().health() == Health::Ok => self.is_no_member(),
             Health::Starting if self.swim.name_taken().is_some() => Some(NotReady::Name),
+            Health::Starting if self.replication().is_short_of_room() => Some(NotReady::Room),
             Health::Starting if self.replication().is_resetting() => Some(NotReady::Comparing),
             Health::Starting => Some(NotReady::Copying),
         }

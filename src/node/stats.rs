@@ -178,6 +178,11 @@ impl Node {
                 "What writes may grow the store to; 0 for no limit.",
                 self.store.limit(),
             ),
+            sample(
+                "store_bound_bytes",
+                "The smallest limit of a ready member, where it is below this node's; else 0.",
+                self.store.bound().map_or(0, |bound| bound.len_max),
+            ),
             sample("writes_total", "Writes taken by this node.", s.last_seq),
             sample(
                 "own_log_entries",

@@ -215,6 +215,7 @@ impl Log {
                 keys,
                 "no other member is there to hand the store over to; it ends with this node"
             ),
+            Note::Bounded { bound, own } => bounded(bound.as_ref(), *own),
             Note::Reset => tracing::warn!(
                 "this node may lack deletes that the others have forgotten; it is not ready until \
                  its whole store has been compared with a ready member's"
@@ -247,6 +248,19 @@ impl Log {
 /// A name as a string.
 pub(super) fn text(name: &NodeName) -> Cow<'_, str> {
     String::from_utf8_lossy(name.as_bytes())
+}
+
+/// The smallest limit of a member has changed.
+fn bounded(bound: Option<&(String, u64)>, own_limit_bytes: u64) {
+    match bound {
+        Some((member, limit_bytes)) => tracing::warn!(
+            member = member.as_str(),
+            limit_bytes,
+            own_limit_bytes,
+            "a member may hold less than this node: writes here keep to its limit"
+        ),
+        None => tracing::info!(own_limit_bytes, "no member may hold less than this node any more"),
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod agents;
+mod capacity;
 mod certificates;
 mod cli_agent;
 mod cli_client;

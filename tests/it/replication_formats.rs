@@ -34,7 +34,16 @@ fn the_page_shows_a_record() {
 fn stage(stage: Option<u8>) -> KvMessage {
     let heads = vec![(0xff, 7)];
     let (from, root, folded) = (0xee, 0, 0);
-    KvMessage::Digest(Digest { from, heads, root, folded, reply: false, whole: true, stage })
+    KvMessage::Digest(Digest {
+        from,
+        heads,
+        root,
+        folded,
+        reply: false,
+        whole: true,
+        stage,
+        limit: None,
+    })
 }
 
 #[test]
@@ -85,6 +94,7 @@ fn the_page_shows_messages() {
         reply: true,
         whole: true,
         stage: None,
+        limit: None,
     }));
     check(&KvMessage::Want(Want { from: 0xee, of: 0xff, ranges: vec![(6, 6), (9, 12)] }));
     let bar =

@@ -285,7 +285,11 @@ fn refused(api: &Api, call: Call<'_>, asked: &[Asked], error: BatchError) -> Out
         BatchError::Op(index, _) => (index, 400),
     };
     let key = asked.get(index).map_or("", |asked| &asked.key);
-    call.body.extend_from_slice(&error_body(&format!("op {index}, key {key}: {error}")));
+    let why = match error {
+        BatchError::Op(_, error) => api.write_error(error),
+        BatchError::Twice(_) => error.to_string(),
+    };
+    call.body.extend_from_slice(&error_body(&format!("op {index}, key {key}: {why}")));
     call.body.pop();
     call.body.extend_from_slice(b",\"index\":");
     number(call.body, index);

@@ -11,7 +11,7 @@ use crate::http::request::{Form, Request, Trust};
 use crate::http::response::{Response, number};
 use crate::http::route::Route;
 use crate::http::shared::Shared;
-use crate::kv::{Record, Stamp, Store};
+use crate::kv::{Bound, Record, Stamp, Store, WriteError};
 use crate::node::command::{Command, Health, NotReady, Reply};
 use crate::time::{Now, WallMillis};
 use std::sync::Arc;
@@ -56,6 +56,17 @@ impl Api {
 
     pub(super) fn store(&self) -> &Store {
         self.shared.bridge.store()
+    }
+
+    /// What was wrong with a write; of a full store also whose limit that is.
+    pub(super) fn write_error(&self, error: WriteError) -> String {
+        let WriteError::StoreFull { .. } = error else { return error.to_string() };
+        match self.store().bound() {
+            None => format!("{error} (--max-store-bytes)"),
+            Some(Bound { by, .. }) => {
+                format!("{error} (--max-store-bytes of the member {by}, which holds the same)")
+            }
+        }
     }
 
     /// How the node is, or that HTTP shuts down: HTTP is not ready before the node leaves.

@@ -274,7 +274,10 @@ impl<'a> Write<'a> {
                 api.shared.bridge.written();
                 Ok(written)
             }
-            Err(error) => Err(refused(&error, api.store().shown(now, key.as_bytes()).as_ref())),
+            Err(error) => {
+                let current = api.store().shown(now, key.as_bytes());
+                Err(refused(api, &error, current.as_ref()))
+            }
         }
     }
 }
@@ -292,7 +295,7 @@ fn unmet(current: Option<&Record>) -> Failure {
 }
 
 /// Why nothing was written, and what the key is at.
-fn refused(error: &WriteError, current: Option<&Record>) -> Failure {
+fn refused(api: &Api, error: &WriteError, current: Option<&Record>) -> Failure {
     let status = match error {
         WriteError::Unmet => return unmet(current),
         WriteError::StoreFull { .. } => 507,
@@ -304,8 +307,7 @@ fn refused(error: &WriteError, current: Option<&Record>) -> Failure {
         | WriteError::Ttl(_)
         | WriteError::ContentTypeText => 400,
     };
-    let hint = if status == 507 { " (--max-store-bytes)" } else { "" };
-    Failure::new(status, format_args!("{error}{hint}")).about(current.map(Record::stamp))
+    Failure::new(status, api.write_error(*error)).about(current.map(Record::stamp))
 }
 
 /// Answers a write at once, or when enough members hold it.

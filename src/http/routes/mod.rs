@@ -17,7 +17,7 @@
 //! - [`openapi`]: what programs are told of all this. [`page`]: a page for a person.
 //! - [`probes`]: health, liveness, version.
 //! - [`members`], [`keys`], [`metrics`]: what the node is asked for.
-//! - [`watch`]: requests that wait for changes, of one key or of many; [`version`] is what a read of
+//! - [`watch`]: requests that wait for changes, of one key or of many; [`version`]: what a read of
 //!   one key may wait for.
 //! - [`query`]: what keys, values and parameters in a target spell.
 

@@ -50,6 +50,7 @@ impl Context<'_> {
             reply,
             whole: false,
             stage: None,
+            limit: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What is due, and when: the other half of the machine.
 
+use super::capacity;
 use super::machine::{Replication, is_exact};
 use super::receive;
 use super::repair::ready;
@@ -71,6 +72,7 @@ impl Replication {
         let Some(begins) = self.sweep.due(cx) else { return };
         if begins {
             receive::own_clock(cx);
+            capacity::look(cx);
             self.tails.due(cx, self.pulls.is_active(), self.gaps.given_up_total);
             self.tails.step();
         }

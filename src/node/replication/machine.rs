@@ -232,6 +232,7 @@ impl Replication {
                     (true, false) => self.tails.heard(cx),
                     _ => {}
                 }
+                self.pulls.end_without_room(cx);
             }
             KvMessage::Roots(roots) => compare::roots(cx, conn, &roots),
             KvMessage::Leaves(leaves) => {

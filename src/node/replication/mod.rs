@@ -24,6 +24,7 @@
 //! the core.
 
 mod beacon;
+mod capacity;
 mod context;
 mod due;
 mod facts;

@@ -1,5 +1,6 @@
 //! What can be seen of replication from outside.
 
+use super::capacity;
 use super::facts::grace;
 use super::facts::peers::{Peer, PeerInfo};
 use super::facts::stage::Stage;
@@ -67,11 +68,22 @@ impl<'a> View<'a> {
         self.0.shared.ready.is_resetting()
     }
 
+    /// Whether its first copy does not go on because the cluster holds more than its limit allows.
+    #[must_use]
+    pub fn is_short_of_room(self) -> bool {
+        let shared = &self.0.shared;
+        let is_copying = !shared.ready.is_new() && shared.ready.wants_copy();
+        is_copying && shared.store.is_overfull()
+    }
+
     /// Why this node is not ready, as far as replication can tell; `None` when it is, and while it
     /// waits for a reason to found.
     #[must_use]
     pub fn not_ready_why(self) -> Option<String> {
         let shared = &self.0.shared;
+        if self.is_short_of_room() {
+            return Some(capacity::too_small_why(&shared.store));
+        }
         ready::not_ready_why(&shared.ready, self.0.pulls.copying_from(&shared.peers))
     }
 

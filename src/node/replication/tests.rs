@@ -2,6 +2,7 @@
 //! given.
 
 mod age;
+mod capacity;
 mod cluster;
 mod compared;
 mod damage;
@@ -275,6 +276,7 @@ fn claims_of_a_stranger_fill_no_memory() {
             reply: false,
             whole: false,
             stage: None,
+            limit: None,
         };
         let payload = KvMessage::Digest(digest).encode();
         cluster.members[0].replication.datagram(cluster.now, addr(1), &payload);

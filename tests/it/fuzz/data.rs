@@ -71,6 +71,7 @@ pub fn replication_seeds() -> Vec<Vec<u8>> {
         reply: true,
         whole: true,
         stage: Some(1),
+        limit: Some(1 << 30),
     };
     let push = Push { of: 7, settles: vec![(6, 7)], from: 7, urgent: true };
     let verdicts = Verdicts { need: vec![Name::new(b"foo")], drop: vec![item.clone()], more: true };

@@ -139,6 +139,8 @@ pub(in crate::node) struct Peer {
     pub(in crate::node) folded_listed: FoldedHash,
     /// How far it has come, as it told last.
     pub(in crate::node) stage: Option<Stage>,
+    /// Bytes of records that it may hold, when it is ready and has a limit.
+    pub(in crate::node) limit: Option<u64>,
     /// Whether it was new when this node knew it already.
     pub(in crate::node) came_new: bool,
     /// When it was last asked for a digest because none of it had been heard.
@@ -173,6 +175,7 @@ impl Peer {
             folds_held: 0,
             folded_listed: FoldedHash::default(),
             stage: None,
+            limit: None,
             came_new: false,
             greeted: None,
             told_at: None,

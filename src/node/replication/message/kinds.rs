@@ -65,6 +65,10 @@ pub struct Digest {
     /// How far the sender has come, see `Stage::code`. Format 3.
     #[serde(default)]
     pub stage: Option<u8>,
+    /// Bytes of records that the sender may hold, when it is ready and has a limit. Format 3, since
+    /// a later build than `stage`.
+    #[serde(default)]
+    pub limit: Option<u64>,
 }
 
 /// "Send me these."

@@ -216,6 +216,7 @@ mod tests {
             reply: true,
             whole: true,
             stage: Some(2),
+            limit: None,
         };
         let leaves = vec![(u16::MAX, vec![7; 2048].into()); STORE_SHARDS];
         for message in

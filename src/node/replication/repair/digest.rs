@@ -6,6 +6,7 @@
 
 use crate::kv::{Dot, OriginId};
 use crate::mutation::mutated;
+use crate::node::replication::capacity;
 use crate::node::replication::context::Context;
 use crate::node::replication::facts::known::{Claims, FoldedHash, covered_hash};
 use crate::node::replication::facts::paths::Via;
@@ -96,6 +97,7 @@ pub(in crate::node) fn whole(cx: &Context<'_>, is_exact: bool, reply: bool) -> D
         reply,
         whole: true,
         stage: Some(cx.ready.stage().code()),
+        limit: capacity::told(cx),
     }
 }
 
@@ -120,8 +122,15 @@ pub(in crate::node) fn tell_stage(cx: &mut Context<'_>, is_exact: bool) {
 pub(in crate::node) fn heard(cx: &mut Context<'_>, digest: &Digest) -> bool {
     let Some(peer) = cx.peers.get_mut(OriginId(digest.from)) else { return false };
     peer.holds(&digest.heads);
+    let news = digest.whole && peer.limit != digest.limit;
+    if news {
+        peer.limit = digest.limit;
+    }
     if digest.whole && digest.folded == cx.known.folded_hash() {
         peer.holds_folded(cx.known);
+    }
+    if news {
+        capacity::look(cx);
     }
     true
 }

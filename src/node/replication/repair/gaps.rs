@@ -15,6 +15,7 @@
 use crate::kv::OriginId;
 use crate::limits::{GAPS_MAX, WANTED_WRITES_MAX};
 use crate::mutation::mutated;
+use crate::node::replication::capacity;
 use crate::node::replication::context::Context;
 use crate::node::replication::facts::peers::Peer;
 use crate::node::replication::message::{KvMessage, Want};
@@ -184,6 +185,9 @@ impl Gaps {
         holder: OriginId,
         tries: u32,
     ) -> Option<Next> {
+        if capacity::is_short(cx) {
+            return None;
+        }
         let ranges = cx.known.gaps(of, through, RANGES_MAX);
         let n_missing: u64 = ranges.iter().map(|(start, end)| end - start + 1).sum();
         if n_missing == 0 || mutated!(NeverAsk) {

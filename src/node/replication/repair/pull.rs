@@ -18,6 +18,7 @@ use crate::limits::{PULLS_SERVED_MAX, STORE_SHARDS, TURN_RECORDS_MAX};
 use crate::mutation::mutated;
 use crate::node::io::ConnId;
 use crate::node::links::Links;
+use crate::node::replication::capacity;
 use crate::node::replication::context::Context;
 use crate::node::replication::facts::known::Claims;
 use crate::node::replication::facts::peers::{Peer, Peers};
@@ -146,7 +147,8 @@ impl Pulls {
 impl Pulls {
     /// Asks `peer` for all we lack; nothing when a pull is under way.
     pub(in crate::node) fn start(&mut self, cx: &mut Context<'_>, peer: OriginId) {
-        if self.asked.is_some() || cx.now.instant < self.not_before {
+        let waits = cx.now.instant < self.not_before || capacity::is_short(cx);
+        if self.asked.is_some() || waits {
             return;
         }
         // A reset pulls before it walks: it, too, is ready when all is done.
@@ -232,6 +234,15 @@ impl Pulls {
             if let Some(peer) = cx.peers.get_mut(asked.from) {
                 peer.link = None;
             }
+        }
+    }
+
+    /// A first copy for which there is no room ends where it is.
+    pub(in crate::node) fn end_without_room(&mut self, cx: &mut Context<'_>) {
+        if capacity::is_short(cx)
+            && let Some(conn) = self.asked.take().and_then(|asked| asked.conn)
+        {
+            cx.links.close(conn);
         }
     }
 

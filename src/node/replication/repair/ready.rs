@@ -18,6 +18,7 @@
 use crate::kv::OriginId;
 use crate::mutation::mutated;
 use crate::node::io::Note;
+use crate::node::replication::capacity;
 use crate::node::replication::context::Context;
 use crate::node::replication::facts::peers::Peer;
 use crate::node::replication::facts::stage::{Readiness, Stage, State};
@@ -95,6 +96,10 @@ pub(in crate::node) fn first_copy(cx: &mut Context<'_>) -> Option<Next> {
         State::Copying { since, .. } => since,
         State::Resetting | State::Ready => return None,
     };
+    if capacity::is_short(cx) {
+        cx.ready.state = State::Copying { retry_at: cx.now.instant + RETRY, since };
+        return None;
+    }
     let server = if cx.ready.is_held { None } else { draw_server(cx) };
     let Some(peer) = server else {
         return nobody_to_copy(cx, since);
@@ -140,7 +145,7 @@ fn nobody_to_copy(cx: &mut Context<'_>, since: Instant) -> Option<Next> {
 
 /// A first copy from a ready peer is complete.
 pub(in crate::node) fn copied(cx: &mut Context<'_>, records: u64) -> Option<Next> {
-    if !cx.ready.wants_copy() || mutated!(NeverReady) {
+    if !cx.ready.wants_copy() || capacity::is_short(cx) || mutated!(NeverReady) {
         return None;
     }
     cx.ready.has_copied = true;

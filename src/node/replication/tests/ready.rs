@@ -209,6 +209,7 @@ fn whoever_answers_at_an_address_must_be_the_run_that_was_meant() {
         reply: false,
         whole: true,
         stage: Some(Stage::Copied.code()),
+        limit: None,
     };
     joiner.digested(now, &digest, Via::Datagram, 100);
     cluster.drain(1);

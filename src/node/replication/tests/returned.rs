@@ -227,6 +227,8 @@ fn who_is_reset_serves_neither_copies_nor_comparisons() {
         fresh: true,
         to: None,
         first: None,
+        #[cfg(feature = "next-format")]
+        played: None,
     };
     let items = message::Items { leaves: vec![(0, 0, Vec::new())], more: false };
     for (conn, message) in [(901, KvMessage::Pull(pull)), (903, KvMessage::Items(items))] {
