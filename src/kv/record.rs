@@ -8,7 +8,7 @@
 //!
 //! Integers are big-endian. `value_len` of `u32::MAX` marks a tombstone: no content type, no
 //! value. Bit 15 of `key_len` marks a record that expires: 4 bytes more stand before its key, the
-//! seconds that it lasts ([`super::ttl`]). The same bytes are the wire form: records concatenate,
+//! seconds that it lasts (`kv::ttl`). The same bytes are the wire form: records concatenate,
 //! each tells its own length.
 //!
 //! The check is what finds damage, in memory or on the way, and two contents under one stamp: the
