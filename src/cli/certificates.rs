@@ -5,11 +5,11 @@
 //! so, once for each reason. The files are exchanged one after the other, and for a moment the key
 //! may be another's. So what is wrong is told when it is still so at the next look.
 
-use super::parse;
+use super::files::{self, Kind};
 use crate::http::{Certificate, CertificateError, Tls};
 use crate::runtime::clock::Clock;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -40,8 +40,8 @@ pub(super) enum Wrong {
 
 impl CertificateFiles {
     fn texts(&self) -> Texts {
-        let client_ca = self.client_ca.as_deref().map(parse::bundle_file).transpose()?;
-        Ok((parse::bundle_file(&self.chain)?, parse::bundle_file(&self.key)?, client_ca))
+        let client_ca = self.client_ca.as_deref().map(bundle).transpose()?;
+        Ok((bundle(&self.chain)?, bundle(&self.key)?, client_ca))
     }
 
     /// The certificate that they make now.
@@ -49,9 +49,9 @@ impl CertificateFiles {
     /// # Errors
     /// The first file that is wrong.
     pub(super) fn read(&self) -> Result<Certificate, Wrong> {
-        let chain = parse::bundle_file(&self.chain).map_err(Wrong::Chain)?;
-        let key = parse::bundle_file(&self.key).map_err(Wrong::Key)?;
-        let client_ca = self.client_ca.as_deref().map(parse::bundle_file).transpose();
+        let chain = bundle(&self.chain).map_err(Wrong::Chain)?;
+        let key = bundle(&self.key).map_err(Wrong::Key)?;
+        let client_ca = self.client_ca.as_deref().map(bundle).transpose();
         let client_ca = client_ca.map_err(Wrong::ClientCa)?;
         Certificate::parse(&chain, &key, client_ca.as_deref()).map_err(|error| self.wrong(error))
     }
@@ -72,6 +72,10 @@ impl CertificateFiles {
             }
         }
     }
+}
+
+fn bundle(path: &Path) -> Result<Vec<u8>, String> {
+    files::bundle(path, Kind::Regular)
 }
 
 /// What watches the files.
@@ -100,19 +104,28 @@ impl Renewal {
 
     /// Looks at them for ever.
     pub(super) async fn run(mut self) {
-        self.look(false, true);
+        self.look(false, true).await;
         loop {
             self.warn();
-            tokio::select! {
-                _ = self.hangup.recv() => self.look(true, false),
-                () = tokio::time::sleep(LOOK_EVERY) => self.look(false, false),
-            }
+            let is_asked = tokio::select! {
+                _ = self.hangup.recv() => true,
+                () = tokio::time::sleep(LOOK_EVERY) => false,
+            };
+            self.look(is_asked, false).await;
         }
     }
 
     /// Takes over what the files hold, if that is new or asked for.
-    fn look(&mut self, is_asked: bool, is_first: bool) {
-        let texts = self.files.texts();
+    async fn look(&mut self, is_asked: bool, is_first: bool) {
+        let from = self.files.clone();
+        let mut is_slow = false;
+        let on_slow = || {
+            is_slow = true;
+            self.tls.set_stale();
+        };
+        let texts = files::aside("the HTTP certificate", move || from.texts(), on_slow).await;
+        let Some(texts) = texts else { return };
+        let is_asked = is_asked || is_slow;
         if !is_asked && self.last == texts {
             if let Some(why) = self.untold.take() {
                 self.refuse(&why);

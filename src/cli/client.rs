@@ -1,6 +1,7 @@
 //! What the client commands share: where the server is, how to ask it, what its errors say.
 
 use super::failure::{Failure, one_line};
+use super::files::{self, Kind};
 use super::front::TOKEN_VARIABLE;
 use super::parse;
 use super::reader::variable;
@@ -151,7 +152,7 @@ impl ServerFlags {
     fn token(&self) -> Result<Option<String>, Failure> {
         let (source, token) = match (&self.token_file, variable(TOKEN_VARIABLE)) {
             (Some(path), _) => {
-                let text = parse::secret_file(path);
+                let text = files::secret(path, Kind::Any);
                 ("--token-file", text.and_then(|text| parse::bearer_of_file(&text)))
             }
             (None, Some(token)) => {

@@ -8,6 +8,7 @@
 //! clap finds the texts and tells where each came from; it parses none of them, since it would
 //! stop at the first that is wrong.
 
+use super::files::{self, Kind};
 use super::front::{Front, FrontFlags};
 use super::logging::{LogConfig, LogFormat};
 use super::parse::{self, Advertise};
@@ -19,7 +20,6 @@ use clap::{ArgMatches, Args};
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
@@ -342,7 +342,7 @@ impl Reader<'_> {
                 None
             }
             (Some(_), None) => self.optional(ID, file, |path| {
-                let text = parse::secret_file(Path::new(path))?;
+                let text = files::secret(path, Kind::Regular)?;
                 Keyring::parse(&text).map_err(|error| format!("{path:?}: {error}"))
             }),
             (None, Some(keys)) => {

@@ -1,6 +1,7 @@
 //! The flags of `agent` about who may ask its HTTP, and how long a connection may wait.
 
 use super::certificates::{CertificateFiles, Wrong};
+use super::files::{self, Kind};
 use super::parse;
 use super::reader::Reader;
 use crate::http::{Certificate, HostName, Origin, TokenList};
@@ -9,7 +10,7 @@ use crate::node::command::Concern;
 use clap::Args;
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Holds the token itself, for platforms that hand out secrets as variables.
@@ -204,7 +205,7 @@ impl Reader<'_> {
                 None
             }
             (Some(_), None) => self.optional(ID, file, |path| {
-                let text = parse::secret_file(Path::new(path))?;
+                let text = files::secret(path, Kind::Regular)?;
                 parse::tokens(&text).map_err(|error| format!("{path:?}: {error}"))
             }),
             (None, Some(token)) => {

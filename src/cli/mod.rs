@@ -17,6 +17,7 @@ mod config;
 mod dev;
 mod environment;
 mod failure;
+mod files;
 mod front;
 mod health;
 mod identity;

@@ -4,18 +4,11 @@ use crate::discovery::Seed;
 use crate::http::{Token, TokenList};
 use crate::limits::{LABEL_LEN_MAX, NODE_NAME_LEN_MAX};
 use std::fmt::Display;
-use std::io::Read as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
-
-/// Most bytes of a file of keys or of a token.
-const SECRET_FILE_LEN_MAX: u64 = 64 << 10;
-/// Most bytes of a file of certificates: those of all public CAs take a quarter.
-const BUNDLE_FILE_LEN_MAX: u64 = 1 << 20;
 
 /// What others dial: an address, and a port when it is not the one we bind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,36 +224,6 @@ pub(super) fn bearer(text: &str) -> Result<String, String> {
 /// The same of a file: of several that a server keeps, the first of those that may most.
 pub(super) fn bearer_of_file(text: &str) -> Result<String, String> {
     tokens(text).map(|tokens| tokens.strongest().to_owned())
-}
-
-/// Reads a small file that holds a secret. An error names the file and shows nothing of it.
-pub(super) fn secret_file(path: &Path) -> Result<String, String> {
-    let read = || {
-        let mut text = String::new();
-        let file = std::fs::File::open(path)?;
-        file.take(SECRET_FILE_LEN_MAX + 1).read_to_string(&mut text)?;
-        Ok::<_, std::io::Error>(text)
-    };
-    let text = read().map_err(|error| format!("{path:?}: {error}"))?;
-    if text.len() as u64 > SECRET_FILE_LEN_MAX {
-        return Err(format!("{path:?}: longer than {SECRET_FILE_LEN_MAX} bytes"));
-    }
-    Ok(text)
-}
-
-/// Reads a file of certificates or of a key. An error names the file and shows nothing of it.
-pub(super) fn bundle_file(path: &Path) -> Result<Vec<u8>, String> {
-    let read = || {
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(path)?;
-        file.take(BUNDLE_FILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
-        Ok::<_, std::io::Error>(bytes)
-    };
-    let bytes = read().map_err(|error| format!("{path:?}: {error}"))?;
-    if bytes.len() as u64 > BUNDLE_FILE_LEN_MAX {
-        return Err(format!("{path:?}: longer than {BUNDLE_FILE_LEN_MAX} bytes"));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! ```
 
 use super::failure::Failure;
-use super::parse;
+use super::files::{self, Kind};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -69,7 +69,7 @@ impl Secure {
             Some((chain_path, key_path)) => {
                 let chain = certificates(chain_path)
                     .map_err(|error| Failure::usage(format!("--client-cert: {error}")))?;
-                let key = parse::bundle_file(key_path).and_then(|key| {
+                let key = files::bundle(key_path, Kind::Any).and_then(|key| {
                     let key = PrivateKeyDer::from_pem_slice(&key);
                     key.map_err(|_| {
                         format!(
@@ -106,7 +106,7 @@ impl Secure {
 
 /// All certificates of a file, one at least.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = parse::bundle_file(path)?;
+    let text = files::bundle(path, Kind::Any)?;
     let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
     let found = found.map_err(|error| format!("{path:?}: {error}"))?;
     if found.is_empty() { Err(format!("{path:?}: no certificate in PEM")) } else { Ok(found) }

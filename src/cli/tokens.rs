@@ -3,6 +3,7 @@
 //! A file that is bad or gone changes nothing: the tokens stay, and a line of the log says so, once
 //! for each reason.
 
+use super::files::{self, Kind};
 use super::parse;
 use crate::http::Tokens;
 use std::io;
@@ -36,19 +37,29 @@ impl Reload {
     /// Looks at it for ever.
     pub(super) async fn run(mut self) {
         // It has been read just now; what it was then is not known here, so it is taken once more.
-        self.look(false);
+        self.look(false).await;
         loop {
-            tokio::select! {
-                _ = self.hangup.recv() => self.look(true),
-                () = tokio::time::sleep(LOOK_EVERY) => self.look(false),
-            }
+            let is_asked = tokio::select! {
+                _ = self.hangup.recv() => true,
+                () = tokio::time::sleep(LOOK_EVERY) => false,
+            };
+            self.look(is_asked).await;
         }
     }
 
     /// Takes over what the file holds, if that is new or asked for.
-    fn look(&mut self, is_asked: bool) {
-        let read = parse::secret_file(&self.path);
-        if !is_asked && self.last.as_ref() == Some(&read) {
+    async fn look(&mut self, is_asked: bool) {
+        let path = self.path.clone();
+        let read = move || files::secret(&path, Kind::Regular);
+        let mut is_slow = false;
+        let on_slow = || {
+            is_slow = true;
+            self.tokens.set_stale();
+        };
+        let Some(read) = files::aside("the file of HTTP tokens", read, on_slow).await else {
+            return;
+        };
+        if !is_asked && !is_slow && self.last.as_ref() == Some(&read) {
             return;
         }
         let is_first = self.last.is_none();

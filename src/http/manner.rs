@@ -101,10 +101,12 @@ pub(super) struct Lines {
 const CLOSE: &str = "Connection: close\r\n";
 /// What pages may ask for, and for how long their browsers need not ask again.
 const ASKED: &str = "Access-Control-Allow-Methods: GET, HEAD, PUT, POST, DELETE\r\n\
-    Access-Control-Allow-Headers: Authorization, Content-Type, If-Match, If-None-Match\r\n\
+    Access-Control-Allow-Headers: Authorization, Content-Type, If-Match, If-None-Match, \
+    X-Consul-Token\r\n\
     Access-Control-Max-Age: 600\r\n";
 /// Headers of answers that scripts may read beside the usual ones.
-const SHOWN: &str = "Access-Control-Expose-Headers: ETag, TTL, Watch-Token, Retry-After, Allow\r\n";
+const SHOWN: &str = "Access-Control-Expose-Headers: ETag, TTL, Watch-Token, Retry-After, Allow, \
+    X-Consul-Index\r\n";
 
 impl Lines {
     /// Those of a server that keeps idle connections so long, and lets pages of these origins in.

@@ -5,6 +5,7 @@ use crate::agents::{Node, Running, until};
 use crate::certificates::{Ca, Signed, flags, self_signed_until};
 use crate::program::{Ended, run, run_with};
 use gossipykv::runtime::clock::Clock;
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
 use std::net::SocketAddr;
 use std::time::{Duration, UNIX_EPOCH};
@@ -236,6 +237,38 @@ fn files_are_read_again_when_they_change_and_bad_ones_are_not() {
     assert_eq!(metric("stale"), "0");
     assert_eq!(kept.ask("GET", "/live", b"").status, 200);
     assert!(!node.process.log().contains("PRIVATE"));
+}
+
+#[test]
+fn a_file_that_would_block_is_refused_and_stops_neither_signals_nor_the_next_one() {
+    let (ca, clients) = (Ca::new(), Ca::new());
+    let client_ca = ca.file("clients.pem", &clients.pem);
+    let signed = ca.sign(&["localhost"]);
+    let mut node = start(&ca, &signed, &["--http-tls-client-ca", &client_ca]);
+    let blocks = |name: &str| {
+        mkfifoat(CWD, ca.path("next"), Mode::RUSR | Mode::WUSR).expect("a pipe");
+        std::fs::rename(ca.path("next"), ca.path(name)).expect("the same folder");
+    };
+    let files =
+        [("cert.pem", &signed.chain), ("key.pem", &signed.key), ("clients.pem", &clients.pem)];
+    for (name, text) in files {
+        blocks(name);
+        until("it says so", || {
+            let log = node.process.log();
+            let is_told = |line: &str| line.contains(name) && line.contains("not a regular file");
+            log.lines().any(is_told).then_some(())
+        });
+        ca.file(name, text);
+    }
+    let next = ca.sign(&["localhost"]);
+    ca.file("cert.pem", &next.chain);
+    ca.file("key.pem", &next.key);
+    node.process.logged("the HTTP certificate is read anew");
+    blocks("key.pem");
+    let complaints = |node: &Node| node.process.log().matches("not a regular file").count();
+    until("it says so", || (complaints(&node) == 4).then_some(()));
+    node.process.signal(Signal::TERM);
+    assert_eq!(node.process.end().0.code, Some(0));
 }
 
 #[test]

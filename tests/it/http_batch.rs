@@ -106,6 +106,16 @@ fn only_plain_writes_are_taken_before_the_node_is_ready() {
 }
 
 #[test]
+fn a_node_that_leaves_still_reads() {
+    let rig = Rig::new();
+    post(&rig, "", &json!([{ "put": "a", "value": "v" }])).is(200);
+    rig.server.refuse_writes();
+    let ops = json!([{ "get": "a" }, { "check": "b", "if_version": "" }]);
+    assert_eq!(post(&rig, "", &ops).is(200).json()["results"][0]["value"], "v");
+    post(&rig, "", &json!([{ "get": "a" }, { "delete": "a" }])).is(503);
+}
+
+#[test]
 fn a_batch_waits_for_holders_of_its_last_write() {
     let rig = Rig::new();
     rig.bridge.replies(|command, reply_to| {

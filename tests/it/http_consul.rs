@@ -2,7 +2,7 @@
 
 use super::http_rig::{Answer, Client, Rig, TestBridge, config, tokens, until};
 use gossipykv::http::Config;
-use gossipykv::kv::{HlcTime, OriginId, Record, Stamp};
+use gossipykv::kv::{Bound, HlcTime, OriginId, Record, Stamp};
 use gossipykv::node::command::{Bridge as _, Busy, Command, Concern, Health, Reply};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -436,6 +436,43 @@ fn a_transaction_reads_and_deletes_trees() {
 }
 
 #[test]
+fn a_node_that_leaves_still_reads_in_a_transaction() {
+    let rig = Rig::new();
+    put(&rig, "/v1/kv/k", b"v");
+    rig.server.refuse_writes();
+    let ops = json!([{"Verb": "get", "Key": "k"}, {"Verb": "check-not-exists", "Key": "l"}]);
+    assert_eq!(is(txn(&rig, &ops), 200).json()["Results"][0]["KV"]["Value"], "dg==");
+    is(txn(&rig, &json!([{"Verb": "get", "Key": "k"}, {"Verb": "delete", "Key": "k"}])), 503);
+}
+
+#[test]
+fn a_transaction_means_the_same_keys_as_a_path() {
+    let rig = Rig::new();
+    is(txn(&rig, &json!([{"Verb": "set", "Key": "//t///f", "Value": "dg=="}])), 200);
+    assert_eq!(entry(&rig, "/t//f")["Key"], "t/f");
+    let tree = is(txn(&rig, &json!([{"Verb": "get-tree", "Key": "/t//"}])), 200).json();
+    assert_eq!(tree["Results"][0]["KV"]["Key"], "t/f");
+    let again = json!([{"Verb": "set", "Key": "a//b"}, {"Verb": "set", "Key": "/a/b"}]);
+    assert!(is(txn(&rig, &again), 400).text().contains("twice"));
+    let told = is(txn(&rig, &json!([{"Verb": "set", "Key": "//"}])), 400).text();
+    assert_eq!(told, "Missing key name");
+    // What is absent has no index, not even 0.
+    let absent = is(txn(&rig, &json!([{"Verb": "check-index", "Key": "no", "Index": 0}])), 409);
+    assert_eq!(absent.json()["Errors"][0]["What"], "key \"no\" doesn't exist");
+}
+
+#[test]
+fn a_full_store_tells_whose_limit_it_is() {
+    let rig = Rig::new();
+    rig.bridge.store().set_bound(Some(Bound { len_max: 100, by: "small".into() }));
+    let told = is(rig.send("PUT", "/v1/kv/k", "", &[b'v'; 200]), 507).text();
+    assert!(told.contains("--max-store-bytes of the member small"), "{told}");
+    let value = "A".repeat(400);
+    let told = is(txn(&rig, &json!([{"Verb": "set", "Key": "k", "Value": value}])), 507).text();
+    assert!(told.contains("--max-store-bytes of the member small"), "{told}");
+}
+
+#[test]
 fn the_token_comes_in_three_forms_and_goes_no_further() {
     let file = "read r rrr\nwrite w w%w\n";
     let rig = Rig::with(Config { tokens: Some(tokens(file)), ..config() });
@@ -464,6 +501,8 @@ fn the_token_comes_in_three_forms_and_goes_no_further() {
     is(ask("GET", "?token=", "X-Consul-Token: rrr\r\n"), 200);
     let told = is(ask("PUT", "?token=rrr", ""), 403).text();
     assert!(told.starts_with("Permission denied") && !told.contains("rrr"), "{told}");
+    // Of two nobody knows which the client means.
+    is(ask("GET", "", "X-Consul-Token: no\r\nX-Consul-Token: rrr\r\n"), 400);
     // Only here: elsewhere a query is no place for a token.
     rig.ask("GET", "/kv/k?token=rrr").is(401);
     rig.send("GET", "/kv/k", "X-Consul-Token: rrr\r\n", b"").is(401);

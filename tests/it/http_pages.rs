@@ -111,7 +111,7 @@ fn pages_of_named_origins_may_read_and_write() {
     let asked = from(&mut client, "OPTIONS", "/kv/a", ALLOWED, wish).is(204);
     assert_eq!(asked.header("Access-Control-Allow-Origin"), Some(ALLOWED));
     assert!(asked.header("Access-Control-Allow-Methods").unwrap().contains("PUT"));
-    for name in ["Authorization", "Content-Type", "If-Match", "If-None-Match"] {
+    for name in ["Authorization", "Content-Type", "If-Match", "If-None-Match", "X-Consul-Token"] {
         assert!(asked.header("Access-Control-Allow-Headers").unwrap().contains(name));
     }
     let token = "Authorization: Bearer s3cret\r\n";
@@ -125,7 +125,9 @@ fn pages_of_named_origins_may_read_and_write() {
         assert_eq!(answer.status, status, "{method} {target}");
         assert_eq!(answer.header("Access-Control-Allow-Origin"), Some(ALLOWED));
         assert_eq!(answer.header("Vary"), Some("Origin"));
-        assert!(answer.header("Access-Control-Expose-Headers").unwrap().contains("ETag"));
+        for name in ["ETag", "TTL", "Watch-Token", "X-Consul-Index"] {
+            assert!(answer.header("Access-Control-Expose-Headers").unwrap().contains(name));
+        }
     }
     // A refusal may be read, too.
     let refused = from(&mut client, "GET", "/kv/a", ALLOWED, "").is(401);

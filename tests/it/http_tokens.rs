@@ -2,8 +2,10 @@
 
 use super::http_rig::{Answer, Client, Rig, config, tokens, until};
 use crate::agents::Node;
+use crate::program::run;
 use gossipykv::http::{Config, TokenList};
 use gossipykv::node::command::Reply;
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -150,4 +152,37 @@ fn a_file_is_read_again_when_it_changes_and_a_bad_one_is_not() {
     for secret in ["rrr", "www", "xxx", "aaa", "s3cret"] {
         assert!(!log.contains(secret), "{secret} in\n{log}");
     }
+}
+
+#[test]
+fn a_file_that_would_block_is_refused_and_stops_neither_signals_nor_the_next_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tokens");
+    let path_text = path.display().to_string();
+    std::fs::write(&path, FILE).expect("room");
+    let mut node = Node::start("n", &["--http-token-file", &path_text], &[]);
+    let blocks = || {
+        let next = folder.path().join("next");
+        mkfifoat(CWD, &next, Mode::RUSR | Mode::WUSR).expect("a pipe");
+        std::fs::rename(&next, &path).expect("the same folder");
+    };
+    blocks();
+    let told = node.process.logged("the HTTP tokens stay as they were");
+    let error = told["error"].as_str().expect("text").to_owned();
+    assert!(error.contains("not a regular file"), "{error}");
+    let next = folder.path().join("next");
+    std::fs::write(&next, FILE.replace("www", "xxx")).expect("room");
+    std::fs::rename(&next, &path).expect("the same folder");
+    node.process.logged("the HTTP tokens are read anew");
+    blocks();
+    let complaints =
+        |node: &Node| node.process.log().matches("the HTTP tokens stay as they were").count();
+    until("it says so", || complaints(&node) == 2);
+    node.process.signal(Signal::TERM);
+    assert_eq!(node.process.end().0.code, Some(0));
+    // It is told at the start, too.
+    let ended = run(&["agent", "--http-token-file", &path_text]);
+    assert!(ended.error(2).contains("not a regular file"), "{ended:?}");
+    let ended = run(&["agent", "--encrypt-keys-file", &path_text]);
+    assert!(ended.error(2).contains("not a regular file"), "{ended:?}");
 }

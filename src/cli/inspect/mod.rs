@@ -7,8 +7,8 @@ mod readable;
 
 use super::config::KEYS_VARIABLE;
 use super::failure::Failure;
+use super::files::{self, Kind};
 use super::output::{self, Out, Stop};
-use super::parse;
 use super::reader::variable;
 use crate::limits::STREAM_TOTAL_LEN_MAX;
 use crate::wire::inspect;
@@ -17,7 +17,6 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::io::{self, BufRead, Read as _, Write as _};
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// Longest line of standard input, in bytes: the largest stream in hex, with room for separators.
@@ -153,7 +152,7 @@ impl CaptureArgs {
         let given = keyring(&self.keys)?;
         let mut keys = given.keys().to_vec();
         if let Some(path) = &self.encrypt_keys_file {
-            let ring = parse::secret_file(Path::new(path)).and_then(|text| {
+            let ring = files::secret(path, Kind::Any).and_then(|text| {
                 Keyring::parse(&text).map_err(|error| format!("{path:?}: {error}"))
             });
             let ring =

@@ -215,7 +215,7 @@ impl<'b> Head<'b> {
             }
             6 if is("Origin") => {
                 self.is_relayed = true;
-                self.origin = Some(value);
+                once("Origin", &mut self.origin, value)?;
             }
             8 if is("If-Match") => {
                 join(&mut self.if_match, visible("If-Match", value)?);
@@ -238,7 +238,7 @@ impl<'b> Head<'b> {
                 self.framing = Framing::Length(length(value)?);
             }
             14 if is("X-Consul-Token") => {
-                self.consul_token = Some(value).filter(|value| !value.is_empty());
+                once("X-Consul-Token", &mut self.consul_token, value)?;
             }
             18 if is("X-Consul-Namespace") || is("X-Consul-Partition") => {
                 self.names_part |= !value.is_empty() && value != b"default";
@@ -293,6 +293,8 @@ impl<'b> Head<'b> {
             }
             self.framing = Framing::Chunked;
         }
+        // Some clients send an empty one for none.
+        self.consul_token = self.consul_token.filter(|token| !token.is_empty());
         self.keep_alive &= !seen.is_closing;
         self.check_wishes(seen)
     }

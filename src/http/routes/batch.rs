@@ -108,7 +108,8 @@ pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
         return Ok(call.again());
     }
     let slot = wait.map(|wait| Ok((api.slot(Waiter::Write)?, wait))).transpose()?;
-    let writing = api.shared.shutdown.begin_write()?;
+    let is_write = asked.iter().any(Asked::is_write);
+    let writing = is_write.then(|| api.shared.shutdown.begin_write()).transpose()?;
     let ops: Vec<_> = asked.iter().map(Asked::op).collect();
     let done = api.store().batch(call.now, &ops);
     drop(writing);
@@ -171,8 +172,12 @@ fn too_long() -> Failure {
 }
 
 impl Asked {
+    fn is_write(&self) -> bool {
+        matches!(self.act, Asks::Put(..) | Asks::Delete)
+    }
+
     fn is_plain_write(&self) -> bool {
-        matches!(self.act, Asks::Put(..) | Asks::Delete) && self.expected.is_none()
+        self.is_write() && self.expected.is_none()
     }
 
     fn lasts(&self) -> bool {

@@ -143,25 +143,31 @@ fn duration(text: &str) -> Option<Duration> {
     Some(if is_negative { Duration::ZERO } else { found })
 }
 
-/// The key that a path spells behind `/v1/kv/`. `/` and `%2F` are the same; runs of slashes are
-/// folded into one, and one at the front is left out; nothing else is changed.
+/// The key that a path spells behind `/v1/kv/`. `/` and `%2F` are the same; slashes are folded.
 ///
 /// # Errors
 /// 400 for what spells no text, 414 for a key too long.
 pub(super) fn key(path: &str) -> Result<String, Failure> {
     let spelt = decoded("key", path, Plus::Plus)?;
-    let mut key = String::with_capacity(spelt.len());
-    for c in spelt.chars() {
-        if c != '/' || !(key.is_empty() || key.ends_with('/')) {
-            key.push(c);
-        }
-    }
+    let key = folded(&spelt);
     if key.len() > KEY_LEN_MAX {
         let len = key.len();
         let message = format_args!("a key has 1 to {KEY_LEN_MAX} bytes, not {len}");
         return Err(Failure::new(414, message));
     }
     Ok(key)
+}
+
+/// The key that a text means. Runs of slashes are one, and those at the front are left out; nothing
+/// else is changed.
+pub(super) fn folded(spelt: &str) -> String {
+    let mut key = String::with_capacity(spelt.len());
+    for c in spelt.chars() {
+        if c != '/' || !(key.is_empty() || key.ends_with('/')) {
+            key.push(c);
+        }
+    }
+    key
 }
 
 fn decoded<'t>(name: &str, text: &'t str, plus: Plus) -> Result<Cow<'t, str>, Failure> {

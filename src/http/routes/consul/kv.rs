@@ -192,19 +192,19 @@ fn written_or_not(
             Ok(wait.answer(api, call, Some(written.dot), answers::TRUE))
         }
         Err(WriteError::Unmet) => Ok(answers::done(api, call, false)),
-        Err(error) => Err(refused(&error)),
+        Err(error) => Err(refused(api, error)),
     }
 }
 
 /// Why nothing was written.
-pub(super) fn refused(error: &WriteError) -> Failure {
+pub(super) fn refused(api: &Api, error: WriteError) -> Failure {
     let (status, hint) = match error {
-        WriteError::StoreFull { .. } => (507, " (--max-store-bytes)"),
+        WriteError::StoreFull { .. } => (507, ""),
         WriteError::ValueLen(_) => (413, "; it is too large"),
         WriteError::StampExhausted => (409, ""),
         _ => (400, ""),
     };
-    Failure::new(status, format_args!("{error}{hint}"))
+    Failure::new(status, format_args!("{}{hint}", api.write_error(error)))
 }
 
 /// Deletes all that is under a prefix when it is asked first, a part each time that it is asked:
@@ -258,7 +258,7 @@ fn delete_part(api: &Api, call: &Call<'_>, prefix: &[u8], until: HlcTime) -> Res
             match store.delete_if(call.now, record.key(), is_met) {
                 Ok(_) => n += 1,
                 Err(WriteError::Unmet) => {}
-                Err(error) => return Err(refused(&error)),
+                Err(error) => return Err(refused(api, error)),
             }
         }
         match page.next {

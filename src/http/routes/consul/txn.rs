@@ -31,6 +31,8 @@ enum Condition {
     Absent,
     /// Of this index, absent for 0.
     At(u64),
+    /// There, and of this index.
+    ThereAt(u64),
     /// Of this index, or absent.
     GoneOrAt(u64),
 }
@@ -43,6 +45,7 @@ impl Condition {
             Condition::There => !is_absent,
             Condition::Absent => is_absent,
             Condition::At(index) => is_at(index, current),
+            Condition::ThereAt(index) => !is_absent && is_at(index, current),
             Condition::GoneOrAt(index) => is_gone_or_at(index, current),
         }
     }
@@ -97,7 +100,7 @@ pub(in crate::http::routes) fn answer(api: &Api, call: Call<'_>) -> Result<Outco
     };
     let is_write = steps.iter().any(|step| step.write.is_some());
     let wait = if is_write { Some(Wait::begin(api)?) } else { None };
-    let writing = api.shared.shutdown.begin_write()?;
+    let writing = is_write.then(|| api.shared.shutdown.begin_write()).transpose()?;
     let ops: Vec<_> = steps.iter().map(Step::op).collect();
     let done = api.store().batch(call.now, &ops);
     drop(ops);
@@ -109,7 +112,7 @@ pub(in crate::http::routes) fn answer(api: &Api, call: Call<'_>) -> Result<Outco
             return Ok(conflict(api, call, &in_the_way));
         }
         Err(BatchError::Twice(n)) => return Err(twice(&steps[n].key)),
-        Err(BatchError::Op(_, error)) => return Err(refused(&error)),
+        Err(BatchError::Op(_, error)) => return Err(refused(api, error)),
     };
     if is_write {
         api.shared.bridge.written();
@@ -168,7 +171,7 @@ fn plan<'s>(api: &Api, now: Now, sent: &'s [Sent]) -> Result<Planned<'s>, Failur
             "get" => (Condition::There, Shown::Value),
             "get-or-empty" => (Condition::Any, Shown::ValueOrEmpty),
             "get-tree" => (Condition::Any, Shown::Value),
-            "check-index" => (Condition::At(sent.index), Shown::Entry),
+            "check-index" => (Condition::ThereAt(sent.index), Shown::Entry),
             "check-not-exists" => (Condition::Absent, Shown::Nothing),
             verb => return Ok(Err((of, format!("unknown KV operation: {verb}")))),
         };
@@ -256,7 +259,7 @@ impl<'s> Step<'s> {
             Condition::There => is_there,
             Condition::Absent => !is_there,
             // The index that it will have is nobody's yet.
-            Condition::At(index) => !is_there && index == 0,
+            Condition::At(_) | Condition::ThereAt(_) => false,
             Condition::Any | Condition::GoneOrAt(_) => true,
         };
         if !fits {
@@ -359,7 +362,7 @@ mod tests {
         let condition = match &*second.verb {
             "get" => Condition::There,
             "check-not-exists" => Condition::Absent,
-            "check-index" => Condition::At(index),
+            "check-index" => Condition::ThereAt(index),
             _ => Condition::Any,
         };
         let mut step = second.step(1, "k".into(), condition, Shown::Value);
@@ -379,6 +382,7 @@ mod tests {
         assert_eq!(follows("set", "check-not-exists", 0), Some(409));
         assert_eq!(follows("delete", "check-not-exists", 0), None);
         assert_eq!(follows("set", "check-index", 7), Some(409));
+        assert_eq!(follows("delete", "check-index", 0), Some(409));
         assert_eq!(follows("set", "delete", 0), Some(400));
     }
 

@@ -6,6 +6,7 @@
 //!
 //! Names are read in any case, as Go reads them; unknown ones are refused.
 
+use super::asked::folded;
 use crate::http::failure::Failure;
 use crate::limits::BATCH_OPS_MAX;
 use base64::Engine as _;
@@ -18,6 +19,7 @@ use std::fmt;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Sent {
     pub(super) verb: String,
+    /// With its slashes folded, as those of a path are.
     pub(super) key: String,
     pub(super) value: Vec<u8>,
     pub(super) flags: u64,
@@ -135,7 +137,7 @@ impl<'de> Deserialize<'de> for Sent {
                 while let Some(name) = from.next_key::<String>()? {
                     match &*name.to_ascii_lowercase() {
                         "verb" => sent.verb = from.next_value()?,
-                        "key" => sent.key = from.next_value()?,
+                        "key" => sent.key = folded(&from.next_value::<String>()?),
                         "value" => {
                             let text: Option<String> = from.next_value()?;
                             let value = STANDARD.decode(text.unwrap_or_default());

@@ -1,0 +1,157 @@
+//! Small files with secrets, keys and certificates, read so that none of them stops the reader.
+//!
+//! A pipe in the place of a file blocks whoever opens it until somebody writes; a mount that hangs
+//! blocks whoever reads. So a node takes regular files only, and reads them again on a thread of
+//! its own ([`aside`]): signals and the other files go on. A command, which ends when it is
+//! interrupted, takes a pipe, too: `--token-file <(pass show kv)`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// Most bytes of a file of keys or of a token.
+const SECRET_LEN_MAX: u64 = 64 << 10;
+/// Most bytes of a file of certificates: those of all public CAs take a quarter.
+const BUNDLE_LEN_MAX: u64 = 1 << 20;
+/// How long files may take before the log tells.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// What a file may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A regular file, or a link to one: what a node reads.
+    Regular,
+    /// A pipe or a device, too: what a command reads once.
+    Any,
+}
+
+/// Reads a file that holds a secret. An error names the file and shows nothing of it.
+///
+/// # Errors
+/// What the system says; another kind of file; one longer than 64 KiB or not UTF-8.
+pub(super) fn secret(path: impl AsRef<Path>, kind: Kind) -> Result<String, String> {
+    let path = path.as_ref();
+    let bytes = read(path, kind, SECRET_LEN_MAX)?;
+    String::from_utf8(bytes).map_err(|_| format!("{path:?}: it is not UTF-8"))
+}
+
+/// Reads a file of certificates or of a key. An error names the file and shows nothing of it.
+///
+/// # Errors
+/// What the system says; another kind of file; one longer than 1 MiB.
+pub(super) fn bundle(path: &Path, kind: Kind) -> Result<Vec<u8>, String> {
+    read(path, kind, BUNDLE_LEN_MAX)
+}
+
+fn read(path: &Path, kind: Kind, len_max: u64) -> Result<Vec<u8>, String> {
+    let read = || {
+        let mut bytes = Vec::new();
+        open(path, kind)?.take(len_max + 1).read_to_end(&mut bytes)?;
+        Ok::<_, io::Error>(bytes)
+    };
+    let bytes = read().map_err(|error| format!("{path:?}: {error}"))?;
+    if bytes.len() as u64 > len_max {
+        return Err(format!("{path:?}: longer than {len_max} bytes"));
+    }
+    Ok(bytes)
+}
+
+fn open(path: &Path, kind: Kind) -> io::Result<File> {
+    if kind == Kind::Any {
+        return File::open(path);
+    }
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is not a regular file (a folder, a pipe, a device)"))
+    }
+}
+
+/// What comes of reading, on a thread of its own; `None` when the thread died. When it takes long,
+/// the log tells once, and `on_slow` is called.
+pub(super) async fn aside<T: Send + 'static>(
+    what: &'static str,
+    read: impl FnOnce() -> T + Send + 'static,
+    on_slow: impl FnOnce(),
+) -> Option<T> {
+    aside_or(SLOW, read, || {
+        on_slow();
+        tracing::warn!("{what} cannot be read: the file system does not answer; still waiting");
+    })
+    .await
+}
+
+async fn aside_or<T: Send + 'static>(
+    slow: Duration,
+    read: impl FnOnce() -> T + Send + 'static,
+    on_slow: impl FnOnce(),
+) -> Option<T> {
+    let mut reading = tokio::task::spawn_blocking(read);
+    if let Ok(read) = tokio::time::timeout(slow, &mut reading).await {
+        return read.ok();
+    }
+    on_slow();
+    reading.await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+    use std::sync::mpsc;
+    use tokio::runtime::Builder;
+
+    #[test]
+    fn a_node_reads_regular_files_and_commands_read_pipes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("file");
+        std::fs::write(&file, "text").expect("room");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&file, &link).expect("a link");
+        for path in [&file, &link] {
+            assert_eq!(secret(path, Kind::Regular), Ok("text".to_owned()));
+            assert_eq!(bundle(path, Kind::Any), Ok(b"text".to_vec()));
+        }
+        let pipe = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).expect("a pipe");
+        for other in [pipe.clone(), folder.path().into(), PathBuf::from("/dev/zero")] {
+            let error = secret(&other, Kind::Regular).unwrap_err();
+            assert!(
+                error.contains("not a regular file") && error.contains(&*other.to_string_lossy())
+            );
+            assert!(bundle(&other, Kind::Regular).is_err());
+        }
+        std::thread::scope(|threads| {
+            threads.spawn(|| std::fs::write(&pipe, "piped").expect("a reader"));
+            assert_eq!(secret(&pipe, Kind::Any), Ok("piped".to_owned()));
+        });
+        std::fs::write(&file, [0xff; 9]).expect("room");
+        assert!(secret(&file, Kind::Regular).is_err_and(|error| error.contains("UTF-8")));
+        std::fs::write(&file, vec![b'a'; 1 + (64 << 10)]).expect("room");
+        assert!(secret(&file, Kind::Regular).is_err_and(|error| error.contains("longer")));
+        assert!(bundle(&file, Kind::Regular).is_ok());
+    }
+
+    #[test]
+    fn who_waits_for_a_file_that_hangs_goes_on_with_the_rest() {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let (tell, told) = mpsc::channel();
+        let (warn, warned) = tokio::sync::oneshot::channel();
+        let read = runtime.block_on(async {
+            let on_slow = || warn.send(()).expect("somebody waits");
+            let read = aside_or(Duration::from_millis(1), move || told.recv().is_ok(), on_slow);
+            // Another task has its turn meanwhile, and what it does lets the file be read.
+            let other = async {
+                warned.await.expect("a warning");
+                tell.send(()).expect("it is read");
+            };
+            tokio::join!(read, other).0
+        });
+        assert_eq!(read, Some(true));
+    }
+}
