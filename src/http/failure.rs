@@ -3,7 +3,7 @@
 use super::json::json_text;
 use super::request::Form;
 use super::response::Response;
-use crate::kv::Stamp;
+use crate::kv::Record;
 use crate::time::WallMillis;
 use std::fmt;
 
@@ -16,14 +16,14 @@ pub struct Failure {
     pub message: String,
     /// `Allow`, `Retry-After`, `WWW-Authenticate` or `Accept-Encoding`.
     pub header: Option<(&'static str, &'static str)>,
-    /// The version of the entry that the answer is about.
-    pub(super) version: Option<Stamp>,
+    /// The entry that the answer is about.
+    pub(super) entry: Option<Record>,
 }
 
 impl Failure {
     /// A failure without a further header.
     pub(super) fn new(status: u16, message: impl fmt::Display) -> Failure {
-        Failure { status, message: message.to_string(), header: None, version: None }
+        Failure { status, message: message.to_string(), header: None, entry: None }
     }
 
     /// The same with a header.
@@ -31,9 +31,9 @@ impl Failure {
         Failure { header: Some((name, value)), ..self }
     }
 
-    /// The same about an entry at this version.
-    pub(super) fn about(self, version: Option<Stamp>) -> Failure {
-        Failure { version, ..self }
+    /// The same about an entry, whose version the answer tells.
+    pub(super) fn about(self, entry: Option<&Record>) -> Failure {
+        Failure { entry: entry.cloned(), ..self }
     }
 
     /// 503: a bound is reached, and will not be for long.
@@ -49,8 +49,8 @@ impl Failure {
             Some((name, value)) => response.header(name, value),
             None => response,
         };
-        let response = match self.version {
-            Some(version) => response.etag(version),
+        let response = match &self.entry {
+            Some(entry) => response.of(entry, now),
             None => response,
         };
         response.end(form, &body);

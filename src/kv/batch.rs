@@ -63,6 +63,7 @@ struct Checked {
     draft: Draft,
     floor: HlcTime,
     old_len: u64,
+    is_delete: bool,
 }
 
 type Shards<'s> = BTreeMap<usize, Locked<'s>>;
@@ -98,7 +99,8 @@ impl Store {
             if let Some(draft) = drafts[index].take() {
                 let floor = floor(old).map_err(|error| BatchError::Op(index, error))?;
                 let old_len = old.map_or(0, |old| old.as_bytes().len() as u64);
-                writes.push(Checked { index, draft, floor, old_len });
+                let is_delete = op.act == Act::Delete;
+                writes.push(Checked { index, draft, floor, old_len, is_delete });
             }
         }
         self.make_room(&writes)?;
@@ -114,14 +116,23 @@ impl Store {
         Ok(done)
     }
 
+    /// Deletes are always taken; what the puts need more than there was has to fit.
     fn make_room(&self, writes: &[Checked]) -> Result<(), BatchError> {
-        let old_len = writes.iter().map(|write| write.old_len).sum();
-        let new_len = writes.iter().map(|write| write.draft.len() as u64).sum();
-        let Some(last) = writes.last() else { return Ok(()) };
-        if self.counters().reserve(old_len, new_len, self.len_max()) {
+        let lens = |writes: &mut dyn Iterator<Item = &Checked>| {
+            writes.fold((0, 0), |(old_len, new_len), write| {
+                (old_len + write.old_len, new_len + write.draft.len() as u64)
+            })
+        };
+        let puts = || writes.iter().filter(|write| !write.is_delete);
+        let (old_len, new_len) = lens(&mut writes.iter());
+        let (old_put_len, new_put_len) = lens(&mut puts());
+        let grows = new_put_len > old_put_len;
+        let len_max = if grows { self.len_max() } else { u64::MAX };
+        if writes.is_empty() || self.counters().reserve(old_len, new_len, len_max) {
             return Ok(());
         }
-        Err(BatchError::Op(last.index, WriteError::StoreFull { len_max: self.len_max() }))
+        let last = puts().next_back().map_or(0, |write| write.index);
+        Err(BatchError::Op(last, WriteError::StoreFull { len_max: self.len_max() }))
     }
 }
 
@@ -207,6 +218,19 @@ mod tests {
         let full = WriteError::StoreFull { len_max: 200 };
         check(&[put, op(b"b", Act::Put(&long, None))], BatchError::Op(1, full));
         assert_eq!(store.batch(now(2), &[] as &[Op<'_, Condition>]), Ok(vec![]));
+        // A delete is always taken, of what is not there, too.
+        store.put(now(2), b"a", &[0; 167], None).expect("up to the last byte");
+        assert_eq!(store.stats().bytes, 200);
+        check_full(&store, &[op(b"b", Act::Delete), op(b"c", Act::Put(b"", None))], 1);
+        let done = store.batch(now(2), &[op(b"b", Act::Delete), op(b"a", Act::Put(b"3", None))]);
+        assert!(done.is_ok() && store.batch(now(2), &[op(b"d", Act::Delete)]).is_ok());
+    }
+
+    fn check_full(store: &Store, ops: &[Op<'_, Condition>], index: usize) {
+        let full = WriteError::StoreFull { len_max: 200 };
+        let before = store.stats();
+        assert_eq!(store.batch(now(2), ops), Err(BatchError::Op(index, full)));
+        assert_eq!(store.stats(), before);
     }
 
     #[test]

@@ -63,12 +63,14 @@ impl Store {
         self.room().bound.lock().clone()
     }
 
-    /// Whether far more is held than this node's own limit allows. What others wrote is always
-    /// taken, and so is a delete: where all have one limit, each may be past it by a little.
+    /// Whether values take far more than this node's own limit allows. What others wrote is always
+    /// taken: where all have one limit, each may be past it by a little. Deletes go by themselves,
+    /// and count for nothing here.
     #[must_use]
     pub fn is_overfull(&self) -> bool {
-        let limit = self.limit();
-        limit > 0 && self.stats().bytes > limit.saturating_add(limit / OVERFULL_SHARE)
+        let (limit, stats) = (self.limit(), self.stats());
+        let live_len = stats.bytes.saturating_sub(stats.tombstone_bytes);
+        limit > 0 && live_len > limit.saturating_add(limit / OVERFULL_SHARE)
     }
 }
 

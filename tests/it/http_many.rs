@@ -4,6 +4,8 @@ use super::http_rig::{Rig, until};
 use gossipykv::kv::{HlcTime, OriginId, Record, Stamp};
 use gossipykv::node::command::{Bridge as _, Command, Reply};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 fn filled(keys: &[&str]) -> Rig {
     let rig = Rig::new();
@@ -83,14 +85,19 @@ fn keys_are_deleted_by_prefix() {
 #[test]
 fn a_delete_by_prefix_waits_for_holders_of_its_last_write() {
     let rig = filled(&["a/1", "a/2"]);
-    rig.bridge.replies(|command, reply_to| {
+    let n_held = Arc::new(AtomicU32::new(1));
+    let told = Arc::clone(&n_held);
+    rig.bridge.replies(move |command, reply_to| {
         let Command::AwaitHolders { dot, .. } = command else { panic!("{command:?}") };
         assert_eq!(dot.seq, 4);
-        reply_to(Reply::Holders { held: 2, wanted: 2 });
+        reply_to(Reply::Holders { held: told.load(Ordering::Relaxed), wanted: 2 });
         Ok(())
     });
-    assert_eq!(rig.ask("DELETE", "/kv/?prefix=a/&w=2").is(200).json()["deleted"], 2);
-    // Nothing was there: there is nothing to wait for.
+    let short = rig.ask("DELETE", "/kv/?prefix=a/&w=2").is(504).json();
+    assert_eq!((&short["held"], &short["wanted"]), (&json!(1), &json!(2)));
+    // Nothing is there any more, and who asks again hears no better.
+    rig.ask("DELETE", "/kv/?prefix=a/&w=2").is(504);
+    n_held.store(2, Ordering::Relaxed);
     assert_eq!(rig.ask("DELETE", "/kv/?prefix=a/&w=2").is(200).json()["deleted"], 0);
 }
 

@@ -81,11 +81,17 @@ fn a_key_is_absent_everywhere_after_its_time_swept_or_not() {
     };
     assert_eq!(keys(&rig.ask("GET", "/kv/").is(200)), ["pair", "stays"]);
     let on_it = format!("If-Match: \"{version}\"\r\n");
-    rig.send("PUT", "/kv/k", &on_it, b"x").is(412);
+    let refused = rig.send("PUT", "/kv/k", &on_it, b"x").is(412);
+    assert_eq!(
+        refused.version(),
+        format!("{version}-expired"),
+        "what it is at, not what was asked"
+    );
     rig.send("DELETE", "/kv/k", &on_it, b"").is(412);
     let batch =
         |ops: Value| rig.send("POST", "/kv/", "", json!({ "ops": ops }).to_string().as_bytes());
-    batch(json!([{"check": "k", "if_version": version}])).is(412);
+    let refused = batch(json!([{"check": "k", "if_version": version}])).is(412).json();
+    assert_eq!(refused["version"], format!("{version}-expired"));
     let found = batch(json!([{"get": "k"}, {"check": "k", "if_version": ""}])).is(200);
     assert_eq!(found.json()["results"][0]["absent"], true);
     assert_eq!(sweep(&rig), 1);

@@ -298,8 +298,8 @@ fn refused(api: &Api, call: Call<'_>, asked: &[Asked], error: BatchError) -> Out
     call.body.pop();
     call.body.extend_from_slice(b",\"index\":");
     number(call.body, index);
-    if let Some(current) = api.store().get(call.now, key.as_bytes()) {
-        version_field(call.body, current.stamp());
+    if let Some(current) = api.store().shown(call.now, key.as_bytes()) {
+        version_fields(call.body, &current);
     }
     call.body.push(b'}');
     Response::new(call.out, call.now.wall, status, call.body.len())

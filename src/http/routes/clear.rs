@@ -14,7 +14,7 @@ use crate::http::failure::Failure;
 use crate::http::json::json_text;
 use crate::http::pending::Waiter;
 use crate::http::response::number;
-use crate::kv::{Record, WriteError, Written};
+use crate::kv::{Dot, Record, WriteError, Written};
 use crate::limits::LIST_ITEMS_MAX;
 use crate::node::command::Command;
 use std::time::Duration;
@@ -58,16 +58,19 @@ pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
         None => call.body.extend_from_slice(b"null"),
     }
     call.body.push(b'}');
-    let (Some((slot, Wait { concern, timeout })), Some(last)) = (slot, deleted.last) else {
+    // Who holds the last of our writes holds those before. Where nothing is left to delete, an
+    // earlier request may have deleted it, and have waited in vain.
+    let stamp = deleted.last.map(|last| last.stamp);
+    let dot = Dot { origin: api.store().origin(), seq: api.store().last_seq() };
+    let (Some((slot, Wait { concern, timeout })), true) = (slot, dot.seq > 0) else {
         return Ok(call.json(200, None));
     };
-    // Who holds the last of our writes holds those before.
     let (body, deadline) = (call.body.clone(), api.shared.bridge.now().instant + timeout);
-    let command = Command::AwaitHolders { dot: last.dot, concern, deadline };
+    let command = Command::AwaitHolders { dot, concern, deadline };
     Ok(api.ask_node_in(slot, call, command, timeout + WAIT_GRACE, move |reply, response| {
-        match holders(reply, timeout, last.stamp) {
-            Ok(()) => response.entry(200, last.stamp, &body),
-            Err(short) => response.entry(504, last.stamp, &short),
+        match holders(reply, timeout, stamp) {
+            Ok(()) => response.plain_json(200, &body),
+            Err(short) => response.plain_json(504, &short),
         }
     }))
 }

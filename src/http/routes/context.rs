@@ -314,6 +314,13 @@ impl PendingResponse<'_> {
         status
     }
 
+    /// JSON that is about no single entry.
+    pub(super) fn plain_json(&mut self, status: u16, body: &[u8]) -> u16 {
+        let response = Response::new(self.out, self.now, status, body.len()).json();
+        response.end(self.form, body);
+        status
+    }
+
     /// No body but the version of an entry.
     pub(super) fn empty_entry(&mut self, stamp: Stamp) -> u16 {
         Response::new(self.out, self.now, 200, 0).etag(stamp).end_bodiless();

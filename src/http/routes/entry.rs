@@ -291,7 +291,7 @@ fn unmet(current: Option<&Record>) -> Failure {
         }
         None => Failure::new(412, "the key is absent on this node"),
     };
-    failure.about(current.map(Record::stamp))
+    failure.about(current)
 }
 
 /// Why nothing was written, and what the key is at.
@@ -307,7 +307,7 @@ fn refused(api: &Api, error: &WriteError, current: Option<&Record>) -> Failure {
         | WriteError::Ttl(_)
         | WriteError::ContentTypeText => 400,
     };
-    Failure::new(status, api.write_error(*error)).about(current.map(Record::stamp))
+    Failure::new(status, api.write_error(*error)).about(current)
 }
 
 /// Answers a write at once, or when enough members hold it.
@@ -347,8 +347,9 @@ fn answer(
 pub(super) fn holders(
     reply: Option<Reply>,
     timeout: Duration,
-    stamp: Stamp,
+    stamp: impl Into<Option<Stamp>>,
 ) -> Result<(), Vec<u8>> {
+    let stamp = stamp.into();
     match reply {
         Some(Reply::Holders { held, wanted }) if held >= wanted => Ok(()),
         Some(Reply::Holders { held, wanted }) => {
@@ -361,11 +362,13 @@ pub(super) fn holders(
 }
 
 /// What a write that stands, but may not be held by enough, is answered with.
-fn short_of(why: &str, stamp: Stamp, held: Option<(u32, u32)>) -> Vec<u8> {
+fn short_of(why: &str, stamp: Option<Stamp>, held: Option<(u32, u32)>) -> Vec<u8> {
     let error = format!("the write stands and goes on replicating, but: {why}");
     let mut body = error_body(&error);
     body.pop();
-    version_field(&mut body, stamp);
+    if let Some(stamp) = stamp {
+        version_field(&mut body, stamp);
+    }
     if let Some((held, wanted)) = held {
         for (name, n) in [(",\"held\":", held), (",\"wanted\":", wanted)] {
             body.extend_from_slice(name.as_bytes());

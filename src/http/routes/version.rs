@@ -11,7 +11,7 @@ use super::context::{Call, Outcome};
 use super::query::{self, Parameter};
 use super::watch;
 use crate::http::failure::Failure;
-use crate::http::response::{EXPIRED, Response};
+use crate::http::response::{EXPIRED, Response, version_of};
 use crate::kv::{Record, Stamp};
 use crate::limits::HTTP_POLL_MAX;
 use std::time::Duration;
@@ -96,12 +96,16 @@ impl Version {
             return Ok(Outcome::Answered(304));
         };
         let held = match entry {
-            Some(record) => format!("it has version {}", record.stamp()),
+            Some(record) => {
+                let mut version = Vec::new();
+                version_of(&mut version, record);
+                format!("it has version {}", String::from_utf8_lossy(&version))
+            }
             None => "it has none".to_owned(),
         };
         let message =
             format_args!("this node has not seen version {least} within {wait:?}: {held}");
-        Err(Failure::new(504, message).about(entry.map(Record::stamp)))
+        Err(Failure::new(504, message).about(entry))
     }
 }
 

@@ -9,7 +9,8 @@
 //! nobody, for it tells no limit.
 
 use super::context::Context;
-use crate::kv::{Bound, Store};
+use super::receive;
+use crate::kv::{Bound, Record, Store};
 use crate::node::io::Note;
 
 /// What a digest tells of it.
@@ -37,6 +38,14 @@ pub(super) fn look(cx: &mut Context<'_>) {
 /// nothing more.
 pub(super) fn is_short(cx: &Context<'_>) -> bool {
     cx.ready.wants_copy() && cx.store.is_overfull()
+}
+
+/// Takes of what comes to a node that is short of room only deletes, which make some. The rest does
+/// not count as held, and comes again with a copy.
+pub(super) fn apply_what_fits(cx: &mut Context<'_>, records: &[Record]) {
+    let deletes: Vec<Record> =
+        records.iter().filter(|record| record.is_tombstone()).cloned().collect();
+    receive::apply(cx, &deletes, true);
 }
 
 /// Why a first copy does not go on.

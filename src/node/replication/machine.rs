@@ -24,7 +24,7 @@ use super::spread::handover::Handover;
 use super::spread::holders::{Holders, Waiting};
 use super::spread::push::Pusher;
 use super::spread::rumor::Rumors;
-use super::{receive, repair::ready, spread::resend, spread::ways};
+use super::{capacity, receive, repair::ready, spread::resend, spread::ways};
 use crate::kv::{HlcTime, OriginId, Record, Store};
 use crate::node::formats::Formats;
 use crate::node::io::ConnId;
@@ -226,6 +226,10 @@ impl Replication {
             // Of a pull or of a comparison, or deletes past a lost write.
             KvMessage::Supply(supply, records) => {
                 let is_pulled = self.pulls.heard(cx.now.instant, conn, records.len());
+                if capacity::is_short(cx) {
+                    capacity::apply_what_fits(cx, &records);
+                    return self.pulls.end_without_room(cx);
+                }
                 let (n_newer, _) = receive::apply(cx, &records, supply.observe);
                 match (n_newer > 0, is_pulled || supply.observe) {
                     (true, true) if !supply.observe => self.tails.unclaimed_came(),
@@ -265,6 +269,9 @@ impl Replication {
         let cx = &mut self.shared.lend(lent);
         cx.heard_via(from, via);
         self.absence.note_pushed(cx, records);
+        if capacity::is_short(cx) {
+            return capacity::apply_what_fits(cx, records);
+        }
         let (n_newer, _) = receive::apply(cx, records, true);
         let mut news = n_newer > 0;
         if of != cx.me {
@@ -327,6 +334,7 @@ impl Replication {
     fn digested_whole(&mut self, lent: &mut Lent<'_>, digest: &Digest) {
         let next = ready::told(&mut self.shared.lend(lent), digest);
         self.follow(lent, next);
+        capacity::look(&mut self.shared.lend(lent));
         self.first_copy(lent);
         let cx = &mut self.shared.lend(lent);
         if self.absence.ends(cx, OriginId(digest.from)) {

@@ -110,10 +110,14 @@ pub(in crate::node) fn ask(cx: &mut Context<'_>, is_exact: bool, peers: &[Origin
 }
 
 /// Tells peers at once how far this node has come, so that nobody waits for it, or copies from it,
-/// in vain.
+/// in vain. One that has become ready asks those for theirs of whom it has heard none: it takes
+/// writes from now on, and has to know the limits that these have to keep to.
 pub(in crate::node) fn tell_stage(cx: &mut Context<'_>, is_exact: bool) {
+    let is_ready = cx.ready.stage().is_ready();
     for peer in cx.peers.draw(STAGE_TOLD_MAX, cx.rng) {
-        let digest = whole(cx, is_exact, false);
+        let is_unheard = cx.peers.get(peer).is_some_and(|peer| peer.told_at.is_none());
+        let asks = is_ready && is_unheard;
+        let digest = whole(cx, is_exact, asks);
         cx.send(peer, &KvMessage::Digest(digest));
     }
 }
@@ -122,15 +126,11 @@ pub(in crate::node) fn tell_stage(cx: &mut Context<'_>, is_exact: bool) {
 pub(in crate::node) fn heard(cx: &mut Context<'_>, digest: &Digest) -> bool {
     let Some(peer) = cx.peers.get_mut(OriginId(digest.from)) else { return false };
     peer.holds(&digest.heads);
-    let news = digest.whole && peer.limit != digest.limit;
-    if news {
+    if digest.whole {
         peer.limit = digest.limit;
     }
     if digest.whole && digest.folded == cx.known.folded_hash() {
         peer.holds_folded(cx.known);
-    }
-    if news {
-        capacity::look(cx);
     }
     true
 }

@@ -72,7 +72,13 @@ fn a_joiner_with_too_small_a_limit_is_not_ready_and_bounds_nobody() {
     let held = bytes(&cluster, 1);
     assert!(held < 2 * LINK_WINDOW as u64, "{held}");
     assert_eq!(cluster.members[0].store.bound(), None);
-    cluster.put(0, "more", &[7; 2_000]);
+    // What is written meanwhile brings nothing of the rest with it.
+    for i in 0..5 {
+        cluster.put(0, "more", &[7; 2_000]);
+        cluster.delete(0, &format!("none-{i}"));
+        cluster.run(SECOND * 2);
+    }
+    assert!(bytes(&cluster, 1) < held + 1_000, "{} of {held}", bytes(&cluster, 1));
     // It goes on by itself when there is room.
     for i in 0..999 {
         cluster.delete(0, &format!("key-{i}"));
@@ -84,4 +90,24 @@ fn a_joiner_with_too_small_a_limit_is_not_ready_and_bounds_nobody() {
     assert!(cluster.run_until(SECOND * 60, is_ready), "{} bytes", bytes(&cluster, 1));
     cluster.run(SECOND * 3);
     assert_eq!(put(&cluster, 0, "large", 50_000), Err(WriteError::StoreFull { len_max: 40_000 }));
+}
+
+#[test]
+fn who_becomes_ready_knows_the_limits_and_is_known_by_its_own() {
+    let mut cluster = limited(&[100_000, 90_000]);
+    for (limit, others) in [(0, 90_000), (50_000, 50_000), (60_000, 50_000)] {
+        cluster.limit = limit;
+        cluster.add(GRACE);
+        let joiner = cluster.members.len() - 1;
+        cluster.meet();
+        let is_ready =
+            |cluster: &Cluster| cluster.members[joiner].replication.view().health() == Health::Ok;
+        assert!(cluster.run_until(SECOND * 5, is_ready));
+        cluster.run(Duration::from_millis(20));
+        for index in 0..=joiner {
+            let store = &cluster.members[index].store;
+            let bound = store.bound().map_or(store.limit(), |bound| bound.len_max);
+            assert_eq!(bound, others, "member {index} beside the joiner of {limit}");
+        }
+    }
 }
