@@ -28,6 +28,9 @@ pub const CALM_MAX: Duration = Duration::from_secs(120);
 /// After all has settled: how long rumours may still be told, and how long it is quiet then.
 const DYING_DOWN: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_secs(10);
+/// How long deletes may stay once their grace is over and the dead are forgotten: two sweeps of all
+/// shards, and some rounds of digests.
+const LETTING_GO: Duration = Duration::from_secs(60);
 /// How many times more rarely clients do something in the calm, where they go on.
 const AT_LEISURE: u32 = 5;
 
@@ -276,6 +279,7 @@ impl Run {
         let took = self.cluster.now.since(start);
         self.quiet()?;
         check::finally(&self.cluster, &self.history)?;
+        self.let_go()?;
         Ok(took)
     }
 }
@@ -289,6 +293,25 @@ impl Run {
         let n_up = self.cluster.hosts.iter().filter(|host| host.is_up()).count();
         check::quiet(&before, &self.cluster.counts, n_up, QUIET)?;
         check::settled(&self.cluster)
+    }
+
+    /// Where deletes are remembered for a short time, all are forgotten in the end.
+    fn let_go(&mut self) -> Result<(), Violation> {
+        if !self.options.has(Fault::Forget) {
+            return Ok(());
+        }
+        let grace = self.options.tombstone_grace;
+        let left = check::grace_left(&self.cluster, grace);
+        let until = self.cluster.now + left.max(self.options.dead_memory) + LETTING_GO;
+        let mut held = check::let_go(&self.cluster, Duration::ZERO);
+        if held.is_err() {
+            self.play(until, |run| {
+                held = check::let_go(&run.cluster, Duration::ZERO);
+                held.is_ok()
+            })?;
+        }
+        // What has expired only now has its grace before it.
+        held.or_else(|_| check::let_go(&self.cluster, grace + LETTING_GO / 2))
     }
 
     /// How often each fault of this run was felt.

@@ -13,6 +13,7 @@ mod handover;
 pub mod holders;
 mod incarnation;
 mod kept;
+mod let_go;
 mod membership;
 mod quiet;
 mod ready;
@@ -102,6 +103,20 @@ pub fn quiet(
     time: Duration,
 ) -> Result<(), Violation> {
     quiet::check(before, after, n_nodes, time)
+}
+
+/// How long it takes until the grace of all deletes is over, for those who hold them.
+#[must_use]
+pub fn grace_left(cluster: &Cluster, grace: Duration) -> Duration {
+    let_go::grace_left(cluster, grace)
+}
+
+/// Whether all deletes made longer ago than `age` are forgotten.
+///
+/// # Errors
+/// Who still holds which.
+pub fn let_go(cluster: &Cluster, age: Duration) -> Result<(), Violation> {
+    let_go::check(cluster, age)
 }
 
 /// Checks made once, after calm.
