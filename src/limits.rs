@@ -315,5 +315,10 @@ const _: () = assert!(HTTP_WAITING_MAX <= WAITERS_MAX);
 // One source can send the largest value, whose buffer may have room for as much again, and read it.
 const _: () =
     assert!(4 * VALUE_LEN_HARD_MAX < HTTP_HELD_LEN_MAX / HTTP_HELD_SHARE.1 * HTTP_HELD_SHARE.0);
+// So it can have the longest list in Consul's API, and an entry more with what it is made of.
+const _: () = assert!(
+    CONSUL_LIST_LEN_MAX + VALUE_LEN_HARD_MAX
+        < HTTP_HELD_LEN_MAX / HTTP_HELD_SHARE.1 * HTTP_HELD_SHARE.0
+);
 // What a quick worker makes of a value can be held.
 const _: () = assert!(16 * HTTP_LONG_LEN < HTTP_HELD_LEN_MAX);

@@ -83,10 +83,13 @@ impl Held {
     pub(super) fn belong_to(&mut self, source: Source) -> Result<(), Spent> {
         if self.source.is_none() && self.len > 0 {
             let mut state = self.budget.state.lock();
+            // What it is itself is not what others have.
+            state.taken.give_back_unowned(self.len);
             if !state.taken.permits(source, self.len, self.budget.len_max, HTTP_HELD_SHARE) {
+                state.taken.add_unowned(self.len);
                 return Err(Spent);
             }
-            state.taken.add_own(source, self.len);
+            state.taken.add(source, self.len);
         }
         self.source = Some(source);
         Ok(())
@@ -228,6 +231,20 @@ mod tests {
         assert_eq!(made.belong_to(source("10.0.0.2")), Ok(()));
         assert_eq!(budget.taken(), 340_000);
         drop((a, made));
+        assert_eq!(budget.taken(), 0);
+    }
+
+    #[test]
+    fn what_a_worker_has_made_is_not_counted_against_itself() {
+        let budget = Budget::new(400_000);
+        let mut made = Held::new(&budget);
+        assert_eq!(made.grow_to(300_000).and_then(|()| made.belong_to(source("10.0.0.1"))), Ok(()));
+        assert_eq!(budget.taken(), 300_000);
+        drop(made);
+        let mut made = Held::new(&budget);
+        assert_eq!(made.grow_to(300_001), Ok(()));
+        assert_eq!(made.belong_to(source("10.0.0.1")), Err(Spent));
+        drop(made);
         assert_eq!(budget.taken(), 0);
     }
 

@@ -2,8 +2,8 @@
 
 use super::http_rig::{Client, PATIENCE, Rig, config, until};
 use gossipykv::http::{Config, Reason};
-use gossipykv::limits::HTTP_HELD_LEN_MAX;
-use gossipykv::node::command::Reply;
+use gossipykv::limits::{CONSUL_LIST_LEN_MAX, HTTP_HELD_LEN_MAX};
+use gossipykv::node::command::{Bridge as _, Reply};
 use std::io::Read as _;
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
@@ -551,4 +551,23 @@ fn out_of_descriptors() {
     });
     drop(clients);
     rig.ask("GET", "/health").is(200);
+}
+
+#[test]
+fn the_longest_list_of_consuls_api_is_answered() {
+    let rig = Rig::new();
+    let now = rig.bridge.now();
+    let put = |n: u32| {
+        let key = format!("l/{n:05}");
+        rig.bridge.store().put(now, key.as_bytes(), &[b'v'; 4_096], None).expect("room");
+    };
+    // An entry counts 128 bytes, its key, and its value in base64.
+    let n_max = u32::try_from(CONSUL_LIST_LEN_MAX / (128 + 7 + 5_466)).expect("some");
+    (0..n_max).for_each(put);
+    let list = rig.ask("GET", "/v1/kv/?recurse").is(200);
+    assert!(list.body.len() > 60 << 20 && list.body.ends_with(b"}]"), "{}", list.body.len());
+    (n_max..n_max + 9).for_each(put);
+    let longer = rig.ask("GET", "/v1/kv/?recurse");
+    assert_eq!(longer.status, 500);
+    assert!(longer.text().contains("ask for a longer prefix"), "{}", longer.text());
 }

@@ -2,13 +2,20 @@
 
 use super::http_rig::{Answer, Rig, config, tokens};
 use gossipykv::http::Config;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const FLAGS: &str = "/ofrep/v1/evaluate/flags";
 
 fn evaluate(rig: &Rig, target: &str, headers: &str) -> Answer {
     let context = br#"{"context":{"targetingKey":"somebody","age":7}}"#;
     rig.send("POST", &format!("{FLAGS}{target}"), headers, context)
+}
+
+/// The body of a refusal.
+#[track_caller]
+fn is(answer: Answer, status: u16) -> Value {
+    assert_eq!(answer.status, status, "{}", answer.text());
+    answer.json()
 }
 
 #[test]
@@ -43,6 +50,40 @@ fn a_flag_is_evaluated() {
     rig.ask("DELETE", "/kv/flags%2Ftheme").is(200);
     assert_eq!(evaluate(&rig, "", &tag).is(200).json()["flags"], json!([flag]));
     rig.ask("GET", FLAGS).is(405);
+}
+
+#[test]
+fn what_is_wrong_is_told_as_sdks_read_it() {
+    let rig = Rig::new();
+    rig.send("PUT", "/kv/flags%2Fon", "", b"true").is(200);
+    for (target, body) in [("/on", "[]"), ("", "[]"), ("/on", "null"), ("", " null"), ("", "7")] {
+        let told = is(rig.send("POST", &format!("{FLAGS}{target}"), "", body.as_bytes()), 400);
+        assert_eq!(told["errorCode"], "PARSE_ERROR", "{target} {body}");
+        let details = told["errorDetails"].as_str().expect("a text");
+        assert!(details.contains("a JSON object") && !details.contains("struct"), "{details}");
+    }
+    rig.send("POST", FLAGS, "", b" {\"context\":null} ").is(200);
+    for (target, headers) in
+        [("", "If-None-Match: x\r\n"), ("?x=1", ""), ("/on?x=1", ""), ("/%FF", ""), ("/%", "")]
+    {
+        let told = is(evaluate(&rig, target, headers), 400);
+        assert_eq!(told["errorCode"], "GENERAL", "{target}");
+        let details = told["errorDetails"].as_str().expect("a text");
+        assert!(!details.is_empty() && !details.contains("there are: "), "{details}");
+    }
+    is(evaluate(&rig, &format!("/{}", "k".repeat(513)), ""), 414);
+    // null is no value of any type that an SDK asks for.
+    rig.send("PUT", "/kv/flags%2Fnull", "", b"null").is(200);
+    let theme = br#"{"variants":{"a":null},"defaultVariant":"a"}"#;
+    rig.send("PUT", "/kv/flags%2Fvariant", "", theme).is(200);
+    for key in ["null", "variant"] {
+        let told = is(evaluate(&rig, &format!("/{key}"), ""), 400);
+        assert_eq!((&told["errorCode"], &told["key"]), (&json!("PARSE_ERROR"), &json!(key)));
+        assert!(told["value"].is_null() && told.get("value").is_none());
+    }
+    let all = evaluate(&rig, "", "").is(200).json();
+    assert_eq!(all["flags"][0]["errorCode"], "PARSE_ERROR");
+    assert_eq!(all["flags"][1]["value"], true);
 }
 
 #[test]

@@ -42,8 +42,10 @@ struct Body {
 
 /// `POST /ofrep/v1/evaluate/flags/{key}`.
 pub(super) fn one(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome, Failure> {
-    let [] = query::parameters(call.query, [])?;
-    let key = query::key(Spelt::Path(segment))?;
+    let key = match without_parameters(&call).and_then(|()| query::key(Spelt::Path(segment))) {
+        Ok(key) => key,
+        Err(failure) => return Ok(refused(call, &failure)),
+    };
     if let Err(error) = read(call.request.body) {
         return Ok(answer(call, 400, &wrong(Some(&key), "PARSE_ERROR", &error), None));
     }
@@ -64,8 +66,11 @@ pub(super) fn one(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome, F
 
 /// `POST /ofrep/v1/evaluate/flags`: all of them, with a tag by which a client asks for changes.
 pub(super) fn all(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
-    let [] = query::parameters(call.query, [])?;
-    let precondition = Precondition::of(call.request)?;
+    let precondition = without_parameters(&call).and_then(|()| Precondition::of(call.request));
+    let precondition = match precondition {
+        Ok(precondition) => precondition,
+        Err(failure) => return Ok(refused(call, &failure)),
+    };
     if let Err(error) = read(call.request.body) {
         return Ok(answer(call, 400, &wrong(None, "PARSE_ERROR", &error), None));
     }
@@ -88,6 +93,15 @@ pub(super) fn all(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
         return Ok(Outcome::Answered(304));
     }
     Ok(answer(call, 200, &body, Some(&tag)))
+}
+
+fn without_parameters(call: &Call<'_>) -> Result<(), Failure> {
+    query::parameters(call.query, []).map(|[]| ())
+}
+
+/// What is wrong with a request, as SDKs read it.
+fn refused(call: Call<'_>, failure: &Failure) -> Outcome {
+    answer(call, failure.status, &wrong(None, "GENERAL", &failure.message), None)
 }
 
 /// The flags there are.
@@ -115,7 +129,13 @@ fn read(body: &[u8]) -> Result<(), String> {
     if body.is_empty() {
         return Ok(());
     }
-    serde_json::from_slice::<Body>(body).map(|_| ()).map_err(|error| error.to_string())
+    let read = || match body.trim_ascii_start() {
+        [b'{', ..] => serde_json::from_slice::<Body>(body).map_err(|error| error.to_string()),
+        // Reading would take an array for the fields of the object, in their order.
+        _ => Err("it is something else".to_owned()),
+    };
+    let told = |error| format!("the body is not a JSON object as {{\"context\":{{..}}}}: {error}");
+    read().map(|_| ()).map_err(told)
 }
 
 fn wrong(key: Option<&str>, code: &str, details: &str) -> Value {
@@ -138,6 +158,9 @@ fn evaluate(key: &str, value: &[u8]) -> Value {
         return wrong(Some(key), "PARSE_ERROR", "the flag is not UTF-8");
     };
     let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+    if value.is_null() {
+        return wrong(Some(key), "PARSE_ERROR", "the flag is null, which is no value");
+    }
     let Some(flag) = value.as_object().filter(|flag| flag.contains_key("variants")) else {
         return json!({ "key": key, "value": value, "variant": STATIC, "reason": "STATIC" });
     };
@@ -147,6 +170,10 @@ fn evaluate(key: &str, value: &[u8]) -> Value {
     let variant = flag.get("defaultVariant").and_then(Value::as_str);
     let chosen = variant.and_then(|variant| flag.get("variants")?.get(variant));
     match (variant, chosen) {
+        (Some(variant), Some(Value::Null)) => {
+            let details = format!("the variant {variant} is null, which is no value");
+            wrong(Some(key), "PARSE_ERROR", &details)
+        }
         (Some(variant), Some(value)) => {
             json!({ "key": key, "value": value, "variant": variant, "reason": "STATIC" })
         }

@@ -170,9 +170,11 @@ fn read<'t, const N: usize>(
             continue;
         }
         let Some(at) = allowed.iter().position(|&allowed| allowed == name) else {
-            let allowed = allowed.join(", ");
-            let message = format_args!("no such parameter: {name}; there are: {allowed}");
-            return Err(Failure::new(400, message));
+            let allowed = match &allowed[..] {
+                [] => "there are none here".to_owned(),
+                allowed => format!("there are: {}", allowed.join(", ")),
+            };
+            return Err(Failure::new(400, format_args!("no such parameter: {name}; {allowed}")));
         };
         if found[at].replace(Parameter(value)).is_some() {
             return Err(Failure::new(400, format_args!("the parameter {name} is given twice")));
