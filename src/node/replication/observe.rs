@@ -137,7 +137,7 @@ impl<'a> View<'a> {
     pub fn unfolded(self) -> Option<OriginId> {
         let shared = &self.0.shared;
         let mut origins = shared.known.origins().into_iter();
-        origins.find(|origin| *origin != shared.me && shared.peers.get(*origin).is_none())
+        origins.find(|origin| *origin != shared.me && !shared.peers.is_member(*origin))
     }
 
     /// How long a delete is remembered at least, as things are.
