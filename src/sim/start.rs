@@ -63,7 +63,7 @@ impl Run {
             }),
             deleted: Deleted::new(founded_apart),
             forgetting: Forgetting::new(options.tombstone_grace),
-            ttls: Ttls::new(options.rng_seed, options.tombstone_grace),
+            ttls: Ttls::new(&options),
             ready: Ready::default(),
             is_calm: false,
             is_silent: false,

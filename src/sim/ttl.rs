@@ -15,6 +15,7 @@ use super::check::Violation;
 use super::cluster::Cluster;
 use super::history::show;
 use super::host::Host;
+use super::options::{Fault, Options};
 use super::run::Run;
 use crate::kv::{OriginId, Record, Stamp};
 use crate::limits::EXPIRED_GRACE;
@@ -41,12 +42,14 @@ pub(super) struct Ttls {
 }
 
 impl Ttls {
-    /// Nothing yet, where deletes are remembered for `grace`.
-    pub(super) fn new(rng_seed: u64, grace: Duration) -> Ttls {
-        let mut rng = Rng::from_seed(rng_seed ^ 0x7474_6c5f_6b65_7973);
-        let is_on = rng.chance(0.5);
+    /// Nothing yet. A build of an older format is no peer while anything expires, so keys of runs
+    /// in which there are some do not.
+    pub(super) fn new(options: &Options) -> Ttls {
+        let mut rng = Rng::from_seed(options.rng_seed ^ 0x7474_6c5f_6b65_7973);
+        let is_on = rng.chance(0.5) && !options.has(Fault::Formats);
         let (written, held) = (BTreeMap::new(), BTreeMap::new());
-        Ttls { rng, is_on, grace: grace.min(EXPIRED_GRACE), written, held }
+        let grace = options.tombstone_grace.min(EXPIRED_GRACE);
+        Ttls { rng, is_on, grace, written, held }
     }
 
     /// Looks at every node.
