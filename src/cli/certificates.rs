@@ -5,17 +5,14 @@
 //! so, once for each reason. The files are exchanged one after the other, and for a moment the key
 //! may be another's. So what is wrong is told when it is still so at the next look.
 
-use super::files::{self, Kind};
+use super::files::{self, Kind, Looks};
 use crate::http::{Certificate, CertificateError, Tls};
 use crate::runtime::clock::Clock;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// How often the files are looked at, for the same reasons as the file of tokens.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long before its end a certificate is warned of, and how often.
 const WARN_BEFORE: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 const WARN_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -82,7 +79,7 @@ fn bundle(path: &Path) -> Result<Vec<u8>, String> {
 pub(super) struct Renewal {
     tls: Arc<Tls>,
     files: CertificateFiles,
-    hangup: Signal,
+    looks: Looks,
     /// What was read last.
     last: Texts,
     /// What is wrong with it, and not told yet.
@@ -96,10 +93,10 @@ impl Renewal {
     /// # Errors
     /// When the system refuses.
     pub(super) fn new(tls: Arc<Tls>, files: CertificateFiles) -> io::Result<Renewal> {
-        let hangup = signal(SignalKind::hangup())?;
+        let looks = Looks::new()?;
         // What they held when the certificate was made is not known here: they are taken once more.
         let last = Err(String::new());
-        Ok(Renewal { tls, files, hangup, last, untold: None, warned: None })
+        Ok(Renewal { tls, files, looks, last, untold: None, warned: None })
     }
 
     /// Looks at them for ever.
@@ -107,10 +104,7 @@ impl Renewal {
         self.look(false, true).await;
         loop {
             self.warn();
-            let is_asked = tokio::select! {
-                _ = self.hangup.recv() => true,
-                () = tokio::time::sleep(LOOK_EVERY) => false,
-            };
+            let is_asked = self.looks.next().await;
             self.look(is_asked, false).await;
         }
     }

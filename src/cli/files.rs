@@ -10,6 +10,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Most bytes of a file of keys or of a token.
 const SECRET_LEN_MAX: u64 = 64 << 10;
@@ -17,6 +18,10 @@ const SECRET_LEN_MAX: u64 = 64 << 10;
 const BUNDLE_LEN_MAX: u64 = 1 << 20;
 /// How long files may take before the log tells.
 const SLOW: Duration = Duration::from_secs(5);
+
+/// How often the file is looked at. It is short, and read as a whole: by its times and its length
+/// not every change shows, and what it is may be exchanged with a link to it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a file may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +73,29 @@ fn open(path: &Path, kind: Kind) -> io::Result<File> {
         Ok(file)
     } else {
         Err(io::Error::other("it is not a regular file (a folder, a pipe, a device)"))
+    }
+}
+
+/// The moments at which files that may have changed are looked at.
+pub(super) struct Looks {
+    hangup: Signal,
+}
+
+impl Looks {
+    /// Takes SIGHUP over. Must be called within a tokio runtime whose I/O is enabled.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(super) fn new() -> io::Result<Looks> {
+        Ok(Looks { hangup: signal(SignalKind::hangup())? })
+    }
+
+    /// Waits for the next one; true when it was asked for, by SIGHUP.
+    pub(super) async fn next(&mut self) -> bool {
+        tokio::select! {
+            _ = self.hangup.recv() => true,
+            () = tokio::time::sleep(LOOK_EVERY) => false,
+        }
     }
 }
 

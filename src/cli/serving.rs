@@ -283,11 +283,7 @@ impl Watch {
     /// # Errors
     /// When the system refuses.
     pub(super) fn reload(&self, tokens: Arc<Tokens>, path: PathBuf) -> Result<(), Failure> {
-        let _entered = self.runtime.enter();
-        let reload = Reload::new(tokens, path);
-        let reload = reload.map_err(|error| Failure::failed(format!("signals: {error}")))?;
-        drop(self.runtime.spawn(reload.run()));
-        Ok(())
+        self.keep(|| Reload::new(tokens, path).map(Reload::run))
     }
 
     /// Has a certificate read again from its files whenever they change, as long as it serves.
@@ -295,10 +291,17 @@ impl Watch {
     /// # Errors
     /// When the system refuses.
     pub(super) fn renew(&self, tls: Arc<Tls>, files: CertificateFiles) -> Result<(), Failure> {
+        self.keep(|| Renewal::new(tls, files).map(Renewal::run))
+    }
+
+    /// Has something done that waits for signals, as long as it serves.
+    fn keep<F>(&self, begin: impl FnOnce() -> io::Result<F>) -> Result<(), Failure>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let _entered = self.runtime.enter();
-        let renewal = Renewal::new(tls, files);
-        let renewal = renewal.map_err(|error| Failure::failed(format!("signals: {error}")))?;
-        drop(self.runtime.spawn(renewal.run()));
+        let kept = begin().map_err(|error| Failure::failed(format!("signals: {error}")))?;
+        drop(self.runtime.spawn(kept));
         Ok(())
     }
 

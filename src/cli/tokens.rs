@@ -3,24 +3,18 @@
 //! A file that is bad or gone changes nothing: the tokens stay, and a line of the log says so, once
 //! for each reason.
 
-use super::files::{self, Kind};
+use super::files::{self, Kind, Looks};
 use super::parse;
 use crate::http::Tokens;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
-/// How often the file is looked at. It is short, and read as a whole: by its times and its length
-/// not every change shows, and what it is may be exchanged with a link to it.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What watches the file.
 pub(super) struct Reload {
     tokens: Arc<Tokens>,
     path: PathBuf,
-    hangup: Signal,
+    looks: Looks,
     /// What was read last, or why not.
     last: Option<Result<String, String>>,
 }
@@ -31,7 +25,7 @@ impl Reload {
     /// # Errors
     /// When the system refuses.
     pub(super) fn new(tokens: Arc<Tokens>, path: PathBuf) -> io::Result<Reload> {
-        Ok(Reload { tokens, path, hangup: signal(SignalKind::hangup())?, last: None })
+        Ok(Reload { tokens, path, looks: Looks::new()?, last: None })
     }
 
     /// Looks at it for ever.
@@ -39,10 +33,7 @@ impl Reload {
         // It has been read just now; what it was then is not known here, so it is taken once more.
         self.look(false).await;
         loop {
-            let is_asked = tokio::select! {
-                _ = self.hangup.recv() => true,
-                () = tokio::time::sleep(LOOK_EVERY) => false,
-            };
+            let is_asked = self.looks.next().await;
             self.look(is_asked).await;
         }
     }

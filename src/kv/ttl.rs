@@ -31,6 +31,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Records that expire under one hold of a shard's lock.
 const HOLD_MAX: usize = 64;
 
+impl Stamp {
+    /// When a version of this stamp expires that lasts so many seconds, in milliseconds since 1970.
+    #[must_use]
+    pub fn expiry(self, ttl: u32) -> u64 {
+        self.time.millis() + 1_000 * u64::from(ttl)
+    }
+}
+
 impl Record {
     /// A version that expires so many seconds after its time; else as [`new`](Record::new).
     ///
@@ -50,7 +58,7 @@ impl Record {
     /// When it expires, or has expired, in milliseconds since 1970; `None` for what stays.
     #[must_use]
     pub fn expiry(&self) -> Option<u64> {
-        self.ttl().map(|ttl| self.stamp().time.millis() + 1_000 * u64::from(ttl))
+        self.ttl().map(|ttl| self.stamp().expiry(ttl))
     }
 
     /// Whether it is what is left of a record that has expired.

@@ -89,6 +89,16 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// The nodes of ours that answer clients now.
+    pub(super) fn answering(&self) -> Vec<usize> {
+        let hosts = self.hosts.iter().enumerate();
+        hosts
+            .filter(|(_, host)| host.node().is_some() && !host.is_paused(self.now))
+            .filter(|(_, host)| !host.is_stranger && host.leaving.is_none())
+            .map(|(index, _)| index)
+            .collect()
+    }
+
     /// No host yet, at the origin of time.
     #[must_use]
     pub fn new(options: &Options) -> Cluster {

@@ -154,17 +154,11 @@ impl Ttls {
 
 /// Now and then a client writes a key that expires.
 pub(super) fn operate(run: &mut Run) {
-    let now = run.cluster.now;
     let Ttls { rng, is_on, .. } = &mut run.ttls;
     if !*is_on || !rng.chance(0.4) {
         return;
     }
-    let hosts = run.cluster.hosts.iter().enumerate();
-    let answering: Vec<usize> = hosts
-        .filter(|(_, host)| host.node().is_some() && !host.is_paused(now))
-        .filter(|(_, host)| !host.is_stranger && host.leaving.is_none())
-        .map(|(index, _)| index)
-        .collect();
+    let answering = run.cluster.answering();
     if answering.is_empty() {
         return;
     }

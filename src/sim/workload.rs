@@ -11,16 +11,7 @@ use std::time::Duration;
 
 /// One client operation, or none when nobody answers.
 pub(super) fn operate(run: &mut Run) {
-    let now = run.cluster.now;
-    let answering: Vec<usize> = run
-        .cluster
-        .hosts
-        .iter()
-        .enumerate()
-        .filter(|(_, host)| host.node().is_some() && !host.is_paused(now))
-        .filter(|(_, host)| !host.is_stranger && host.leaving.is_none())
-        .map(|(index, _)| index)
-        .collect();
+    let answering = run.cluster.answering();
     if answering.is_empty() {
         return;
     }

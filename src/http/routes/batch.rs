@@ -9,9 +9,8 @@
 //! `value`, a text, or `base64`. `if_version` is the version that the key must be at on this node;
 //! an empty one means that it must be absent.
 
-use super::concern::{self, Wait};
+use super::concern;
 use super::context::{Api, Call, Outcome};
-use super::entry::{WAIT_GRACE, holders};
 use super::precondition::Precondition;
 use super::query;
 use crate::http::failure::{Failure, error_body};
@@ -22,7 +21,6 @@ use crate::http::response::{
 };
 use crate::kv::{Act, BatchError, Done, Op, Record, Stamp, WriteError};
 use crate::limits::{BATCH_OPS_MAX, HTTP_LIST_LEN_MAX, HTTP_LONG_LEN, KEY_LEN_MAX};
-use crate::node::command::Command;
 use crate::time::Now;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -126,14 +124,13 @@ pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
         api.shared.bridge.written();
     }
     write(call.body, &asked, &done);
-    let (Some((slot, Wait { concern, timeout })), Some(last)) = (slot, last) else {
+    let (Some((slot, wait)), Some(last)) = (slot, last) else {
         return Ok(call.json(200, None));
     };
     // Who holds the last of our writes holds those before.
-    let (body, deadline) = (call.body.clone(), call.now.instant + timeout);
-    let command = Command::AwaitHolders { dot: last.dot, concern, deadline };
-    Ok(api.ask_node_in(slot, call, command, timeout + WAIT_GRACE, move |reply, response| {
-        match holders(reply, timeout, last.stamp) {
+    let body = call.body.clone();
+    Ok(wait.await_holders(api, slot, call, last.dot, move |reply, response| {
+        match wait.held(reply, last.stamp) {
             Ok(()) => response.entry(200, last.stamp, &body),
             Err(short) => response.entry(504, last.stamp, &short),
         }
@@ -317,7 +314,7 @@ fn write(out: &mut Vec<u8>, asked: &[Asked], done: &[Done]) {
             (Done::Written(written), act) => {
                 version_field(out, written.stamp);
                 if let Asks::Put(.., Some(ttl)) = act {
-                    expires_field(out, written.stamp.time.millis() + 1_000 * u64::from(*ttl));
+                    expires_field(out, written.stamp.expiry(*ttl));
                 }
             }
             (Done::Found(Some(record)), Asks::Get) => {

@@ -4,9 +4,8 @@
 //! moment at which all go at once, here or elsewhere. A key that is put behind the place where the
 //! request is stays.
 
-use super::concern::{self, Wait};
+use super::concern;
 use super::context::{Api, Call, Outcome};
-use super::entry::{WAIT_GRACE, holders};
 use super::precondition::Precondition;
 use super::query;
 use super::wanted::read;
@@ -14,9 +13,9 @@ use crate::http::failure::Failure;
 use crate::http::json::json_text;
 use crate::http::pending::Waiter;
 use crate::http::response::number;
-use crate::kv::{Dot, Record, WriteError, Written};
+use crate::kv::{Dot, Record, Stamp, Store, WriteError};
 use crate::limits::LIST_ITEMS_MAX;
-use crate::node::command::Command;
+use crate::time::Now;
 use std::time::Duration;
 
 /// How long one request may go on deleting: a million keys, and no worker is held for ever.
@@ -24,11 +23,39 @@ const TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What has been deleted.
 #[derive(Debug, Default)]
-struct Deleted {
-    n: usize,
-    last: Option<Written>,
+pub(super) struct Deleted {
+    pub(super) n: usize,
+    last: Option<Stamp>,
     /// The key to go on after, when time was up.
     next: Option<Vec<u8>>,
+}
+
+impl Deleted {
+    /// Deletes the keys of these records, as far as what is there then meets a condition.
+    ///
+    /// # Errors
+    /// The first that cannot be deleted, and why.
+    pub(super) fn take<'r>(
+        &mut self,
+        store: &Store,
+        now: Now,
+        records: &'r [Record],
+        condition: impl Fn(&Record) -> bool,
+    ) -> Result<(), (&'r Record, WriteError)> {
+        for record in records {
+            let is_met = |entry: Option<&Record>| entry.is_some_and(&condition);
+            match store.delete_if(now, record.key(), is_met) {
+                Ok(written) => {
+                    self.n += 1;
+                    self.last = Some(written.stamp);
+                }
+                // Somebody else has deleted it, or written it anew.
+                Err(WriteError::Unmet) => {}
+                Err(error) => return Err((record, error)),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Deletes what begins with the prefix, and tells how many keys that were.
@@ -60,15 +87,13 @@ pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     call.body.push(b'}');
     // Who holds the last of our writes holds those before. Where nothing is left to delete, an
     // earlier request may have deleted it, and have waited in vain.
-    let stamp = deleted.last.map(|last| last.stamp);
     let dot = Dot { origin: api.store().origin(), seq: api.store().last_seq() };
-    let (Some((slot, Wait { concern, timeout })), true) = (slot, dot.seq > 0) else {
+    let (Some((slot, wait)), true) = (slot, dot.seq > 0) else {
         return Ok(call.json(200, None));
     };
-    let (body, deadline) = (call.body.clone(), api.shared.bridge.now().instant + timeout);
-    let command = Command::AwaitHolders { dot, concern, deadline };
-    Ok(api.ask_node_in(slot, call, command, timeout + WAIT_GRACE, move |reply, response| {
-        match holders(reply, timeout, stamp) {
+    let body = call.body.clone();
+    Ok(wait.await_holders(api, slot, call, dot, move |reply, response| {
+        match wait.held(reply, deleted.last) {
             Ok(()) => response.plain_json(200, &body),
             Err(short) => response.plain_json(504, &short),
         }
@@ -89,20 +114,12 @@ fn delete(api: &Api, prefix: &[u8], after: &[u8]) -> Result<Deleted, Failure> {
             Err(_) if deleted.n > 0 => return Ok(deleted),
             Err(failure) => return Err(failure),
         };
-        for record in &page.items {
-            let now = api.shared.bridge.now();
-            let is_there =
-                |entry: Option<&Record>| entry.is_some_and(|entry| !entry.is_tombstone());
-            match api.store().delete_if(now, record.key(), is_there) {
-                Ok(written) => {
-                    deleted.n += 1;
-                    deleted.last = Some(written);
-                }
-                // Somebody else has deleted it.
-                Err(WriteError::Unmet) => {}
-                Err(error) => return Err(stuck(&deleted, record, error)),
-            }
-        }
+        let is_there = |entry: &Record| !entry.is_tombstone();
+        let now = api.shared.bridge.now();
+        deleted.take(api.store(), now, &page.items, is_there).map_err(|(record, error)| {
+            let (n, key) = (deleted.n, String::from_utf8_lossy(record.key()));
+            Failure::new(409, format_args!("{n} keys are deleted; then the key {key}: {error}"))
+        })?;
         drop(writing);
         if !page.items.is_empty() {
             api.shared.bridge.written();
@@ -113,10 +130,4 @@ fn delete(api: &Api, prefix: &[u8], after: &[u8]) -> Result<Deleted, Failure> {
         }
         after = page.next;
     }
-}
-
-/// A key that cannot be deleted, where some have been.
-fn stuck(deleted: &Deleted, record: &Record, error: WriteError) -> Failure {
-    let (n, key) = (deleted.n, String::from_utf8_lossy(record.key()));
-    Failure::new(409, format_args!("{n} keys are deleted; then the key {key}: {error}"))
 }

@@ -4,14 +4,20 @@
 //! So an answer of 504 gives the version, and how many members hold it. The client may wait again
 //! by writing again, or leave the write as it is.
 
+use super::context::{Api, Call, Outcome, PendingResponse};
 use super::query::{self, Parameter};
-use crate::http::failure::Failure;
+use crate::http::failure::{Failure, error_body};
+use crate::http::pending::Slot;
+use crate::http::response::{number, version_field};
+use crate::kv::{Dot, Stamp};
 use crate::limits::{HTTP_WAIT_MAX, MEMBERS_MAX};
-use crate::node::command::Concern;
+use crate::node::command::{Command, Concern, Reply};
 use std::time::Duration;
 
 /// When `?timeout=` is not given.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
+/// How much later than asked the node may tell that time is up.
+const GRACE: Duration = Duration::from_secs(2);
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 /// The wait that a write asks for.
@@ -21,6 +27,63 @@ pub(super) struct Wait {
     pub(super) concern: Concern,
     /// How long to wait for them.
     pub(super) timeout: Duration,
+}
+
+impl Wait {
+    /// Waits in `slot` until enough members hold a write of this node, and those before it, or time
+    /// is up; then `render` answers with what the node says.
+    pub(super) fn await_holders(
+        self,
+        api: &Api,
+        slot: Slot,
+        call: Call<'_>,
+        dot: Dot,
+        render: impl FnOnce(Option<Reply>, &mut PendingResponse<'_>) -> u16 + Send + 'static,
+    ) -> Outcome {
+        let Wait { concern, timeout } = self;
+        let deadline = api.shared.bridge.now().instant + timeout;
+        let command = Command::AwaitHolders { dot, concern, deadline };
+        api.ask_node_in(slot, call, command, timeout + GRACE, render)
+    }
+
+    /// Whether enough members hold a write, of this version where it is one.
+    ///
+    /// # Errors
+    /// The body of a 504 that says who does.
+    pub(super) fn held(
+        self,
+        reply: Option<Reply>,
+        stamp: impl Into<Option<Stamp>>,
+    ) -> Result<(), Vec<u8>> {
+        let (stamp, timeout) = (stamp.into(), self.timeout);
+        match reply {
+            Some(Reply::Holders { held, wanted }) if held >= wanted => Ok(()),
+            Some(Reply::Holders { held, wanted }) => {
+                let why = format!("held by {held} of {wanted} members after {timeout:?}");
+                Err(short_of(&why, stamp, Some((held, wanted))))
+            }
+            Some(Reply::Refused(why)) => Err(short_of(&why, stamp, None)),
+            _ => Err(short_of("the node is too busy to tell who holds it", stamp, None)),
+        }
+    }
+}
+
+/// What a write that stands, but may not be held by enough, is answered with.
+fn short_of(why: &str, stamp: Option<Stamp>, held: Option<(u32, u32)>) -> Vec<u8> {
+    let error = format!("the write stands and goes on replicating, but: {why}");
+    let mut body = error_body(&error);
+    body.pop();
+    if let Some(stamp) = stamp {
+        version_field(&mut body, stamp);
+    }
+    if let Some((held, wanted)) = held {
+        for (name, n) in [(",\"held\":", held), (",\"wanted\":", wanted)] {
+            body.extend_from_slice(name.as_bytes());
+            number(&mut body, n as usize);
+        }
+    }
+    body.push(b'}');
+    body
 }
 
 /// The wait these parameters ask for; `None` when this node alone is enough.

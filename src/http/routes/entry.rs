@@ -14,16 +14,12 @@ use crate::http::pending::{Slot, Waiter};
 use crate::http::response::{Response, expires_field, number, version_field};
 use crate::http::route::Spelt;
 use crate::http::watch::target::Target;
-use crate::kv::{Record, Stamp, WriteError, Written};
+use crate::kv::{Record, WriteError, Written};
 use crate::limits::{CONTENT_TYPE_LEN_MAX, HTTP_LONG_LEN};
-use crate::node::command::{Command, Reply};
 use crate::time::{Now, WallMillis};
-use std::time::Duration;
 
 /// What a raw value is served as when nothing was kept with it.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
-/// How much later than asked the node may tell that time is up.
-pub(super) const WAIT_GRACE: Duration = Duration::from_secs(2);
 
 /// `GET` and `HEAD` of an entry.
 pub(super) fn get(api: &Api, mut call: Call<'_>, spelt: Spelt<'_>) -> Result<Outcome, Failure> {
@@ -138,7 +134,7 @@ pub(super) fn put_body(api: &Api, call: Call<'_>, spelt: Spelt<'_>) -> Result<Ou
         json_text(out, &key);
         version_field(out, written.stamp);
         if let Some(ttl) = write.ttl {
-            expires_field(out, written.stamp.time.millis() + 1_000 * u64::from(ttl));
+            expires_field(out, written.stamp.expiry(ttl));
         }
         out.extend_from_slice(b",\"size\":");
         number(out, value.len());
@@ -319,62 +315,19 @@ fn answer(
     body: impl FnOnce(&mut Vec<u8>),
 ) -> Result<Outcome, Failure> {
     body(call.body);
-    let Some((slot, Wait { concern, timeout })) = wait else {
+    let Some((slot, wait)) = wait else {
         if call.body.is_empty() {
             Response::new(call.out, call.now.wall, 200, 0).etag(written.stamp).end_bodiless();
             return Ok(Outcome::Answered(200));
         }
         return Ok(call.json(200, Some(written.stamp)));
     };
-    let body = call.body.clone();
-    let deadline = call.now.instant + timeout;
-    let command = Command::AwaitHolders { dot: written.dot, concern, deadline };
-    let stamp = written.stamp;
-    let limit = timeout + WAIT_GRACE;
-    Ok(api.ask_node_in(slot, call, command, limit, move |reply, response| {
-        match holders(reply, timeout, stamp) {
+    let (body, stamp) = (call.body.clone(), written.stamp);
+    Ok(wait.await_holders(api, slot, call, written.dot, move |reply, response| {
+        match wait.held(reply, stamp) {
             Ok(()) if body.is_empty() => response.empty_entry(stamp),
             Ok(()) => response.entry(200, stamp, &body),
             Err(short) => response.entry(504, stamp, &short),
         }
     }))
-}
-
-/// Whether enough members hold a write.
-///
-/// # Errors
-/// The body of a 504 that says who does.
-pub(super) fn holders(
-    reply: Option<Reply>,
-    timeout: Duration,
-    stamp: impl Into<Option<Stamp>>,
-) -> Result<(), Vec<u8>> {
-    let stamp = stamp.into();
-    match reply {
-        Some(Reply::Holders { held, wanted }) if held >= wanted => Ok(()),
-        Some(Reply::Holders { held, wanted }) => {
-            let why = format!("held by {held} of {wanted} members after {timeout:?}");
-            Err(short_of(&why, stamp, Some((held, wanted))))
-        }
-        Some(Reply::Refused(why)) => Err(short_of(&why, stamp, None)),
-        _ => Err(short_of("the node is too busy to tell who holds it", stamp, None)),
-    }
-}
-
-/// What a write that stands, but may not be held by enough, is answered with.
-fn short_of(why: &str, stamp: Option<Stamp>, held: Option<(u32, u32)>) -> Vec<u8> {
-    let error = format!("the write stands and goes on replicating, but: {why}");
-    let mut body = error_body(&error);
-    body.pop();
-    if let Some(stamp) = stamp {
-        version_field(&mut body, stamp);
-    }
-    if let Some((held, wanted)) = held {
-        for (name, n) in [(",\"held\":", held), (",\"wanted\":", wanted)] {
-            body.extend_from_slice(name.as_bytes());
-            number(&mut body, n as usize);
-        }
-    }
-    body.push(b'}');
-    body
 }

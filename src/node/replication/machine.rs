@@ -463,12 +463,12 @@ impl Replication {
         digest::ask(cx, is_exact(&self.gaps, &self.pulls), &peers);
     }
 
-    /// Begins the first copy when it is wanted and there is somebody who serves it.
     /// Whether a first copy has to wait: a node whose name another member has is no member.
     pub(in crate::node) fn hold_first_copy(&mut self, is_held: bool) {
         self.shared.ready.is_held = is_held;
     }
 
+    /// Begins the first copy when it is wanted and there is somebody who serves it.
     fn first_copy(&mut self, lent: &mut Lent<'_>) {
         let next = ready::first_copy(&mut self.shared.lend(lent));
         self.follow(lent, next);

@@ -128,7 +128,7 @@ pub(super) fn folding(cluster: &Cluster) -> Result<(), Violation> {
 }
 
 /// Records of a store that `pick` picks, by key.
-fn records(store: &Store, pick: impl Fn(&Record) -> bool) -> Vec<Record> {
+pub(super) fn records(store: &Store, pick: impl Fn(&Record) -> bool) -> Vec<Record> {
     let mut records = Vec::new();
     for shard in 0..STORE_SHARDS {
         store.scan_shard(shard, |record| {

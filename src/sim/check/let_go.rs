@@ -7,8 +7,8 @@
 //! clock of whoever holds it, and the dead are forgotten, too.
 
 use super::Violation;
+use super::convergence::records;
 use crate::kv::{Dot, Record, Store};
-use crate::limits::STORE_SHARDS;
 use crate::sim::cluster::Cluster;
 use crate::sim::history::show;
 use crate::sim::host::Host;
@@ -64,17 +64,9 @@ fn holders(cluster: &Cluster) -> impl Iterator<Item = (&Host, &Store)> {
 
 /// The deletes in a store that heads tell of.
 fn deletes(host: &Host, store: &Store) -> Vec<Record> {
-    let mut deletes = Vec::new();
     let Some(node) = host.node().filter(|_| store.stats().n_tombstones > 0) else {
-        return deletes;
+        return Vec::new();
     };
     let is_told = |dot: Dot| dot.seq <= node.replication().contiguous(dot.origin);
-    for shard in 0..STORE_SHARDS {
-        store.scan_shard(shard, |record| {
-            if record.is_tombstone() && is_told(record.dot()) {
-                deletes.push(record.clone());
-            }
-        });
-    }
-    deletes
+    records(store, |record| record.is_tombstone() && is_told(record.dot()))
 }

@@ -6,24 +6,25 @@
 use super::answers;
 use crate::http::failure::Failure;
 use crate::http::pending::{Slot, Waiter};
+use crate::http::routes::concern;
 use crate::http::routes::context::{Api, Call, Outcome};
-use crate::http::routes::entry::WAIT_GRACE;
 use crate::kv::Dot;
-use crate::node::command::{Command, Concern, Reply};
+use crate::node::command::Reply;
 use std::time::Duration;
 
 /// How long members have to hold it.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a write waits for, and its place; taken before anything is written.
-pub(super) struct Wait(Option<(Slot, Concern)>);
+pub(super) struct Wait(Option<(Slot, concern::Wait)>);
 
 impl Wait {
     /// # Errors
     /// 503 when too many wait already.
     pub(super) fn begin(api: &Api) -> Result<Wait, Failure> {
         let Some(concern) = api.shared.config.consul_write_concern else { return Ok(Wait(None)) };
-        Ok(Wait(Some((api.slot(Waiter::Write)?, concern))))
+        let wait = concern::Wait { concern, timeout: TIMEOUT };
+        Ok(Wait(Some((api.slot(Waiter::Write)?, wait))))
     }
 
     /// Answers a write with JSON, at once or when enough members hold it.
@@ -34,12 +35,11 @@ impl Wait {
         last: Option<Dot>,
         body: &[u8],
     ) -> Outcome {
-        let (Some((slot, concern)), Some(dot)) = (self.0, last) else {
+        let (Some((slot, wait)), Some(dot)) = (self.0, last) else {
             return answers::written(api, call, 200, body);
         };
         let (body, is_guarded) = (body.to_vec(), answers::is_guarded(api));
-        let command = Command::AwaitHolders { dot, concern, deadline: call.now.instant + TIMEOUT };
-        api.ask_node_in(slot, call, command, TIMEOUT + WAIT_GRACE, move |reply, response| {
+        wait.await_holders(api, slot, call, dot, move |reply, response| {
             let told = match reply {
                 Some(Reply::Holders { held, wanted }) if held >= wanted => {
                     return response.json(&body, |head| answers::policy_if(is_guarded, head));

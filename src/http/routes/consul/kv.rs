@@ -12,6 +12,7 @@ use crate::http::memory::Held;
 use crate::http::pending::Parked;
 use crate::http::request::{Method, Poll};
 use crate::http::response::Response;
+use crate::http::routes::clear::Deleted;
 use crate::http::routes::context::{Api, Call, Outcome};
 use crate::http::routes::precondition::Precondition;
 use crate::http::watch::target::Target;
@@ -244,7 +245,7 @@ fn delete_all(
 
 /// Deletes some of what is under a prefix and not later than `until`; true when nothing is left.
 fn delete_part(api: &Api, call: &Call<'_>, prefix: &[u8], until: HlcTime) -> Result<bool, Failure> {
-    let (store, mut after, mut n) = (api.store(), None::<Vec<u8>>, 0);
+    let (store, mut after, mut deleted) = (api.store(), None::<Vec<u8>>, Deleted::default());
     loop {
         let page = store.list(call.now, prefix, after.as_deref(), LIST_ITEMS_MAX);
         // A clock far ahead may have stamped what was there before; this node's never follows it.
@@ -253,17 +254,11 @@ fn delete_part(api: &Api, call: &Call<'_>, prefix: &[u8], until: HlcTime) -> Res
             let time = record.stamp().time;
             time <= until || time > now
         };
-        for record in &page.items {
-            let is_met = |entry: Option<&Record>| entry.is_some_and(is_old);
-            match store.delete_if(call.now, record.key(), is_met) {
-                Ok(_) => n += 1,
-                Err(WriteError::Unmet) => {}
-                Err(error) => return Err(refused(api, error)),
-            }
-        }
+        let taken = deleted.take(store, call.now, &page.items, is_old);
+        taken.map_err(|(_, error)| refused(api, error))?;
         match page.next {
             None => return Ok(true),
-            Some(_) if n >= CONSUL_DELETES_MAX => return Ok(false),
+            Some(_) if deleted.n >= CONSUL_DELETES_MAX => return Ok(false),
             Some(next) => after = Some(next),
         }
     }
