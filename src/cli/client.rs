@@ -136,7 +136,7 @@ impl ServerFlags {
         };
         let is_own = is_own && ca_file.is_none();
         let own = variable(CERTIFICATE_VARIABLE).filter(|_| is_own).map(PathBuf::from);
-        Ok(Trusted { ca_file, identity, own, anybody: false })
+        Ok(Trusted { ca_file, identity, own, ..Trusted::default() })
     }
 
     /// How long a whole request may take.
@@ -288,6 +288,41 @@ pub(super) struct Client {
     secure: Option<Secure>,
 }
 
+/// The small HTTP client for a server that is none of ours.
+///
+/// # Errors
+/// As [`Client::new`].
+pub(super) fn agent(
+    server: &ServerUrl,
+    limit: Duration,
+    trusted: &Trusted<'_>,
+) -> Result<ureq::Agent, Failure> {
+    connected(server, limit, trusted).map(|(agent, ..)| agent)
+}
+
+type Connected = (ureq::Agent, Vec<SocketAddr>, Option<Secure>);
+
+fn connected(
+    server: &ServerUrl,
+    limit: Duration,
+    trusted: &Trusted<'_>,
+) -> Result<Connected, Failure> {
+    let secure = match server.is_secure {
+        true => Some(Secure::new(&server.host, trusted)?),
+        false => None,
+    };
+    let addresses =
+        server.resolve().map_err(|error| Failure::Unreachable(format!("{server}: {error}")))?;
+    let agent = match secure.clone() {
+        None => fetch::client(addresses.clone(), limit),
+        Some(secure) => {
+            let connector = SecureConnector { secure, tcp: TcpConnector::default() };
+            fetch::client_over(connector, addresses.clone(), limit)
+        }
+    };
+    Ok((agent, addresses, secure))
+}
+
 /// What a connection of one's own needs to know of the server.
 #[derive(Debug, Clone)]
 pub(super) struct Wire {
@@ -323,19 +358,7 @@ impl Client {
         limit: Duration,
         trusted: &Trusted<'_>,
     ) -> Result<Client, Failure> {
-        let secure = match server.is_secure {
-            true => Some(Secure::new(&server.host, trusted)?),
-            false => None,
-        };
-        let addresses =
-            server.resolve().map_err(|error| Failure::Unreachable(format!("{server}: {error}")))?;
-        let agent = match secure.clone() {
-            None => fetch::client(addresses.clone(), limit),
-            Some(secure) => {
-                let connector = SecureConnector { secure, tcp: TcpConnector::default() };
-                fetch::client_over(connector, addresses.clone(), limit)
-            }
-        };
+        let (agent, addresses, secure) = connected(&server, limit, trusted)?;
         Ok(Client { agent, addresses, server, token, limit, secure })
     }
 

@@ -55,6 +55,18 @@ impl Failure {
         }
     }
 
+    /// The same in one line, to be part of another.
+    pub(super) fn line(&self) -> String {
+        match self {
+            Failure::Usage(lines) => lines.join("; "),
+            Failure::Missing(line)
+            | Failure::Failed(line)
+            | Failure::Refused(line)
+            | Failure::Unreachable(line) => line.clone(),
+            Failure::Told | Failure::Signal(_) => "it was ended".to_owned(),
+        }
+    }
+
     /// Says it, and gives the exit code.
     pub(super) fn report(self) -> ExitCode {
         let (lines, code) = match self {

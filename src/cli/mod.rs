@@ -10,6 +10,7 @@
 //! configuration of the many flags of `agent`, or names everything that is wrong with them.
 
 mod agent;
+mod backup;
 mod certificates;
 mod client;
 mod completions;
@@ -58,6 +59,7 @@ Examples:
   gossipykv kv put greeting hello                write through the node on this machine
   gossipykv kv get greeting
   gossipykv watch                                what changes, as it changes
+  gossipykv backup s3://bucket/kv                a copy outside; restore writes it back
   gossipykv members                              who is in the cluster
   gossipykv status                               how the node stands
 
@@ -78,6 +80,9 @@ enum Command {
     Agent(Box<agent::AgentArgs>),
     Dev(dev::DevArgs),
     Kv(kv::KvArgs),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
+    Check(backup::CheckArgs),
     Watch(watch::WatchArgs),
     Members(members::MembersArgs),
     Status(node_status::StatusArgs),
@@ -133,6 +138,9 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         _ if !unknown.is_empty() => Err(Failure::Usage(unknown)),
         Command::Dev(args) => args.run(flags),
         Command::Kv(args) => args.run(),
+        Command::Backup(args) => args.run(),
+        Command::Restore(args) => args.run(),
+        Command::Check(args) => args.run(),
         Command::Watch(args) => args.run(),
         Command::Members(args) => args.run(),
         Command::Status(args) => args.run(),

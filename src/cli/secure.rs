@@ -5,6 +5,7 @@
 //! else, the agent of this environment      the very certificate in GOSSIPYKV_HTTP_TLS_CERT, too
 //! else                                     the system's CAs
 //! health, on this machine, no --ca-file    anybody: it tells nothing, and only asks who lives
+//! S3                                       AWS_CA_BUNDLE, else the system's, else Mozilla's
 //! ```
 
 use super::failure::Failure;
@@ -33,6 +34,11 @@ use x509_cert::der::Decode as _;
 pub(super) struct Trusted<'p> {
     /// CAs that alone count.
     pub(super) ca_file: Option<&'p Path>,
+    /// What names that file, if not --ca-file.
+    pub(super) ca_source: &'static str,
+    /// The server is one of the whole world's: where the system has no CA, those that are
+    /// compiled in count.
+    pub(super) public: bool,
     /// A certificate to show, and its key.
     pub(super) identity: Option<(&'p Path, &'p Path)>,
     /// The certificate of the agent that is asked.
@@ -136,7 +142,9 @@ impl Verifier {
         };
         let (mut roots, mut given) = (RootCertStore::empty(), Vec::new());
         if let Some(path) = trusted.ca_file {
-            let wrong = |error: String| Failure::usage(format!("--ca-file: {error}"));
+            let source = Some(trusted.ca_source).filter(|name| !name.is_empty());
+            let source = source.unwrap_or("--ca-file");
+            let wrong = |error: String| Failure::usage(format!("{source}: {error}"));
             given = certificates(path).map_err(wrong)?;
             for certificate in &given {
                 roots
@@ -147,6 +155,9 @@ impl Verifier {
             // What cannot be read of the system's store is not needed for the server at hand, or
             // it is missed there.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+        if roots.is_empty() && trusted.public {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
         if roots.is_empty() && own.is_none() && !trusted.anybody {
             return Err(Failure::usage(
@@ -240,6 +251,14 @@ pub(super) enum Objection {
     Ours(String),
     /// It does not take us.
     Theirs(String),
+}
+
+impl Objection {
+    /// In words.
+    pub(super) fn why(&self) -> &str {
+        let (Objection::Ours(why) | Objection::Theirs(why)) = self;
+        why
+    }
 }
 
 /// The objection of TLS that an error tells, if it is one.

@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "target" / "deploy"
 SERVICE = ROOT / "cloudformation" / "service.yaml"
 NETWORK = ROOT / "cloudformation" / "network.yaml"
+BACKUP = ROOT / "cloudformation" / "backup.yaml"
 RULES = ROOT / "cloudformation" / "rules" / "ecs.guard"
 
 

@@ -19,6 +19,7 @@ VARIANTS = {
     "watched": {"monitoring": {"serviceMonitor": True, "prometheusRule": True, "labels": {"release": "prometheus"}}},
     "larger": {"maxStoreBytes": 1610612736, "resources": {"limits": {"memory": "4Gi"}}},
     "bare": {"disruption": {"enabled": False}, "networkPolicy": {"enabled": False}},
+    "backed up": {"backup": {"place": "s3://a-bucket/kv", "env": [{"name": "AWS_REGION", "value": "eu-west-1"}]}},
     "with everything": {
         "nodeSelector": {"disk": "none"}, "tolerations": [{"key": "a", "operator": "Exists"}], "podLabels": {"team": "a"},
         "podAnnotations": {"a": "b"}, "networkPolicy": {"apiFrom": [{"namespaceSelector": {}}]},
@@ -45,7 +46,7 @@ def test_lint_is_clean(report):
 
 @pytest.mark.parametrize("wrong", [
     {"replicas": "three"}, {"replica": 3}, {"ip": {"family": "IPv5"}}, {"image": {"repository": "kv", "digest": "latest"}},
-    {"maxStoreBytes": 0}, {"monitoring": {"interval": "often"}},
+    {"backup": {"place": "bucket/kv"}}, {"backup": {"place": "s3://bucket", "keep": 0}}, {"maxStoreBytes": 0}, {"monitoring": {"interval": "often"}},
 ])  # fmt: skip
 def test_wrong_values_are_refused(wrong):
     with pytest.raises(helm_python.HelmError):
@@ -106,6 +107,24 @@ def test_nodes_find_each_other_and_nobody_else():
         assert nodes["ipFamilies"] == [family]
         wildcard = "[::]" if family == "IPv6" else "0.0.0.0"
         assert environment["GOSSIPYKV_BIND"] == f"{wildcard}:7947" and environment["GOSSIPYKV_HTTP"] == f"{wildcard}:8080"
+
+
+def test_backups_ask_the_service_and_are_no_nodes():
+    made = rendered(**VARIANTS["backed up"])
+    job = made["CronJob", "kv-gossipykv-backup"]["spec"]["jobTemplate"]["spec"]["template"]
+    (container,) = job["spec"]["containers"]
+    assert container["args"] == ["backup", "s3://a-bucket/kv", "--keep=48"]
+    environment = {one["name"]: one["value"] for one in container["env"]}
+    assert environment["GOSSIPYKV_SERVER"] == "http://kv-gossipykv.data.svc:8080" and environment["AWS_REGION"] == "eu-west-1"
+    assert made["Service", "kv-gossipykv"]["spec"]["ports"][0]["port"] == 8080
+    assert environment["GOSSIPYKV_HTTP_TOKEN_FILE"] == "/run/gossipykv/http-token"
+    # No service, no budget and no rule of the network counts it among the nodes.
+    labels = job["metadata"]["labels"]
+    assert not made["Service", "kv-gossipykv"]["spec"]["selector"].items() <= labels.items()
+    assert ("CronJob", "kv-gossipykv-backup") not in rendered()
+    narrow = rendered(networkPolicy={"apiFrom": [{"namespaceSelector": {}}]}, **VARIANTS["backed up"])
+    api = narrow["NetworkPolicy", "kv-gossipykv"]["spec"]["ingress"][0]["from"]
+    assert {"podSelector": {"matchLabels": labels}} in api and len(api) == 2
 
 
 def test_there_is_a_token_unless_it_is_not_wanted():

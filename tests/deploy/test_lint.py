@@ -5,17 +5,17 @@ import re
 import shutil
 
 import yaml
-from conftest import NETWORK, ROOT, RULES, SERVICE, TOOLS, Template, cfn_guard, cfn_lint, dashboard, run, tool
+from conftest import BACKUP, NETWORK, ROOT, RULES, SERVICE, TOOLS, Template, cfn_guard, cfn_lint, dashboard, run, tool
 
 
 def test_cfn_lint_is_clean(report):
-    result = cfn_lint("--include-checks", "I", "--regions", "ALL_REGIONS", "--", NETWORK, SERVICE)
+    result = cfn_lint("--include-checks", "I", "--regions", "ALL_REGIONS", "--", NETWORK, SERVICE, BACKUP)
     assert result.returncode == 0 and result.stdout == "", result.stdout
     report("cfn-lint: clean in all regions, informational checks included")
 
 
 def test_cfn_guard_is_clean(report):
-    result = cfn_guard(NETWORK, SERVICE)
+    result = cfn_guard(NETWORK, SERVICE, BACKUP)
     assert result.returncode == 0, result.stdout
     report("cfn-guard: clean")
 
@@ -58,7 +58,7 @@ def test_checkov_is_clean_and_says_why_it_skips(report):
 def test_templates_can_be_sent(report):
     """Without a bucket, that is; and what is sent is what is here, but for what AWS does nothing with."""
     script = '. "$(dirname -- "$0")/lib.sh"; . "$(dirname -- "$0")/change.sh"; compact "$1"'
-    for path in (NETWORK, SERVICE):
+    for path in (NETWORK, SERVICE, BACKUP):
         sent = run("sh", "-c", script, ROOT / "deploy/test.sh", path, check=True).stdout
         assert len(sent.encode()) <= 51_200, f"{path} would need a bucket"
         whole = yaml.load(path.read_text(), Template)
@@ -70,8 +70,8 @@ def test_templates_can_be_sent(report):
 
 
 def test_every_parameter_is_described_and_constrained():
-    free = {"VpcId", "PublicSubnetIds", "PrivateSubnetIds"}
-    for path in (NETWORK, SERVICE):
+    free = {"VpcId", "PublicSubnetIds", "PrivateSubnetIds", "SubnetIds"}
+    for path in (NETWORK, SERVICE, BACKUP):
         for name, parameter in yaml.load(path.read_text(), Template)["Parameters"].items():
             assert len(parameter.get("Description", "")) > 10, name
             bounds = {"AllowedValues", "AllowedPattern", "MinValue"} & set(parameter)
@@ -85,7 +85,7 @@ def test_scripts():
     assert len(scripts) >= 5
     result = run("shellcheck", "-s", "sh", "-x", "-P", ROOT / "deploy", *scripts)
     assert result.returncode == 0, result.stdout
-    result = run("shellcheck", "-s", "bash", ROOT / "tests/deploy/run")
+    result = run("shellcheck", "-s", "bash", *(ROOT / "tests" / name for name in ("deploy/run", "run")))
     assert result.returncode == 0, result.stdout
 
 

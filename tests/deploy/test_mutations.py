@@ -1,7 +1,7 @@
 """Ways to break the stack, each of which must be caught before AWS sees it."""
 
 import pytest
-from conftest import SERVICE, cfn_guard, cfn_lint
+from conftest import BACKUP, SERVICE, cfn_guard, cfn_lint
 
 # What is broken, by which check it is caught, and the edit: this text becomes that.
 MUTATIONS = {
@@ -124,17 +124,44 @@ MUTATIONS = {
     ),
 }
 
+# The same for backup.yaml.
+MUTATIONS_OF_BACKUPS = {
+    "a role that has no such attribute": (
+        "E1010",
+        "[!GetAtt ExecutionRole.Arn, !GetAtt TaskRole.Arn]",
+        "[!GetAtt ExecutionRole.Arn, !GetAtt TaskRole.Name]",
+    ),
+    "a window of time that does not exist": ("E3030", 'Mode: "OFF"', "Mode: NEVER"),
+    "a bucket that keeps versions by a wrong word": (
+        "E3030",
+        "VersioningConfiguration: { Status: Enabled }",
+        "VersioningConfiguration: { Status: Enable }",
+    ),
+    "a policy without its bucket": (
+        "E3015",
+        "    Condition: MakesBucket\n    Type: AWS::S3::BucketPolicy\n",
+        "    Condition: MakesABucket\n    Type: AWS::S3::BucketPolicy\n",
+    ),
+    "a backup that is cut off while it ends": ("stop_timeout", "StopTimeout: 30", "StopTimeout: 2"),
+    "a health check by a shell that is not there": (
+        "health_check",
+        "Command: [CMD, /gossipykv, version]",
+        "Command: [CMD-SHELL, gossipykv version]",
+    ),
+}
+ALL = [(SERVICE, what) for what in MUTATIONS] + [(BACKUP, what) for what in MUTATIONS_OF_BACKUPS]
+
 
 def test_there_are_enough():
     assert len(MUTATIONS) >= 26
 
 
-@pytest.mark.parametrize("what", MUTATIONS)
-def test_mutation_is_caught(what, tmp_path, report):
-    rule, before, after = MUTATIONS[what]
-    text = SERVICE.read_text()
+@pytest.mark.parametrize("template, what", ALL, ids=[what for _, what in ALL])
+def test_mutation_is_caught(template, what, tmp_path, report):
+    rule, before, after = (MUTATIONS if template == SERVICE else MUTATIONS_OF_BACKUPS)[what]
+    text = template.read_text()
     assert text.count(before) == 1, f"{before!r} must be there once, is {text.count(before)} times"
-    broken = tmp_path / "service.yaml"
+    broken = tmp_path / template.name
     broken.write_text(text.replace(before, after))
 
     by_lint = rule[1:].isdigit()

@@ -5,6 +5,7 @@ mod agents;
 mod capacity;
 mod certificates;
 mod cli_agent;
+mod cli_backup;
 mod cli_client;
 mod cli_dev;
 mod cli_help;

@@ -88,16 +88,57 @@ impl ImportArgs {
     pub(super) fn run(self, server: &ServerFlags) -> Result<(), Failure> {
         let client = server.client()?;
         let mut source = open(self.file.as_ref())?;
+        let loading = Loading { done: "imported", overwrite: self.overwrite, skip: self.skip };
+        loading.run(server, &client, &mut |text, number| {
+            Ok(if next_line(&mut *source, text, number)? { Next::Line } else { Next::End })
+        })
+    }
+}
+
+/// What is read next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cli) enum Next {
+    /// A line, which is in the buffer.
+    Line,
+    /// There is no more.
+    End,
+}
+
+/// Reads the line of this number into a buffer, without its end.
+pub(in crate::cli) type Source<'s> = dyn FnMut(&mut Vec<u8>, u64) -> Result<Next, Failure> + 's;
+
+/// How entries are written to a node.
+#[derive(Debug)]
+pub(in crate::cli) struct Loading {
+    /// What to call it once it is done.
+    pub(in crate::cli) done: &'static str,
+    /// Whether an entry wins over what is there.
+    pub(in crate::cli) overwrite: bool,
+    /// Lines at the beginning that are left out.
+    pub(in crate::cli) skip: u64,
+}
+
+impl Loading {
+    /// Writes every entry, and tells what came of them.
+    ///
+    /// # Errors
+    /// The source, a line that is no entry, what the node says, or that it refused some.
+    pub(in crate::cli) fn run(
+        &self,
+        server: &ServerFlags,
+        client: &Client,
+        source: &mut Source<'_>,
+    ) -> Result<(), Failure> {
         let progress = Progress::new(None, "keys", false);
         let tally = Mutex::new(Tally::default());
         let clock = Clock::start();
         let settle = |number: u64, reply: Reply| {
             let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-            self.count(&mut tally, &client, &progress, number, reply)
+            self.count(&mut tally, client, &progress, number, reply)
         };
-        let ended = pipeline::run(&client, &settle, |sender| {
+        let ended = pipeline::run(client, &settle, |sender| {
             let (wire, mut text, mut number) = (client.wire(), Vec::new(), 0);
-            while next_line(&mut *source, &mut text, number + 1)? {
+            while source(&mut text, number + 1)? == Next::Line {
                 number += 1;
                 if number <= self.skip {
                     continue;
@@ -119,10 +160,14 @@ impl ImportArgs {
         });
         progress.end();
         let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-        tell(&tally, progress.seconds(), server.json)?;
+        tell(self.done, &tally, progress.seconds(), server.json)?;
         if let Err(failure) = ended {
             let done = tally.end(self.skip + 1) - 1;
-            logging::say(&format!("stopped; go on with --skip {done}"));
+            let settled = match self.done {
+                "imported" => format!("go on with --skip {done}"),
+                _ => format!("{done} lines are written; run it again, which leaves those alone"),
+            };
+            logging::say(&format!("stopped; {settled}"));
             return Err(failure);
         }
         match tally.refused {
@@ -160,7 +205,7 @@ impl ImportArgs {
 }
 
 /// The last line, on standard error; as JSON on standard output.
-fn tell(tally: &Tally, seconds: f64, as_json: bool) -> Result<(), Failure> {
+fn tell(done: &str, tally: &Tally, seconds: f64, as_json: bool) -> Result<(), Failure> {
     let Tally { written, kept, refused, expired, .. } = tally;
     let n_lines = written + kept + refused + expired;
     if as_json {
@@ -173,7 +218,7 @@ fn tell(tally: &Tally, seconds: f64, as_json: bool) -> Result<(), Failure> {
     let rate = rate(n_lines, seconds);
     let expired = if *expired > 0 { format!(", {expired} expired") } else { String::new() };
     logging::say(&format!(
-        "imported {n_lines} lines: {written} written, {kept} kept as they were, {refused} refused\
+        "{done} {n_lines} lines: {written} written, {kept} kept as they were, {refused} refused\
          {expired}; {rate}"
     ));
     Ok(())

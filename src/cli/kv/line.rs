@@ -18,12 +18,12 @@ use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 /// Longest line that is read: the largest value, each byte of it escaped as `\u0000`, and room.
-pub(super) const LINE_LEN_MAX: usize = 6 * VALUE_LEN_HARD_MAX + (16 << 10);
+pub(in crate::cli) const LINE_LEN_MAX: usize = 6 * VALUE_LEN_HARD_MAX + (16 << 10);
 
 /// An item of a list as the node tells it.
 #[derive(Debug, Deserialize)]
-pub(super) struct Item {
-    pub(super) key: String,
+pub(in crate::cli) struct Item {
+    pub(in crate::cli) key: String,
     value: ItemValue,
     #[serde(rename = "type")]
     content_type: Option<String>,
@@ -66,12 +66,12 @@ enum LineValue<'a> {
 
 /// What a line tells to write.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry<'a> {
-    pub(super) key: Cow<'a, str>,
-    pub(super) value: Cow<'a, [u8]>,
-    pub(super) content_type: Option<Cow<'a, str>>,
+pub(in crate::cli) struct Entry<'a> {
+    pub(in crate::cli) key: Cow<'a, str>,
+    pub(in crate::cli) value: Cow<'a, [u8]>,
+    pub(in crate::cli) content_type: Option<Cow<'a, str>>,
     /// When it expires, whenever it is written.
-    pub(super) expires: Option<SystemTime>,
+    pub(in crate::cli) expires: Option<SystemTime>,
 }
 
 impl Entry<'_> {
@@ -79,7 +79,7 @@ impl Entry<'_> {
     ///
     /// # Errors
     /// It has expired.
-    pub(super) fn ttl(&self, now: WallMillis) -> Result<Option<u64>, Expired> {
+    pub(in crate::cli) fn ttl(&self, now: WallMillis) -> Result<Option<u64>, Expired> {
         let Some(expires) = self.expires else { return Ok(None) };
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(now.0);
         let left = expires.duration_since(now).unwrap_or_default();
@@ -89,11 +89,11 @@ impl Entry<'_> {
 
 /// An entry whose time is over.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Expired;
+pub(in crate::cli) struct Expired;
 
 impl Item {
     /// Appends the line of the item, its end included.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub(in crate::cli) fn write(&self, out: &mut Vec<u8>) {
         let (value, base64) = match &self.value {
             ItemValue::Text(text) => (Some(LineValue::Text(text.into())), None),
             ItemValue::Bytes { base64 } => (None, Some(base64.into())),
@@ -113,7 +113,7 @@ impl Item {
 }
 
 /// The key of a line.
-pub(super) fn key_of(line: &[u8]) -> Option<String> {
+pub(in crate::cli) fn key_of(line: &[u8]) -> Option<String> {
     serde_json::from_slice::<Line<'_>>(line).ok().map(|line| line.key.into_owned())
 }
 
@@ -121,7 +121,7 @@ pub(super) fn key_of(line: &[u8]) -> Option<String> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn read(line: &[u8]) -> Result<Entry<'_>, String> {
+pub(in crate::cli) fn read(line: &[u8]) -> Result<Entry<'_>, String> {
     let Line { key, value, base64, content_type, expires, .. } =
         serde_json::from_slice(line).map_err(|error| format!("no line of an export: {error}"))?;
     if key.is_empty() || key.len() > KEY_LEN_MAX {

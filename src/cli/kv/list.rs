@@ -44,7 +44,7 @@ struct Page<T> {
 }
 
 /// The pages of a prefix, in order, each asked for when it is wanted.
-pub(super) struct Pages<'c> {
+pub(in crate::cli) struct Pages<'c> {
     client: &'c Client,
     prefix: String,
     after: Option<String>,
@@ -54,7 +54,7 @@ pub(super) struct Pages<'c> {
 
 impl<'c> Pages<'c> {
     /// Those behind the key `after`, if one is given.
-    pub(super) fn new(
+    pub(in crate::cli) fn new(
         client: &'c Client,
         prefix: &str,
         after: Option<String>,
@@ -67,7 +67,7 @@ impl<'c> Pages<'c> {
     ///
     /// # Errors
     /// No answer, a refusal, or no page; a server that turns in circles is left.
-    pub(super) fn next<T: serde::de::DeserializeOwned>(
+    pub(in crate::cli) fn next<T: serde::de::DeserializeOwned>(
         &mut self,
     ) -> Result<Option<Vec<T>>, Failure> {
         if self.is_over {

@@ -2,9 +2,9 @@
 
 mod entry;
 mod export;
-mod import;
-mod line;
-mod list;
+pub(super) mod import;
+pub(super) mod line;
+pub(super) mod list;
 mod pipeline;
 mod sweep;
 

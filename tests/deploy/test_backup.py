@@ -1,0 +1,308 @@
+"""A copy outside, in moto's S3: made under load, and what is left when all nodes are gone."""
+
+import http.client
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import threading
+import time
+import urllib.request
+
+import pytest
+from conftest import BACKUP, ROOT, run, template, tool
+from resolve import Resolved
+from test_memory import free_port, wait
+
+PROGRAM = pathlib.Path(os.environ.get("GOSSIPYKV_PROGRAM", ROOT / "target/release/gossipykv"))
+KEYS = 100_000
+BATCH = 100
+TYPES = ["application/json", "text/plain", None]
+HOUR = 3600
+BUCKET = "backups"
+
+pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="tests/run release has not been run")
+
+
+def bare():
+    """The program refuses variables that it does not know, such as the one that names it here."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("GOSSIPYKV_", "AWS_"))}
+
+
+class Cluster:
+    """Nodes on loopback."""
+
+    def __init__(self, size, folder):
+        self.folder, self.ports, self.processes = folder, [free_port() for _ in range(size)], []
+        gossip = [free_port() for _ in range(size)]
+        for number in range(size):
+            log = (folder / f"node{number}.log").open("w")
+            joins = [f"--join=127.0.0.1:{port}" for port in gossip if port != gossip[number]]
+            command = [
+                PROGRAM, "agent", f"--name=node{number}", f"--bind=127.0.0.1:{gossip[number]}",
+                f"--http=127.0.0.1:{self.ports[number]}", *joins,
+            ]  # fmt: skip
+            self.processes.append(subprocess.Popen(command, stderr=log, env=bare()))
+
+    def __enter__(self):
+        for port in self.ports:
+            wait(f"{port} is ready", lambda p=port: self.is_ready(p))
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+    def is_ready(self, port):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+        except OSError:
+            return False
+        members = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{port}/members", timeout=5).read())["members"]
+        return [member["state"] for member in members] == ["alive"] * len(self.ports)
+
+    def kill(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+    def keys(self, port):
+        """Of every key its value, its type, and the moment at which it expires."""
+        found, after = {}, ""
+        while after is not None:
+            url = f"http://127.0.0.1:{port}/kv/?limit=1000&after={after}"
+            page = json.loads(urllib.request.urlopen(url, timeout=30).read())
+            found |= {item["key"]: (item["value"], item.get("type"), item.get("expires")) for item in page["items"]}
+            after = page["next"]
+        return found
+
+
+def write(port, first, count):
+    """Batches of keys, each with a type of its own; every tenth expires in an hour. All are answered."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    for start in range(first, first + count, BATCH):
+        ops = []
+        for number in range(start, start + BATCH):
+            op = {"put": f"key-{number:07}", "value": f"value {number}"}
+            if TYPES[number % 3]:
+                op["type"] = TYPES[number % 3]
+            if number % 10 == 0:
+                op["ttl"] = f"{HOUR}s"
+            ops.append(op)
+        connection.request("POST", "/kv/", json.dumps({"ops": ops}), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        body = answer.read()
+        assert answer.status == 200, body
+    connection.close()
+
+
+class Load:
+    """Somebody who goes on writing, at every node in turn."""
+
+    def __init__(self, ports):
+        self.ports, self.stop, self.count = ports, threading.Event(), 0
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        while not self.stop.is_set():
+            write(self.ports[self.count % len(self.ports)], 10 * KEYS + self.count * BATCH, BATCH)
+            self.count += 1
+            self.stop.wait(0.01)
+
+    def __enter__(self):
+        self.thread.start()
+        wait("the load has begun", lambda: self.count > 3)
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join(60)
+
+
+@pytest.fixture
+def s3(moto):
+    """The environment of whoever may write to a bucket of moto's."""
+    urllib.request.urlopen(urllib.request.Request(f"{moto}/moto-api/reset", method="POST"), timeout=10).read()
+    environment = {
+        "AWS_ENDPOINT_URL_S3": moto, "AWS_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+    }  # fmt: skip
+    urllib.request.urlopen(urllib.request.Request(
+        f"{moto}/{BUCKET}", method="PUT",
+        data=b"<CreateBucketConfiguration><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>",
+    ), timeout=10).read()  # fmt: skip
+    return environment
+
+
+def program(*arguments, s3=None, check=True):
+    done = subprocess.run([str(part) for part in (PROGRAM, *arguments)], env=bare() | (s3 or {}),
+                          capture_output=True, text=True, timeout=600)  # fmt: skip
+    assert not check or done.returncode == 0, done
+    return done
+
+
+def objects(s3):
+    """Names and heads of what is in the bucket, by Amazon's own client."""
+    def aws(*arguments):
+        shown = run(tool("aws"), "--endpoint-url", s3["AWS_ENDPOINT_URL_S3"], "--output", "json", "s3api", *arguments,
+                    env=s3, check=True).stdout  # fmt: skip
+        return json.loads(shown) if shown.strip() else {}
+
+    names = [row["Key"] for row in aws("list-objects-v2", "--bucket", BUCKET).get("Contents", [])]
+    pending = aws("list-multipart-uploads", "--bucket", BUCKET).get("Uploads", [])
+    return {name: aws("head-object", "--bucket", BUCKET, "--key", name) for name in names}, pending
+
+
+def test_all_nodes_die_and_every_write_of_before_is_there_again(s3, tmp_path, report):
+    place = f"s3://{BUCKET}/kv/drill"
+    with Cluster(3, tmp_path) as cluster:
+        threads = [threading.Thread(target=write, args=(port, n * KEYS // 2, KEYS // 2))
+                   for n, port in enumerate(cluster.ports[:2])]  # fmt: skip
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        server = f"http://127.0.0.1:{cluster.ports[2]}"
+        wait("all writes are everywhere", lambda: len(cluster.keys(cluster.ports[2])) >= KEYS)
+        with Load(cluster.ports) as load:
+            before = load.count
+            began = time.monotonic()
+            told = json.loads(program("backup", place, "--server", server, "--json", s3=s3).stdout)
+            took = time.monotonic() - began
+            assert load.count > before, "the load went on"
+        expected = {key: held for key, held in cluster.keys(cluster.ports[0]).items() if key < "key-1"}
+        assert len(expected) == KEYS
+        cluster.kill()
+    assert told["keys"] >= KEYS + before * BATCH, (told, before)
+    heads, pending = objects(s3)
+    assert list(heads) == [told["place"].removeprefix(f"s3://{BUCKET}/")] and pending == []
+    checked = json.loads(program("check", place, "--json", s3=s3).stdout)
+    assert checked["keys"] == told["keys"] and checked["sha256"] == told["sha256"]
+    (tmp_path / "new").mkdir()
+    with Cluster(3, tmp_path / "new") as cluster:
+        began = time.monotonic()
+        program("restore", place, "--server", f"http://127.0.0.1:{cluster.ports[0]}", s3=s3)
+        restored = time.monotonic() - began
+        for port in cluster.ports:
+            wait("all is everywhere", lambda p=port: len(cluster.keys(p)) == told["keys"])
+            found = cluster.keys(port)
+            lost = [key for key, (value, kind, _) in expected.items() if found.get(key, (None, None))[:2] != (value, kind)]
+            assert lost == [], (len(lost), lost[:3])
+            for key, (_, _, expires) in expected.items():
+                assert (found[key][2] is None) == (expires is None), key
+                assert expires is None or abs(seconds(found[key][2]) - seconds(expires)) <= 2, (key, expires, found[key])
+    report(
+        f"{told['keys']} keys, {told['bytes'] / 1e6:.1f} MB, to S3 under load in {took:.1f} s; all nodes killed; restored "
+        f"in {restored:.1f} s: {KEYS} of {KEYS} with value, type and moment of expiry"
+    )
+
+
+def seconds(moment):
+    whole, fraction = moment.removesuffix("Z").split(".")
+    return time.mktime(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction}")
+
+
+def test_one_that_is_killed_while_it_uploads_is_no_backup(s3, tmp_path, report):
+    place = f"s3://{BUCKET}/kv"
+    with Cluster(1, tmp_path) as cluster:
+        server = f"http://127.0.0.1:{cluster.ports[0]}"
+        write(cluster.ports[0], 0, 100)
+        first = json.loads(program("backup", place, "--server", server, "--json", s3=s3).stdout)
+        # More than one part: 8 MiB each.
+        for number in range(60):
+            value = os.urandom(512 << 10).hex()
+            urllib.request.urlopen(urllib.request.Request(
+                f"{server}/kv/large-{number}", data=value.encode(), method="PUT"), timeout=30).read()  # fmt: skip
+        running = subprocess.Popen([PROGRAM, "backup", place, "--server", server], env=bare() | s3,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        wait("a part is there", lambda: objects(s3)[1] or running.poll() is not None)
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+        heads, pending = objects(s3)
+        if pending:
+            assert list(heads) == [first["place"].removeprefix(f"s3://{BUCKET}/")]
+            assert json.loads(program("check", place, "--json", s3=s3).stdout)["keys"] == first["keys"]
+        # And one that is let be, with a key of KMS, which then is the newest and alone.
+        more = json.loads(program("backup", place, "--server", server, "--json", "--keep", "1",
+                                  "--s3-encryption", "aws:kms", s3=s3).stdout)  # fmt: skip
+        assert more["keys"] == first["keys"] + 60 and more["bytes"] > 60 << 20
+        heads, _ = objects(s3)
+        (head,) = heads.values()
+        assert head["ServerSideEncryption"] == "aws:kms" and head["ContentLength"] > more["bytes"]
+        assert json.loads(program("check", place, "--json", s3=s3).stdout)["sha256"] == more["sha256"]
+        report(f"a backup killed while it uploads ({len(pending)} upload left) is none; the next takes its place")
+
+
+def test_what_s3_says_is_told(s3, tmp_path):
+    with Cluster(1, tmp_path) as cluster:
+        server = f"http://127.0.0.1:{cluster.ports[0]}"
+        write(cluster.ports[0], 0, 100)
+        ended = program("backup", "s3://absent-bucket/kv", "--server", server, s3=s3, check=False)
+        assert ended.returncode == 3 and "NoSuchBucket" in ended.stderr, ended
+        ended = program("restore", f"s3://{BUCKET}/nothing", "--server", server, s3=s3, check=False)
+        assert ended.returncode == 1 and "no backup is there" in ended.stderr, ended
+        ended = program("check", f"s3://{BUCKET}/absent.ndjson", s3=s3, check=False)
+        assert ended.returncode == 3 and "NoSuchKey" in ended.stderr, ended
+
+
+def test_the_role_of_a_task_is_enough(s3, tmp_path):
+    """As ECS tells of it: an address on this host, and what to show there."""
+    import http.server
+
+    asked = []
+
+    class Agent(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.path, self.headers["Authorization"]))
+            body = json.dumps({"AccessKeyId": "ASIA", "SecretAccessKey": "s", "Token": "t",
+                               "Expiration": "2099-01-01T00:00:00Z"}).encode()  # fmt: skip
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Agent)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        role = {name: value for name, value in s3.items() if "KEY" not in name} | {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://127.0.0.1:{server.server_port}/role",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN": "shown",
+        }
+        with Cluster(1, tmp_path) as cluster:
+            write(cluster.ports[0], 0, 100)
+            program("backup", f"s3://{BUCKET}/role", "--server", f"http://127.0.0.1:{cluster.ports[0]}", s3=role)
+        assert asked == [("/role", "shown")]
+        assert next(iter(objects(s3)[0])).startswith("role/gossipykv-")
+    finally:
+        server.shutdown()
+
+
+def test_the_scheduled_task_does_it_and_may_do_no_more(s3, tmp_path, report):
+    """backup.yaml's own command line, with its own settings; and what its role is given."""
+    with Cluster(1, tmp_path) as cluster:
+        write(cluster.ports[0], 0, 100)
+        server = f"http://127.0.0.1:{cluster.ports[0]}"
+        made = Resolved(
+            template(BACKUP), BucketName=BUCKET, Prefix="kv/production", ServerUrl=server, Keep="2", ImageUri="image",
+            ClusterName="cluster", VpcId="vpc-1", SubnetIds="subnet-1",
+        )  # fmt: skip
+        (container,) = made["TaskDefinition"]["ContainerDefinitions"]
+        settings = {entry["Name"]: entry["Value"] for entry in container["Environment"]}
+        for _ in range(3):
+            ended = program(*container["Command"], s3=settings | s3)
+            # What the metric filter looks for.
+            assert made["Made"]["FilterPattern"].strip('"') in ended.stderr, ended
+    heads, _ = objects(s3)
+    assert len(heads) == 2 and {head["ServerSideEncryption"] for head in heads.values()} == {"AES256"}
+    (policy,) = made["TaskRole"]["Policies"]
+    listing, writing = [one for one in policy["PolicyDocument"]["Statement"] if isinstance(one, dict) and "Action" in one]
+    assert listing["Action"] == "s3:ListBucket"
+    assert listing["Condition"] == {"StringEquals": {"s3:prefix": "kv/production/"}}
+    assert set(writing["Action"]) == {"s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject"}
+    allowed = writing["Resource"].rsplit(":::", 1)[1]
+    assert allowed.endswith("/kv/production/gossipykv-*") and allowed.count("*") == 1
+    assert all(f"{BUCKET}/{name}".startswith(allowed[:-1]) for name in heads)
+    report("the scheduled task's command line makes backups, and its role may write and remove below its prefix alone")
