@@ -225,6 +225,9 @@ pub const HTTP_UNCOUNTED_LEN_MAX: usize = 32 << 10;
 /// Bytes that a TLS connection encrypts ahead of what its client takes, beside those. It also holds
 /// the record that comes in, of at most 18 KiB, or a handshake.
 pub const HTTP_TLS_PART_LEN: usize = 16 << 10;
+/// Bytes that are counted into [`HTTP_HELD_LEN_MAX`] while a TLS connection waits for its client in
+/// the middle of an answer or of a body: those, and the record that comes in.
+pub const HTTP_TLS_HELD_LEN: usize = HTTP_TLS_PART_LEN + (18 << 10);
 /// Bytes that a client may send before the end of a TLS handshake: certificates are most of it.
 pub const HTTP_TLS_HANDSHAKE_LEN_MAX: usize = 32 << 10;
 /// Bytes of log lines that wait while standard error takes none; those past it are dropped.
@@ -246,6 +249,9 @@ pub const HTTP_ASKING_MAX: usize = 256;
 pub const HTTP_REFUSED_CONNECTIONS_MAX: usize = 256;
 /// Bytes after which an answer to a list request ends early, with `next` set.
 pub const HTTP_LIST_LEN_MAX: usize = 4 << 20;
+/// Bytes from which on a list is compressed for a client that asks for it; those of more than
+/// [`HTTP_LIST_LEN_MAX`], of one long value, are not.
+pub const HTTP_COMPRESSED_LEN_MIN: usize = 1 << 10;
 /// Longest `?timeout=` of a write.
 pub const HTTP_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Operations of one batch.

@@ -100,7 +100,15 @@ impl Held {
     /// # Errors
     /// [`Spent`]; then as much is held as before.
     pub(super) fn grow_to(&mut self, len: usize) -> Result<(), Spent> {
-        if len <= HTTP_UNCOUNTED_LEN_MAX || len <= self.len {
+        if len <= HTTP_UNCOUNTED_LEN_MAX { Ok(()) } else { self.count_to(len) }
+    }
+
+    /// The same, none of it free: for what comes on top of what each client may hold.
+    ///
+    /// # Errors
+    /// [`Spent`]; then as much is held as before.
+    pub(super) fn count_to(&mut self, len: usize) -> Result<(), Spent> {
+        if len <= self.len {
             return Ok(());
         }
         let more = len - self.len;

@@ -149,6 +149,8 @@ pub(super) struct Request<'a> {
     pub(super) if_match: Option<&'a str>,
     /// Whether server-sent events are wanted, by `Accept`.
     pub(super) wants_events: bool,
+    /// Whether a long list may be compressed by gzip.
+    pub(super) takes_gzip: bool,
     /// The value of `Last-Event-ID`.
     pub(super) last_event_id: Option<&'a str>,
     /// How far a long poll has come.

@@ -1,7 +1,8 @@
 //! Flags, as SDKs of OpenFeature ask for them.
 
-use super::http_rig::{Answer, Rig, config, tokens};
+use super::http_rig::{Answer, Rig, TestBridge, config, tokens};
 use gossipykv::http::Config;
+use gossipykv::node::command::Health;
 use serde_json::{Value, json};
 
 const FLAGS: &str = "/ofrep/v1/evaluate/flags";
@@ -91,4 +92,19 @@ fn a_token_that_may_read_may_ask() {
     let rig = Rig::with(Config { tokens: Some(tokens("read r rrr\nwrite w www\n")), ..config() });
     evaluate(&rig, "", "").is(401);
     evaluate(&rig, "", "Authorization: Bearer rrr\r\n").is(200);
+}
+
+#[test]
+fn a_node_that_is_not_ready_says_so_as_sdks_read_it() {
+    let bridge = TestBridge::new(0);
+    *bridge.health.lock().unwrap() = Health::Starting;
+    let rig = Rig::over(config(), bridge);
+    for target in ["", "/on"] {
+        let answer = evaluate(&rig, target, "");
+        assert_eq!(answer.header("Retry-After"), Some("1"), "{target}");
+        let told = is(answer, 503);
+        assert_eq!(told["errorCode"], "GENERAL", "{target}");
+        let details = told["errorDetails"].as_str().expect("a text");
+        assert!(details.contains("not ready"), "{details}");
+    }
 }

@@ -3,6 +3,7 @@
 use super::certificates::{Ca, Secure, Signed, connect};
 use super::http_rig::{Rig, config, until};
 use gossipykv::http::{Certificate, Config, Tls};
+use gossipykv::limits::HTTP_TLS_HELD_LEN;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -262,6 +263,23 @@ fn a_reader_that_stands_is_cut_off_and_not_told_an_end() {
     until("it is cut off", || rig.server.n_refused(gossipykv::http::Reason::Slow) == 1);
     let mut got = Vec::new();
     assert!(client.reader.read_to_end(&mut got).is_err() && got.len() < value.len());
+}
+
+#[test]
+fn what_tls_holds_for_a_reader_that_stands_is_counted() {
+    let ca = Ca::new();
+    let rig = Rig::with(Config { tls: Some(tls(&ca)), ..config() });
+    // Short enough to be free by itself.
+    let mut client = ca.client(rig.addr, None);
+    assert_eq!(client.ask("PUT", "/kv/k", &[b'v'; 20_000]).status, 200);
+    let held = || metric(&ca, &rig, "http_held_bytes");
+    assert_eq!(held(), 0.0);
+    // More than the system takes for it.
+    let ask = "GET /kv/k?raw HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    client.raw(ask.repeat(1_000).as_bytes()).expect("sent");
+    until("it is counted", || held() >= HTTP_TLS_HELD_LEN as f64);
+    drop(client);
+    until("it is given back", || held() == 0.0);
 }
 
 #[test]

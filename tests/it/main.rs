@@ -35,6 +35,7 @@ mod http_many;
 mod http_node;
 mod http_ofrep;
 mod http_openapi;
+mod http_packed;
 mod http_pages;
 mod http_rig;
 mod http_routes;

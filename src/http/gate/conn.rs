@@ -27,6 +27,7 @@ use crate::http::manner::{Manner, Next};
 use crate::http::memory::Held;
 use crate::http::request::Form;
 use crate::http::shared::Shared;
+use crate::limits::HTTP_TLS_HELD_LEN;
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -256,7 +257,7 @@ impl Conn {
         if !is_kept && manner.next != Next::Close {
             self.shared().lines.close(manner, outgoing.head_mut());
         }
-        Sending::new(&self.gate, &mut self.stream, &mut self.deadline).answer(&outgoing).await?;
+        self.sending().answer(&outgoing).await?;
         let ended = self.shared().bridge.now().instant;
         self.shared().counters.sent(ended.since(began));
         self.deadline.set(ended, self.shared().config.timing.idle);
@@ -268,6 +269,11 @@ impl Conn {
             self.input = BytesMut::new();
         }
         Ok(is_kept)
+    }
+
+    /// The way to the client.
+    pub(super) fn sending(&mut self) -> Sending<'_> {
+        Sending::new(&self.gate, &mut self.stream, &mut self.deadline, self.source)
     }
 
     /// Reads the body and completes the job with it.
@@ -287,8 +293,7 @@ impl Conn {
             return Ok(());
         }
         if opened.expects_continue && self.input.is_empty() {
-            let mut sending = Sending::new(&self.gate, &mut self.stream, &mut self.deadline);
-            sending.bytes(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+            self.sending().bytes(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
         let Timing { body, writer_rate_min, .. } = self.shared().config.timing;
         let mut pace = Pace::new(self.shared().bridge.now().instant, body, writer_rate_min);
@@ -352,12 +357,13 @@ impl Conn {
         let here = len.min(self.input.len());
         let mut body = self.input[..here].to_vec();
         self.input.advance(here);
+        let beside = self.tls_len();
         while body.len() < len {
             let rest = len - body.len();
             self.keep(pace);
             // Room follows what has come, not what was announced.
             body.reserve(rest.min(BODY_READ_LEN.max(body.len())));
-            held.grow_to(body.capacity()).map_err(|_| Refusal::memory())?;
+            held.grow_to(body.capacity() + beside).map_err(|_| Refusal::memory())?;
             let mut into = (&mut body).limit(rest);
             let n = tokio::select! {
                 biased;
@@ -382,11 +388,16 @@ impl Conn {
             if !is_wanted {
                 body.clear();
             }
-            held.grow_to(body.capacity()).map_err(|_| Refusal::memory())?;
+            held.grow_to(body.capacity() + self.tls_len()).map_err(|_| Refusal::memory())?;
             self.input.reserve(READ_LEN.max(body.len().min(BODY_READ_LEN)));
             self.more(pace).await?;
         }
         Ok(body)
+    }
+
+    /// What TLS holds beside a body that comes in.
+    fn tls_len(&self) -> usize {
+        if self.stream.is_plain() { 0 } else { HTTP_TLS_HELD_LEN }
     }
 
     fn slow_body(&self) -> Refusal {

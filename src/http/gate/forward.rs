@@ -151,6 +151,8 @@ impl Opened {
             ("If-None-Match: ", head.if_none_match.as_deref()),
             ("If-Match: ", head.if_match.as_deref()),
             ("Accept: ", head.wants_events.then_some("text/event-stream")),
+            // Nothing else is compressed, and quick requests stay short.
+            ("Accept-Encoding: ", (route == Route::List && head.takes_gzip).then_some("gzip")),
             ("Last-Event-ID: ", head.last_event_id),
         ];
         for (name, value) in forwarded {
@@ -193,6 +195,7 @@ impl Opened {
             if_none_match: None,
             if_match: None,
             wants_events: false,
+            takes_gzip: false,
             last_event_id: None,
             poll: Poll::New,
             has_length: false,

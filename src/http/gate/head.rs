@@ -5,6 +5,7 @@
 //! That is a bare line feed, white space before or inside a field name, two lengths, a length and a
 //! transfer coding, a sign before the digits.
 
+use super::codings::Codings;
 use super::refusal::Refusal;
 use crate::http::counters::Reason;
 use crate::http::request::Method;
@@ -128,6 +129,8 @@ pub struct Head<'b> {
     pub wants_page: bool,
     /// Whether server-sent events are wanted, by `Accept`.
     pub wants_events: bool,
+    /// Whether a long list may be compressed by gzip, by `Accept-Encoding`.
+    pub takes_gzip: bool,
     /// The value of `Last-Event-ID`, by which a browser goes on reading a stream.
     pub last_event_id: Option<&'b str>,
     /// The value of `Origin`: a web page has asked.
@@ -172,6 +175,7 @@ impl<'b> Head<'b> {
             if_match: None,
             wants_page: false,
             wants_events: false,
+            takes_gzip: false,
             last_event_id: None,
             origin: None,
             is_relayed: false,
@@ -243,6 +247,7 @@ impl<'b> Head<'b> {
             18 if is("X-Consul-Namespace") || is("X-Consul-Partition") => {
                 self.names_part |= !value.is_empty() && value != b"default";
             }
+            15 if is("Accept-Encoding") => seen.codings.read(value),
             15 if is("X-Forwarded-For") => self.is_relayed = true,
             16 if is("Content-Encoding") => seen.is_encoded |= !is_identity(value),
             17 if is("Transfer-Encoding") => {
@@ -296,6 +301,7 @@ impl<'b> Head<'b> {
         // Some clients send an empty one for none.
         self.consul_token = self.consul_token.filter(|token| !token.is_empty());
         self.keep_alive &= !seen.is_closing;
+        self.takes_gzip = seen.codings.prefer_gzip();
         self.check_wishes(seen)
     }
 
@@ -329,6 +335,7 @@ struct Seen {
     is_encoded: bool,
     /// `If-Unmodified-Since`: a condition that names a date.
     is_dated: bool,
+    codings: Codings,
 }
 
 fn twice(name: &str) -> Refusal {
@@ -495,6 +502,7 @@ mod tests {
             content_type: Some("a/b"),
             if_none_match: None,
             if_match: None,
+            takes_gzip: false,
             wants_events: false,
             last_event_id: None,
             wants_page: true,

@@ -24,6 +24,7 @@ mod accept;
 mod ask;
 pub(super) mod chunked;
 mod client;
+mod codings;
 mod conn;
 mod context;
 mod crowd;

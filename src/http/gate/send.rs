@@ -14,6 +14,7 @@ use super::socket::Socket;
 use crate::http::counters::Reason;
 use crate::http::long::{LongAnswer, MADE_LEN_MAX, Pieces};
 use crate::http::memory::{Held, Pin, Spent};
+use crate::limits::HTTP_TLS_HELD_LEN;
 use crate::source::Source;
 use std::io;
 
@@ -80,8 +81,11 @@ pub(super) struct Sending<'c> {
     gate: &'c Gate,
     stream: &'c mut Socket,
     deadline: &'c mut Deadline,
+    source: Source,
     /// Since the client was waited for.
     pace: Option<Pace>,
+    /// What TLS holds meanwhile.
+    tls: Option<Held>,
 }
 
 impl<'c> Sending<'c> {
@@ -89,8 +93,9 @@ impl<'c> Sending<'c> {
         gate: &'c Gate,
         stream: &'c mut Socket,
         deadline: &'c mut Deadline,
+        source: Source,
     ) -> Sending<'c> {
-        Sending { gate, stream, deadline, pace: None }
+        Sending { gate, stream, deadline, source, pace: None, tls: None }
     }
 
     /// Sends an answer; returns when it is out.
@@ -129,6 +134,7 @@ impl<'c> Sending<'c> {
     pub(super) async fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut rest = &bytes[self.try_bytes(bytes)?..];
         while !rest.is_empty() || self.stream.is_behind() {
+            self.count_tls()?;
             tokio::select! {
                 writable = self.stream.writable() => writable?,
                 () = self.deadline.expired() => {
@@ -139,6 +145,21 @@ impl<'c> Sending<'c> {
             }
             rest = &rest[self.try_bytes(rest)?..];
         }
+        Ok(())
+    }
+
+    /// Counts what TLS holds while the client is waited for.
+    fn count_tls(&mut self) -> io::Result<()> {
+        if self.tls.is_some() || self.stream.is_plain() {
+            return Ok(());
+        }
+        let mut held = Held::of(&self.gate.shared.budget, self.source);
+        if held.count_to(HTTP_TLS_HELD_LEN).is_err() {
+            // The middle of an answer is no place for another one.
+            self.gate.shared.counters.refused(Reason::Memory);
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        self.tls = Some(held);
         Ok(())
     }
 

@@ -14,7 +14,6 @@
 
 use super::ask::Streaming;
 use super::client::{Conn, Stop};
-use super::send::Sending;
 use crate::http::memory::Held;
 use crate::http::watch::bell::Told;
 use crate::http::watch::event::Style;
@@ -332,8 +331,7 @@ impl Writer<'_> {
     }
 
     async fn send(&mut self, bytes: &[u8]) -> Result<(), Stop> {
-        let Conn { gate, stream, deadline, .. } = &mut *self.conn;
-        Ok(Sending::new(gate, stream, deadline).bytes(bytes).await?)
+        Ok(self.conn.sending().bytes(bytes).await?)
     }
 
     /// Sends what is written, and the end of the answer.

@@ -179,6 +179,7 @@ impl Answering {
                 if_none_match: header("If-None-Match"),
                 if_match: header("If-Match"),
                 wants_events: header("Accept").is_some(),
+                takes_gzip: header("Accept-Encoding").is_some(),
                 last_event_id: header("Last-Event-ID"),
                 poll: Poll::of_header(header("Poll")),
                 has_length: request.body_length().is_some(),

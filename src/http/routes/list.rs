@@ -8,18 +8,25 @@ use super::watch::{self, Since};
 use crate::http::counters::Reason;
 use crate::http::failure::{Failure, error_body};
 use crate::http::json::json_text;
-use crate::http::long::{Part, push_text};
+use crate::http::long::{Part, Pieces, push_text};
 use crate::http::memory::Held;
 use crate::http::response::{Response, number};
 use crate::http::watch::target::Target;
 use crate::http::watch::token;
 use crate::kv::{Coverage, Listing, Seen, Store};
+use crate::limits::{HTTP_COMPRESSED_LEN_MIN, HTTP_LIST_LEN_MAX};
 use crate::time::Now;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use std::io::Write as _;
 use std::time::Duration;
+
+/// Bytes of a page's end, and what gzip may add to what it cannot compress.
+const PACKED_MORE: usize = 64 << 10;
 
 /// Answers with one page. A page ends early when it grows large; then `next` says where to go on.
 /// Its tag is made of all it says but the token, so that the same page has the same tag on every
-/// node.
+/// node; one that is compressed has another, as its bytes are others.
 ///
 /// With `delimiter` keys behind it are told as folders, and with `count` only how many there are.
 ///
@@ -96,11 +103,20 @@ impl Page<'_> {
         let (listing, folders) = find(api.store(), call.now);
         let plan = Plan::of(&listing, folders.as_deref(), self.only_keys);
         let page = Made::of(api, &plan, &token, false)?;
+        let is_packed = page.is_to_be_packed(&call);
         let tag = format!("list-{:032x}", page.hash);
+        // As precondition has it, what a coding adds to the tag is no other page.
+        let sent_tag = if is_packed { format!("{tag}-gzip") } else { tag.clone() };
         match precondition.check_tag(Some(&tag)) {
-            Verdict::Met => Ok(page.answer(api, call, |response| response.json().tag(&tag))),
+            Verdict::Met => {
+                let page = if is_packed { page.pack(api)? } else { page };
+                Ok(page.answer(api, call, |response| response.tag(&sent_tag)))
+            }
             Verdict::Unchanged => {
-                Response::bodiless(call.out, call.now.wall, 304).tag(&tag).end_bodiless();
+                Response::bodiless(call.out, call.now.wall, 304)
+                    .tag(&sent_tag)
+                    .header("Vary", VARY)
+                    .end_bodiless();
                 Ok(Outcome::Answered(304))
             }
             Verdict::Unmet => {
@@ -108,7 +124,8 @@ impl Page<'_> {
                 call.body.extend_from_slice(&error_body("the list is another one by now"));
                 Response::new(call.out, call.now.wall, 412, call.body.len())
                     .json()
-                    .tag(&tag)
+                    .tag(&sent_tag)
+                    .header("Vary", VARY)
                     .end(call.request.form(), call.body);
                 Ok(Outcome::Answered(412))
             }
@@ -152,7 +169,8 @@ impl Page<'_> {
         told.merge(&coverage.seen);
         let plan = Plan::of(&page, None, self.only_keys);
         let page = Made::of(api, &plan, &token::text(&told), is_reset)?;
-        Ok(page.answer(api, call, |response| response.json()))
+        let page = if page.is_to_be_packed(&call) { page.pack(api)? } else { page };
+        Ok(page.answer(api, call, |response| response))
     }
 
     /// What such a reader lacks; `None` when something was taken out of the store meanwhile that it
@@ -191,8 +209,12 @@ struct Made {
     len: usize,
     /// Of all but the token.
     hash: u128,
+    is_packed: bool,
     held: Held,
 }
+
+/// What a page's form depends on, for caches.
+const VARY: &str = "Accept-Encoding";
 
 impl Made {
     /// Makes a page, with the token that a client goes on from.
@@ -207,15 +229,39 @@ impl Made {
         end.extend_from_slice(b",\"token\":");
         json_text(&mut end, token);
         end.push(b'}');
-        let mut held = Held::new(&api.shared.budget);
-        if held.grow_to(plan.text_len + end.len()).is_err() {
-            api.shared.counters.refused(Reason::Memory);
-            return Err(Failure::busy("too many bytes are held for other clients; try again"));
-        }
+        let held = held(api, plan.text_len + end.len())?;
         let mut parts = plan.write();
         let hash = hash(&parts);
         push_text(&mut parts, &end);
-        Ok(Made { parts, len: plan.len + end.len(), hash, held })
+        Ok(Made { parts, len: plan.len + end.len(), hash, is_packed: false, held })
+    }
+
+    /// Whether the client takes it compressed, and it is worth it. One of more than the usual
+    /// length has one value that is longer than all: making that whole would take too much.
+    fn is_to_be_packed(&self, call: &Call<'_>) -> bool {
+        call.request.takes_gzip
+            && (HTTP_COMPRESSED_LEN_MIN..=HTTP_LIST_LEN_MAX + PACKED_MORE).contains(&self.len)
+    }
+
+    /// The page compressed, as a whole: so its length is known, also to `HEAD`.
+    ///
+    /// # Errors
+    /// 503 when too many bytes are held already.
+    fn pack(self, api: &Api) -> Result<Made, Failure> {
+        // What cannot be compressed comes out a little longer, and while it grows it may take twice
+        // as much.
+        let room = held(api, 2 * (self.len + PACKED_MORE))?;
+        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+        let (mut pieces, mut buffer) = (Pieces::default(), Vec::new());
+        while let Some(piece) = pieces.next(&self.parts, &mut buffer) {
+            // Memory takes all that is written.
+            let _ = packed.write_all(piece);
+        }
+        let mut packed = packed.finish().unwrap_or_default();
+        packed.shrink_to_fit();
+        drop((self.held, room));
+        let (len, held) = (packed.len(), held(api, packed.len())?);
+        Ok(Made { parts: vec![Part::Text(packed)], len, is_packed: true, held, ..self })
     }
 
     fn answer(
@@ -224,6 +270,23 @@ impl Made {
         call: Call<'_>,
         begin: impl FnOnce(Response<'_>) -> Response<'_>,
     ) -> Outcome {
-        api.long(call, (self.parts, self.len), self.held, begin)
+        let is_packed = self.is_packed;
+        api.long(call, (self.parts, self.len), self.held, |response| {
+            let response = begin(response.json()).header("Vary", VARY);
+            if is_packed { response.header("Content-Encoding", "gzip") } else { response }
+        })
     }
+}
+
+/// A share of the budget for so many bytes.
+///
+/// # Errors
+/// 503 when too many are held already.
+fn held(api: &Api, len: usize) -> Result<Held, Failure> {
+    let mut held = Held::new(&api.shared.budget);
+    if held.grow_to(len).is_err() {
+        api.shared.counters.refused(Reason::Memory);
+        return Err(Failure::busy("too many bytes are held for other clients; try again"));
+    }
+    Ok(held)
 }

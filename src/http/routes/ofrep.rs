@@ -49,7 +49,9 @@ pub(super) fn one(api: &Api, call: Call<'_>, segment: &str) -> Result<Outcome, F
     if let Err(error) = read(call.request.body) {
         return Ok(answer(call, 400, &wrong(Some(&key), "PARSE_ERROR", &error), None));
     }
-    api.check_complete()?;
+    if let Err(failure) = api.check_complete() {
+        return Ok(refused(call, &failure));
+    }
     let record = api.store().get(call.now, format!("{PREFIX}{key}").as_bytes());
     let Some(record) = record else {
         let told = wrong(Some(&key), NOT_FOUND, "there is no such flag");
@@ -74,11 +76,16 @@ pub(super) fn all(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     if let Err(error) = read(call.request.body) {
         return Ok(answer(call, 400, &wrong(None, "PARSE_ERROR", &error), None));
     }
-    api.check_complete()?;
+    if let Err(failure) = api.check_complete() {
+        return Ok(refused(call, &failure));
+    }
     if !call.request.may_take_time {
         return Ok(call.again());
     }
-    let records = records(api, call.now)?;
+    let records = match records(api, call.now) {
+        Ok(records) => records,
+        Err(failure) => return Ok(refused(call, &failure)),
+    };
     let flag = |record: &Record| {
         let key = std::str::from_utf8(record.key()).unwrap_or_default();
         let key = key.strip_prefix(PREFIX).filter(|key| !key.is_empty())?;
@@ -99,9 +106,16 @@ fn without_parameters(call: &Call<'_>) -> Result<(), Failure> {
     query::parameters(call.query, []).map(|[]| ())
 }
 
-/// What is wrong with a request, as SDKs read it.
+/// What is wrong with a request, or with this node, as SDKs read it.
 fn refused(call: Call<'_>, failure: &Failure) -> Outcome {
-    answer(call, failure.status, &wrong(None, "GENERAL", &failure.message), None)
+    let body = wrong(None, "GENERAL", &failure.message).to_string();
+    let response = Response::new(call.out, call.now.wall, failure.status, body.len()).json();
+    let response = match failure.header {
+        Some((name, value)) => response.header(name, value),
+        None => response,
+    };
+    response.end(call.request.form(), body.as_bytes());
+    Outcome::Answered(failure.status)
 }
 
 /// The flags there are.

@@ -133,6 +133,7 @@ mod tests {
             if_none_match,
             if_match,
             wants_events: false,
+            takes_gzip: false,
             last_event_id: None,
             poll: crate::http::request::Poll::New,
             has_length: false,

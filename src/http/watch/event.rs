@@ -10,7 +10,7 @@
 //! SSE it is the event's `id`, too, so that browsers go on by themselves.
 
 use crate::http::json::json_text;
-use crate::http::response::{type_field, version_fields};
+use crate::http::response::{number, type_field, version_fields};
 use crate::kv::Record;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -100,7 +100,7 @@ impl Style {
 }
 
 /// Appends the fields of an entry: key, type if one was kept, version. Unless it is left out the
-/// value comes along, as `value` when it is text and as `base64` otherwise.
+/// value comes along, as `value` when it is text and as `base64` otherwise; else its length does.
 fn write_entry(out: &mut Vec<u8>, record: &Record, only_keys: bool) {
     out.extend_from_slice(b"\"key\":");
     json_text(out, std::str::from_utf8(record.key()).unwrap_or_default());
@@ -119,6 +119,10 @@ fn write_entry(out: &mut Vec<u8>, record: &Record, only_keys: bool) {
     }
     type_field(out, record);
     version_fields(out, record);
+    if let (Some(value), true) = (record.value(), only_keys) {
+        out.extend_from_slice(b",\"size\":");
+        number(out, value.len());
+    }
 }
 
 #[cfg(test)]
@@ -146,7 +150,9 @@ mod tests {
         );
         assert_eq!(
             text(|out| Style::Sse.record(out, &put, true)),
-            format!("event: put\ndata: {{\"key\":\"a\\nb\",\"version\":\"{version}\"}}\n\n")
+            format!(
+                "event: put\ndata: {{\"key\":\"a\\nb\",\"version\":\"{version}\",\"size\":3}}\n\n"
+            )
         );
         let delete = Record::new(stamp, 1, b"k", None);
         assert_eq!(
@@ -158,7 +164,7 @@ mod tests {
             text(|out| Style::Lines.record(out, &lasting, true)),
             format!(
                 "{{\"event\":\"put\",\"key\":\"k\",\"version\":\"{version}\",\
-                 \"expires\":\"1970-01-01T00:00:02.000Z\"}}\n"
+                 \"expires\":\"1970-01-01T00:00:02.000Z\",\"size\":0}}\n"
             )
         );
         assert_eq!(
