@@ -1,16 +1,17 @@
 #!/bin/sh
 # Installs the programs that the tests talk to: Go's memberlist, Serf, dnsmasq, curl, proxies,
-# clients of Consul, and what it takes to lose packets in a network namespace and to set the clock
-# of a process. Does nothing when all are there. Where it cannot install it says so in one line and succeeds: the tests
-# skip what they miss, and fail in CI.
+# clients of Consul, a browser, clients made of the API's description, and what it takes to lose
+# packets in a network namespace and to set the clock of a process. Does nothing when all are there.
+# Where it cannot install it says so in one line and succeeds: the tests skip what they miss, and
+# fail in CI.
 set -eu
 
-packages="apache2-bin caddy curl dnsmasq-base golang-go golang-github-hashicorp-memberlist-dev
-    golang-github-xordataexchange-crypt haproxy iproute2 libfaketime nftables nginx-light nodejs
-    python3-venv serf"
+packages="apache2-bin caddy chromium curl dnsmasq-base fonts-dejavu-core golang-go
+    golang-github-hashicorp-memberlist-dev golang-github-xordataexchange-crypt haproxy
+    iproute2 libfaketime nftables nginx-light nodejs python3-venv serf"
 
-# Clients of Consul, where cargo keeps what is made. Those for Python have one name, and so a place
-# of its own each.
+# What does not come from Debian, where cargo keeps what is made. Consul's clients for Python have
+# one name, and so a place of its own each.
 clients=target/clients
 client() {
     name=$1
@@ -30,10 +31,20 @@ install_clients() {
     client python-consul python-consul==1.1.0
     client python-consul2 python-consul2==0.1.5
     client openfeature openfeature-sdk==0.10.0 openfeature-provider-ofrep==0.3.0
-    [ -e "$clients/npm/node_modules/consul" ] && return
-    mkdir -p "$clients/npm"
-    npm install --silent --no-audit --no-fund --prefix "$clients/npm" consul@2.0.1 >/dev/null 2>&1 \
-        || echo "tests/setup.sh: npm failed, so this stays missing: consul" >&2
+    client browser playwright==1.65.2
+    client api schemathesis==4.32.5 h11==0.16.0 openapi-python-client==0.29.1
+    scripts npm consul consul@2.0.1
+    scripts npm-page openapi-fetch axe-core@4.14.1 openapi-typescript@7.13.0 typescript@5.9.3 \
+        openapi-fetch@0.17.0
+}
+scripts() {
+    name=$1
+    last=$2
+    shift 2
+    [ -e "$clients/$name/node_modules/$last" ] && return
+    mkdir -p "$clients/$name"
+    npm install --silent --no-audit --no-fund --prefix "$clients/$name" "$@" >/dev/null 2>&1 \
+        || echo "tests/setup.sh: npm failed, so these stay missing: $*" >&2
 }
 trap 'cd "$(dirname "$0")/.." && install_clients' EXIT
 

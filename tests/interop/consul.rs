@@ -2,24 +2,13 @@
 
 use crate::distance;
 use crate::harness::{CLIENTS, CONSUL_CLIENTS, Range, long, needs, scratch};
-use std::process::Command;
+use crate::scripts::run;
 use std::time::Duration;
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/consul");
 /// How far the two agents are from each other.
 const NEAR: Duration = Duration::from_millis(16);
 const FAR: Duration = Duration::from_millis(300);
-
-/// Runs a program that must succeed; returns what it printed.
-#[track_caller]
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).env("PYTHONDONTWRITEBYTECODE", "1").output();
-    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
-    let [out, errors] =
-        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(output.status.success(), "{program} {arguments:?}: {out}{errors}");
-    out
-}
 
 #[test]
 fn clients_for_python_find_a_consul() {

@@ -12,15 +12,19 @@
 //! - [`founding`]: clusters by a record that appears late.
 //! - [`proxies`]: nginx, haproxy, Caddy and Apache in front of an agent, as the docs set them up.
 //! - [`consul`]: clients of Consul at agents of ours, one and two in turn.
+//! - [`page`]: the page for a person, in a browser.
+//! - [`api`]: requests and clients made of the API's description, and requests made of nothing.
 //! - [`discovery`], [`lifecycle`], [`leaving`], [`deletes`], [`transcript`]: agents of ours,
 //!   nothing else.
 //! - [`age`]: agents whose clocks go forward by years.
 //!
 //! What is not installed is said once and its tests are skipped; with `CI=true` they fail. Variants
-//! that take minutes run with `GOSSIPYKV_LONG=1`. `GOSSIPYKV_GO_PEER=PATH` has Go members run that
+//! that take minutes run with `GOSSIPYKV_LONG=1`, and as many requests that nobody would make as
+//! `GOSSIPYKV_HTTP_REQUESTS` says. `GOSSIPYKV_GO_PEER=PATH` has Go members run that
 //! program: `tests/interop/peer` built on another memberlist than Debian's.
 
 mod age;
+mod api;
 mod blocked;
 mod consul;
 mod control;
@@ -39,6 +43,7 @@ mod messages;
 #[path = "../netns/mod.rs"]
 mod netns;
 mod networks;
+mod page;
 mod proxies;
 mod relay;
 #[path = "../rolls/mod.rs"]
@@ -47,5 +52,6 @@ mod rolls;
 mod rotation;
 #[path = "../rounds/mod.rs"]
 mod rounds;
+mod scripts;
 mod serf;
 mod transcript;

@@ -178,3 +178,13 @@ fn a_person_without_the_token_is_asked_for_it() {
     let right = format!("{html}Authorization: Bearer s3cret\r\n");
     assert_eq!(rig.send("GET", "/", &right, b"").status, 200);
 }
+
+#[test]
+fn the_page_may_run_its_own_script_and_no_other() {
+    let page = Rig::new().ask("GET", "/").is(200);
+    let policy = page.header("Content-Security-Policy").expect("a policy");
+    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+    assert!(policy.contains("require-trusted-types-for 'script'"), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
+    assert_eq!(page.text().matches("<script").count(), 1);
+}

@@ -38,9 +38,14 @@ pub enum Need {
     OpenFeature,
     /// A Go program that keeps values in Consul.
     Crypt,
+    /// A browser, what drives it, and what judges a page.
+    Browser,
+    /// What makes requests of an OpenAPI document, strict readers of answers, and makers of
+    /// clients.
+    ApiClients,
 }
 
-const ALL: [Need; 15] = [
+const ALL: [Need; 17] = [
     Need::Go,
     Need::Serf,
     Need::Dnsmasq,
@@ -56,6 +61,8 @@ const ALL: [Need; 15] = [
     Need::NpmConsul,
     Need::OpenFeature,
     Need::Crypt,
+    Need::Browser,
+    Need::ApiClients,
 ];
 
 /// Where `tests/setup.sh` puts what does not come from Debian.
@@ -151,6 +158,19 @@ impl Need {
                 &format!("{CLIENTS}/openfeature/bin/python"),
                 &["-c", "import openfeature.contrib.provider.ofrep"],
             ),
+            Need::Browser => {
+                let driver = format!("{CLIENTS}/browser/bin/python");
+                let judge = Path::new(CLIENTS).join("npm-page/node_modules/axe-core");
+                runs("chromium", &["--version"])
+                    && runs(&driver, &["-c", "import playwright"])
+                    && judge.is_dir()
+            }
+            Need::ApiClients => {
+                let python = format!("{CLIENTS}/api/bin/python");
+                let maker = Path::new(CLIENTS).join("npm-page/node_modules/openapi-typescript");
+                runs(&python, &["-c", "import schemathesis, h11, openapi_python_client"])
+                    && maker.is_dir()
+            }
             // It has no question that succeeds; it is there if it can be asked.
             Need::Crypt => Command::new("crypt-xordataexchange").output().is_ok(),
         }

@@ -24,7 +24,7 @@ pub use clock::{eventually, hold, now};
 pub use dns::Dns;
 pub use fake::{Fake, Verify, open_stream, security};
 pub use installed::{
-    CLIENTS, CONSUL_CLIENTS, Need, available, libfaketime, long, scratch, seconds,
+    CLIENTS, CONSUL_CLIENTS, Need, available, libfaketime, long, scratch, seconds, setting,
 };
 pub use mixed::{JOIN_MAX, Mixed, MixedOptions, lan};
 pub use namespace::{Net, in_namespace};
