@@ -295,3 +295,83 @@ def test_rolling_replacement(compose, tmp_path, report, drain):
         assert result["failures"] == [], result["failures"][:5]
     rate = sum(result["counts"].values()) / (stops[-1][2] - stops[0][1] + 5)
     assert rate > 700, f"the load was thin: {rate:.0f} requests a second"
+
+
+# A new task of a roll, beside the three that serve: as ECS starts it before it stops one of them.
+NEW = "gkv_new"
+# Longer than the 8 s after which a node that hears nobody was once taken for the first of a cluster.
+STUCK_SECONDS = 12
+
+
+def told_like(project, service):
+    """The settings of a node of compose.yaml."""
+    lines = engine.docker("inspect", "--format", "{{json .Config.Env}}", project.container(service))
+    return dict(line.split("=", 1) for line in json.loads(lines))
+
+
+@contextlib.contextmanager
+def new_task(project, settings, closed):
+    """A container with these settings; with `closed` nobody's gossip gets to it, nor its own out."""
+    network = engine.docker("inspect", "--format", "{{range $k, $v := .NetworkSettings.Networks}}{{$k}}{{end}}",
+                            project.container("node1"))  # fmt: skip
+    holder = f"{NEW}_holder"
+    env = [part for name, value in settings.items() for part in ("--env", f"{name}={value}")]
+    try:
+        # It has the addresses before the node starts, so that the port is closed by then.
+        engine.docker("run", "--detach", "--name", holder, "--network", network, "--dns", "172.30.79.53",
+                      engine.BASE, "sleep", "600")  # fmt: skip
+        if closed:
+            pid = engine.docker("inspect", "--format", "{{.State.Pid}}", holder)
+            rules = "\n".join(
+                f"add chain inet closed {hook} {{ type filter hook {hook} priority 0; }}\n"
+                f"add rule inet closed {hook} meta l4proto {{ tcp, udp }} th dport 7947 drop"
+                for hook in ("input", "output")
+            )
+            rules = f"add table inet closed\n{rules}\n"
+            (TOOLS / "closed.nft").write_text(rules)
+            run("nsenter", "--net", "--target", pid, "nft", "-f", TOOLS / "closed.nft", check=True)
+        engine.docker("run", "--detach", "--name", NEW, "--network", f"container:{holder}", *env,
+                      "--read-only", "--cap-drop", "ALL", engine.NODE)  # fmt: skip
+        yield NEW
+    finally:
+        for name in (NEW, holder):
+            run("docker", "rm", "--force", name)
+
+
+FAULTS = {
+    "another gossip key": ({"GOSSIPYKV_ENCRYPT_KEYS": "YW5vdGhlci1nb3NzaXAta2V5LW9mLTMyLWJ5dGVzLWw="}, False),
+    "another label": ({"GOSSIPYKV_LABEL": "another"}, False),
+    "a closed port": ({}, True),
+}
+
+
+@pytest.mark.parametrize("fault", [None, *FAULTS], ids=lambda fault: fault or "nothing wrong")
+def test_a_roll_that_cannot_join_stops_at_its_first_task(compose, report, fault):
+    """The orchestrator waits for the new task to be ready before it stops an old one, and waits in vain."""
+    written = [f"roll-{number:03}" for number in range(200)]
+    for number, key in enumerate(written):
+        assert http("PUT", url(1 + number % 3, f"/kv/{key}/v-{key}?w=all"))[0] == 200
+    changed, closed = FAULTS.get(fault, ({}, False))
+
+    def ready(task):
+        return run("docker", "exec", task, "/gossipykv", "health", "--ready").returncode == 0
+
+    with new_task(compose, told_like(compose, "node1") | changed, closed) as task:
+        if fault is None:
+            # The same way with the same settings: what keeps the others out is the fault alone.
+            wait_for("the new task is ready", lambda: ready(task), 60)
+            engine.docker("stop", "--time", str(STOP_SECONDS), task)
+            wait_for("three again", lambda: all(len(alive(n)) == 3 for n in (1, 2, 3)), 60)
+            return
+        began = time.monotonic()
+        while time.monotonic() - began < STUCK_SECONDS:
+            assert not ready(task), run("docker", "logs", task).stdout
+            for number in (1, 2, 3):
+                assert is_ready(number)
+        running = engine.docker("inspect", "--format", "{{.State.Running}}", task)
+        assert running == "true", "alive, and not ready: that is what the roll waits for"
+        said = run("docker", "exec", task, "/gossipykv", "health", "--ready").stdout.strip()
+    for key in written:
+        for number in (1, 2, 3):
+            assert http("GET", url(number, f"/kv/{key}")) == (200, f'{{"{key}":"v-{key}"}}'), (number, key)
+    report(f"a roll under {fault}: no task gets ready in {STUCK_SECONDS} s, every key is served; {said[:160]}")

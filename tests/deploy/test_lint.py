@@ -85,7 +85,7 @@ def test_scripts():
     assert len(scripts) >= 5
     result = run("shellcheck", "-s", "sh", "-x", "-P", ROOT / "deploy", *scripts)
     assert result.returncode == 0, result.stdout
-    result = run("shellcheck", "-s", "bash", *(ROOT / "tests" / name for name in ("deploy/run", "run")))
+    result = run("shellcheck", "-s", "bash", *(ROOT / "tests" / name for name in ("deploy/run", "run", "formats/upgrade")))
     assert result.returncode == 0, result.stdout
 
 

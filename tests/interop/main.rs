@@ -17,6 +17,7 @@
 //! - [`discovery`], [`lifecycle`], [`leaving`], [`deletes`], [`transcript`]: agents of ours,
 //!   nothing else.
 //! - [`age`]: agents whose clocks go forward by years.
+//! - [`upgrade`]: a roll from the last release and back; `tests/formats/upgrade` runs it.
 //!
 //! What is not installed is said once and its tests are skipped; with `CI=true` they fail. Variants
 //! that take minutes run with `GOSSIPYKV_LONG=1`, and as many requests that nobody would make as
@@ -55,3 +56,4 @@ mod rounds;
 mod scripts;
 mod serf;
 mod transcript;
+mod upgrade;
