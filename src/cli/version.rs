@@ -25,7 +25,7 @@ pub(super) const LINE: &str = concat!(
 const EXAMPLES: &str = "\
 Example:
   $ gossipykv version
-  gossipykv 0.1.0 (commit 5d2a1f0c9b3e, 2026-01-31T12:00:00Z)
+  gossipykv 0.2.0 (commit 5d2a1f0c9b3e, 2026-01-31T12:00:00Z)
 
 What was not known when it was built reads \"unknown\".";
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -141,7 +142,8 @@ def stub_image():
         docker("build", "--tag", STUB, context)
 
 
-ARGUMENTS = ("--build-arg", "BUILD_HASH=0123456789ab", "--build-arg", "VERSION=0.1.0")
+VERSION = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M).group(1)
+ARGUMENTS = ("--build-arg", "BUILD_HASH=0123456789ab", "--build-arg", f"VERSION={VERSION}")
 
 
 def build(context=ROOT, check=True):

@@ -44,7 +44,7 @@ def test_it_runs_with_nothing(image):
         "run", "--rm", "--read-only", "--cap-drop", "ALL", "--network", "none",
         "--security-opt", "no-new-privileges", engine.NODE, "version",
     )  # fmt: skip
-    assert shown.startswith("gossipykv 0.1.0 (commit 0123456789ab"), shown
+    assert shown.startswith(f"gossipykv {engine.VERSION} (commit 0123456789ab"), shown
     wrong = run("docker", "run", "--rm", "--network", "none", engine.NODE, "agent", "--bind", "nowhere")
     assert wrong.returncode == 2 and "--bind" in wrong.stdout, wrong.stdout
 
@@ -130,5 +130,5 @@ def test_arm64_from_the_same_file(docker_engine, tmp_path, report):
     header = (tmp_path / "gossipykv").read_bytes()[:20]
     assert header[:4] == b"\x7fELF" and header[18:20] == b"\xb7\x00", "AArch64"
     shown = run("qemu-aarch64-static", tmp_path / "gossipykv", "version", check=True).stdout
-    assert shown.startswith("gossipykv 0.1.0"), shown
+    assert shown.startswith(f"gossipykv {engine.VERSION} "), shown
     report(f"image built for arm64 across: {image['Size'] / 1e6:.2f} MB, runs: {shown.strip()}")
