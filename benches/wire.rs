@@ -238,6 +238,8 @@ fn replication(criterion: &mut Criterion<ProcessorTime>) {
         whole: true,
         stage: Some(2),
         limit: Some(192 << 20),
+        to: Some(1 << 60),
+        at: Some(1 << 36),
     };
     let hashes = Bytes::from(vec![7; 2048]);
     let items: Vec<Item> = records(15).iter().map(Item::of).collect();

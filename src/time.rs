@@ -25,6 +25,12 @@ impl Instant {
         Instant(millis.saturating_mul(1_000_000))
     }
 
+    /// Milliseconds from the origin to it.
+    #[must_use]
+    pub const fn as_millis(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
     /// Time from `earlier` to `self`; zero when `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Instant) -> Duration {

@@ -7,6 +7,7 @@ use super::record::Record;
 use super::shard::Shard;
 use super::store::Store;
 use super::version::{HlcTime, Stamp};
+use crate::time::Now;
 
 impl Store {
     /// Forgets this very version of `key`. False when something else, or nothing, is here.
@@ -28,11 +29,12 @@ impl Store {
     /// its expiry. The question is asked under the shard's shared lock: it must be short and must
     /// not touch the store.
     ///
-    /// One of a time after `until`, or stamped ahead of our own clock, is never offered: without
-    /// the latter the next write of its key would be stamped earlier, and lose against a copy
-    /// elsewhere.
+    /// One of a time after `until`, or stamped ahead of our clocks, is never offered: without the
+    /// latter the next write of its key would be stamped earlier, and lose against a copy
+    /// elsewhere. For the same reason the hybrid clock follows what is forgotten.
     pub fn forget_tombstones(
         &self,
+        now: Now,
         (shard, kind): (usize, Gone),
         after: Option<&Record>,
         until: HlcTime,
@@ -40,7 +42,7 @@ impl Store {
         mut may_forget: impl FnMut(&Record) -> bool,
     ) -> Forgotten {
         let Some(slot) = self.slots().get(shard) else { return Forgotten::default() };
-        let clock = self.counters().hlc_last();
+        let clock = self.counters().hlc_last().max(HlcTime::from_millis(now.wall.0));
         let mut found = Forgotten::default();
         let going: Vec<Record> = slot.read(|shard| {
             let mut going = Vec::new();
@@ -63,6 +65,7 @@ impl Store {
             going
         });
         for tombstone in going {
+            self.follow(tombstone.stamp().time, now);
             if self.remove_exact(tombstone.key(), tombstone.stamp()) {
                 found.n += 1;
             } else {
@@ -141,7 +144,7 @@ mod tests {
     const FIRST: (usize, Gone) = (0, Gone::Deleted);
 
     fn forget(store: &Store, shard: usize, may_forget: impl FnMut(&Record) -> bool) -> usize {
-        store.forget_tombstones((shard, Gone::Deleted), None, EVER, Most::ALL, may_forget).n
+        store.forget_tombstones(now(1), (shard, Gone::Deleted), None, EVER, Most::ALL, may_forget).n
     }
 
     #[test]
@@ -186,6 +189,19 @@ mod tests {
     }
 
     #[test]
+    fn a_tombstone_that_was_ahead_goes_though_nothing_is_written_and_later_writes_beat_it() {
+        let store = store();
+        let far = Stamp { time: HlcTime::from_millis(1_000_000), origin: OriginId(2) };
+        store.merge(&Record::new(far, 1, b"k", None), now(1));
+        let place = (Store::bucket(b"k").0, Gone::Deleted);
+        let forget =
+            |at| store.forget_tombstones(now(at), place, None, EVER, Most::ALL, |_| true).n;
+        assert_eq!((forget(999_999), forget(1_000_001)), (0, 1));
+        // The wall clock was set back since.
+        assert!(store.put(now(5), b"k", b"", None).expect("room").stamp > far);
+    }
+
+    #[test]
     fn the_oldest_are_looked_at_first_and_no_more_than_asked_for() {
         let store = store();
         let in_first = |key: &String| Store::bucket(key.as_bytes()).0 == 0;
@@ -198,10 +214,11 @@ mod tests {
         let (mut after, mut seen) = (None, Vec::new());
         for is_last in [false, false, true] {
             let most = Most { seen: 2, ..Most::ALL };
-            let found = store.forget_tombstones(FIRST, after.as_ref(), until, most, |tombstone| {
-                seen.push(tombstone.key().to_vec());
-                seen.len() % 2 == 0
-            });
+            let found =
+                store.forget_tombstones(now(1), FIRST, after.as_ref(), until, most, |tombstone| {
+                    seen.push(tombstone.key().to_vec());
+                    seen.len() % 2 == 0
+                });
             assert_eq!((found.n_seen, found.n, found.n_kept), (2, 1, 1));
             after = found.last;
             assert_eq!(after.is_none(), is_last);
@@ -212,7 +229,7 @@ mod tests {
         assert_eq!(store.stats().n_tombstones, 6);
         // Those that stay cost a bound of their own.
         let most = Most { kept: 1, ..Most::ALL };
-        let found = store.forget_tombstones(FIRST, None, EVER, most, |_| false);
+        let found = store.forget_tombstones(now(1), FIRST, None, EVER, most, |_| false);
         assert_eq!((found.n_seen, found.n_kept, found.last.is_some()), (1, 1, true));
         assert_eq!(forget(&store, 0, |_| true), 6);
         assert!((0..STORE_SHARDS).all(|shard| store.shard_len(shard).1 == 0));

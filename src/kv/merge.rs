@@ -2,6 +2,7 @@
 
 use super::record::Record;
 use super::store::Store;
+use super::version::HlcTime;
 use crate::mutation::mutated;
 use crate::time::Now;
 use std::cmp::Ordering;
@@ -61,7 +62,12 @@ impl Store {
 
     /// Lets the clock follow a record's stamp; true when it is too far ahead for that.
     fn observe(&self, record: &Record, now: Now) -> bool {
-        let time = record.stamp().time;
+        self.follow(record.stamp().time, now)
+    }
+
+    /// Lets the clock follow a time, so that later stamps are later than it; true when it is too
+    /// far ahead of the wall's for that.
+    pub fn follow(&self, time: HlcTime, now: Now) -> bool {
         // The clock only rises: what is not past its published time needs no lock.
         time > self.counters().hlc_last()
             && self.head().lock().observe(time, now.wall, self.counters())

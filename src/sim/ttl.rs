@@ -6,7 +6,7 @@
 //! - What has expired by the node's own clocks is not shown.
 //! - What it holds was written by somebody: an expiry makes no version of its own.
 //! - It goes back to no earlier version of a key, and not from an expired form to a live one.
-//! - What is left of a key is not dropped before its time.
+//! - What is left of a key is not dropped before its time by the clock that is ahead of all others.
 //!
 //! In the end all hold the same version: with the above, a renewal that anybody holds outlives the
 //! expiry of what it renewed.
@@ -63,6 +63,8 @@ impl Ttls {
         let before = std::mem::take(&mut self.held);
         let keys: BTreeSet<&Vec<u8>> = self.written.keys().map(|(key, _)| key).collect();
         let mut held = BTreeMap::new();
+        // Whose clock is ahead forgets first, and a comparison with it has the others drop theirs.
+        let latest = cluster.hosts.iter().map(|host| host.wall_max_ms).max().unwrap_or_default();
         for (index, host) in cluster.hosts.iter().enumerate() {
             let (Some(node), Some(store)) = (host.node(), &host.store) else { continue };
             if host.is_stranger {
@@ -76,7 +78,7 @@ impl Ttls {
                 let then = before.get(&place).filter(|_| !is_resetting);
                 let is_shown = store.get(now, key).is_some();
                 let record = store.entry(key);
-                self.judge(host, key, then, record.as_ref())?;
+                self.judge((host, latest), key, then, record.as_ref())?;
                 let expiry = record.as_ref().and_then(Record::expiry);
                 if is_shown && expiry.is_some_and(|expiry| expiry <= now.wall.0) {
                     let what = format!("{} shows {} past its expiry", host.name, show(key));
@@ -91,7 +93,7 @@ impl Ttls {
 
     fn judge(
         &self,
-        host: &Host,
+        (host, latest): (&Host, u64),
         key: &[u8],
         before: Option<&Record>,
         now: Option<&Record>,
@@ -124,7 +126,7 @@ impl Ttls {
                 let last = before.expiry().unwrap_or_else(|| before.stamp().time.millis());
                 let over = u128::from(last) + self.grace.as_millis();
                 let is_kept = before.ttl().is_some() || !before.is_tombstone();
-                if is_kept && over > u128::from(host.wall_max_ms) {
+                if is_kept && over > u128::from(latest) {
                     return wrong("expiry-dropped", "was dropped before its time", before);
                 }
                 Ok(())

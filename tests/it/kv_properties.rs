@@ -223,7 +223,8 @@ fn take(store: &Store, model: &mut Model, wall_ms: u64, step: &Step) {
             let n: usize = (0..STORE_SHARDS)
                 .map(|shard| {
                     let place = (shard, Gone::Deleted);
-                    store.forget_tombstones(place, None, HlcTime(u64::MAX), Most::ALL, |_| true).n
+                    let ever = HlcTime(u64::MAX);
+                    store.forget_tombstones(now(wall_ms), place, None, ever, Most::ALL, |_| true).n
                 })
                 .sum();
             assert_eq!((n as u64, store.stats().n_tombstones), (n_before, 0));

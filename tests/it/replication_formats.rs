@@ -43,6 +43,8 @@ fn stage(stage: Option<u8>) -> KvMessage {
         whole: true,
         stage,
         limit: None,
+        to: None,
+        at: None,
     })
 }
 
@@ -95,6 +97,8 @@ fn the_page_shows_messages() {
         whole: true,
         stage: None,
         limit: None,
+        to: None,
+        at: None,
     }));
     check(&KvMessage::Want(Want { from: 0xee, of: 0xff, ranges: vec![(6, 6), (9, 12)] }));
     let bar =

@@ -51,6 +51,8 @@ impl Context<'_> {
             whole: false,
             stage: None,
             limit: None,
+            to: None,
+            at: None,
         }
     }
 

@@ -175,7 +175,7 @@ impl Context<'_> {
             Some(expiry) => expiry.saturating_add(self.expired_grace_ms()),
             None => time.millis().saturating_add(self.grace_ms()),
         };
-        until <= self.now.wall.0 && time <= self.store.stats().hlc
+        until <= self.now.wall.0
     }
 
     /// Whether a comparison that somebody asks for is refused, and says so then: who hides knows

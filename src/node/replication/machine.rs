@@ -13,7 +13,7 @@ use super::message::{Ack, Digest, Folded, KvMessage, MessageError, PullEnd, Push
 use super::next::Next;
 use super::repair::absence::Absence;
 use super::repair::compare::{self, Compare};
-use super::repair::digest::{self, Digests};
+use super::repair::digest::{self, Digests, Heard};
 use super::repair::gaps::Gaps;
 use super::repair::judge::Judge;
 use super::repair::pull::Pulls;
@@ -307,7 +307,7 @@ impl Replication {
     pub(super) fn digested(&mut self, lent: &mut Lent<'_>, digest: &Digest, via: Via, len: usize) {
         let from = OriginId(digest.from);
         let cx = &mut self.shared.lend(lent);
-        if from == cx.me {
+        if from == cx.me || !digest::is_for(cx.me, digest) {
             return;
         }
         cx.heard_via(from, via);
@@ -319,13 +319,14 @@ impl Replication {
                 self.holders.changed(cx);
             }
         }
-        if !digest::heard(cx, digest) {
+        let heard = digest::heard(cx, digest);
+        if heard == Heard::Stranger {
             return;
         }
         if digest.reply {
             digest::answer(cx, digest, via, is_exact(&self.gaps, &self.pulls));
         }
-        if digest.whole {
+        if digest.whole && heard == Heard::News {
             self.digested_whole(lent, digest);
         }
     }

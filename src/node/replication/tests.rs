@@ -277,6 +277,8 @@ fn claims_of_a_stranger_fill_no_memory() {
             whole: false,
             stage: None,
             limit: None,
+            to: None,
+            at: None,
         };
         let payload = KvMessage::Digest(digest).encode();
         cluster.members[0].replication.datagram(cluster.now, addr(1), &payload);

@@ -137,6 +137,8 @@ pub(in crate::node) struct Peer {
     pub(in crate::node) folds_held: u64,
     /// What the origins that it has folded add up to, by the list that it told last.
     pub(in crate::node) folded_listed: FoldedHash,
+    /// When on its clock it told so last, in milliseconds: what it told earlier is not news.
+    pub(in crate::node) told_as_of: u64,
     /// How far it has come, as it told last.
     pub(in crate::node) stage: Option<Stage>,
     /// Bytes of records that it may hold, when it is ready and has a limit.
@@ -174,6 +176,7 @@ impl Peer {
             folded_held: None,
             folds_held: 0,
             folded_listed: FoldedHash::default(),
+            told_as_of: 0,
             stage: None,
             limit: None,
             came_new: false,

@@ -152,16 +152,17 @@ impl Sweep {
         let most = Most { seen: n_max, kept: STEP_KEPT - self.n_kept };
         let after = self.after[self.lot].take();
         let place = (shard, kind);
-        let found = cx.store.forget_tombstones(place, after.as_ref(), until, most, |tombstone| {
-            let dot = tombstone.dot();
-            let is_held_here = dot.origin == me || known.covers(dot);
-            let held = is_held_here && proofs.held_through(peers, known, dot.origin) >= dot.seq;
-            let held = held || mutated!(ForgetEarly);
-            if held {
-                known.forget(tombstone);
-            }
-            held
-        });
+        let found =
+            cx.store.forget_tombstones(cx.now, place, after.as_ref(), until, most, |tombstone| {
+                let dot = tombstone.dot();
+                let is_held_here = dot.origin == me || known.covers(dot);
+                let held = is_held_here && proofs.held_through(peers, known, dot.origin) >= dot.seq;
+                let held = held || mutated!(ForgetEarly);
+                if held {
+                    known.forget(tombstone);
+                }
+                held
+            });
         self.forgotten_total += found.n as u64;
         self.n_kept += found.n_kept;
         let is_done = found.last.is_none() || self.n_kept >= STEP_KEPT;
@@ -258,7 +259,18 @@ mod tests {
         }
         let heads = vec![(GONE.0, 1)];
         let (root, folded, reply, whole, stage, limit) = (0, 0, false, true, None, None);
-        let digest = Digest { from: PEER.0, heads, root, folded, reply, whole, stage, limit };
+        let digest = Digest {
+            from: PEER.0,
+            heads,
+            root,
+            folded,
+            reply,
+            whole,
+            stage,
+            limit,
+            to: None,
+            at: None,
+        };
         node.digested(at(20), &digest, Via::Datagram, 100);
         for step in 1..400 {
             node.timeout(at(step * 100));

@@ -2,7 +2,7 @@
 
 use super::item::{Item, LeafItems, Name};
 use super::lists::{at_most, compared, if_any};
-use crate::kv::Record;
+use crate::kv::{OriginId, Record};
 use crate::limits::{COMPARED_ITEMS_MAX, KEYS_MAX, ORIGINS_MAX, RANGES_MAX, STORE_SHARDS};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,22 @@ pub struct Digest {
     /// a later build than `stage`.
     #[serde(default)]
     pub limit: Option<u64>,
+    /// For which run it is: a late copy may come to the next one at its address. Nothing where many
+    /// may read it. Format 3, since a later build than `limit`.
+    #[serde(default)]
+    pub to: Option<u64>,
+    /// Milliseconds on the sender's monotonic clock: an earlier one that comes later is not news.
+    /// Format 3, with `to`.
+    #[serde(default)]
+    pub at: Option<u64>,
+}
+
+impl Digest {
+    /// For that run and no other.
+    #[must_use]
+    pub fn for_run(self, to: OriginId) -> Digest {
+        Digest { to: Some(to.0), ..self }
+    }
 }
 
 /// "Send me these."

@@ -216,7 +216,9 @@ mod tests {
             reply: true,
             whole: true,
             stage: Some(2),
-            limit: None,
+            limit: Some(u64::MAX),
+            to: Some(u64::MAX),
+            at: Some(u64::MAX),
         };
         let leaves = vec![(u16::MAX, vec![7; 2048].into()); STORE_SHARDS];
         for message in

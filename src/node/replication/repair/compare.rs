@@ -242,6 +242,7 @@ impl Compare {
                 return;
             }
             cx.known.forget(&held);
+            cx.store.follow(held.stamp().time, cx.now);
         } else {
             // A late copy of it is refused from now on, as where the delete was forgotten.
             cx.known.forget_through(held.stamp().time);
@@ -383,7 +384,18 @@ mod tests {
         for _ in 0..2 {
             let heads = vec![(PEER.0, 1)];
             let (root, folded, reply, whole, stage, limit) = (7, 0, false, true, None, None);
-            let digest = Digest { from: PEER.0, heads, root, folded, reply, whole, stage, limit };
+            let digest = Digest {
+                from: PEER.0,
+                heads,
+                root,
+                folded,
+                reply,
+                whole,
+                stage,
+                limit,
+                to: None,
+                at: None,
+            };
             node.digested(NOW, &digest, Via::Datagram, 100);
         }
         let conn = std::iter::from_fn(|| node.poll()).find_map(|out| match out {

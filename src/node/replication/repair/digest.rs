@@ -60,14 +60,15 @@ impl Digests {
     /// Tells a digest to a drawn peer, and over links when datagrams seem to reach nobody.
     pub(in crate::node) fn tell(&mut self, cx: &mut Context<'_>, is_exact: bool) {
         self.sent_total += 1;
-        let message = KvMessage::Digest(whole(cx, is_exact, true));
+        let digest = whole(cx, is_exact, true);
+        let told = |to| KvMessage::Digest(digest.clone().for_run(to)).encode();
         if cx.unanswered.is_mute() {
             for origin in cx.peers.draw(TOLD_BY_LINK, cx.rng) {
-                cx.link_send(origin, message.encode());
+                cx.link_send(origin, told(origin));
             }
         }
         let Some(origin) = cx.peers.draw(1, cx.rng).pop() else { return };
-        let payload = message.encode();
+        let payload = told(origin);
         // Who only asks for links hears no digest over them: it would take that for our asking.
         let paths = cx.peers.get(origin).map(|peer| &peer.paths);
         if payload.len() > cx.room || paths.is_some_and(|paths| paths.udp_blocked) {
@@ -98,13 +99,15 @@ pub(in crate::node) fn whole(cx: &Context<'_>, is_exact: bool, reply: bool) -> D
         whole: true,
         stage: Some(cx.ready.stage().code()),
         limit: capacity::told(cx),
+        to: None,
+        at: Some(cx.now.instant.as_millis()),
     }
 }
 
 /// Asks these peers for their digests, by ours.
 pub(in crate::node) fn ask(cx: &mut Context<'_>, is_exact: bool, peers: &[OriginId]) {
     for peer in peers {
-        let digest = whole(cx, is_exact, true);
+        let digest = whole(cx, is_exact, true).for_run(*peer);
         cx.send(*peer, &KvMessage::Digest(digest));
     }
 }
@@ -117,29 +120,54 @@ pub(in crate::node) fn tell_stage(cx: &mut Context<'_>, is_exact: bool) {
     for peer in cx.peers.draw(STAGE_TOLD_MAX, cx.rng) {
         let is_unheard = cx.peers.get(peer).is_some_and(|peer| peer.told_at.is_none());
         let asks = is_ready && is_unheard;
-        let digest = whole(cx, is_exact, asks);
+        let digest = whole(cx, is_exact, asks).for_run(peer);
         cx.send(peer, &KvMessage::Digest(digest));
     }
 }
 
-/// Notes what a peer says to hold. False when it is none.
-pub(in crate::node) fn heard(cx: &mut Context<'_>, digest: &Digest) -> bool {
-    let Some(peer) = cx.peers.get_mut(OriginId(digest.from)) else { return false };
+/// Whether a digest is for this run. A late copy, or one that somebody has kept and sends again,
+/// may be for an earlier one at this address, from when its sender was new.
+pub(in crate::node) fn is_for(me: OriginId, digest: &Digest) -> bool {
+    digest.to.is_none_or(|to| to == me.0)
+}
+
+/// What a digest is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::node) enum Heard {
+    /// Of nobody that is known as a peer.
+    Stranger,
+    /// Of a peer that has said something later since: it holds all that it held then, and whatever
+    /// else it said of itself is over.
+    Earlier,
+    /// Of a peer, as it is.
+    News,
+}
+
+/// Notes what a peer says to hold.
+pub(in crate::node) fn heard(cx: &mut Context<'_>, digest: &Digest) -> Heard {
+    let Some(peer) = cx.peers.get_mut(OriginId(digest.from)) else { return Heard::Stranger };
     peer.holds(&digest.heads);
-    if digest.whole {
-        peer.limit = digest.limit;
+    if !digest.whole {
+        return Heard::News;
     }
-    if digest.whole && digest.folded == cx.known.folded_hash() {
+    if digest.at.is_some_and(|at| at < peer.told_as_of) {
+        return Heard::Earlier;
+    }
+    peer.told_as_of = digest.at.unwrap_or(peer.told_as_of);
+    peer.limit = digest.limit;
+    if digest.folded == cx.known.folded_hash() {
         peer.holds_folded(cx.known);
     }
-    true
+    Heard::News
 }
 
 /// To a beacon just the acknowledgement, to a whole digest ours.
 pub(in crate::node) fn answer(cx: &mut Context<'_>, digest: &Digest, via: Via, is_exact: bool) {
     let from = OriginId(digest.from);
-    let answer =
-        if digest.whole { whole(cx, is_exact, false) } else { cx.beacon_digest(from, false) };
+    let answer = match digest.whole {
+        true => whole(cx, is_exact, false).for_run(from),
+        false => cx.beacon_digest(from, false),
+    };
     cx.answer_via(from, via, &KvMessage::Digest(answer));
 }
 

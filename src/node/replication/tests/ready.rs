@@ -210,6 +210,8 @@ fn whoever_answers_at_an_address_must_be_the_run_that_was_meant() {
         whole: true,
         stage: Some(Stage::Copied.code()),
         limit: None,
+        to: None,
+        at: None,
     };
     joiner.digested(now, &digest, Via::Datagram, 100);
     cluster.drain(1);
@@ -220,4 +222,44 @@ fn whoever_answers_at_an_address_must_be_the_run_that_was_meant() {
     cluster.meet();
     assert!(cluster.run_until(Duration::from_secs(5), |c| is_ready(c, 1)));
     assert_eq!(n_keys(&cluster, 1), 100);
+}
+
+/// What a peer tells of itself, for `to`, as of this millisecond of its clock.
+fn told(from: OriginId, stage: Stage, (to, at): (Option<OriginId>, u64)) -> message::Digest {
+    message::Digest {
+        from: from.0,
+        heads: vec![],
+        root: 0,
+        folded: 0,
+        reply: false,
+        whole: true,
+        stage: Some(stage.code()),
+        limit: None,
+        to: to.map(|to| to.0),
+        at: Some(at),
+    }
+}
+
+#[test]
+fn a_late_digest_makes_no_peer_with_data_look_new() {
+    let mut cluster = one_with(10);
+    cluster.add(Duration::from_secs(3600));
+    cluster.meet();
+    let now = cluster.now;
+    let (me, peer) = (cluster.members[1].store.origin(), cluster.members[0].store.origin());
+    let joiner = &mut cluster.members[1].replication;
+    let looks_new = |joiner: &Lent| joiner.view().peers_are_new(now.instant).is_ok();
+    joiner.digested(now, &told(peer, Stage::Copied, (Some(me), 500)), Via::Datagram, 100);
+    assert!(!looks_new(joiner));
+    // What it said as it was new: a copy that comes late, and one for who was here before.
+    let late =
+        [told(peer, Stage::New, (Some(me), 499)), told(peer, Stage::New, (Some(OriginId(9)), 501))];
+    for digest in &late {
+        joiner.digested(now, digest, Via::Datagram, 100);
+        assert!(!looks_new(joiner), "{digest:?}");
+    }
+    // One that does not say when is taken as it comes: builds from before cannot.
+    let untold = message::Digest { at: None, ..told(peer, Stage::New, (None, 0)) };
+    joiner.digested(now, &untold, Via::Datagram, 100);
+    assert!(looks_new(joiner));
 }
