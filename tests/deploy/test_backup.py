@@ -1,10 +1,10 @@
 """A copy outside, in moto's S3: made under load, and what is left when all nodes are gone."""
 
 import http.client
+import http.server
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import threading
 import time
@@ -202,35 +202,74 @@ def seconds(moment):
     return time.mktime(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction}")
 
 
+class HeldUp(http.server.BaseHTTPRequestHandler):
+    """S3 behind a line that breaks down at the second part of an upload."""
+
+    protocol_version = "HTTP/1.1"
+    behind, held = None, threading.Event()
+
+    def do(self):
+        if "partNumber=2&" in self.path:
+            self.held.set()
+            # Until whoever sent it is gone.
+            while self.connection.recv(1 << 16):
+                pass
+            self.close_connection = True
+            return
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {"Content-Type": "application/octet-stream"}
+        data = body if self.command in ("PUT", "POST") else None
+        request = urllib.request.Request(self.behind + self.path, data, headers, method=self.command)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            body = answer.read()
+            self.send_response(answer.status)
+            for name in ("ETag", "Content-Type", "Content-Range"):
+                if answer.headers[name]:
+                    self.send_header(name, answer.headers[name])
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do
+
+    def log_message(self, *_):
+        pass
+
+
 def test_one_that_is_killed_while_it_uploads_is_no_backup(s3, tmp_path, report):
     place = f"s3://{BUCKET}/kv"
+    HeldUp.behind = s3["AWS_ENDPOINT_URL_S3"]
+    line = http.server.ThreadingHTTPServer(("127.0.0.1", 0), HeldUp)
+    threading.Thread(target=line.serve_forever, daemon=True).start()
     with Cluster(1, tmp_path) as cluster:
         server = f"http://127.0.0.1:{cluster.ports[0]}"
         write(cluster.ports[0], 0, 100)
         first = json.loads(program("backup", place, "--server", server, "--json", s3=s3).stdout)
         # More than one part: 8 MiB each.
-        for number in range(60):
+        for number in range(20):
             value = os.urandom(512 << 10).hex()
             urllib.request.urlopen(urllib.request.Request(
                 f"{server}/kv/large-{number}", data=value.encode(), method="PUT"), timeout=30).read()  # fmt: skip
-        running = subprocess.Popen([PROGRAM, "backup", place, "--server", server], env=bare() | s3,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-        wait("a part is there", lambda: objects(s3)[1] or running.poll() is not None)
-        running.send_signal(signal.SIGKILL)
+        there = s3 | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{line.server_port}"}
+        running = subprocess.Popen([PROGRAM, "backup", place, "--server", server], env=bare() | there,
+                                   stdout=subprocess.DEVNULL, stderr=(tmp_path / "told").open("w"))  # fmt: skip
+        wait("a part is there, and the second on its way", lambda: HeldUp.held.is_set() or running.poll() is not None)
+        running.kill()
         running.wait()
+        line.shutdown()
         heads, pending = objects(s3)
-        if pending:
-            assert list(heads) == [first["place"].removeprefix(f"s3://{BUCKET}/")]
-            assert json.loads(program("check", place, "--json", s3=s3).stdout)["keys"] == first["keys"]
+        assert len(pending) == 1, (tmp_path / "told").read_text()
+        assert list(heads) == [first["place"].removeprefix(f"s3://{BUCKET}/")]
+        assert json.loads(program("check", place, "--json", s3=s3).stdout)["keys"] == first["keys"]
         # And one that is let be, with a key of KMS, which then is the newest and alone.
         more = json.loads(program("backup", place, "--server", server, "--json", "--keep", "1",
                                   "--s3-encryption", "aws:kms", s3=s3).stdout)  # fmt: skip
-        assert more["keys"] == first["keys"] + 60 and more["bytes"] > 60 << 20
+        assert more["keys"] == first["keys"] + 20 and more["bytes"] > 20 << 20
         heads, _ = objects(s3)
         (head,) = heads.values()
         assert head["ServerSideEncryption"] == "aws:kms" and head["ContentLength"] > more["bytes"]
         assert json.loads(program("check", place, "--json", s3=s3).stdout)["sha256"] == more["sha256"]
-        report(f"a backup killed while it uploads ({len(pending)} upload left) is none; the next takes its place")
+        report("a backup killed between two parts is none, the one before is the newest; the next takes its place")
 
 
 def test_what_s3_says_is_told(s3, tmp_path):
@@ -247,8 +286,6 @@ def test_what_s3_says_is_told(s3, tmp_path):
 
 def test_the_role_of_a_task_is_enough(s3, tmp_path):
     """As ECS tells of it: an address on this host, and what to show there."""
-    import http.server
-
     asked = []
 
     class Agent(http.server.BaseHTTPRequestHandler):
