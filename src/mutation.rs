@@ -97,10 +97,18 @@ mod on {
         CountIncompatible,
         /// Readiness: the first copy never counts as complete.
         NeverReady,
+        /// Watching: a reader that comes back is told of no deletes.
+        WatchNoDeletes,
+        /// Watching: a token says as seen what is held past a gap.
+        WatchClaimMore,
+        /// Watching: a token is never too old.
+        WatchNeverReset,
+        /// Watching: an expiry counts as seen with its write.
+        WatchNoExpiry,
     }
 
     /// All of them, by name.
-    pub const MUTATIONS: [(&str, Mutation); 36] = [
+    pub const MUTATIONS: [(&str, Mutation); 40] = [
         ("tombstone-compare", Mutation::TombstoneCompare),
         ("tie-break", Mutation::TieBreak),
         ("expiry-gets-own-stamp", Mutation::ExpiryStamp),
@@ -137,6 +145,10 @@ mod on {
         ("copy-from-anybody", Mutation::CopyFromAnybody),
         ("never-yield", Mutation::NeverYield),
         ("found-on-silence", Mutation::FoundOnSilence),
+        ("watch-no-deletes", Mutation::WatchNoDeletes),
+        ("watch-claim-more", Mutation::WatchClaimMore),
+        ("watch-never-reset", Mutation::WatchNeverReset),
+        ("watch-no-expiry", Mutation::WatchNoExpiry),
     ];
 
     thread_local! {

@@ -34,12 +34,17 @@ fn hold(request: &Request) -> Outcome {
 #[test]
 fn a_fixed_band_of_seeds_breaks_nothing() {
     let (mut writes, mut met, mut judged) = (0, 0, 0);
+    let (mut told, mut resumed, mut reset) = (0, 0, 0);
     for seed in 0..16 {
         let outcome = hold(&request(seed));
         writes += outcome.clients.0;
         met += outcome.waits.0;
         judged += outcome.judged;
+        told += outcome.watches.0;
+        resumed += outcome.watches.1;
+        reset += outcome.watches.2;
     }
+    assert!(told > 1_000 && resumed > 200 && reset > 3, "{told} told, {resumed} resumed, {reset}");
     assert!(writes > 1_000 && met > 50, "{writes} writes, {met} waits for holders met");
     assert!(judged > 48, "{judged} nodes were judged as they became ready");
 }

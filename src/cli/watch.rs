@@ -115,7 +115,7 @@ impl Watching {
         loop {
             let before = self.token.clone();
             match self.connection(client, out) {
-                Ok(why) if !is_first || self.token != before => {
+                Ok(why) if !is_first || self.token != before || !self.printed.is_empty() => {
                     complain(&format!("{client}: {why}; going on"));
                 }
                 Ok(why) => return Err(client.unreachable(&why).into()),
@@ -144,6 +144,9 @@ impl Watching {
             target.push_str(token);
         }
         let answer = client.accept(client.get(&target)?)?;
+        if self.token.is_none() && !self.printed.is_empty() {
+            self.begin_anew(out)?;
+        }
         let mut lines = BufReader::new(answer.into_body().into_reader());
         let mut line = Vec::new();
         loop {
@@ -164,6 +167,24 @@ impl Watching {
                 return Ok(why);
             }
         }
+    }
+
+    /// What was printed before a first sync does not count: everything follows, but no delete of
+    /// what is gone by now.
+    fn begin_anew(&mut self, out: &mut Out<'_>) -> Result<(), Stop> {
+        let reason = "the stream ended before its first sync";
+        let event = Event {
+            event: "reset",
+            key: None,
+            value: None,
+            base64: None,
+            version: None,
+            token: None,
+            reason: Some(reason.to_owned()),
+        };
+        let line = format!("{{\"event\":\"reset\",\"reason\":\"{reason}\"}}\n");
+        self.take(&event, line.as_bytes(), out)?;
+        Ok(())
     }
 
     /// Prints an event, or does what it asks for. `Some` when it is a good-bye, with the reason.

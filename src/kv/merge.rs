@@ -49,7 +49,7 @@ impl Store {
             let old_len = current.map_or(0, |current| current.as_bytes().len());
             self.counters().reserve(old_len as u64, record.as_bytes().len() as u64, u64::MAX);
             self.feed().note(record.key());
-            self.note_lasting(record);
+            self.note_lasting(now, record);
             let old = shard.insert(record.clone());
             self.counters().replaced(record, old.as_ref());
             (Merge::Newer { clock_ahead: ahead }, old)

@@ -10,7 +10,8 @@
 //!   damage.
 //! - `vector`, `log`: which writes are held, and which keys recent ones were about.
 //! - `ttl`: keys that expire.
-//! - `feed`: which keys changed lately, for those who wait; `seen`: what a reader has seen already.
+//! - `feed`: which keys changed lately, for those who wait; `seen`: what a reader has seen already;
+//!   `reader`: what it is told then of its `target`.
 //!
 //! Locks, always taken in this order: one shard's, then the head's (clock and own log). A batch
 //! alone holds several shards at once, taken in their order. Nothing waits for anything else while
@@ -26,11 +27,13 @@ mod head;
 mod list;
 mod log;
 mod merge;
+mod reader;
 mod scrub;
 mod seen;
 mod shard;
 mod stats;
 mod store;
+mod target;
 mod ttl;
 mod write;
 
@@ -48,11 +51,13 @@ pub use head::OwnLog;
 pub use hlc::Hlc;
 pub use list::Listing;
 pub use merge::Merge;
+pub use reader::{Asked, Change, Reader, Told};
 pub use record::{Record, RecordError};
 pub use room::Bound;
 pub use seen::{Coverage, Seen};
 pub use stats::StoreStats;
 pub use store::{Store, StoreConfig};
+pub use target::Target;
 pub use ttl::Expiring;
 pub use vector::VersionVector;
 pub use version::{Dot, HlcTime, OriginId, Stamp};

@@ -7,6 +7,7 @@
 
 use super::record::Record;
 use super::version::{Dot, OriginId};
+use crate::mutation::mutated;
 use std::collections::BTreeMap;
 
 /// Of each origin, the number up to which all its writes were seen; and the moment up to which of
@@ -19,8 +20,9 @@ impl Seen {
     #[must_use]
     pub fn covers(&self, record: &Record) -> bool {
         let Dot { origin, seq } = record.dot();
-        let has_expired_since =
-            record.has_expired() && record.expiry().is_some_and(|expiry| expiry > self.1);
+        let has_expired_since = record.has_expired()
+            && record.expiry().is_some_and(|expiry| expiry > self.1)
+            && !mutated!(WatchNoExpiry);
         seq <= self.through(origin) && !has_expired_since
     }
 
@@ -100,13 +102,25 @@ pub struct Coverage {
 
 impl Coverage {
     /// Whether a reader that has seen so much can be told all that it lacks. Else it must begin
-    /// anew: a delete that it lacks has been forgotten, or a write that it has seen is lost.
+    /// anew: a delete that it lacks has been forgotten, or a write that it has seen is lost, or
+    /// comes from a run that this node has not heard of.
     #[must_use]
     pub fn reaches(&self, seen: &Seen) -> bool {
+        if mutated!(WatchNeverReset) {
+            return true;
+        }
         let lost = |(origin, last)| seen.through(origin) > last;
-        seen.contains(&self.forgotten)
+        // What nobody has heard of was lost with all who had, or has yet to come here.
+        seen.iter().all(|(origin, _)| self.knows(origin))
+            && seen.contains(&self.forgotten)
             && (seen.expired_through() == 0 || seen.expired_through() >= self.expiry_forgotten)
             && !self.ended.iter().any(lost)
+    }
+
+    /// Whether any write of `origin` is known here, be it gone by now.
+    #[must_use]
+    pub fn knows(&self, origin: OriginId) -> bool {
+        [&self.seen, &self.ended, &self.forgotten].iter().any(|part| part.through(origin) > 0)
     }
 }
 
@@ -125,6 +139,7 @@ mod tests {
         seen.set_expired_through(7_999);
         assert!(!seen.covers(&put.expired()));
         let mut coverage = Coverage { expiry_forgotten: 8_000, ..Coverage::default() };
+        coverage.seen.add(OriginId(1), 1);
         assert!(!coverage.reaches(&seen), "it may have been this one");
         coverage.expiry_forgotten = 7_999;
         assert!(coverage.reaches(&seen));
@@ -148,6 +163,8 @@ mod tests {
         assert!(seen.covers(&write(a, 7)) && !seen.covers(&write(a, 8)));
         assert!(!seen.covers(&write(b, 1)));
         let mut coverage = Coverage::default();
+        assert!(!coverage.reaches(&seen), "nobody here has heard of that run");
+        coverage.seen.add(a, 3);
         assert!(coverage.reaches(&seen) && coverage.reaches(&Seen::default()));
         coverage.forgotten.add(a, 7);
         assert!(coverage.reaches(&seen) && !coverage.reaches(&Seen::default()));
@@ -162,6 +179,7 @@ mod tests {
         let mut more = Seen::default();
         more.add(b, 3);
         seen.merge(&more);
+        assert!(coverage.knows(b) && !of_others.knows(b));
         assert_eq!((seen.len(), seen.through(a), seen.through(b)), (2, 7, 3));
         assert!(coverage.reaches(&seen) && seen.contains(&more) && !more.contains(&seen));
     }

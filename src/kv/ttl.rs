@@ -134,6 +134,8 @@ impl Store {
             return latest;
         }
         self.moments().latest.store(told, Relaxed);
+        // What comes from now on and expires after this moment has not been told.
+        self.moments().swept.fetch_min(told, Relaxed);
         told
     }
 
@@ -189,7 +191,8 @@ impl Store {
             at.shard += 1;
         }
         *at = Expiring::default();
-        self.moments().swept.fetch_max(until, Relaxed);
+        let told = until.min(self.moments().latest.load(Relaxed));
+        self.moments().swept.fetch_max(told, Relaxed);
         n
     }
 
@@ -207,8 +210,13 @@ impl Store {
     }
 
     /// Notes that a record comes in.
-    pub(super) fn note_lasting(&self, record: &Record) {
-        if record.ttl().is_some() && self.moments().has_any.load(Relaxed) == 0 {
+    pub(super) fn note_lasting(&self, now: Now, record: &Record) {
+        if record.ttl().is_none() {
+            return;
+        }
+        // Where the clock was set back, what has been swept is less from here on.
+        let _ = self.moment(now.wall);
+        if self.moments().has_any.load(Relaxed) == 0 {
             self.moments().has_any.store(1, Relaxed);
         }
     }
@@ -369,6 +377,21 @@ mod tests {
         assert_eq!(store.keys_expired(0).map(|keys| keys.len()), Some(1_000));
         assert_eq!(store.keys_expired(5_000), Some(BTreeSet::new()));
         assert_eq!(store.stats().tombstone_bytes, store.stats().bytes);
+    }
+
+    #[test]
+    fn a_clock_set_back_leaves_less_that_has_been_swept() {
+        let store = store();
+        put(&store, 1_000, b"k", 1);
+        assert_eq!(sweep(&store, 10_000_000), 1);
+        assert_eq!(store.swept(), 10_000_000);
+        let stamp = Stamp { time: HlcTime::from_millis(4_999_000), origin: OriginId(9) };
+        let theirs = Record::lasting(stamp, 1, b"theirs", Some((b"v", None)), 6);
+        store.merge(&theirs, now(5_000_000));
+        assert!(store.get(now(5_000_000), b"theirs").is_some());
+        assert!(store.swept() <= 5_000_000, "that one's end has yet to be told");
+        assert_eq!(sweep(&store, 5_005_000), 1);
+        assert_eq!(store.swept(), 5_005_000);
     }
 
     #[test]

@@ -167,7 +167,7 @@ impl Store {
         let (time, seq) = self.head().lock().stamp(key, floor, now.wall, self.counters());
         let stamp = Stamp { time, origin: self.origin() };
         let record = draft.stamped(stamp, seq);
-        self.note_lasting(&record);
+        self.note_lasting(now, &record);
         let old = shard.insert(record.clone());
         self.counters().replaced(&record, old.as_ref());
         self.feed().note(key);

@@ -1,8 +1,8 @@
 //! The deterministic simulator: whole clusters in virtual time, through faults, from one seed.
 //!
 //! Reading order: [`options`] (what a seed draws), `start` (how it begins), [`run`] (chaos, then
-//! calm), `faults`, `orchestrate`, `dns` and `workload` (what happens), [`cluster`], `conns`,
-//! [`host`] and [`network`] (the shell around the same [`crate::node::Node`] that runs in
+//! calm), `faults`, `orchestrate`, `dns`, `workload` and `watch` (what happens), [`cluster`],
+//! `conns`, [`host`] and [`network`] (the shell around the same [`crate::node::Node`] that runs in
 //! production), [`history`], `standing` and [`check`] (the promises),
 //! [`trace`]; then [`sweep`] (many seeds) and [`minimize`] (a smaller run that breaks too).
 //! On a [`mesh`] of membership machines, [`measure`] and [`slowness`] hold SWIM to its papers;
@@ -32,4 +32,5 @@ mod story;
 pub mod sweep;
 pub mod trace;
 mod ttl;
+mod watch;
 mod workload;

@@ -10,6 +10,7 @@ use super::network::DELAY_MAX;
 use super::options::{Fault, Options, Request};
 use super::orchestrate::Roll;
 use super::ttl::{self, Ttls};
+use super::watch::{self, Watchers};
 use super::workload;
 use crate::kv::Stamp;
 use crate::rng::Rng;
@@ -53,6 +54,9 @@ pub struct Outcome {
     pub felt: BTreeMap<Fault, u64>,
     /// Nodes whose readiness was judged at the moment in which they became ready.
     pub judged: u64,
+    /// Events told to clients that watch, times that one went on from a token, and times that one
+    /// had to begin anew.
+    pub watches: (u64, u64, u64),
     /// Waits for holders that ended with enough of them, and with fewer.
     pub waits: (u64, u64),
     /// Writes acknowledged, reads made, writes lost with all their holders.
@@ -72,6 +76,8 @@ pub(super) enum Step {
     /// A node starts for the first time.
     Start(usize),
     Look,
+    /// Clients that watch go on.
+    Watch,
     Mend(Mend),
 }
 
@@ -112,6 +118,7 @@ pub(super) struct Run {
     pub(super) forgetting: Forgetting,
     pub(super) ready: Ready,
     pub(super) ttls: Ttls,
+    pub(super) watchers: Watchers,
     pub(super) is_calm: bool,
     /// Whether clients are done.
     pub(super) is_silent: bool,
@@ -141,6 +148,7 @@ pub fn run(request: &Request, keep_story: bool) -> Outcome {
         counts,
         felt,
         judged: run.ready.n_judged,
+        watches: (run.watchers.n_told, run.watchers.n_resumed, run.watchers.n_reset),
         waits: (run.cluster.waits.n_met, run.cluster.waits.n_unmet),
         clients: (run.history.n_writes, run.history.n_reads, run.history.n_lost_with_holders),
         story: run.cluster.trace.story().to_vec(),
@@ -197,6 +205,7 @@ impl Run {
                 Step::Discover(index, since) => self.discover(index, since),
                 Step::Fill => self.fill(),
                 Step::Start(index) => self.start_node(index),
+                Step::Watch => watch::operate(self),
                 Step::Look => {
                     self.finish_leaves();
                     self.roll_on();
@@ -249,6 +258,7 @@ impl Run {
         check::always(&self.cluster, &self.history, incarnations, clocks, deleted, kept)?;
         self.ready.check(&self.cluster)?;
         self.ttls.look(&self.cluster)?;
+        self.watchers.check()?;
         if let Some(lost) = &self.faults.broken {
             return Err(lost.clone());
         }
@@ -279,6 +289,7 @@ impl Run {
         let took = self.cluster.now.since(start);
         self.quiet()?;
         check::finally(&self.cluster, &self.history)?;
+        self.watchers.finally(&self.cluster)?;
         self.let_go()?;
         Ok(took)
     }

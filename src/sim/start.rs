@@ -10,6 +10,7 @@ use super::host::{EPOCH_MS, Guise, Host, Process};
 use super::options::{Fault, Options};
 use super::run::{LOOK, Run, Step};
 use super::ttl::Ttls;
+use super::watch::Watchers;
 use super::workload;
 use crate::kv::{OriginId, Store, StoreConfig};
 use crate::limits::EXPIRED_GRACE;
@@ -64,6 +65,7 @@ impl Run {
             deleted: Deleted::new(founded_apart),
             forgetting: Forgetting::new(options.tombstone_grace),
             ttls: Ttls::new(&options),
+            watchers: Watchers::new(&options),
             ready: Ready::default(),
             is_calm: false,
             is_silent: false,
@@ -80,6 +82,7 @@ impl Run {
         run.after(Duration::from_secs(1), Step::Operate);
         run.after(Duration::from_secs(4), Step::Break);
         run.after(LOOK, Step::Look);
+        run.after(LOOK, Step::Watch);
         run
     }
 

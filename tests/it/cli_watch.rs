@@ -74,6 +74,19 @@ fn it_goes_on_where_it_was_and_prints_nothing_twice() {
 }
 
 #[test]
+fn what_came_before_a_first_sync_does_not_count() {
+    let first = event("put", "gone", "1", V1) + &event("put", "a", "1", V1);
+    let second = event("put", "a", "1", V1) + &sync("t1.one");
+    let bodies = [first, second].map(|body| answer(200, body.as_bytes()));
+    let server = Server::start(bodies.to_vec());
+    let mut watching = Watching::start(&["flags/"], &server.url());
+    let reset = "reset\tthe stream ended before its first sync";
+    for line in ["put\tgone\t1", "put\ta\t1", reset, "put\ta\t1"] {
+        assert_eq!(watching.line(), line);
+    }
+}
+
+#[test]
 fn what_cannot_begin_is_an_error() {
     let refused = Server::start(vec![answer(400, b"{\"error\":\"since: no token\"}")]);
     let ended = run(&["watch", "--since", "x", "--server", &refused.url()]);

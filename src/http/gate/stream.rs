@@ -16,11 +16,8 @@ use super::ask::Streaming;
 use super::client::{Conn, Stop};
 use crate::http::memory::Held;
 use crate::http::watch::bell::Told;
-use crate::http::watch::event::Style;
-use crate::http::watch::target::Target;
 use crate::http::watch::token;
-use crate::kv::{Coverage, Record, Seen, Store};
-use crate::limits::STORE_SHARDS;
+use crate::kv::{Change, Coverage, Reader, Record, Store};
 use crate::time::Now;
 use std::fmt::Write as _;
 use std::pin::pin;
@@ -29,10 +26,8 @@ use std::time::Duration;
 
 /// Bytes of events that are written with one call, unless one alone has more.
 const PART_LEN: usize = 32 << 10;
-/// Records of a snapshot that are read from the store at a time.
-const PAGE_ITEMS: usize = 256;
-/// Records looked at, at most, before others get their turn.
-const STEPS_MAX: usize = 4_096;
+/// Records that are read from the store at a time.
+const PART_ITEMS: usize = 256;
 /// How soon a browser calls again when a stream has ended, and how much later at most, so that not
 /// all call at once.
 const RETRY_MILLIS: (u64, u64) = (1_000, 2_000);
@@ -41,11 +36,13 @@ const RETRY_MILLIS: (u64, u64) = (1_000, 2_000);
 ///
 /// # Errors
 /// That the client has gone, or has to.
-pub(super) async fn serve(conn: &mut Conn, streaming: Streaming) -> Result<(), Stop> {
+pub(super) async fn serve(conn: &mut Conn, mut streaming: Streaming) -> Result<(), Stop> {
     let gate = Arc::clone(&conn.gate);
     let held = Held::of(&gate.shared.budget, conn.source);
     let writer = Writer { conn, out: Vec::new(), held, is_chunked: !streaming.is_http_1_0 };
-    let mut stream = Stream { writer, seen: None, streaming };
+    let since = streaming.wish.since.take();
+    let reader = Reader::new(streaming.wish.watch.target().clone(), since);
+    let mut stream = Stream { writer, reader, streaming };
     stream.begin().await?;
     match stream.run().await {
         Ok(reason) => {
@@ -60,8 +57,8 @@ pub(super) async fn serve(conn: &mut Conn, streaming: Streaming) -> Result<(), S
 struct Stream<'c> {
     writer: Writer<'c>,
     streaming: Streaming,
-    /// What the client has seen; `None` before its first `sync`.
-    seen: Option<Seen>,
+    /// The client, as far as the store knows it.
+    reader: Reader,
 }
 
 /// Why a stream ends, for its client.
@@ -89,7 +86,6 @@ impl Stream<'_> {
         self.writer.send(&head).await?;
         let (least, spread) = RETRY_MILLIS;
         wish.style.begin(&mut self.writer.out, least + rand::random_range(0..=spread));
-        self.seen = self.streaming.wish.since.take();
         if let Some(reason) = self.streaming.wish.reset {
             self.reset(reason);
         }
@@ -98,7 +94,7 @@ impl Stream<'_> {
 
     fn reset(&mut self, reason: &str) {
         self.streaming.wish.style.reset(&mut self.writer.out, reason);
-        self.seen = None;
+        self.reader.reset();
     }
 
     /// Writes until the stream has to end; returns why.
@@ -114,22 +110,10 @@ impl Stream<'_> {
             if is_behind {
                 // What has changed before this moment is in what is read now.
                 self.streaming.wish.watch.take();
-                let Some(coverage) = shared.hub.coverage(Duration::ZERO).await else {
-                    return Ok(SILENT);
-                };
-                let before = self.seen.clone();
-                self.catch_up(&coverage).await?;
-                if let Some(seen) = before.filter(|seen| coverage.reaches(seen)) {
-                    // What was forgotten while it read is told by nothing that was written.
-                    let Some(now) = shared.hub.coverage(Duration::ZERO).await else {
-                        return Ok(SILENT);
-                    };
-                    if !now.reaches(&seen) {
-                        self.reset(token::OLD);
-                        continue;
-                    }
+                let Some(coverage) = self.coverage().await else { return Ok(SILENT) };
+                if !self.catch_up(&coverage).await? {
+                    continue;
                 }
-                self.sync(&coverage).await?;
             }
             tokio::select! {
                 () = self.streaming.wish.watch.rung() => {}
@@ -160,106 +144,65 @@ impl Stream<'_> {
             return Ok(true);
         }
         for key in &told.keys {
-            let Some(record) = self.store().entry(key) else {
-                self.reset("a key is gone without a delete that could be told");
-                return Ok(true);
-            };
-            self.write(&record).await?;
+            match self.reader.changed(self.store(), self.now(), key) {
+                Change::To(record) => self.write(&record).await?,
+                Change::Seen => {}
+                Change::Gone => {
+                    self.reset("a key is gone without a delete that could be told");
+                    return Ok(true);
+                }
+            }
         }
         if let Some(coverage) = told.coverage {
-            self.sync(&coverage).await?;
+            self.reader.sync(&coverage);
+            self.sync().await?;
         } else {
             self.writer.flush().await?;
         }
         Ok(false)
     }
 
-    /// Writes everything that the client lacks; a `sync` follows.
-    async fn catch_up(&mut self, coverage: &Coverage) -> Result<(), Stop> {
-        if let Some(seen) = &self.seen
-            && !coverage.reaches(seen)
-        {
-            self.reset(token::OLD);
+    /// Writes everything that the client lacks; false when it has to begin anew after all.
+    async fn catch_up(&mut self, coverage: &Arc<Coverage>) -> Result<bool, Stop> {
+        let store = self.writer.conn.shared().bridge.store();
+        if self.reader.begin(store, Arc::clone(coverage)) {
+            self.streaming.wish.style.reset(&mut self.writer.out, token::OLD);
         }
-        match (self.seen.clone(), self.streaming.wish.watch.target().clone()) {
-            (None, target) => self.snapshot(&target).await,
-            (Some(_), Target::Key(key)) => match self.store().entry(&key) {
-                Some(record) => self.write(&record).await,
-                None => Ok(()),
-            },
-            (Some(seen), Target::Prefix(prefix)) => {
-                match self.store().keys_unseen(&seen, coverage) {
-                    Some(keys) => self.write_keys(keys.iter(), &prefix).await,
-                    None => self.look_through(&prefix, &seen).await,
-                }
-            }
-        }
-    }
-
-    /// Everything there is now, in key order.
-    async fn snapshot(&mut self, target: &Target) -> Result<(), Stop> {
-        let prefix = match target {
-            Target::Key(key) => {
-                if let Some(record) = self.store().get(self.now(), key) {
-                    self.write(&record).await?;
-                }
-                return Ok(());
-            }
-            Target::Prefix(prefix) => prefix,
-        };
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = self.store().list(self.now(), prefix, after.as_deref(), PAGE_ITEMS);
-            for record in &page.items {
+        while let Some(part) = self.part() {
+            for record in &part {
                 self.write(record).await?;
             }
             tokio::task::yield_now().await;
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return Ok(()),
-            }
         }
+        // What was forgotten while it read is told by nothing that was written.
+        let now = match self.reader.is_new() {
+            true => Arc::clone(coverage),
+            false => match self.coverage().await {
+                Some(now) => now,
+                None => return Ok(false),
+            },
+        };
+        if self.reader.end(&now) {
+            self.sync().await?;
+            return Ok(true);
+        }
+        self.streaming.wish.style.reset(&mut self.writer.out, token::OLD);
+        Ok(false)
     }
 
-    async fn write_keys(
-        &mut self,
-        keys: impl Iterator<Item = &Box<[u8]>>,
-        prefix: &[u8],
-    ) -> Result<(), Stop> {
-        for key in keys.filter(|key| key.starts_with(prefix)) {
-            if let Some(record) = self.store().entry(key) {
-                self.write(&record).await?;
-            }
-        }
-        Ok(())
+    fn part(&mut self) -> Option<Vec<Record>> {
+        let bridge = &self.writer.conn.shared().bridge;
+        self.reader.part(bridge.store(), bridge.now(), PART_ITEMS)
     }
 
-    /// All that the client has not seen, in no order, a part at a time.
-    async fn look_through(&mut self, prefix: &[u8], seen: &Seen) -> Result<(), Stop> {
-        for shard in 0..STORE_SHARDS {
-            let mut after: Option<Box<[u8]>> = None;
-            loop {
-                let from = (prefix, after.as_deref());
-                let is_wanted = |record: &Record| !seen.covers(record);
-                let (part, next) = self.store().scan_part(shard, from, STEPS_MAX, is_wanted);
-                for record in &part {
-                    self.write(record).await?;
-                }
-                tokio::task::yield_now().await;
-                let Some(next) = next else { break };
-                after = Some(next);
-            }
-        }
-        Ok(())
+    /// What the node holds now; `None` when it does not say.
+    async fn coverage(&self) -> Option<Arc<Coverage>> {
+        let hub = Arc::clone(&self.writer.conn.shared().hub);
+        hub.coverage(Duration::ZERO).await
     }
 
-    /// Writes one entry, unless the client has seen it.
+    /// Writes one entry.
     async fn write(&mut self, record: &Record) -> Result<(), Stop> {
-        let record = &self.store().as_of(self.now(), record.clone());
-        let is_seen = self.seen.as_ref().is_some_and(|seen| seen.covers(record));
-        if is_seen {
-            return Ok(());
-        }
         let wish = &self.streaming.wish;
         self.writer.make_room(record).await?;
         wish.style.record(&mut self.writer.out, record, wish.only_keys);
@@ -269,13 +212,11 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// All that `coverage` says is written: the client may go on from here.
-    async fn sync(&mut self, coverage: &Coverage) -> Result<(), Stop> {
-        let mut seen = self.seen.take().unwrap_or_default();
-        seen.merge(&coverage.seen);
-        let style: Style = self.streaming.wish.style;
-        style.sync(&mut self.writer.out, &token::text(&seen));
-        self.seen = Some(seen);
+    /// The client may go on from here.
+    async fn sync(&mut self) -> Result<(), Stop> {
+        if let Some(seen) = self.reader.seen() {
+            self.streaming.wish.style.sync(&mut self.writer.out, &token::text(seen));
+        }
         self.writer.flush().await
     }
 

@@ -13,8 +13,7 @@ use crate::http::memory::Held;
 use crate::http::pending::{Slot, Waiter};
 use crate::http::response::{Response, expires_field, number, version_field};
 use crate::http::route::Spelt;
-use crate::http::watch::target::Target;
-use crate::kv::{Record, WriteError, Written};
+use crate::kv::{Record, Target, WriteError, Written};
 use crate::limits::{CONTENT_TYPE_LEN_MAX, HTTP_LONG_LEN};
 use crate::time::{Now, WallMillis};
 

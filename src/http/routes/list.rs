@@ -11,9 +11,8 @@ use crate::http::json::json_text;
 use crate::http::long::{Part, Pieces, push_text};
 use crate::http::memory::Held;
 use crate::http::response::{Response, number};
-use crate::http::watch::target::Target;
 use crate::http::watch::token;
-use crate::kv::{Coverage, Listing, Seen, Store};
+use crate::kv::{Asked, Listing, Store, Target, Told};
 use crate::limits::{HTTP_COMPRESSED_LEN_MIN, HTTP_LIST_LEN_MAX};
 use crate::time::Now;
 use flate2::Compression;
@@ -142,64 +141,23 @@ impl Page<'_> {
     ) -> Result<Outcome, Failure> {
         api.check_complete()?;
         let coverage = watch::coverage(api)?;
-        let mut told = Seen::default();
-        let (page, is_reset) = match since.at(&coverage) {
-            Since::Anew(_) => {
-                (api.store().list(call.now, self.prefix, self.after, self.limit), true)
-            }
-            Since::Seen(seen) => match self.unseen(api.store(), call.now, &coverage, &seen) {
-                Some(page) => {
-                    told = seen;
-                    (page, false)
-                }
-                None => (api.store().list(call.now, self.prefix, self.after, self.limit), true),
-            },
-        };
+        let asked = Asked { prefix: self.prefix, after: self.after, limit: self.limit };
+        let Told { page, is_reset, seen } =
+            api.store().tell(call.now, asked, since.seen(), &coverage);
         if page.items.is_empty() && !is_reset && self.after.is_none() {
             let target = Target::Prefix(self.prefix.into());
             if let Some(outcome) = watch::go_on(api, &mut call, target, wait)? {
                 return Ok(outcome);
             }
-            told.merge(&coverage.seen);
             Response::bodiless(call.out, call.now.wall, 304)
-                .header("Watch-Token", &token::text(&told))
+                .header("Watch-Token", &token::text(&seen))
                 .end_bodiless();
             return Ok(Outcome::Answered(304));
         }
-        told.merge(&coverage.seen);
         let plan = Plan::of(&page, None, self.only_keys);
-        let page = Made::of(api, &plan, &token::text(&told), is_reset)?;
+        let page = Made::of(api, &plan, &token::text(&seen), is_reset)?;
         let page = if page.is_to_be_packed(&call) { page.pack(api)? } else { page };
         Ok(page.answer(api, call, |response| response))
-    }
-
-    /// What such a reader lacks; `None` when something was taken out of the store meanwhile that it
-    /// may lack, and would not be told.
-    fn unseen(&self, store: &Store, now: Now, coverage: &Coverage, seen: &Seen) -> Option<Listing> {
-        let page = self.lacking(store, now, coverage, seen)?;
-        (store.removed_total() == coverage.removed_total).then_some(page)
-    }
-
-    fn lacking(
-        &self,
-        store: &Store,
-        now: Now,
-        coverage: &Coverage,
-        seen: &Seen,
-    ) -> Option<Listing> {
-        let Some(keys) = store.keys_unseen(seen, coverage) else {
-            return Some(store.list_unseen(now, self.prefix, self.after, self.limit, seen));
-        };
-        let is_on_page =
-            |key: &[u8]| key.starts_with(self.prefix) && self.after.is_none_or(|after| key > after);
-        let on_page = keys.iter().filter(|key| is_on_page(key));
-        let found: Option<Vec<_>> = on_page.map(|key| store.shown(now, key)).collect();
-        let mut items = found?;
-        items.retain(|record| !seen.covers(record));
-        let has_more = items.len() > self.limit;
-        items.truncate(self.limit);
-        let next = items.last().filter(|_| has_more).map(|last| last.key().to_vec());
-        Some(Listing { items, next })
     }
 }
 

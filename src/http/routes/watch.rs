@@ -14,10 +14,9 @@ use crate::http::failure::Failure;
 use crate::http::pending::{Parked, Waiter};
 use crate::http::request::{Method, Poll, Request};
 use crate::http::watch::event::Style;
-use crate::http::watch::target::Target;
 use crate::http::watch::token;
 use crate::http::watch::wish::{PollWish, StreamWish};
-use crate::kv::{Coverage, Seen};
+use crate::kv::{Coverage, Seen, Target};
 use crate::limits::HTTP_POLL_MAX;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,11 +46,11 @@ impl Since {
         }
     }
 
-    /// What it comes to at a node that holds this.
-    pub(super) fn at(self, coverage: &Coverage) -> Since {
+    /// What has been seen; `None` for who begins anew.
+    pub(super) fn seen(&self) -> Option<&Seen> {
         match self {
-            Since::Seen(seen) if !coverage.reaches(&seen) => Since::Anew(token::OLD),
-            since => since,
+            Since::Seen(seen) => Some(seen),
+            Since::Anew(_) => None,
         }
     }
 }

@@ -9,8 +9,7 @@
 //! watch that has written out its keys has written out all that the answer covers.
 
 use super::bell::{Batch, Bell, Told};
-use super::target::Target;
-use crate::kv::{Changes, Coverage};
+use crate::kv::{Changes, Coverage, Target};
 use crate::node::command::{Bridge, Command, Reply};
 use crate::time::Instant;
 use parking_lot::Mutex;

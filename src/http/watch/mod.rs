@@ -8,7 +8,6 @@
 //! ```
 //!
 //! - [`token`]: where a reader is, as text that is good on every node.
-//! - [`target`]: what is watched: one key, or all that begin alike.
 //! - [`hub`]: all that is watched, and the task that tells of changes.
 //! - [`bell`]: one watch: what has changed under it since it was looked at.
 //! - [`wish`]: what a client asked for, on its way from the routes to the gate.
@@ -20,6 +19,5 @@
 pub(super) mod bell;
 pub(super) mod event;
 pub(super) mod hub;
-pub(super) mod target;
 pub(super) mod token;
 pub(super) mod wish;

@@ -106,7 +106,8 @@ impl<'a> View<'a> {
     pub fn coverage(self) -> Coverage {
         let shared = &self.0.shared;
         let coverage = shared.known.coverage(shared.store.last_seq());
-        let is_exact = self.0.gaps.is_empty() && !self.0.pulls.is_active();
+        let holds_more = self.0.pulls.is_active() || shared.known.holds_past_gaps();
+        let is_exact = self.0.gaps.is_empty() && !holds_more;
         let mut coverage =
             Coverage { is_exact, removed_total: shared.store.removed_total(), ..coverage };
         coverage.seen.set_expired_through(shared.store.swept());

@@ -39,6 +39,7 @@ pub(super) fn apply(cx: &mut Context<'_>, records: &[Record], observe: bool) -> 
         if observe && dot.origin != cx.me && cx.known.observe(dot.origin, dot.seq, dot.seq) {
             cx.store.note_dot(dot, record.key());
         }
+        cx.known.took(dot);
     }
     cx.counters.newer_total += n_newer as u64;
     (n_newer, refused)

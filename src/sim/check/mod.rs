@@ -19,6 +19,7 @@ mod quiet;
 mod ready;
 mod resurrection;
 mod strangers;
+pub(in crate::sim) mod watched;
 
 pub use clock::Clocks;
 pub use deleted::Deleted;

@@ -17,8 +17,8 @@ use crate::http::failure::Failure;
 use crate::http::pending::{Parked, Waiter};
 use crate::http::request::Poll;
 use crate::http::routes::context::{Api, Call, Outcome};
-use crate::http::watch::target::Target;
 use crate::http::watch::wish::PollWish;
+use crate::kv::Target;
 use std::time::Duration;
 
 /// How long a client waits that has a higher index than this node.

@@ -10,7 +10,7 @@ use super::index::{NOTHING, State};
 use crate::http::failure::Failure;
 use crate::http::route::ConsulPart;
 use crate::http::routes::context::{Api, Call, NODE_LIMIT, Outcome};
-use crate::http::watch::target::Target;
+use crate::kv::Target;
 use crate::node::command::{Command, MemberStatus, MemberView, Reply};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_128;

@@ -15,8 +15,7 @@ use crate::http::response::Response;
 use crate::http::routes::clear::Deleted;
 use crate::http::routes::context::{Api, Call, Outcome};
 use crate::http::routes::precondition::Precondition;
-use crate::http::watch::target::Target;
-use crate::kv::{Dot, HlcTime, Record, WriteError, Written};
+use crate::kv::{Dot, HlcTime, Record, Target, WriteError, Written};
 use crate::limits::{CONSUL_DELETES_MAX, HTTP_LONG_LEN, LIST_ITEMS_MAX};
 
 /// Answers any method of `/v1/kv`, the path behind it still encoded.

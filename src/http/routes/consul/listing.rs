@@ -10,8 +10,7 @@ use crate::http::json::json_text;
 use crate::http::long::{Part, push_text, with_text};
 use crate::http::memory::Held;
 use crate::http::routes::context::{Api, Call, Outcome};
-use crate::http::watch::target::Target;
-use crate::kv::Record;
+use crate::kv::{Record, Target};
 use crate::limits::{CONSUL_KEYS_MAX, CONSUL_LIST_LEN_MAX, LIST_ITEMS_MAX};
 
 /// Bytes of a value from which on it is not copied, but made when the client takes it.

@@ -48,6 +48,8 @@ pub(in crate::node) struct Known {
     refused_total: u64,
     /// Since when the law does not hold: something covered was dropped because it was damaged.
     doubts: Option<Instant>,
+    /// Of each origin the highest number that was taken while nothing said that it is held.
+    beyond: BTreeMap<OriginId, u64>,
 }
 
 fn fold_hash(origin: OriginId, last: u64) -> u64 {
@@ -116,6 +118,7 @@ impl Known {
             tails_total: 0,
             refused_total: 0,
             doubts: None,
+            beyond: BTreeMap::new(),
         }
     }
 
@@ -215,6 +218,28 @@ impl Known {
         self.folded_hash.add(origin, last);
     }
 
+    /// Notes that a record was taken, if nothing says that it is held: it came with a copy that has
+    /// not ended, or lies past a lost write.
+    pub(in crate::node) fn took(&mut self, dot: Dot) {
+        let Dot { origin, seq } = dot;
+        if self.covers(dot) {
+            return;
+        }
+        if self.beyond.len() >= ORIGINS_MAX && !self.beyond.contains_key(&origin) {
+            // That all are held again is not known any more.
+            self.beyond.values_mut().for_each(|last| *last = u64::MAX);
+            return;
+        }
+        let last = self.beyond.entry(origin).or_default();
+        *last = seq.max(*last);
+    }
+
+    /// Whether any write may be held past one that is missing, or lost.
+    pub(in crate::node) fn holds_past_gaps(&self) -> bool {
+        let is_past = |(origin, last): (&OriginId, &u64)| self.contiguous(*origin) < *last;
+        self.vector.n_ranges() > 0 || self.beyond.iter().any(is_past)
+    }
+
     /// Writes of `origin` up to `through` that are not covered, at most `limit` ranges.
     pub(in crate::node) fn gaps(
         &self,
@@ -259,7 +284,13 @@ impl Known {
         let mut coverage =
             Coverage { expiry_forgotten: self.expiry_forgotten, ..Coverage::default() };
         for (origin, through) in self.heads(own) {
-            coverage.seen.add(OriginId(origin), through);
+            let origin = OriginId(origin);
+            let through = if mutated!(WatchClaimMore) {
+                through.max(self.vector.highest(origin))
+            } else {
+                through
+            };
+            coverage.seen.add(origin, through);
         }
         for (origin, folded) in &self.folded {
             coverage.seen.add(*origin, folded.last.max(self.vector.contiguous(*origin)));

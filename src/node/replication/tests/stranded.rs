@@ -2,7 +2,7 @@
 
 use super::cluster::Cluster;
 use super::*;
-use crate::kv::{HlcTime, Record, Stamp};
+use crate::kv::{Asked, HlcTime, Record, Seen, Stamp};
 use crate::node::replication::message::Push;
 
 /// A run that is over.
@@ -74,6 +74,24 @@ fn all_hold_the_latest_delete_once_its_origin_is_folded() {
     cluster.run(TOLD);
     assert_eq!(told(&cluster), before);
     assert!(before > 0 && before <= 4 * 3 * 2, "{before} messages");
+}
+
+#[test]
+fn who_watches_is_told_of_what_is_past_a_lost_write() {
+    let mut cluster = losing_one(2);
+    hold(&mut cluster, 0, 3, "k");
+    cluster.run(TOLD);
+    assert!(is_folded(&cluster));
+    let mut seen = Seen::default();
+    seen.add(GONE, 1);
+    for member in &cluster.members {
+        let coverage = member.replication.view().coverage();
+        assert!(coverage.reaches(&seen) && coverage.seen.through(GONE) == 1);
+        let asked = Asked { prefix: b"", after: None, limit: 9 };
+        let told = member.store.tell(cluster.now, asked, Some(&seen), &coverage);
+        let keys: Vec<&[u8]> = told.page.items.iter().map(Record::key).collect();
+        assert_eq!((keys, told.is_reset), (vec![&b"k"[..]], false));
+    }
 }
 
 #[test]

@@ -1,0 +1,278 @@
+//! How a reader is told of what it lacks, wherever it left off.
+//!
+//! ```text
+//! a page:    what the node holds --> Store::tell --> records, and what the reader has seen then
+//!
+//! a stream:  what the node holds --> Reader::begin --> part, part, .. --> end --> sync
+//!                                       ^ reset                           |
+//!                                       '---------------------------------'
+//!            then a key that changed --> changed;   what the node holds --> sync
+//! ```
+//!
+//! What the node holds is asked for before the store is read. So a reader that has been told all of
+//! that has seen as much, and maybe more; never less.
+
+use super::list::Listing;
+use super::record::Record;
+use super::seen::{Coverage, Seen};
+use super::store::Store;
+use super::target::Target;
+use crate::limits::STORE_SHARDS;
+use crate::mutation::mutated;
+use crate::time::Now;
+use std::sync::Arc;
+use std::vec;
+
+/// Records looked at for each one that is wanted of a part, at most.
+const STEPS: usize = 16;
+
+/// A page of what a reader asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// What its keys begin with.
+    pub prefix: &'a [u8],
+    /// Keys up to and including this one are left out.
+    pub after: Option<&'a [u8]>,
+    /// Most records of it.
+    pub limit: usize,
+}
+
+/// What a reader is told that asked for a page.
+#[derive(Debug)]
+pub struct Told {
+    /// Records in key order, tombstones too unless it begins anew.
+    pub page: Listing,
+    /// Whether the reader begins anew: all else that it knew under the prefix is gone.
+    pub is_reset: bool,
+    /// What it has seen once it has read this page and those that follow it.
+    pub seen: Seen,
+}
+
+impl Store {
+    /// What a reader lacks that has seen `since`; everything when that is `None`, or when what it
+    /// lacks cannot be told any more. `coverage` is what the node held before this call.
+    #[must_use]
+    pub fn tell(
+        &self,
+        now: Now,
+        asked: Asked<'_>,
+        since: Option<&Seen>,
+        coverage: &Coverage,
+    ) -> Told {
+        if let Some(since) = since.filter(|seen| coverage.reaches(seen))
+            && let Some(page) = self.unseen(now, asked, since, coverage)
+        {
+            let mut seen = since.clone();
+            seen.merge(&coverage.seen);
+            return Told { page, is_reset: false, seen };
+        }
+        let page = self.list(now, asked.prefix, asked.after, asked.limit);
+        Told { page, is_reset: true, seen: coverage.seen.clone() }
+    }
+
+    /// `None` when something was taken out of the store meanwhile that the reader may lack, and
+    /// would not be told.
+    fn unseen(
+        &self,
+        now: Now,
+        asked: Asked<'_>,
+        seen: &Seen,
+        coverage: &Coverage,
+    ) -> Option<Listing> {
+        let page = self.lacking(now, asked, seen, coverage)?;
+        (self.removed_total() == coverage.removed_total).then_some(page)
+    }
+
+    fn lacking(
+        &self,
+        now: Now,
+        asked: Asked<'_>,
+        seen: &Seen,
+        coverage: &Coverage,
+    ) -> Option<Listing> {
+        let Asked { prefix, after, limit } = asked;
+        let Some(keys) = self.keys_unseen(seen, coverage) else {
+            return Some(self.list_unseen(now, prefix, after, limit, seen));
+        };
+        let is_on_page =
+            |key: &[u8]| key.starts_with(prefix) && after.is_none_or(|after| key > after);
+        let on_page = keys.iter().filter(|key| is_on_page(key));
+        let found: Option<Vec<_>> = on_page.map(|key| self.shown(now, key)).collect();
+        let mut items = found?;
+        items.retain(|record| !seen.covers(record));
+        let has_more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| has_more).map(|last| last.key().to_vec());
+        Some(Listing { items, next })
+    }
+}
+
+/// A reader of a stream: what it has seen, and what it is being told.
+#[derive(Debug)]
+pub struct Reader {
+    target: Target,
+    /// `None` before it is told of the end of its first snapshot.
+    seen: Option<Seen>,
+    catching_up: Option<CatchingUp>,
+}
+
+/// How far a reader that was away has been told what it lacks.
+#[derive(Debug)]
+struct CatchingUp {
+    coverage: Arc<Coverage>,
+    at: At,
+}
+
+#[derive(Debug)]
+enum At {
+    /// Everything there is, in key order, from behind this key on.
+    Snapshot(Option<Vec<u8>>),
+    /// These keys.
+    Keys(vec::IntoIter<Box<[u8]>>),
+    /// All that it has not seen: from this shard on, behind this key in it.
+    Shard(usize, Option<Box<[u8]>>),
+    /// All is told.
+    End,
+}
+
+/// What a reader is told of a key that has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// This is new to it.
+    To(Record),
+    /// It has seen this.
+    Seen,
+    /// Nothing is left of it, no delete either: the reader has to begin anew.
+    Gone,
+}
+
+impl Reader {
+    /// A reader that has seen `since`; with `None` it wants everything first.
+    #[must_use]
+    pub fn new(target: Target, since: Option<Seen>) -> Reader {
+        Reader { target, seen: since, catching_up: None }
+    }
+
+    /// What it reads.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// It begins anew: whatever it was told does not count.
+    pub fn reset(&mut self) {
+        self.seen = None;
+        self.catching_up = None;
+    }
+
+    /// Begins to tell it what it lacks of what the node holds, which `coverage` says. True when
+    /// that cannot be told any more: it has been reset, and is told everything.
+    pub fn begin(&mut self, store: &Store, coverage: Arc<Coverage>) -> bool {
+        let is_reset = self.seen.as_ref().is_some_and(|seen| !coverage.reaches(seen));
+        if is_reset {
+            self.reset();
+        }
+        let at = match (&self.seen, &self.target) {
+            (None, _) => At::Snapshot(None),
+            (Some(_), Target::Key(key)) => At::Keys(vec![key.clone()].into_iter()),
+            (Some(seen), Target::Prefix(_)) => match store.keys_unseen(seen, &coverage) {
+                Some(keys) => At::Keys(keys.into_iter().collect::<Vec<_>>().into_iter()),
+                None => At::Shard(0, None),
+            },
+        };
+        self.catching_up = Some(CatchingUp { coverage, at });
+        is_reset
+    }
+
+    /// The next records that it lacks, about `n_max` of them, or none of a part in which there are
+    /// none; `None` when it has been told all.
+    pub fn part(&mut self, store: &Store, now: Now, n_max: usize) -> Option<Vec<Record>> {
+        let CatchingUp { at, .. } = self.catching_up.as_mut()?;
+        let mut part = match (&mut *at, &self.target) {
+            (At::End, _) => return None,
+            (At::Snapshot(_), Target::Key(key)) => {
+                *at = At::End;
+                store.get(now, key).into_iter().collect()
+            }
+            (At::Snapshot(after), Target::Prefix(prefix)) => {
+                let page = store.list(now, prefix, after.as_deref(), n_max);
+                *at = page.next.map_or(At::End, |next| At::Snapshot(Some(next)));
+                page.items
+            }
+            (At::Keys(keys), target) => {
+                let part: Vec<Box<[u8]>> = keys.by_ref().take(n_max).collect();
+                if part.is_empty() {
+                    *at = At::End;
+                }
+                let keys = part.iter().filter(|key| target.has(key));
+                keys.filter_map(|key| store.entry(key)).collect()
+            }
+            (At::Shard(shard, after), target) => {
+                let nothing = Seen::default();
+                let seen = self.seen.as_ref().unwrap_or(&nothing);
+                let (Target::Key(begin) | Target::Prefix(begin)) = target;
+                let steps_max = n_max.saturating_mul(STEPS);
+                let is_wanted = |record: &Record| !seen.covers(record);
+                let (part, next) =
+                    store.scan_part(*shard, (begin, after.as_deref()), steps_max, is_wanted);
+                *at = match next {
+                    Some(next) => At::Shard(*shard, Some(next)),
+                    None if *shard + 1 < STORE_SHARDS => At::Shard(*shard + 1, None),
+                    None => At::End,
+                };
+                part
+            }
+        };
+        if mutated!(WatchNoDeletes) {
+            part.retain(|record| !record.is_tombstone());
+        }
+        let told = part.into_iter().map(|record| store.as_of(now, record));
+        Some(told.filter(|record| !self.has_seen(record)).collect())
+    }
+
+    /// It has been told every part. True when it has seen what the node held at the beginning;
+    /// false when a delete that it may lack was forgotten meanwhile: it has been reset. `now` is
+    /// what the node holds after the last part.
+    pub fn end(&mut self, now: &Coverage) -> bool {
+        let Some(CatchingUp { coverage, .. }) = self.catching_up.take() else { return false };
+        if self.seen.as_ref().is_some_and(|seen| !now.reaches(seen)) {
+            self.reset();
+            return false;
+        }
+        self.sync(&coverage);
+        true
+    }
+
+    /// Whether it is told everything, as it has seen nothing or been reset.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.seen.is_none()
+    }
+
+    /// What it is told of a key that has changed.
+    #[must_use]
+    pub fn changed(&self, store: &Store, now: Now, key: &[u8]) -> Change {
+        match store.shown(now, key) {
+            None => Change::Gone,
+            Some(record) if self.has_seen(&record) => Change::Seen,
+            Some(record) => Change::To(record),
+        }
+    }
+
+    /// It has been told all that `coverage` says; what it has seen in all.
+    pub fn sync(&mut self, coverage: &Coverage) -> &Seen {
+        let seen = self.seen.get_or_insert_default();
+        seen.merge(&coverage.seen);
+        seen
+    }
+
+    /// What it has seen; `None` when it has to begin anew.
+    #[must_use]
+    pub fn seen(&self) -> Option<&Seen> {
+        self.seen.as_ref()
+    }
+
+    fn has_seen(&self, record: &Record) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.covers(record))
+    }
+}
