@@ -117,6 +117,14 @@ impl Coverage {
             && !self.ended.iter().any(lost)
     }
 
+    /// Whether it holds all that `seen` says, and has let expire what has expired by its moment. A
+    /// node that never held anything that expires need not.
+    #[must_use]
+    pub fn covers(&self, seen: &Seen) -> bool {
+        let moment = self.seen.expired_through();
+        self.seen.contains(seen) && (moment == 0 || moment >= seen.expired_through())
+    }
+
     /// Whether any write of `origin` is known here, be it gone by now.
     #[must_use]
     pub fn knows(&self, origin: OriginId) -> bool {
@@ -143,6 +151,11 @@ mod tests {
         assert!(!coverage.reaches(&seen), "it may have been this one");
         coverage.expiry_forgotten = 7_999;
         assert!(coverage.reaches(&seen));
+        assert!(coverage.covers(&seen), "here nothing has ever expired");
+        coverage.seen.set_expired_through(7_998);
+        assert!(!coverage.covers(&seen));
+        coverage.seen.set_expired_through(7_999);
+        assert!(coverage.covers(&seen));
         let mut later = Seen::default();
         later.set_expired_through(8_000);
         seen.merge(&later);
@@ -180,6 +193,7 @@ mod tests {
         more.add(b, 3);
         seen.merge(&more);
         assert!(coverage.knows(b) && !of_others.knows(b));
+        assert!(!coverage.covers(&seen) && coverage.covers(&Seen::default()));
         assert_eq!((seen.len(), seen.through(a), seen.through(b)), (2, 7, 3));
         assert!(coverage.reaches(&seen) && seen.contains(&more) && !more.contains(&seen));
     }

@@ -125,3 +125,35 @@ fn a_read_waits_for_what_was_written_elsewhere() {
     arrives(2, 2);
     assert_eq!(client.answer().is(200).json(), json!({ "k": "2" }));
 }
+
+#[test]
+fn a_read_waits_until_a_node_has_caught_up_with_a_token() {
+    // Two nodes of one origin: what one has written the other is behind with.
+    let (first, second) = (Rig::new(), Rig::new());
+    let arrives = |rig: &Rig, key: &str| {
+        rig.bridge.store().put(rig.bridge.now(), key.as_bytes(), b"v", None).expect("room");
+    };
+    arrives(&first, "a");
+    arrives(&first, "b");
+    let token = first.ask("GET", "/kv/?limit=1").is(200).json()["token"].clone();
+    let token = token.as_str().expect("a token");
+    arrives(&second, "a");
+    for (target, status) in [
+        (format!("/kv/?min_token={token}&wait=60ms"), 504),
+        (format!("/kv/?after=a&min_token={token}&wait=60ms"), 504),
+        (format!("/kv/b?min_token={token}&wait=60ms"), 504),
+        (format!("/kv/a?min_token={token}&newer="), 400),
+        (format!("/kv/?watch&min_token={token}"), 400),
+        ("/kv/?min_token=t0".to_owned(), 400),
+        ("/kv/a?min_token=x".to_owned(), 400),
+    ] {
+        let late = second.ask("GET", &target).is(status).json();
+        assert!(late["error"].as_str().expect("text").contains("min_token"), "{late}");
+    }
+    let mut client = second.client();
+    client.request("GET", &format!("/kv/?after=a&min_token={token}&wait=60s"), "", b"");
+    until("the reader waits", || second.metric("http_watches") > 0.0);
+    arrives(&second, "b");
+    assert_eq!(client.answer().is(200).json()["items"][0]["key"], "b");
+    second.ask("GET", &format!("/kv/b?min_token={token}")).is(200);
+}

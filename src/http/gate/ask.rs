@@ -135,7 +135,8 @@ impl Conn {
                 }
                 _ => return self.finish(answer, manner).await,
             }
-            if self.news(&polling, if is_new { Duration::MAX } else { AGAIN }).await? {
+            let most = polling.wish.every.min(if is_new { Duration::MAX } else { AGAIN });
+            if self.news(&polling, most).await? {
                 poll = Poll::Over;
             }
         }

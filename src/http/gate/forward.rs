@@ -44,7 +44,9 @@ pub(super) struct Opened {
 }
 
 /// Parameters of a read that may be a long poll.
-const WAITS: [&str; 3] = ["newer", "since", "min_version"];
+const WAITS: [&str; 4] = ["newer", "since", "min_version", TOKEN];
+/// The one for which the node has to say what it holds.
+const TOKEN: &str = "min_token";
 
 /// Whether a query has one of these parameters.
 fn asks_for(head: &Head<'_>, wanted: &[&str]) -> bool {
@@ -170,7 +172,7 @@ impl Opened {
             is_bulk: is_bulk(head, route),
             is_answered: false,
             may_wait: may_be_asked_again(head, route),
-            tells_coverage: is_read && route == Route::List,
+            tells_coverage: is_read && (route == Route::List || asks_for(head, &[TOKEN])),
             is_http_1_0: head.is_http_1_0,
             waiter: waiter(gate, head, route),
             takes_body: head.method.takes_body()

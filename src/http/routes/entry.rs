@@ -5,7 +5,7 @@ use super::context::{Api, Call, Outcome};
 use super::precondition::{Precondition, Verdict};
 use super::query::{self, Parameter};
 use super::version::Awaited;
-use super::watch;
+use super::watch::{self, Least};
 use crate::http::failure::{Failure, error_body};
 use crate::http::json::{json_pair, json_text, json_value_len};
 use crate::http::long::{Part, push_text, value_parts};
@@ -23,12 +23,22 @@ const UNKNOWN_TYPE: &str = "application/octet-stream";
 /// `GET` and `HEAD` of an entry.
 pub(super) fn get(api: &Api, mut call: Call<'_>, spelt: Spelt<'_>) -> Result<Outcome, Failure> {
     let key = query::key(spelt)?;
-    let names = ["raw", "newer", "min_version", "wait"];
-    let [raw, newer, least, wait] = query::parameters_beside(spelt, call.query, names)?;
+    let names = ["raw", "newer", "min_version", "min_token", "wait"];
+    let [raw, newer, least, token, wait] = query::parameters_beside(spelt, call.query, names)?;
     let is_raw = raw.map_or(Ok(false), |raw| raw.switch("raw"))?;
-    let awaited = Awaited::of(newer, least, wait)?;
+    let caught_up = Least::of(token)?;
+    if caught_up.is_some() && (newer.is_some() || least.is_some()) {
+        return Err(Failure::new(400, "min_token excludes newer and min_version"));
+    }
+    let awaited = if caught_up.is_some() { None } else { Awaited::of(newer, least, wait)? };
     let precondition = Precondition::of(call.request)?;
     api.check_complete()?;
+    if let Some(least) = caught_up {
+        let target = Target::Key(key.as_bytes().into());
+        if let Some(outcome) = least.await_it(api, &mut call, target, Least::wait(wait)?)? {
+            return Ok(outcome);
+        }
+    }
     let entry = api.store().shown(call.now, key.as_bytes());
     if let Some(Awaited { version, wait }) = awaited
         && !version.is_met(entry.as_ref())

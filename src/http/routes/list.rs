@@ -31,11 +31,20 @@ const PACKED_MORE: usize = 64 << 10;
 ///
 /// With `since` the page has what a client lacks that has seen so much, deletes included. With
 /// `watch` the answer is a stream of it.
-pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
+///
+/// With `min_token` it waits until the node has caught up with what a client was told elsewhere.
+pub(super) fn answer(api: &Api, mut call: Call<'_>) -> Result<Outcome, Failure> {
     let wanted = Wanted::of(call.query)?;
     let Wanted { only_keys, since, limit, .. } = wanted;
     let prefix = wanted.prefix.as_bytes();
     let after = Some(wanted.after.as_bytes()).filter(|after| !after.is_empty());
+    if let Some(least) = &wanted.least {
+        api.check_complete()?;
+        let target = Target::Prefix(prefix.into());
+        if let Some(outcome) = least.await_it(api, &mut call, target, wanted.wait)? {
+            return Ok(outcome);
+        }
+    }
     let page = Page { prefix, after, limit, only_keys };
     match (&wanted.form, since) {
         (Form::Stream(is_exact), since) => {

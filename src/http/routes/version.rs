@@ -16,10 +16,6 @@ use crate::kv::{Record, Stamp};
 use crate::limits::HTTP_POLL_MAX;
 use std::time::Duration;
 
-/// How long a read waits for what was written elsewhere when `?wait=` is not given: longer than
-/// writes take, but for a cut.
-const CATCH_UP: Duration = Duration::from_secs(5);
-
 /// What a read waits for, and how long.
 #[derive(Debug)]
 pub(super) struct Awaited {
@@ -54,13 +50,14 @@ impl Awaited {
             (Some(newer), None) => Version::Newer(Some(read("newer", newer)?)),
             (None, Some(least)) => Version::AtLeast(read("min_version", least)?.0),
             (None, None) if wait.is_some() => {
-                let message = "wait is for newer=VERSION and min_version=VERSION: what to wait for";
+                let message = "wait is for newer=VERSION, min_version=VERSION and min_token=TOKEN: \
+                    what to wait for";
                 return Err(Failure::new(400, message));
             }
             (None, None) => return Ok(None),
         };
         let wait = match (version, wait) {
-            (Version::AtLeast(_), None) => CATCH_UP,
+            (Version::AtLeast(_), None) => watch::CATCH_UP,
             (Version::AtLeast(_), Some(wait)) => {
                 query::time("wait", wait.text(), Duration::ZERO..=HTTP_POLL_MAX)?
             }

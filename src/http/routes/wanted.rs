@@ -1,7 +1,7 @@
 //! What a request for `/kv/` wants: a page, a page of folders, a number, or a stream.
 
 use super::query::{self, Parameter};
-use super::watch;
+use super::watch::{self, Least};
 use crate::http::failure::Failure;
 use crate::limits::LIST_ITEMS_MAX;
 use std::borrow::Cow;
@@ -17,6 +17,8 @@ pub(super) struct Wanted<'t> {
     pub(super) only_keys: bool,
     /// The token of what the client has seen.
     pub(super) since: Option<Parameter<'t>>,
+    /// The token that the node is to have caught up with.
+    pub(super) least: Option<Least>,
     pub(super) wait: Duration,
     pub(super) form: Form<'t>,
 }
@@ -36,8 +38,8 @@ pub(super) enum Form<'t> {
 
 /// Parameters that have no meaning beside others.
 const APART: [(&str, &[&str]); 3] = [
-    ("watch", &["after", "limit", "delimiter", "count"]),
-    ("count", &["after", "limit", "delimiter", "since", "keys"]),
+    ("watch", &["after", "limit", "delimiter", "count", "min_token"]),
+    ("count", &["after", "limit", "delimiter", "since", "keys", "min_token"]),
     ("since", &["delimiter"]),
 ];
 
@@ -47,7 +49,7 @@ impl<'t> Wanted<'t> {
     /// # Errors
     /// 400 for parameters that are not there, say nothing, or exclude each other.
     pub(super) fn of(query: Option<&'t str>) -> Result<Wanted<'t>, Failure> {
-        const NAMES: [&str; 10] = [
+        const NAMES: [&str; 11] = [
             "prefix",
             "after",
             "limit",
@@ -58,6 +60,7 @@ impl<'t> Wanted<'t> {
             "exact",
             "delimiter",
             "count",
+            "min_token",
         ];
         let given = query::parameters(query, NAMES)?;
         let switch = |name: &str| switch(name, at(&NAMES, &given, name));
@@ -73,12 +76,16 @@ impl<'t> Wanted<'t> {
                 }
             }
         }
-        let [prefix, after, limit, _, since, wait, _, _, delimiter, _] = given;
-        let wait = match (wait, since) {
-            (Some(_), None) => {
-                return Err(Failure::new(400, "wait is for since=TOKEN: what the client has seen"));
+        let [prefix, after, limit, _, since, wait, _, _, delimiter, _, least] = given;
+        let least = Least::of(least)?;
+        let wait = match (wait, since, &least) {
+            (Some(_), None, None) => {
+                let message =
+                    "wait is for since=TOKEN and min_token=TOKEN: what the client has seen";
+                return Err(Failure::new(400, message));
             }
-            (wait, _) => watch::wait(wait)?,
+            (wait, None, Some(_)) => Least::wait(wait)?,
+            (wait, ..) => watch::wait(wait)?,
         };
         let (streams, is_exact, counts) = (switch("watch")?, switch("exact")?, switch("count")?);
         let form = match delimiter {
@@ -97,6 +104,7 @@ impl<'t> Wanted<'t> {
             limit: limit.map_or(Ok(LIST_ITEMS_MAX), |limit| items(limit.text()))?,
             only_keys: switch("keys")?,
             since,
+            least,
             wait,
             form,
         })

@@ -4,6 +4,7 @@
 //! GET /kv/{key}?newer=VERSION&wait=55s       a later version of a key
 //! GET /kv/?prefix=P&since=TOKEN&wait=55s     what a client lacks
 //! GET /kv/?prefix=P&watch[&since=TOKEN]      a stream of it all
+//! GET /kv/..?min_token=TOKEN&wait=5s         a node that has caught up with what a client has seen
 //! ```
 //!
 //! A route parks what it has checked; the gate waits ([`crate::http::watch`]).
@@ -23,6 +24,11 @@ use std::time::Duration;
 
 /// When `?wait=` is not given: below the 60 s after which many proxies give up.
 const WAIT_DEFAULT: Duration = Duration::from_secs(55);
+/// How long a read waits for what was written elsewhere when `?wait=` is not given: longer than
+/// writes take, but for a cut.
+pub(super) const CATCH_UP: Duration = Duration::from_secs(5);
+/// How often it is looked whether a node has caught up with a token.
+const EVERY: Duration = Duration::from_millis(50);
 
 /// A token that a client came with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,18 +89,83 @@ pub(super) fn go_on(
     target: Target,
     wait: Duration,
 ) -> Result<Option<Outcome>, Failure> {
+    park(api, call, target, wait, Duration::MAX)
+}
+
+/// The same, and it is asked again after `every` at the latest.
+fn park(
+    api: &Api,
+    call: &mut Call<'_>,
+    target: Target,
+    wait: Duration,
+    every: Duration,
+) -> Result<Option<Outcome>, Failure> {
     let parked = match call.request.poll {
         Poll::New if wait.is_zero() => return Ok(None),
         Poll::New => {
             let slot = api.slot(Waiter::Watch)?;
             let watch = api.shared.hub.watch(target);
-            Parked::Poll(PollWish { watch, wait, first: Poll::Watched, hold: None }, slot)
+            Parked::Poll(PollWish { watch, wait, first: Poll::Watched, every, hold: None }, slot)
         }
         Poll::Watched | Poll::Known(_) => Parked::Nothing,
         Poll::Over => return Ok(None),
     };
     api.park(call, parked);
     Ok(Some(Outcome::Parked))
+}
+
+/// A token that the node is to have caught up with before it answers.
+#[derive(Debug)]
+pub(super) struct Least(Seen);
+
+impl Least {
+    /// What `min_token` asks for.
+    ///
+    /// # Errors
+    /// 400 for a text that is no token, and for one that names nothing to wait for.
+    pub(super) fn of(parameter: Option<Parameter<'_>>) -> Result<Option<Least>, Failure> {
+        let Some(parameter) = parameter else { return Ok(None) };
+        match token::read(parameter.text()) {
+            Ok(Some(seen)) => Ok(Some(Least(seen))),
+            Ok(None) => Err(Failure::new(400, "min_token=t0: it names nothing to wait for")),
+            Err(error) => Err(Failure::new(400, format_args!("min_token: {error}"))),
+        }
+    }
+
+    /// How long a read waits for it.
+    ///
+    /// # Errors
+    /// 400 with what is allowed.
+    pub(super) fn wait(parameter: Option<Parameter<'_>>) -> Result<Duration, Failure> {
+        let Some(parameter) = parameter else { return Ok(CATCH_UP) };
+        query::time("wait", parameter.text(), Duration::ZERO..=HTTP_POLL_MAX)
+    }
+
+    /// Waits until this node has caught up; `None` when it has. What makes it do so may change no
+    /// key, so it is asked again and again.
+    ///
+    /// # Errors
+    /// 504 when it has not in time, 503 when too many wait already.
+    pub(super) fn await_it(
+        &self,
+        api: &Api,
+        call: &mut Call<'_>,
+        target: Target,
+        wait: Duration,
+    ) -> Result<Option<Outcome>, Failure> {
+        if coverage(api)?.covers(&self.0) {
+            return Ok(None);
+        }
+        match park(api, call, target, wait, EVERY)? {
+            Some(outcome) => Ok(Some(outcome)),
+            None => {
+                let message = format_args!(
+                    "this node has not caught up with min_token within {wait:?}; another may have"
+                );
+                Err(Failure::new(504, message))
+            }
+        }
+    }
 }
 
 /// Begins a stream.

@@ -27,6 +27,8 @@ pub(in crate::http) struct PollWish {
     pub(in crate::http) wait: Duration,
     /// How it is asked next.
     pub(in crate::http) first: Poll,
+    /// When it is asked again at the latest, where it waits for what rings no watch.
+    pub(in crate::http) every: Duration,
     /// How long it waits as long as it is not known what it waits for.
     pub(in crate::http) hold: Option<Duration>,
 }

@@ -70,7 +70,7 @@ pub(super) fn turn(
             let hold = if known.is_some() { None } else { Some(HOLD) };
             let first = known.map_or(Poll::Watched, Poll::Known);
             let watch = api.shared.hub.watch(target);
-            Parked::Poll(PollWish { watch, wait, first, hold }, slot)
+            Parked::Poll(PollWish { watch, wait, first, every: Duration::MAX, hold }, slot)
         }
         (Poll::Watched, Some(sum)) => Parked::Known(sum),
         _ => Parked::Nothing,
