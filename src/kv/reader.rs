@@ -138,10 +138,9 @@ enum At {
 /// What a reader is told of a key that has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// This is new to it.
+    /// To this. It may have seen it at another node; what it has seen says that of writes, and not
+    /// of those that came here after they had been given up, nor of a clock that is ahead.
     To(Record),
-    /// It has seen this.
-    Seen,
     /// Nothing is left of it, no delete either: the reader has to begin anew.
     Gone,
 }
@@ -254,7 +253,6 @@ impl Reader {
     pub fn changed(&self, store: &Store, now: Now, key: &[u8]) -> Change {
         match store.shown(now, key) {
             None => Change::Gone,
-            Some(record) if self.has_seen(&record) => Change::Seen,
             Some(record) => Change::To(record),
         }
     }

@@ -306,10 +306,9 @@ impl Run {
         check::settled(&self.cluster)
     }
 
-    /// Where deletes are remembered for a short time, all are forgotten in the end. Not judged
-    /// beside nodes of an older format: seed 707 of 60 s keeps one, and why is not known.
+    /// Where deletes are remembered for a short time, all are forgotten in the end.
     fn let_go(&mut self) -> Result<(), Violation> {
-        if !self.options.has(Fault::Forget) || self.options.has(Fault::Formats) {
+        if !self.options.has(Fault::Forget) {
             return Ok(());
         }
         let grace = self.options.tombstone_grace;

@@ -146,7 +146,6 @@ impl Stream<'_> {
         for key in &told.keys {
             match self.reader.changed(self.store(), self.now(), key) {
                 Change::To(record) => self.write(&record).await?,
-                Change::Seen => {}
                 Change::Gone => {
                     self.reset("a key is gone without a delete that could be told");
                     return Ok(true);
