@@ -1,8 +1,8 @@
 //! A newcomer's tour: the blocks of commands in README and runbook, run as they stand.
 //!
 //! What is changed is only where things are: addresses of examples become addresses of this host,
-//! secrets become ours. Clouds, builds and other programs are played by functions of the shell;
-//! what `gossipykv` and `curl` do is done by them.
+//! secrets become ours, a bucket a folder. Clouds, builds and other programs are played by
+//! functions of the shell; what `gossipykv` and `curl` do is done by them.
 
 use crate::agents::Node;
 use crate::program::command;
@@ -153,9 +153,10 @@ fn what_the_readme_shows_works() {
         ("localhost:8080", &*port),
         ("localhost:8082", &*third),
         ("10.0.0.", &*net),
+        ("s3://bucket/kv", "backups"),
     ];
     // The commands without a server speak to the first of the agents above them.
-    let before = format!("export GOSSIPYKV_SERVER=http://{net}1:8080");
+    let before = format!("mkdir backups; export GOSSIPYKV_SERVER=http://{net}1:8080");
     let n_commands = run(&document("README.md"), &replaced, &before);
     assert!(n_commands >= 14, "{n_commands}");
 }
@@ -173,9 +174,16 @@ fn what_the_runbook_shows_works() {
     let replaced = [
         ("https://api.example", &*url),
         ("http://10.0.0.5:8080", &*url),
+        ("https://kv.example", &*url),
         ("GOSSIPYKV_HTTP_TOKEN=...", "GOSSIPYKV_HTTP_TOKEN=s3cret"),
+        ("s3://BUCKET/gossipykv/", "backups"),
     ];
-    let n_commands =
-        run(&document("docs/runbook.md"), &replaced, &format!("printf %s '{key}' >secret"));
+    let before = format!(
+        "printf %s '{key}' >secret; mkdir backups
+         export GOSSIPYKV_SERVER={url} GOSSIPYKV_HTTP_TOKEN=s3cret
+         gossipykv kv put restored yes; gossipykv backup backups
+         export -n GOSSIPYKV_SERVER GOSSIPYKV_HTTP_TOKEN"
+    );
+    let n_commands = run(&document("docs/runbook.md"), &replaced, &before);
     assert!(n_commands >= 14, "{n_commands}");
 }
