@@ -4,6 +4,7 @@
 //! `tests/formats/upgrade` builds the last release and runs this; it is passed over elsewhere.
 
 use crate::harness::{Agent, AgentOptions, Node as _, Range, await_all, eventually};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -15,16 +16,16 @@ const N_CLIENTS: usize = 4;
 /// Writes between two steps of a roll, at least.
 const N_WRITES: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Keys as many writes old as this are expected on every node.
-const SETTLED: usize = 400;
+/// Keys as many writes old as this are read.
+const READ_AFTER: usize = 400;
 
 /// Who serves, and what came of the requests.
 struct Service {
     /// Of each node, and whether it has been told to stop.
     nodes: Mutex<Vec<(String, bool)>>,
     n_begun: AtomicUsize,
-    /// By the number in the key: whether its write was answered with success.
-    taken: Mutex<HashMap<usize, bool>>,
+    /// By the number in the key: the version that its write was answered with.
+    taken: Mutex<HashMap<usize, String>>,
     /// Requests to nodes that were stopping that had no or no good answer.
     n_cut_off: AtomicUsize,
     /// What else had none.
@@ -48,7 +49,8 @@ impl Service {
         }
     }
 
-    /// Writes a key and reads an older one, over and over, each at another node.
+    /// Writes a key and reads an older one, over and over, each at another node. The read waits
+    /// until the node has caught up with that write.
     fn client(&self) {
         let config = ureq::Agent::config_builder().http_status_as_error(false);
         let client = config.timeout_global(Some(PATIENCE)).build().new_agent();
@@ -63,11 +65,21 @@ impl Service {
             let value = vec![b'v'; if n.is_multiple_of(50) { 100_000 } else { 10 + n % 1_000 }];
             let ttl = if n.is_multiple_of(7) { "?ttl=1h" } else { "" };
             let put = client.put(format!("{node}/kv/k{n}{ttl}")).send(&value[..]);
-            let is_taken = self.judge(&node, "PUT", n, put.map(|answer| answer.status().as_u16()));
-            lock(&self.taken).insert(n, is_taken);
-            let Some(old) = n.checked_sub(SETTLED) else { continue };
-            if lock(&self.taken).get(&old) == Some(&true) {
-                let get = client.get(format!("{node}/kv/k{old}?raw")).call();
+            let mut version = None;
+            let said = put.map(|mut answer| {
+                let body = answer.body_mut().read_to_vec().unwrap_or_default();
+                let body: Option<Value> = serde_json::from_slice(&body).ok();
+                version = body.and_then(|body| Some(body["version"].as_str()?.to_owned()));
+                answer.status().as_u16()
+            });
+            if self.judge(&node, "PUT", n, said) {
+                lock(&self.taken).insert(n, version.expect("an answer of 200 tells the version"));
+            }
+            let Some(old) = n.checked_sub(READ_AFTER) else { continue };
+            let version = lock(&self.taken).get(&old).cloned();
+            if let Some(version) = version {
+                let path = format!("kv/k{old}?raw&min_version={version}");
+                let get = client.get(format!("{node}/{path}")).call();
                 self.judge(&node, "GET", old, get.map(|answer| answer.status().as_u16()));
             }
         }
@@ -179,8 +191,7 @@ fn upgrade_from_the_last_release_and_back_loses_nothing() {
     });
     let failures = lock(&all.failures);
     assert!(failures.is_empty(), "{} at nodes that serve: {:?}", failures.len(), failures.first());
-    let taken: Vec<usize> =
-        lock(&all.taken).iter().filter(|(_, is)| **is).map(|(n, _)| *n).collect();
+    let taken: Vec<usize> = lock(&all.taken).keys().copied().collect();
     assert!(taken.len() > 4 * N_WRITES * usize::from(N_NODES), "{} writes", taken.len());
     for agent in &agents {
         eventually("it holds every write that was answered", PATIENCE, || {
