@@ -6,11 +6,16 @@
 //! a stream:  what the node holds --> Reader::begin --> part, part, .. --> end --> sync
 //!                                       ^ reset                           |
 //!                                       '---------------------------------'
-//!            then a key that changed --> changed;   what the node holds --> sync
+//!            then a key that changed --> Store::shown;   what the node holds --> sync
 //! ```
 //!
 //! What the node holds is asked for before the store is read. So a reader that has been told all of
 //! that has seen as much, and maybe more; never less.
+//!
+//! Of a key that has changed a stream is told whatever there is, be it seen at another node: what a
+//! reader has seen says that of writes, and not of those that came here after they had been given
+//! up, nor of a clock that is ahead. Where nothing is left of the key, no delete either, the reader
+//! begins anew.
 
 use super::list::Listing;
 use super::record::Record;
@@ -60,7 +65,9 @@ impl Store {
         coverage: &Coverage,
     ) -> Told {
         if let Some(since) = since.filter(|seen| coverage.reaches(seen))
-            && let Some(page) = self.unseen(now, asked, since, coverage)
+            && let Some(page) = self.lacking(now, asked, since, coverage)
+            // Else something was taken out meanwhile that the reader may lack, and is not told.
+            && self.removed_total() == coverage.removed_total
         {
             let mut seen = since.clone();
             seen.merge(&coverage.seen);
@@ -70,19 +77,7 @@ impl Store {
         Told { page, is_reset: true, seen: coverage.seen.clone() }
     }
 
-    /// `None` when something was taken out of the store meanwhile that the reader may lack, and
-    /// would not be told.
-    fn unseen(
-        &self,
-        now: Now,
-        asked: Asked<'_>,
-        seen: &Seen,
-        coverage: &Coverage,
-    ) -> Option<Listing> {
-        let page = self.lacking(now, asked, seen, coverage)?;
-        (self.removed_total() == coverage.removed_total).then_some(page)
-    }
-
+    /// `None` when nothing is left of a key that the reader lacks.
     fn lacking(
         &self,
         now: Now,
@@ -133,16 +128,6 @@ enum At {
     Shard(usize, Option<Box<[u8]>>),
     /// All is told.
     End,
-}
-
-/// What a reader is told of a key that has changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// To this. It may have seen it at another node; what it has seen says that of writes, and not
-    /// of those that came here after they had been given up, nor of a clock that is ahead.
-    To(Record),
-    /// Nothing is left of it, no delete either: the reader has to begin anew.
-    Gone,
 }
 
 impl Reader {
@@ -246,15 +231,6 @@ impl Reader {
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.seen.is_none()
-    }
-
-    /// What it is told of a key that has changed.
-    #[must_use]
-    pub fn changed(&self, store: &Store, now: Now, key: &[u8]) -> Change {
-        match store.shown(now, key) {
-            None => Change::Gone,
-            Some(record) => Change::To(record),
-        }
     }
 
     /// It has been told all that `coverage` says; what it has seen in all.

@@ -89,6 +89,11 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// The latest that any clock has shown, in milliseconds since 1970.
+    pub(super) fn wall_max_ms(&self) -> u64 {
+        self.hosts.iter().map(|host| host.wall_max_ms).max().unwrap_or_default()
+    }
+
     /// The nodes of ours that answer clients now.
     pub(super) fn answering(&self) -> Vec<usize> {
         let hosts = self.hosts.iter().enumerate();

@@ -64,7 +64,7 @@ impl Ttls {
         let keys: BTreeSet<&Vec<u8>> = self.written.keys().map(|(key, _)| key).collect();
         let mut held = BTreeMap::new();
         // Whose clock is ahead forgets first, and a comparison with it has the others drop theirs.
-        let latest = cluster.hosts.iter().map(|host| host.wall_max_ms).max().unwrap_or_default();
+        let latest = cluster.wall_max_ms();
         for (index, host) in cluster.hosts.iter().enumerate() {
             let (Some(node), Some(store)) = (host.node(), &host.store) else { continue };
             if host.is_stranger {

@@ -19,7 +19,7 @@ use super::cluster::Cluster;
 use super::history::show;
 use super::options::{Fault, Options};
 use super::run::{Run, Step};
-use crate::kv::{Asked, Change, Coverage, OriginId, Reader, Record, Seen, Stamp, Store, Target};
+use crate::kv::{Asked, Coverage, OriginId, Reader, Record, Seen, Stamp, Store, Target};
 use crate::limits::STORE_SHARDS;
 use crate::rng::Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -382,9 +382,9 @@ impl Watchers {
             return;
         }
         for key in keys {
-            match stream.reader.changed(store, now, &key) {
-                Change::To(record) => self.event(number, stream, record),
-                Change::Gone => {
+            match store.shown(now, &key) {
+                Some(record) => self.event(number, stream, record),
+                None => {
                     stream.reader.reset();
                     self.reset(number, stream);
                     stream.catching_up = CatchingUp::Due;

@@ -25,6 +25,7 @@ use super::logging;
 use super::output;
 use super::progress::{Progress, rate};
 use crate::runtime::clock::Clock;
+use crate::time::WallMillis;
 use clap::Args;
 use frame::{Head, Lines, Sealer, Tail};
 use place::Place;
@@ -166,7 +167,7 @@ impl BackupArgs {
         let mut pages = Pages::new(client, "", None, true);
         // Asked for before anything is written: what nobody may read makes no empty file.
         let mut next = pages.next::<Item>()?;
-        let head = Head::new(time_of(clock), client.to_string());
+        let head = Head::new(time_of(clock.now().wall), client.to_string());
         let target = place.shelf.create(name)?;
         let mut sealer = Sealer::new(target, &head).map_err(failed)?;
         let mut lines = Vec::new();
@@ -185,7 +186,7 @@ impl BackupArgs {
                  better ones. --allow-empty makes one"
             )));
         }
-        let (target, tail) = sealer.end(time_of(clock)).map_err(failed)?;
+        let (target, tail) = sealer.end(time_of(clock.now().wall)).map_err(failed)?;
         target.finish()?;
         Ok(tail)
     }
@@ -267,9 +268,9 @@ fn verify(place: &Place, name: &str) -> Result<(Head, Tail), Failure> {
     found.map_err(|why| Failure::failed(format!("{}: {why}", place.shelf.describe(name))))
 }
 
-/// This moment as text.
-fn time_of(clock: &Clock) -> String {
-    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(clock.now().wall.0);
+/// A moment as text, RFC 3339.
+fn time_of(wall: WallMillis) -> String {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(wall.0);
     humantime::format_rfc3339_millis(time).to_string()
 }
 

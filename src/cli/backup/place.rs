@@ -10,7 +10,6 @@ use crate::cli::failure::Failure;
 use crate::time::WallMillis;
 use std::ffi::OsStr;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 const NAME_START: &str = "gossipykv-";
 const NAME_END: &str = ".ndjson";
@@ -96,8 +95,7 @@ fn ends_with_slash(text: &OsStr) -> bool {
 
 /// What a backup of this moment is called.
 pub(super) fn name_of(now: WallMillis) -> String {
-    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(now.0);
-    let time = humantime::format_rfc3339_millis(time).to_string().replace(['-', ':'], "");
+    let time = super::time_of(now).replace(['-', ':'], "");
     format!("{NAME_START}{time}{NAME_END}")
 }
 

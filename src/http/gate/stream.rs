@@ -17,7 +17,7 @@ use super::client::{Conn, Stop};
 use crate::http::memory::Held;
 use crate::http::watch::bell::Told;
 use crate::http::watch::token;
-use crate::kv::{Change, Coverage, Reader, Record, Store};
+use crate::kv::{Coverage, Reader, Record, Store};
 use crate::time::Now;
 use std::fmt::Write as _;
 use std::pin::pin;
@@ -144,9 +144,9 @@ impl Stream<'_> {
             return Ok(true);
         }
         for key in &told.keys {
-            match self.reader.changed(self.store(), self.now(), key) {
-                Change::To(record) => self.write(&record).await?,
-                Change::Gone => {
+            match self.store().shown(self.now(), key) {
+                Some(record) => self.write(&record).await?,
+                None => {
                     self.reset("a key is gone without a delete that could be told");
                     return Ok(true);
                 }

@@ -42,18 +42,7 @@ impl Context<'_> {
     pub(super) fn beacon_digest(&self, of: OriginId, reply: bool) -> Digest {
         let is_mine = of == self.me;
         let through = if is_mine { self.store.last_seq() } else { self.known.contiguous(of) };
-        Digest {
-            from: self.me.0,
-            heads: vec![(of.0, through)],
-            root: 0,
-            folded: 0,
-            reply,
-            whole: false,
-            stage: None,
-            limit: None,
-            to: None,
-            at: None,
-        }
+        Digest { reply, ..Digest::of_heads(self.me, vec![(of.0, through)]) }
     }
 
     /// Sends a datagram to a peer that gets none, at most now and then.

@@ -268,18 +268,7 @@ fn claims_of_a_stranger_fill_no_memory() {
     let from = cluster.members[1].store.origin().0;
     for round in 0..3 {
         let heads = (0..60_000).map(|n| ((round + 1) << 32 | n, 7)).collect();
-        let digest = message::Digest {
-            from,
-            heads,
-            root: 0,
-            folded: 0,
-            reply: false,
-            whole: false,
-            stage: None,
-            limit: None,
-            to: None,
-            at: None,
-        };
+        let digest = message::Digest::of_heads(OriginId(from), heads);
         let payload = KvMessage::Digest(digest).encode();
         cluster.members[0].replication.datagram(cluster.now, addr(1), &payload);
     }

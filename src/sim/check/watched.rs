@@ -63,8 +63,7 @@ pub(in crate::sim) fn check(
 
 /// Whether it has expired by any clock that a node has had.
 fn may_have_expired(cluster: &Cluster, record: &Record) -> bool {
-    let latest = cluster.hosts.iter().map(|host| host.wall_max_ms).max().unwrap_or_default();
-    record.expiry().is_some_and(|expiry| expiry <= latest)
+    record.expiry().is_some_and(|expiry| expiry <= cluster.wall_max_ms())
 }
 
 /// What is wrong with what is known of a key, beside what is held of it.

@@ -68,6 +68,14 @@ impl FromStr for Encryption {
 }
 
 impl Encryption {
+    /// Signs a request together with the headers that ask for it.
+    fn sign<'a>(&self, mut action: impl S3Action<'a>) -> String {
+        for (name, value) in self.headers() {
+            action.headers_mut().insert(name, value.to_owned());
+        }
+        action.sign(SIGNED_FOR).to_string()
+    }
+
     /// The headers that ask for it; they are signed.
     fn headers(&self) -> Vec<(&'static str, &str)> {
         const NAME: &str = "x-amz-server-side-encryption";
@@ -170,6 +178,12 @@ impl S3 {
         }
     }
 
+    /// The same for an answer that is text.
+    fn ask_text(&self, name: &str, wanted: &Wanted<'_>) -> Result<String, Failure> {
+        let answer = self.ask(name, wanted)?;
+        text_of_answer(answer).map_err(|why| self.strange(name, &why))
+    }
+
     /// The inner failure may pass.
     fn ask_once(
         &self,
@@ -236,8 +250,7 @@ impl S3 {
             action.sign(SIGNED_FOR).to_string()
         };
         let wanted = Wanted { method: Method::GET, sign: &sign, headers: &[], body: &[] };
-        let answer = self.ask("", &wanted)?;
-        let text = text_of_answer(answer).map_err(|why| self.strange("", &why))?;
+        let text = self.ask_text("", &wanted)?;
         ListObjectsV2::parse_response(&text).map_err(|why| self.strange("", &why.to_string()))
     }
 }

@@ -1,7 +1,7 @@
 //! Writing an object in parts, of which S3 makes the object only when it is told that all are
 //! there. A small one is written with a single request.
 
-use super::{S3, SIGNED_FOR, Shelf as _, Target, Wanted, text_of_answer};
+use super::{S3, SIGNED_FOR, Shelf as _, Target, Wanted};
 use crate::cli::failure::Failure;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -66,17 +66,14 @@ impl<'s> Upload<'s> {
     }
 
     fn begin(&self) -> Result<String, Failure> {
-        let encryption = self.s3.encryption.headers();
+        let encryption = &self.s3.encryption;
         let sign = |credentials: &Credentials| {
-            let mut action = self.s3.bucket.create_multipart_upload(Some(credentials), &self.key);
-            encryption.iter().for_each(|(name, value)| {
-                action.headers_mut().insert(*name, *value);
-            });
-            action.sign(SIGNED_FOR).to_string()
+            let bucket = &self.s3.bucket;
+            encryption.sign(bucket.create_multipart_upload(Some(credentials), &self.key))
         };
-        let wanted = Wanted { method: Method::POST, sign: &sign, headers: &encryption, body: &[] };
-        let answer = self.s3.ask(&self.name, &wanted)?;
-        let text = text_of_answer(answer).map_err(|why| self.s3.strange(&self.name, &why))?;
+        let wanted =
+            Wanted { method: Method::POST, sign: &sign, headers: &encryption.headers(), body: &[] };
+        let text = self.s3.ask_text(&self.name, &wanted)?;
         let read = CreateMultipartUpload::parse_response(&text);
         let read = read.map_err(|why| self.s3.strange(&self.name, &why.to_string()))?;
         Ok(read.upload_id().to_owned())
@@ -95,9 +92,8 @@ impl<'s> Upload<'s> {
         let body = bucket.complete_multipart_upload(None, &self.key, id, etags).body();
         let wanted =
             Wanted { method: Method::POST, sign: &sign, headers: &[], body: body.as_bytes() };
-        let answer = self.s3.ask(&self.name, &wanted)?;
         // The status comes before S3 knows, so that a failure may be in the body.
-        let text = text_of_answer(answer).map_err(|why| self.s3.strange(&self.name, &why))?;
+        let text = self.s3.ask_text(&self.name, &wanted)?;
         match text.contains("<CompleteMultipartUploadResult") {
             true => Ok(()),
             false => Err(self.s3.strange(&self.name, &format!("it did not end: {text}"))),
@@ -106,16 +102,12 @@ impl<'s> Upload<'s> {
 
     /// Writes all of it with one request.
     fn put(&self) -> Result<(), Failure> {
-        let encryption = self.s3.encryption.headers();
+        let encryption = &self.s3.encryption;
         let sign = |credentials: &Credentials| {
-            let mut action = self.s3.bucket.put_object(Some(credentials), &self.key);
-            encryption.iter().for_each(|(name, value)| {
-                action.headers_mut().insert(*name, *value);
-            });
-            action.sign(SIGNED_FOR).to_string()
+            encryption.sign(self.s3.bucket.put_object(Some(credentials), &self.key))
         };
         let md5 = STANDARD.encode(Md5::digest(&self.part));
-        let mut headers = encryption.clone();
+        let mut headers = encryption.headers();
         headers.push(("content-md5", &md5));
         let wanted =
             Wanted { method: Method::PUT, sign: &sign, headers: &headers, body: &self.part };

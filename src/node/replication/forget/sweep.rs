@@ -257,20 +257,8 @@ mod tests {
             let push = Push { of: GONE.0, settles: vec![(seq, seq)], from: PEER.0, urgent: false };
             node.pushed(at(10), &Bytes::new(), &push, &[delete(seq)], Via::Datagram);
         }
-        let heads = vec![(GONE.0, 1)];
-        let (root, folded, reply, whole, stage, limit) = (0, 0, false, true, None, None);
-        let digest = Digest {
-            from: PEER.0,
-            heads,
-            root,
-            folded,
-            reply,
-            whole,
-            stage,
-            limit,
-            to: None,
-            at: None,
-        };
+        let heads = Digest::of_heads(PEER, vec![(GONE.0, 1)]);
+        let digest = Digest { whole: true, ..heads };
         node.digested(at(20), &digest, Via::Datagram, 100);
         for step in 1..400 {
             node.timeout(at(step * 100));

@@ -80,6 +80,23 @@ pub struct Digest {
 }
 
 impl Digest {
+    /// Of these heads, and nothing else.
+    #[must_use]
+    pub fn of_heads(from: OriginId, heads: Heads) -> Digest {
+        Digest {
+            from: from.0,
+            heads,
+            root: 0,
+            folded: 0,
+            reply: false,
+            whole: false,
+            stage: None,
+            limit: None,
+            to: None,
+            at: None,
+        }
+    }
+
     /// For that run and no other.
     #[must_use]
     pub fn for_run(self, to: OriginId) -> Digest {

@@ -382,20 +382,8 @@ mod tests {
         let (mut node, _) = with_peer(PEER, Duration::MAX, NOW);
         push(&mut node, 1);
         for _ in 0..2 {
-            let heads = vec![(PEER.0, 1)];
-            let (root, folded, reply, whole, stage, limit) = (7, 0, false, true, None, None);
-            let digest = Digest {
-                from: PEER.0,
-                heads,
-                root,
-                folded,
-                reply,
-                whole,
-                stage,
-                limit,
-                to: None,
-                at: None,
-            };
+            let heads = Digest::of_heads(PEER, vec![(PEER.0, 1)]);
+            let digest = Digest { root: 7, whole: true, ..heads };
             node.digested(NOW, &digest, Via::Datagram, 100);
         }
         let conn = std::iter::from_fn(|| node.poll()).find_map(|out| match out {

@@ -200,19 +200,9 @@ fn whoever_answers_at_an_address_must_be_the_run_that_was_meant() {
     let now = cluster.now;
     let joiner = &mut cluster.members[1].replication;
     joiner.members(now, vec![dead.clone()]);
-    let heads = vec![(OriginId(7).0, 0)];
-    let digest = message::Digest {
-        from: 7,
-        heads,
-        root: 0,
-        folded: 0,
-        reply: false,
-        whole: true,
-        stage: Some(Stage::Copied.code()),
-        limit: None,
-        to: None,
-        at: None,
-    };
+    let heads = message::Digest::of_heads(OriginId(7), vec![(7, 0)]);
+    let stage = Some(Stage::Copied.code());
+    let digest = message::Digest { whole: true, stage, ..heads };
     joiner.digested(now, &digest, Via::Datagram, 100);
     cluster.drain(1);
     cluster.run(Duration::from_secs(10));
@@ -227,16 +217,11 @@ fn whoever_answers_at_an_address_must_be_the_run_that_was_meant() {
 /// What a peer tells of itself, for `to`, as of this millisecond of its clock.
 fn told(from: OriginId, stage: Stage, (to, at): (Option<OriginId>, u64)) -> message::Digest {
     message::Digest {
-        from: from.0,
-        heads: vec![],
-        root: 0,
-        folded: 0,
-        reply: false,
         whole: true,
         stage: Some(stage.code()),
-        limit: None,
         to: to.map(|to| to.0),
         at: Some(at),
+        ..message::Digest::of_heads(from, Vec::new())
     }
 }
 
