@@ -206,7 +206,10 @@ impl RestoreArgs {
         }
         let wrong = |why: String| Failure::failed(format!("{at}: {why}"));
         let mut lines = open(&place, &name)?;
-        let loading = Loading { done: "restored", overwrite: self.overwrite, skip: 0 };
+        let go_on =
+            |done| format!("{done} lines are written; run it again, which leaves those alone");
+        let (done, overwrite) = ("restored", self.overwrite);
+        let loading = Loading { done, go_on, overwrite, skip: 0 };
         let mut is_over = false;
         loading.run(&self.server, &client, &mut |text, _| {
             if is_over {

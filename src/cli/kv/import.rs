@@ -88,7 +88,9 @@ impl ImportArgs {
     pub(super) fn run(self, server: &ServerFlags) -> Result<(), Failure> {
         let client = server.client()?;
         let mut source = open(self.file.as_ref())?;
-        let loading = Loading { done: "imported", overwrite: self.overwrite, skip: self.skip };
+        let go_on = |done| format!("go on with --skip {done}");
+        let (overwrite, skip) = (self.overwrite, self.skip);
+        let loading = Loading { done: "imported", go_on, overwrite, skip };
         loading.run(server, &client, &mut |text, number| {
             Ok(if next_line(&mut *source, text, number)? { Next::Line } else { Next::End })
         })
@@ -112,6 +114,8 @@ pub(in crate::cli) type Source<'s> = dyn FnMut(&mut Vec<u8>, u64) -> Result<Next
 pub(in crate::cli) struct Loading {
     /// What to call it once it is done.
     pub(in crate::cli) done: &'static str,
+    /// What to do about it when it stopped after so many lines.
+    pub(in crate::cli) go_on: fn(u64) -> String,
     /// Whether an entry wins over what is there.
     pub(in crate::cli) overwrite: bool,
     /// Lines at the beginning that are left out.
@@ -163,11 +167,7 @@ impl Loading {
         tell(self.done, &tally, progress.seconds(), server.json)?;
         if let Err(failure) = ended {
             let done = tally.end(self.skip + 1) - 1;
-            let settled = match self.done {
-                "imported" => format!("go on with --skip {done}"),
-                _ => format!("{done} lines are written; run it again, which leaves those alone"),
-            };
-            logging::say(&format!("stopped; {settled}"));
+            logging::say(&format!("stopped; {}", (self.go_on)(done)));
             return Err(failure);
         }
         match tally.refused {

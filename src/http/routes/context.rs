@@ -3,6 +3,7 @@
 //! A route reads its request, reads or changes the store, and only then writes. It may return a
 //! [`Failure`] as long as it has written nothing.
 
+use crate::http::counters::Reason;
 use crate::http::failure::Failure;
 use crate::http::long::{LongAnswer, Part};
 use crate::http::memory::Held;
@@ -107,6 +108,17 @@ impl Api {
     pub(super) fn slot(&self, waiter: Waiter) -> Result<Slot, Failure> {
         let too_many = || Failure::busy("too many requests wait for the node; try again");
         self.shared.pending.slot(waiter).ok_or_else(too_many)
+    }
+
+    /// Has `held` hold so many bytes of the budget.
+    ///
+    /// # Errors
+    /// 503 when too many are held already.
+    pub(super) fn hold(&self, held: &mut Held, len: usize) -> Result<(), Failure> {
+        held.grow_to(len).map_err(|_| {
+            self.shared.counters.refused(Reason::Memory);
+            Failure::busy("too many bytes are held for other clients; try again")
+        })
     }
 
     /// Hands a command to the node; `render` writes the answer when the reply comes, or at once

@@ -5,7 +5,6 @@ use super::listing::{Plan, hash};
 use super::precondition::{Precondition, Verdict};
 use super::wanted::{Form, Wanted};
 use super::watch::{self, Since};
-use crate::http::counters::Reason;
 use crate::http::failure::{Failure, error_body};
 use crate::http::json::json_text;
 use crate::http::long::{Part, Pieces, push_text};
@@ -251,9 +250,6 @@ impl Made {
 /// 503 when too many are held already.
 fn held(api: &Api, len: usize) -> Result<Held, Failure> {
     let mut held = Held::new(&api.shared.budget);
-    if held.grow_to(len).is_err() {
-        api.shared.counters.refused(Reason::Memory);
-        return Err(Failure::busy("too many bytes are held for other clients; try again"));
-    }
+    api.hold(&mut held, len)?;
     Ok(held)
 }

@@ -4,7 +4,6 @@ use super::answers;
 use super::asked::Query;
 use super::blocking;
 use super::index::{self, OfList};
-use crate::http::counters::Reason;
 use crate::http::failure::Failure;
 use crate::http::json::json_text;
 use crate::http::long::{Part, push_text, with_text};
@@ -130,7 +129,7 @@ impl<'q> Found<'q> {
             return too_much(&format_args!("there are more than {CONSUL_KEYS_MAX} keys"));
         }
         let len = self.keys.len() + self.records.len() * size_of::<Record>();
-        hold(api, &mut self.held, len)
+        api.hold(&mut self.held, len)
     }
 
     fn body(mut self, api: &Api) -> Result<(Vec<Part>, Held), Failure> {
@@ -145,7 +144,7 @@ impl<'q> Found<'q> {
             let len = record.value().unwrap_or_default().len();
             ENTRY_LEN + record.key().len() + if len > COPIED_LEN_MAX { 0 } else { len * 4 / 3 + 4 }
         };
-        hold(api, &mut self.held, self.records.iter().map(copied).sum())?;
+        api.hold(&mut self.held, self.records.iter().map(copied).sum())?;
         let mut body = Vec::new();
         for (n, record) in self.records.iter().enumerate() {
             push_text(&mut body, if n == 0 { b"[" } else { b"," });
@@ -164,13 +163,6 @@ impl<'q> Found<'q> {
         push_text(&mut body, b"]");
         Ok((body, self.held))
     }
-}
-
-fn hold(api: &Api, held: &mut Held, len: usize) -> Result<(), Failure> {
-    held.grow_to(len).map_err(|_| {
-        api.shared.counters.refused(Reason::Memory);
-        Failure::busy("too many bytes are held for other clients; try again")
-    })
 }
 
 /// A key up to its first separator behind the prefix.
