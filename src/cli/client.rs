@@ -85,7 +85,15 @@ impl ServerFlags {
         self.client_within(self.limit())
     }
 
-    /// The same, with another limit than that of the flags.
+    /// The same for another server, which is trusted and shown what the flags say.
+    ///
+    /// # Errors
+    /// As [`ServerFlags::client`].
+    pub(super) fn client_of(&self, server: &ServerUrl) -> Result<Client, Failure> {
+        Client::new(server.clone(), self.token()?, self.limit(), &self.trusted(false)?)
+    }
+
+    /// The same as `client`, with another limit than that of the flags.
     ///
     /// # Errors
     /// As [`ServerFlags::client`].

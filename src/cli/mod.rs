@@ -11,6 +11,7 @@
 
 mod agent;
 mod backup;
+mod bench;
 mod certificates;
 mod client;
 mod completions;
@@ -62,6 +63,7 @@ Examples:
   gossipykv backup s3://bucket/kv                a copy outside; restore writes it back
   gossipykv members                              who is in the cluster
   gossipykv status                               how the node stands
+  gossipykv bench                                how fast it answers
 
 Exit status: 0 success, 1 failure, 2 wrong usage or configuration; of what asks a node also 3 no
 such key, 4 refused by the server, 5 no answer.";
@@ -86,6 +88,7 @@ enum Command {
     Watch(watch::WatchArgs),
     Members(members::MembersArgs),
     Status(node_status::StatusArgs),
+    Bench(bench::BenchArgs),
     Health(health::HealthArgs),
     Keygen(keygen::KeygenArgs),
     Keys(keys::KeysArgs),
@@ -144,6 +147,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         Command::Watch(args) => args.run(),
         Command::Members(args) => args.run(),
         Command::Status(args) => args.run(),
+        Command::Bench(args) => args.run(),
         Command::Health(args) => args.run(),
         Command::Keygen(args) => args.run(),
         Command::Keys(args) => args.run(),

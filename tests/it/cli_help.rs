@@ -28,6 +28,7 @@ fn every_level_explains_itself_with_an_example() {
         "kv export",
         "kv import",
         "status",
+        "bench",
         "members",
         "members forget",
         "health",

@@ -6,6 +6,7 @@ mod capacity;
 mod certificates;
 mod cli_agent;
 mod cli_backup;
+mod cli_bench;
 mod cli_client;
 mod cli_dev;
 mod cli_help;

@@ -83,7 +83,7 @@ pub(super) fn encode(text: &str) -> impl std::fmt::Display {
 ///
 /// One that may hold anything else than letters, digits, `-` and `_` goes into the query, which
 /// no proxy rewrites.
-fn target(key: &str, parameters: &[String]) -> String {
+pub(super) fn target(key: &str, parameters: &[String]) -> String {
     let is_plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     let (mut target, mut separator) = match is_plain {
         true => (format!("/kv/{key}"), '?'),

@@ -1,0 +1,112 @@
+//! `gossipykv bench`, against real nodes.
+
+use crate::agents::{Node, Running, until};
+use crate::program::run;
+use rustix::process::Signal;
+use serde_json::Value;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).expect("one object of JSON")
+}
+
+/// How many keys a node shows under a prefix.
+fn n_keys(node: &Node, prefix: &str) -> usize {
+    node.run(&["kv", "list", prefix]).success().lines().count()
+}
+
+fn lone() -> Node {
+    let node = Node::start("n", &["--profile", "local"], &[]);
+    node.await_ready();
+    node
+}
+
+#[test]
+fn it_tells_rates_and_times_and_leaves_nothing_behind() {
+    let node = lone();
+    node.run(&["kv", "put", "bench/mine", "stays"]).success();
+    let args = ["bench", "--requests", "400", "--clients", "4", "--keys", "50", "--gets", "75"];
+    let told = json(node.run(&[&args[..], &["--json"]].concat()).success());
+    assert_eq!((&told["requests"], &told["missing"]), (&400.into(), &0.into()), "{told}");
+    assert_eq!((&told["errors"], &told["left"]), (&serde_json::json!({}), &0.into()), "{told}");
+    assert!(told["rate"].as_f64() > Some(0.0) && told["visible"].is_null(), "{told}");
+    let [put, get] = [&told["put"], &told["get"]];
+    assert_eq!(
+        put["requests"].as_u64().zip(get["requests"].as_u64()).map(|(a, b)| a + b),
+        Some(400)
+    );
+    let quantiles = ["p50_ms", "p90_ms", "p99_ms", "p99_9_ms", "max_ms"];
+    let times = quantiles.map(|name| get[name].as_f64().expect(name));
+    assert!(times[0] > 0.0 && times.is_sorted(), "{told}");
+    assert_eq!(n_keys(&node, ""), 1);
+    let ended = node.run(&args);
+    let text = ended.success();
+    for word in ["REQUESTS", "put", "get", "400 requests in"] {
+        assert!(text.contains(word), "{text}");
+    }
+}
+
+#[test]
+fn keys_that_are_there_are_left_alone_unless_told() {
+    let node = lone();
+    let args = ["bench", "--requests", "40", "--keys", "5", "--prefix", "p/", "--gets", "0"];
+    assert_eq!(node.run(&[&args[..], &["--keep"]].concat()).code, Some(0));
+    assert_eq!(n_keys(&node, "p/"), 5);
+    let refused = node.run(&args);
+    assert!(refused.error(1).contains("\"p/\""), "{refused:?}");
+    assert_eq!(n_keys(&node, "p/"), 5);
+    assert_eq!(node.run(&[&args[..], &["--overwrite"]].concat()).code, Some(0));
+    assert_eq!(n_keys(&node, "p/"), 0);
+}
+
+#[test]
+fn what_is_written_at_one_node_is_looked_for_at_the_next() {
+    let nodes: [Node; 2] = Node::cluster(&["--profile", "local"], &[]);
+    let (first, second) = (nodes[0].url(), nodes[1].url());
+    let args = ["bench", "--seconds", "1", "--clients", "2", "--json"];
+    let ended = run(&[&args[..], &["--server", &first, "--node", &second]].concat());
+    let told = json(ended.success());
+    assert_eq!(told["servers"], serde_json::json!([first, second]));
+    let visible = &told["visible"];
+    assert!(visible["requests"].as_u64() > Some(0), "{told}");
+    assert!(visible["p50_ms"].as_f64() > Some(0.0), "{told}");
+    for node in &nodes {
+        until("the keys are gone", || (n_keys(node, "") == 0).then_some(()));
+    }
+}
+
+#[test]
+fn a_signal_ends_it_with_what_was_measured() {
+    let node = lone();
+    let url = node.url();
+    let args = ["bench", "--seconds", "3600", "--gets", "0", "--json", "--server", &url];
+    let bench = Running::start(&args, &[]);
+    until("it writes", || (n_keys(&node, "bench/") > 20).then_some(()));
+    bench.signal(Signal::INT);
+    let (ended, _) = bench.end();
+    let told = json(ended.success());
+    assert!(told["requests"].as_u64() > Some(20) && told["left"] == 0, "{told}");
+    assert_eq!(n_keys(&node, ""), 0);
+}
+
+#[test]
+fn what_fails_is_told_by_its_kind_and_by_the_exit_code() {
+    let node = Node::start("n", &["--profile", "local", "--max-value-bytes", "100"], &[]);
+    node.await_ready();
+    let args = ["bench", "--requests", "5", "--gets", "0", "--value-size", "101", "--json"];
+    let ended = node.run(&args);
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    assert_eq!(json(ended.text())["errors"], serde_json::json!({ "413": 5 }));
+    assert!(ended.complaint().starts_with("5 requests failed, the first: "), "{ended:?}");
+    assert_eq!(run(&["bench", "--server", "http://127.0.0.1:1"]).code, Some(5));
+    for wrong in [
+        &["--clients", "0"][..],
+        &["--gets", "101"],
+        &["--seconds", "0"],
+        &["--prefix", ""],
+        &["--overwrite"],
+        &["--node", "ftp://a"],
+    ] {
+        let ended = node.run(&[&["bench"], wrong].concat());
+        assert!(ended.error(2).contains(wrong[0]) || wrong[0] == "--overwrite", "{ended:?}");
+    }
+}
