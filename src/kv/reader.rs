@@ -70,11 +70,15 @@ impl Store {
             && self.removed_total() == coverage.removed_total
         {
             let mut seen = since.clone();
-            seen.merge(&coverage.seen);
+            seen.told(&coverage.seen);
+            // Where the clock was set back meanwhile, what was read had not expired.
+            seen.limit_expired(self.swept());
             return Told { page, is_reset: false, seen };
         }
         let page = self.list(now, asked.prefix, asked.after, asked.limit);
-        Told { page, is_reset: true, seen: coverage.seen.clone() }
+        let mut seen = coverage.seen.clone();
+        seen.limit_expired(self.swept());
+        Told { page, is_reset: true, seen }
     }
 
     /// `None` when nothing is left of a key that the reader lacks.
@@ -217,13 +221,13 @@ impl Reader {
     /// It has been told every part. True when it has seen what the node held at the beginning;
     /// false when a delete that it may lack was forgotten meanwhile: it has been reset. `now` is
     /// what the node holds after the last part.
-    pub fn end(&mut self, now: &Coverage) -> bool {
+    pub fn end(&mut self, store: &Store, now: &Coverage) -> bool {
         let Some(CatchingUp { coverage, .. }) = self.catching_up.take() else { return false };
         if self.seen.as_ref().is_some_and(|seen| !now.reaches(seen)) {
             self.reset();
             return false;
         }
-        self.sync(&coverage);
+        self.sync(store, &coverage);
         true
     }
 
@@ -233,10 +237,13 @@ impl Reader {
         self.seen.is_none()
     }
 
-    /// It has been told all that `coverage` says; what it has seen in all.
-    pub fn sync(&mut self, coverage: &Coverage) -> &Seen {
+    /// It has been told all that `coverage` says, as the store was after that; what it has seen in
+    /// all.
+    pub fn sync(&mut self, store: &Store, coverage: &Coverage) -> &Seen {
         let seen = self.seen.get_or_insert_default();
-        seen.merge(&coverage.seen);
+        seen.told(&coverage.seen);
+        // Where the clock was set back meanwhile, what was told had not expired.
+        seen.limit_expired(store.swept());
         seen
     }
 

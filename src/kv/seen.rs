@@ -4,16 +4,33 @@
 //! was seen. Where somebody reads on from one, on whichever node, only records of later numbers are
 //! of interest. That holds as long as no delete that the reader lacks has been forgotten: the
 //! [`Coverage`] of a node knows that.
+//!
+//! ```text
+//! at A:   snapshot {o: 50}      the delete o:50 of key k is among it, and no part of a snapshot
+//! at B:   holds {o: 40, p: 7}   tells p:7, an older value of k     --> {o: 40 to 50, p: 7}
+//! at A:   tells o:41 to o:50 again, the delete of k too            --> {o: 50, p: 7}
+//! ```
+//!
+//! A node behind its reader may tell a value that the reader has seen deleted, in a snapshot that
+//! did not say so. So what was seen goes back to what that node holds, and is told again. That more
+//! was seen before is kept beside it: by that a reader learns that a write was lost.
 
 use super::record::Record;
 use super::version::{Dot, OriginId};
 use crate::mutation::mutated;
 use std::collections::BTreeMap;
 
-/// Of each origin, the number up to which all its writes were seen; and the moment up to which of
-/// these was seen whatever has expired, in milliseconds since 1970, 0 for none.
+/// What was seen of each origin, and of what expires.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Seen(BTreeMap<OriginId, u64>, u64);
+pub struct Seen {
+    /// The numbers up to which all writes were seen; none of them is 0.
+    through: BTreeMap<OriginId, u64>,
+    /// The moment up to which of these was seen whatever has expired, in milliseconds since 1970, 0
+    /// for none.
+    expired_through: u64,
+    /// Higher numbers that were seen before at nodes that were further on.
+    ahead: BTreeMap<OriginId, u64>,
+}
 
 impl Seen {
     /// Whether this write was seen, and where it has expired, that as well.
@@ -21,7 +38,7 @@ impl Seen {
     pub fn covers(&self, record: &Record) -> bool {
         let Dot { origin, seq } = record.dot();
         let has_expired_since = record.has_expired()
-            && record.expiry().is_some_and(|expiry| expiry > self.1)
+            && record.expiry().is_some_and(|expiry| expiry > self.expired_through)
             && !mutated!(WatchNoExpiry);
         seq <= self.through(origin) && !has_expired_since
     }
@@ -30,56 +47,96 @@ impl Seen {
     /// nothing that was seen ever expires.
     #[must_use]
     pub fn expired_through(&self) -> u64 {
-        self.1
+        self.expired_through
     }
 
     /// What expired up to this moment was seen, and nothing is known of what expired later.
     pub fn set_expired_through(&mut self, moment: u64) {
-        self.1 = moment;
+        self.expired_through = moment;
     }
 
     /// The number up to which the writes of `origin` were seen; 0 for none.
     #[must_use]
     pub fn through(&self, origin: OriginId) -> u64 {
-        self.0.get(&origin).copied().unwrap_or(0)
+        self.through.get(&origin).copied().unwrap_or(0)
+    }
+
+    /// The highest number of `origin` that was ever seen: not less than [`through`](Seen::through).
+    #[must_use]
+    pub fn highest(&self, origin: OriginId) -> u64 {
+        self.ahead.get(&origin).copied().unwrap_or_else(|| self.through(origin))
     }
 
     /// Writes of `origin` up to `through` were seen as well.
     pub fn add(&mut self, origin: OriginId, through: u64) {
         if through > 0 {
-            let known = self.0.entry(origin).or_default();
+            let known = self.through.entry(origin).or_default();
             *known = (*known).max(through);
+            self.add_ahead(origin, 0);
         }
     }
 
-    /// All that `other` has seen was seen as well, since what was seen before. So all that has
-    /// expired up to the moment of `other` was: earlier than that of this it may be.
-    pub fn merge(&mut self, other: &Seen) {
-        self.1 = other.1;
-        other.iter().for_each(|(origin, through)| self.add(origin, through));
+    /// Writes of `origin` up to `highest` were seen before, at a node that was further on.
+    pub fn add_ahead(&mut self, origin: OriginId, highest: u64) {
+        let highest = self.highest(origin).max(highest);
+        if highest > self.through(origin) {
+            self.ahead.insert(origin, highest);
+        } else {
+            self.ahead.remove(&origin);
+        }
+    }
+
+    /// A node that holds `other` has told all of it that was not among this. Where the node is
+    /// behind, this goes back to what it holds, and keeps [how much was seen](Seen::highest). Where
+    /// nothing has ever expired in what `other` has seen, the moment of this stays.
+    pub fn told(&mut self, other: &Seen) {
+        let before = std::mem::replace(self, other.clone());
+        if self.expired_through == 0 {
+            self.expired_through = before.expired_through;
+        }
+        for &origin in before.through.keys().chain(before.ahead.keys()) {
+            self.add_ahead(origin, before.highest(origin));
+        }
+    }
+
+    /// What expired after this moment may not have been seen, 0 for all.
+    pub fn limit_expired(&mut self, moment: u64) {
+        if moment > 0 {
+            self.expired_through = self.expired_through.min(moment);
+        }
     }
 
     /// Whether everything that `other` has seen is among this.
     #[must_use]
     pub fn contains(&self, other: &Seen) -> bool {
-        other.iter().all(|(origin, through)| through <= self.through(origin))
+        other.origins().all(|origin| other.highest(origin) <= self.through(origin))
     }
 
-    /// Origins and their numbers, none of them 0, by origin.
-    pub fn iter(&self) -> impl Iterator<Item = (OriginId, u64)> {
-        self.0.iter().map(|(origin, through)| (*origin, *through))
+    /// Origins and the numbers up to which all was seen, none of them 0, by origin.
+    pub fn iter(&self) -> impl Iterator<Item = (OriginId, u64)> + Clone {
+        self.through.iter().map(|(origin, through)| (*origin, *through))
     }
 
-    /// Origins of which anything was seen.
+    /// Origins of which more was seen before, and the highest number seen, by origin.
+    pub fn iter_ahead(&self) -> impl Iterator<Item = (OriginId, u64)> + Clone {
+        self.ahead.iter().map(|(origin, highest)| (*origin, *highest))
+    }
+
+    /// Origins of which anything was seen; those of which more was seen before may come twice.
+    pub fn origins(&self) -> impl Iterator<Item = OriginId> {
+        self.through.keys().chain(self.ahead.keys()).copied()
+    }
+
+    /// Numbers that it takes to say it.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.through.len() + self.ahead.len()
     }
 
     /// Whether nothing was seen.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 }
 
@@ -109,9 +166,9 @@ impl Coverage {
         if mutated!(WatchNeverReset) {
             return true;
         }
-        let lost = |(origin, last)| seen.through(origin) > last;
+        let lost = |(origin, last)| seen.highest(origin) > last;
         // What nobody has heard of was lost with all who had, or has yet to come here.
-        seen.iter().all(|(origin, _)| self.knows(origin))
+        seen.origins().all(|origin| self.knows(origin))
             && seen.contains(&self.forgotten)
             && (seen.expired_through() == 0 || seen.expired_through() >= self.expiry_forgotten)
             && !self.ended.iter().any(lost)
@@ -157,9 +214,40 @@ mod tests {
         coverage.seen.set_expired_through(7_999);
         assert!(coverage.covers(&seen));
         let mut later = Seen::default();
+        later.add(OriginId(1), 1);
         later.set_expired_through(8_000);
-        seen.merge(&later);
+        seen.told(&later);
         assert!(seen.covers(&put.expired()));
+    }
+
+    #[test]
+    fn what_was_told_by_a_node_that_is_behind_counts_as_far_as_that_node_holds() {
+        let (a, b) = (OriginId(1), OriginId(2));
+        let (mut seen, mut behind) = (Seen::default(), Seen::default());
+        seen.add(a, 50);
+        seen.set_expired_through(7);
+        behind.add(a, 40);
+        behind.add(b, 7);
+        seen.told(&behind);
+        assert_eq!((seen.through(a), seen.highest(a), seen.through(b)), (40, 50, 7));
+        assert_eq!(seen.expired_through(), 7, "there nothing ever expires");
+        let mut coverage = Coverage { seen: behind.clone(), ..Coverage::default() };
+        assert!(!coverage.covers(&seen), "it has yet to catch up with that reader");
+        coverage.ended.add(a, 49);
+        assert!(!coverage.reaches(&seen), "a write that was seen is lost");
+        coverage.ended.add(a, 50);
+        assert!(coverage.reaches(&seen));
+        coverage.forgotten.add(a, 41);
+        assert!(!coverage.reaches(&seen), "that delete may have been undone by what was told");
+        behind.add(a, 50);
+        behind.set_expired_through(9);
+        seen.told(&behind);
+        assert_eq!(seen, behind);
+        seen.limit_expired(0);
+        seen.limit_expired(10);
+        assert_eq!(seen, behind);
+        seen.limit_expired(8);
+        assert_eq!(seen.expired_through(), 8);
     }
 
     #[test]
@@ -191,7 +279,7 @@ mod tests {
         assert!(!of_others.reaches(&seen), "the reader has seen a write that is lost");
         let mut more = Seen::default();
         more.add(b, 3);
-        seen.merge(&more);
+        seen.add(b, 3);
         assert!(coverage.knows(b) && !of_others.knows(b));
         assert!(!coverage.covers(&seen) && coverage.covers(&Seen::default()));
         assert_eq!((seen.len(), seen.through(a), seen.through(b)), (2, 7, 3));

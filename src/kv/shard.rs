@@ -33,11 +33,13 @@ impl Shard {
 
     /// Puts a record in, whatever was there; returns that.
     pub(super) fn insert(&mut self, record: Record) -> Option<Record> {
-        self.add_to_sums(&record);
-        let old = self.records.replace(ByKey(record)).map(|ByKey(old)| old);
+        let old = self.records.replace(ByKey(record.clone())).map(|ByKey(old)| old);
+        // First the old one: both may have the same place, as of one key that was written twice in
+        // a millisecond.
         if let Some(old) = &old {
             self.take_from_sums(old);
         }
+        self.add_to_sums(&record);
         old
     }
 

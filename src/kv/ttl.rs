@@ -191,7 +191,9 @@ impl Store {
             at.shard += 1;
         }
         *at = Expiring::default();
-        let told = until.min(self.moments().latest.load(Relaxed));
+        // What came meanwhile to a shard that had been swept has yet to be told.
+        let first_left = self.next_expiry().saturating_sub(1);
+        let told = until.min(self.moments().latest.load(Relaxed)).min(first_left);
         self.moments().swept.fetch_max(told, Relaxed);
         n
     }
@@ -211,9 +213,9 @@ impl Store {
 
     /// Notes that a record comes in.
     pub(super) fn note_lasting(&self, now: Now, record: &Record) {
-        if record.ttl().is_none() {
-            return;
-        }
+        let Some(expiry) = record.expiry() else { return };
+        // What comes when it has expired already is told by the next sweep, not by the last one.
+        self.moments().swept.fetch_min(expiry.saturating_sub(1), Relaxed);
         // Where the clock was set back, what has been swept is less from here on.
         let _ = self.moment(now.wall);
         if self.moments().has_any.load(Relaxed) == 0 {
@@ -235,10 +237,10 @@ impl Store {
     }
 
     /// The moment up to which whatever expired has been told to the feed, in milliseconds since
-    /// 1970; 0 where nothing ever expires.
+    /// 1970; 0 where nothing ever expires, and 1 where something will and nothing has been told.
     #[must_use]
     pub fn swept(&self) -> u64 {
-        if self.has_lasting() { self.moments().swept.load(Relaxed) } else { 0 }
+        if self.has_lasting() { self.moments().swept.load(Relaxed).max(1) } else { 0 }
     }
 
     /// The keys of what has expired after `moment`, if they are not too many.
@@ -355,6 +357,37 @@ mod tests {
     }
 
     #[test]
+    fn what_has_expired_when_it_comes_is_not_claimed_before_it_is_swept() {
+        let store = store();
+        put(&store, 1_000, b"k", 1);
+        assert_eq!((sweep(&store, 50_000), store.swept()), (1, 50_000));
+        // The clock is set back by less than a minute: the moment stands still.
+        put(&store, 30_000, b"k", 1);
+        assert!(store.get(now(30_000), b"k").is_none());
+        assert_eq!(store.swept(), 30_999);
+        assert_eq!((sweep(&store, 30_000), store.swept()), (1, 50_000));
+    }
+
+    #[test]
+    fn a_key_written_twice_in_a_millisecond_expires() {
+        let store = store();
+        store.switch_feed(true);
+        put(&store, 10_000, b"k", 1);
+        put(&store, 10_000, b"k", 1);
+        let _ = store.take_changes();
+        assert_eq!(store.stats().n_lasting, 1);
+        assert_eq!(sweep(&store, 12_000), 1);
+        assert_eq!(store.take_changes().keys.len(), 1, "who watches is told");
+        assert_eq!(store.counters().n_expired(), 1);
+        // Of one stamp with two contents as well, as a broken peer gives.
+        let stamp = Stamp { time: HlcTime::from_millis(20_000), origin: OriginId(9) };
+        for value in [&b"v"[..], b"w"] {
+            store.merge(&Record::lasting(stamp, 1, b"k", Some((value, None)), 1), now(20_000));
+        }
+        assert_eq!((store.stats().n_lasting, sweep(&store, 22_000)), (1, 1));
+    }
+
+    #[test]
     fn a_turn_is_bounded_and_the_next_goes_on() {
         let store = store();
         store.switch_feed(true);
@@ -370,7 +403,7 @@ mod tests {
             if !at.is_within() {
                 break;
             }
-            assert_eq!(store.swept(), 0, "not before all of it is told");
+            assert_eq!(store.swept(), 1, "not before all of it is told");
         }
         assert_eq!((turns, store.expired_total(), store.swept()), (4, 1_000, 5_000));
         assert_eq!(store.take_changes().keys.len(), 1_000, "who watches is told");

@@ -153,7 +153,8 @@ impl Stream<'_> {
             }
         }
         if let Some(coverage) = told.coverage {
-            self.reader.sync(&coverage);
+            let store = self.writer.conn.shared().bridge.store();
+            self.reader.sync(store, &coverage);
             self.sync().await?;
         } else {
             self.writer.flush().await?;
@@ -181,7 +182,8 @@ impl Stream<'_> {
                 None => return Ok(false),
             },
         };
-        if self.reader.end(&now) {
+        let store = self.writer.conn.shared().bridge.store();
+        if self.reader.end(store, &now) {
             self.sync().await?;
             return Ok(true);
         }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! t1.BASE64URL    varint: origins; for each, 8 bytes of its number and a varint: seen through;
-//!                 where keys expire, a varint: the moment up to which expiries were seen
+//!                 where keys expire, or more follows, a varint: the moment up to which expiries
+//!                 were seen; where more was seen before, varint, and numbers as above
 //! t0              too many origins for a token: the reader begins anew
 //! ```
 //!
@@ -30,13 +31,13 @@ pub(in crate::http) fn text(seen: &Seen) -> String {
         return "t0".to_owned();
     }
     let mut bytes = Vec::with_capacity(2 + 14 * seen.len());
-    varint(&mut bytes, seen.len() as u64);
-    for (OriginId(origin), through) in seen.iter() {
-        bytes.extend_from_slice(&origin.to_be_bytes());
-        varint(&mut bytes, through);
-    }
-    if seen.expired_through() > 0 {
+    numbers(&mut bytes, seen.iter());
+    let is_ahead = seen.iter_ahead().next().is_some();
+    if seen.expired_through() > 0 || is_ahead {
         varint(&mut bytes, seen.expired_through());
+    }
+    if is_ahead {
+        numbers(&mut bytes, seen.iter_ahead());
     }
     format!("t1.{}", URL_SAFE_NO_PAD.encode(bytes))
 }
@@ -52,30 +53,60 @@ pub fn read(token: &str) -> Result<Option<Seen>, BadToken> {
     let text = token.strip_prefix("t1.").ok_or(BadToken)?;
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| BadToken)?;
     let mut rest = &bytes[..];
-    let n = read_varint(&mut rest)?;
+    let mut seen = Seen::default();
+    for (origin, through) in read_numbers(&mut rest)? {
+        seen.add(origin, through);
+    }
+    if rest.is_empty() {
+        return Ok(Some(seen));
+    }
+    seen.set_expired_through(read_varint(&mut rest)?);
+    if rest.is_empty() {
+        return if seen.expired_through() > 0 { Ok(Some(seen)) } else { Err(BadToken) };
+    }
+    let ahead = read_numbers(&mut rest)?;
+    // There is one spelling only.
+    if ahead.is_empty() || !rest.is_empty() {
+        return Err(BadToken);
+    }
+    for (origin, highest) in ahead {
+        if highest <= seen.through(origin) {
+            return Err(BadToken);
+        }
+        seen.add_ahead(origin, highest);
+    }
+    if seen.len() > TOKEN_ORIGINS_MAX {
+        return Err(BadToken);
+    }
+    Ok(Some(seen))
+}
+
+fn numbers(out: &mut Vec<u8>, all: impl Iterator<Item = (OriginId, u64)> + Clone) {
+    varint(out, all.clone().count() as u64);
+    for (OriginId(origin), number) in all {
+        out.extend_from_slice(&origin.to_be_bytes());
+        varint(out, number);
+    }
+}
+
+fn read_numbers(rest: &mut &[u8]) -> Result<Vec<(OriginId, u64)>, BadToken> {
+    let n = read_varint(rest)?;
     if n > TOKEN_ORIGINS_MAX as u64 {
         return Err(BadToken);
     }
-    let (mut seen, mut last) = (Seen::default(), 0);
+    let (mut all, mut last) = (Vec::new(), 0);
     for _ in 0..n {
         let (origin, after) = rest.split_first_chunk::<8>().ok_or(BadToken)?;
-        rest = after;
-        let (origin, through) = (u64::from_be_bytes(*origin), read_varint(&mut rest)?);
-        // In order and each once: there is one spelling only.
-        if origin <= last || through == 0 {
+        *rest = after;
+        let (origin, number) = (u64::from_be_bytes(*origin), read_varint(rest)?);
+        // In order and each once.
+        if origin <= last || number == 0 {
             return Err(BadToken);
         }
         last = origin;
-        seen.add(OriginId(origin), through);
+        all.push((OriginId(origin), number));
     }
-    if !rest.is_empty() {
-        let moment = read_varint(&mut rest)?;
-        if moment == 0 || !rest.is_empty() {
-            return Err(BadToken);
-        }
-        seen.set_expired_through(moment);
-    }
-    Ok(Some(seen))
+    Ok(all)
 }
 
 fn varint(out: &mut Vec<u8>, mut value: u64) {
@@ -135,11 +166,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tokens_come_back(pairs: Vec<(u64, u64)>, moment: u64) {
+        fn tokens_come_back(
+            pairs: Vec<(u64, u64)>,
+            ahead: Vec<(u64, u64)>,
+            moment: u64,
+        ) {
             let mut seen = Seen::default();
             seen.set_expired_through(moment);
-            pairs.iter().filter(|(origin, _)| *origin > 0).take(TOKEN_ORIGINS_MAX)
+            let half = TOKEN_ORIGINS_MAX / 2;
+            pairs.iter().filter(|(origin, _)| *origin > 0).take(half)
                 .for_each(|(origin, through)| seen.add(OriginId(*origin), *through));
+            let known = pairs.iter().map(|(origin, through)| (*origin, through.saturating_add(9)));
+            ahead.iter().copied().chain(known).filter(|(origin, _)| *origin > 0).take(half)
+                .for_each(|(origin, highest)| seen.add_ahead(OriginId(origin), highest));
             prop_assert_eq!(read(&text(&seen)), Ok(Some(seen)));
         }
 

@@ -41,7 +41,7 @@ pub(in crate::sim) fn check(
         let may_be_lost = |known: &Record| {
             let dot = known.dot();
             let is_in_token =
-                client.token.as_ref().is_some_and(|seen| seen.through(dot.origin) >= dot.seq);
+                client.token.as_ref().is_some_and(|seen| seen.highest(dot.origin) >= dot.seq);
             let is_later = held.is_none_or(|held| held.stamp() < known.stamp());
             let was_forgotten = is_forgetful && known.is_tombstone();
             is_later && (was_forgotten || !(host.covers(dot) || (is_back && is_in_token)))
