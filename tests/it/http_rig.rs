@@ -28,6 +28,8 @@ pub struct TestBridge {
     pub forgotten: Mutex<Seen>,
     /// Who does not know keys that expire.
     pub lacks_ttl: Mutex<Option<Arc<str>>>,
+    /// Held by a turn of the engine: it sweeps and says what it holds one after the other.
+    pub turn: Mutex<()>,
 }
 
 impl TestBridge {
@@ -43,6 +45,7 @@ impl TestBridge {
             on_command: Mutex::new(Box::new(plain_node)),
             forgotten: Mutex::default(),
             lacks_ttl: Mutex::default(),
+            turn: Mutex::default(),
         }
     }
 
@@ -103,6 +106,7 @@ impl Bridge for TestBridge {
     }
     fn send(&self, command: Command, reply_to: ReplyTo) -> Result<(), Busy> {
         if command == Command::Coverage {
+            let _turn = self.turn.lock().unwrap();
             let (mut seen, last) = (Seen::default(), self.store.last_seq());
             seen.add(self.store.origin(), last);
             seen.set_expired_through(self.store.swept());

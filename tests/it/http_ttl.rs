@@ -17,6 +17,7 @@ fn header(answer: &Answer, name: &str) -> String {
 
 /// Lets expire what is due, as a node does ten times a second; how much that was.
 fn sweep(rig: &Rig) -> usize {
+    let _turn = rig.bridge.turn.lock().unwrap();
     rig.bridge.store().expire(rig.bridge.now(), &mut Expiring::default(), usize::MAX)
 }
 
