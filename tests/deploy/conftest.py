@@ -77,6 +77,11 @@ def network():
     return template(NETWORK)
 
 
+@pytest.fixture(scope="session")
+def backup():
+    return template(BACKUP)
+
+
 def dashboard():
     """The panels of the dashboard, and every expression in them, for all clusters."""
     panels = json.loads((ROOT / "deploy/compose/grafana/dashboards/gossipykv.json").read_text())["panels"]

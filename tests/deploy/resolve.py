@@ -106,7 +106,10 @@ class Resolved:
 
         def one(match):
             value = local.get(match[1], self.values.get(match[1], match[0]))
-            # What AWS alone knows stays readable: ${LoadBalancer.DNSName}.
-            return f"${{{'.'.join(value['Fn::GetAtt'])}}}" if isinstance(value, dict) else str(value)
+            if not isinstance(value, dict):
+                return str(value)
+            # What AWS alone knows stays readable: ${LoadBalancer.DNSName}, ${Bucket}.
+            (known,) = value.values()
+            return f"${{{known if isinstance(known, str) else '.'.join(known)}}}"
 
         return re.sub(r"\$\{([\w:.]+)\}", one, text)

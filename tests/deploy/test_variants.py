@@ -4,7 +4,7 @@ import itertools
 import re
 
 import pytest
-from conftest import NETWORK, SERVICE
+from conftest import BACKUP, NETWORK, SERVICE
 from resolve import Resolved
 
 CERTIFICATE = "arn:aws:acm:eu-west-1:123456789012:certificate/1"
@@ -219,29 +219,38 @@ def test_secrets_under_a_key_of_ones_own(service):
     assert made["GossipKey"]["KmsKeyId"] == made["ApiToken"]["KmsKeyId"] == KEY
 
 
-def test_an_image_of_another_account(service):
+@pytest.mark.parametrize("of", ["service", "backup"])
+def test_an_image_of_another_account(of, request):
+    made = request.getfixturevalue(of)
+
     def pulled(**given):
-        return next(one["Resource"] for one in statements(Resolved(service, **given)) if "ecr:BatchGetImage" in one["Action"])
+        return next(one["Resource"] for one in statements(Resolved(made, **given)) if "ecr:BatchGetImage" in one["Action"])
 
     assert pulled(RepositoryName="kv") == "arn:aws:ecr:eu-west-1:123456789012:repository/kv"
     other = "arn:aws:ecr:us-east-1:210987654321:repository/kv"
     assert pulled(RepositoryArn=other) == other
 
 
-def test_every_role_takes_the_boundary(service, network):
-    for template, given in ((service, {}), (network, {"FlowLogDays": 14})):
+def test_a_backup_runs_on_what_the_service_runs_on(service, backup):
+    """Who gives neither has one image for both."""
+    defaults = [one["Parameters"]["CpuArchitecture"]["Default"] for one in (service, backup)]
+    assert len(set(defaults)) == 1, defaults
+
+
+def test_every_role_takes_the_boundary(service, network, backup):
+    for template, given in ((service, {}), (network, {"FlowLogDays": 14}), (backup, {})):
         for boundary in ("", BOUNDARY):
             roles = Resolved(template, PermissionsBoundaryArn=boundary, **given).of_type("AWS::IAM::Role")
             assert roles and {one.get("PermissionsBoundary", "") for one in roles.values()} == {boundary}
 
 
-@pytest.mark.parametrize("path", [NETWORK, SERVICE], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [NETWORK, SERVICE, BACKUP], ids=lambda path: path.stem)
 def test_nothing_is_of_one_partition(path):
     """ARNs are made with AWS::Partition; the only names of hosts are those of services as principals."""
     for line in path.read_text().splitlines():
         if "AllowedPattern" not in line and "comment:" not in line:
             assert "arn:aws:" not in line, line
-            assert not re.search(r"(?<!ecs-tasks)(?<!vpc-flow-logs)\.amazonaws\.com", line) or "com.amazonaws." in line, line
+            assert not re.search(r"(?<!ecs-tasks)(?<!vpc-flow-logs)(?<!scheduler)\.amazonaws\.com", line) or "com.amazonaws." in line, line
 
 
 # -- Rolls ----------------------------------------------------------------------------------------

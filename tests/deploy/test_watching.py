@@ -8,6 +8,7 @@ import json
 import re
 
 import pytest
+from conftest import ROOT
 from resolve import Resolved
 
 LISTENER = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:listener/app/shared/50dc6c495c0c9188/f2f7dc8efc522ab2"
@@ -42,6 +43,15 @@ def asked_for(alarm):
     parts = [(one["Id"], one["MetricStat"]) for one in alarm["Metrics"] if "MetricStat" in one]
     return [(name, part["Metric"]["MetricName"], part["Stat"]) for name, part in parts
             if part["Metric"]["Namespace"] == SPACE]  # fmt: skip
+
+
+def test_what_filters_take_is_what_nodes_say(service):
+    """The lines below are ours; those of a node are written by the program."""
+    said = (ROOT / "src" / "cli" / "status.rs").read_text()
+    fields = {value[2:] for _, value in transformations(service).values() if value.startswith("$.")}
+    assert len(fields) > 5
+    for field in sorted(fields | (set(WELL) - {"level", "message"})):
+        assert re.search(rf"^\s+{field}( =|,$)", said, re.M), f"no line of a node has {field}"
 
 
 class Told:
