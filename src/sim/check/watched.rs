@@ -1,8 +1,9 @@
 //! A client that watches ends with what the nodes hold, wherever it was told what.
 //!
 //! It may know what no node does: a write that was lost with its holders, if it was told of it
-//! after its last token, or has not come back since. And of a key that expires it may know so
-//! sooner than a node whose clock is behind, or not know of it, which is as much.
+//! after its last token, or has not come back since the writer's run was known to be over. And of a
+//! key that expires it may know so sooner than a node whose clock is behind, or not know of it,
+//! which is as much.
 
 use super::Violation;
 use super::convergence::records;
@@ -29,6 +30,7 @@ pub(in crate::sim) fn check(
     let mut keys: Vec<&Vec<u8>> = held.keys().chain(client.model.keys()).collect();
     keys.sort_unstable();
     keys.dedup();
+    let coverage = host.node().map(|node| node.replication().coverage()).unwrap_or_default();
     for key in keys {
         let (held, known) = (held.get(key), client.model.get(key));
         let Some(why) = wrong(held, known) else { continue };
@@ -42,9 +44,12 @@ pub(in crate::sim) fn check(
             let dot = known.dot();
             let is_in_token =
                 client.token.as_ref().is_some_and(|seen| seen.highest(dot.origin) >= dot.seq);
+            // Before the writer's run is known to be over, what is lost may have yet to come.
+            let is_over = !coverage.knows(dot.origin) || coverage.ended.through(dot.origin) > 0;
             let is_later = held.is_none_or(|held| held.stamp() < known.stamp());
             let was_forgotten = is_forgetful && known.is_tombstone();
-            is_later && (was_forgotten || !(host.covers(dot) || (is_back && is_in_token)))
+            is_later
+                && (was_forgotten || !(host.covers(dot) || (is_back && is_in_token && is_over)))
         };
         if known.is_some_and(may_be_lost) {
             continue;
