@@ -70,14 +70,12 @@ impl Store {
             && self.removed_total() == coverage.removed_total
         {
             let mut seen = since.clone();
-            seen.told(&coverage.seen);
-            // Where the clock was set back meanwhile, what was read had not expired.
-            seen.limit_expired(self.swept());
+            seen.told(&coverage.seen, self.swept());
             return Told { page, is_reset: false, seen };
         }
         let page = self.list(now, asked.prefix, asked.after, asked.limit);
-        let mut seen = coverage.seen.clone();
-        seen.limit_expired(self.swept());
+        let mut seen = Seen::default();
+        seen.told(&coverage.seen, self.swept());
         Told { page, is_reset: true, seen }
     }
 
@@ -241,9 +239,7 @@ impl Reader {
     /// all.
     pub fn sync(&mut self, store: &Store, coverage: &Coverage) -> &Seen {
         let seen = self.seen.get_or_insert_default();
-        seen.told(&coverage.seen);
-        // Where the clock was set back meanwhile, what was told had not expired.
-        seen.limit_expired(store.swept());
+        seen.told(&coverage.seen, store.swept());
         seen
     }
 

@@ -86,23 +86,29 @@ impl Seen {
         }
     }
 
-    /// A node that holds `other` has told all of it that was not among this. Where the node is
+    /// A node that holds `held` has told all of it that was not among this. Where the node is
     /// behind, this goes back to what it holds, and keeps [how much was seen](Seen::highest). Where
-    /// nothing has ever expired in what `other` has seen, the moment of this stays.
-    pub fn told(&mut self, other: &Seen) {
-        let before = std::mem::replace(self, other.clone());
-        if self.expired_through == 0 {
-            self.expired_through = before.expired_through;
+    /// nothing has ever expired in what it holds, the moment of this stays. `swept` is
+    /// [`Store::swept`](super::Store::swept) after the last was told: where the clock was set back
+    /// meanwhile, what expires later had not expired for the reader.
+    pub fn told(&mut self, held: &Seen, swept: u64) {
+        let Seen { through, ahead, .. } = self;
+        through.retain(|origin, seen| {
+            let told = held.through(*origin);
+            if told < *seen {
+                let highest = ahead.entry(*origin).or_default();
+                *highest = (*highest).max(*seen);
+                *seen = told;
+            }
+            *seen > 0
+        });
+        held.iter().for_each(|(origin, through)| self.add(origin, through));
+        if held.expired_through > 0 {
+            self.expired_through = held.expired_through;
         }
-        for &origin in before.through.keys().chain(before.ahead.keys()) {
-            self.add_ahead(origin, before.highest(origin));
-        }
-    }
-
-    /// What expired after this moment may not have been seen, 0 for all.
-    pub fn limit_expired(&mut self, moment: u64) {
-        if moment > 0 {
-            self.expired_through = self.expired_through.min(moment);
+        // 0 says that nothing there ever expires.
+        if swept > 0 {
+            self.expired_through = self.expired_through.min(swept);
         }
     }
 
@@ -216,7 +222,7 @@ mod tests {
         let mut later = Seen::default();
         later.add(OriginId(1), 1);
         later.set_expired_through(8_000);
-        seen.told(&later);
+        seen.told(&later, 0);
         assert!(seen.covers(&put.expired()));
     }
 
@@ -228,7 +234,7 @@ mod tests {
         seen.set_expired_through(7);
         behind.add(a, 40);
         behind.add(b, 7);
-        seen.told(&behind);
+        seen.told(&behind, 0);
         assert_eq!((seen.through(a), seen.highest(a), seen.through(b)), (40, 50, 7));
         assert_eq!(seen.expired_through(), 7, "there nothing ever expires");
         let mut coverage = Coverage { seen: behind.clone(), ..Coverage::default() };
@@ -241,12 +247,11 @@ mod tests {
         assert!(!coverage.reaches(&seen), "that delete may have been undone by what was told");
         behind.add(a, 50);
         behind.set_expired_through(9);
-        seen.told(&behind);
+        seen.told(&behind, 0);
         assert_eq!(seen, behind);
-        seen.limit_expired(0);
-        seen.limit_expired(10);
+        seen.told(&behind, 10);
         assert_eq!(seen, behind);
-        seen.limit_expired(8);
+        seen.told(&behind, 8);
         assert_eq!(seen.expired_through(), 8);
     }
 

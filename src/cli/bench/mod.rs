@@ -13,7 +13,7 @@ mod report;
 
 use super::client::{Answer, Client, ServerFlags, ServerUrl};
 use super::failure::Failure;
-use super::kv::encode;
+use super::kv::list::Pages;
 use crate::limits::VALUE_LEN_HARD_MAX;
 use crate::rng::Rng;
 use crate::runtime::entropy;
@@ -21,7 +21,8 @@ use crate::runtime::signal::Signals;
 use clap::Args;
 use load::{Load, Plan};
 use report::Report;
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -102,15 +103,11 @@ impl BenchArgs {
         let (json, keep, gets) = (self.server.json, self.keep, self.gets);
         let plan = self.plan();
         let n_clients = plan.n_clients;
-        let clients: Result<Vec<Client>, Failure> = (0..n_clients.max(nodes.len()))
-            .map(|i| match nodes[i % nodes.len()] {
-                None => self.server.client(),
-                Some(url) => self.server.client_of(url),
-            })
-            .collect();
+        let clients: Result<Vec<Client>, Failure> =
+            (0..n_clients.max(nodes.len())).map(|i| self.client(nodes[i % nodes.len()])).collect();
         let load = Arc::new(Load::new(plan, clients?, nodes.len())?);
-        let mut bench = Bench { runtime: runtime(n_clients + nodes.len())?, signals: None };
-        bench.listen()?;
+        let mut bench = Bench::start(n_clients + nodes.len())
+            .map_err(|error| Failure::failed(error.to_string()))?;
         let measured = bench.measure(&load, gets > 0);
         // Not after a second signal, which asks for an end at once.
         let cleaned = match measured {
@@ -141,13 +138,10 @@ impl BenchArgs {
             return Err(Failure::usage(format!("--prefix: 1 to {most} bytes are possible")));
         }
         for node in &nodes {
-            let client = match node {
-                None => self.server.client()?,
-                Some(url) => self.server.client_of(url)?,
-            };
-            let answer = client.get(&format!("/kv/?prefix={}&keys&limit=1", encode(prefix)))?;
-            let page: Page = client.json(client.accept(answer)?, "a list of keys")?;
-            if self.prefix.is_some() && !self.overwrite && !page.items.is_empty() {
+            let client = self.client(*node)?;
+            let page = Pages::new(&client, prefix, None, false).next::<IgnoredAny>()?;
+            let is_empty = page.is_none_or(|items| items.is_empty());
+            if self.prefix.is_some() && !self.overwrite && !is_empty {
                 return Err(Failure::failed(format!(
                     "{client}: there are keys that begin with {prefix:?}; --overwrite begins all \
                      the same"
@@ -155,6 +149,11 @@ impl BenchArgs {
             }
         }
         Ok(nodes)
+    }
+
+    /// A client for the node of `--server`, which is `None`, or another.
+    fn client(&self, node: Option<&ServerUrl>) -> Result<Client, Failure> {
+        node.map_or_else(|| self.server.client(), |url| self.server.client_of(url))
     }
 
     fn plan(&self) -> Plan {
@@ -173,28 +172,18 @@ impl BenchArgs {
     }
 }
 
-#[derive(Deserialize)]
-struct Page {
-    items: Vec<serde::de::IgnoredAny>,
-}
-
-fn runtime(n_threads: usize) -> Result<Runtime, Failure> {
-    let runtime =
-        Builder::new_current_thread().enable_all().max_blocking_threads(n_threads).build();
-    runtime.map_err(|error| Failure::failed(error.to_string()))
-}
-
 /// The threads of the clients, and the signals that end them.
 struct Bench {
     runtime: Runtime,
-    signals: Option<Signals>,
+    signals: Signals,
 }
 
 impl Bench {
-    fn listen(&mut self) -> Result<(), Failure> {
-        let signals = self.runtime.block_on(async { Signals::listen() });
-        self.signals = Some(signals.map_err(|error| Failure::failed(error.to_string()))?);
-        Ok(())
+    fn start(n_threads: usize) -> io::Result<Bench> {
+        let runtime =
+            Builder::new_current_thread().enable_all().max_blocking_threads(n_threads).build()?;
+        let signals = runtime.block_on(async { Signals::listen() })?;
+        Ok(Bench { runtime, signals })
     }
 
     fn measure(&mut self, load: &Arc<Load>, fills: bool) -> Result<(), Failure> {
@@ -237,12 +226,6 @@ impl Bench {
             }
             let mut first = Ok(());
             loop {
-                let signal = async {
-                    match signals {
-                        Some(signals) => signals.next().await,
-                        None => std::future::pending().await,
-                    }
-                };
                 tokio::select! {
                     ended = tasks.join_next() => match ended {
                         None => return first,
@@ -252,7 +235,7 @@ impl Bench {
                             first = first.and(Err(Failure::failed(error.to_string())));
                         }
                     },
-                    name = signal => {
+                    name = signals.next() => {
                         if load.stop() {
                             return Err(Failure::Signal(name));
                         }

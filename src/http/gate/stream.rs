@@ -153,8 +153,7 @@ impl Stream<'_> {
             }
         }
         if let Some(coverage) = told.coverage {
-            let store = self.writer.conn.shared().bridge.store();
-            self.reader.sync(store, &coverage);
+            self.reader.sync(self.writer.store(), &coverage);
             self.sync().await?;
         } else {
             self.writer.flush().await?;
@@ -164,8 +163,7 @@ impl Stream<'_> {
 
     /// Writes everything that the client lacks; false when it has to begin anew after all.
     async fn catch_up(&mut self, coverage: &Arc<Coverage>) -> Result<bool, Stop> {
-        let store = self.writer.conn.shared().bridge.store();
-        if self.reader.begin(store, Arc::clone(coverage)) {
+        if self.reader.begin(self.writer.store(), Arc::clone(coverage)) {
             self.streaming.wish.style.reset(&mut self.writer.out, token::OLD);
         }
         while let Some(part) = self.part() {
@@ -182,8 +180,7 @@ impl Stream<'_> {
                 None => return Ok(false),
             },
         };
-        let store = self.writer.conn.shared().bridge.store();
-        if self.reader.end(store, &now) {
+        if self.reader.end(self.writer.store(), &now) {
             self.sync().await?;
             return Ok(true);
         }
@@ -226,7 +223,7 @@ impl Stream<'_> {
     }
 
     fn store(&self) -> &Store {
-        self.writer.conn.shared().bridge.store()
+        self.writer.store()
     }
 }
 
@@ -239,6 +236,10 @@ struct Writer<'c> {
 }
 
 impl Writer<'_> {
+    fn store(&self) -> &Store {
+        self.conn.shared().bridge.store()
+    }
+
     /// Counts what a long value will take before it is written out.
     async fn make_room(&mut self, record: &Record) -> Result<(), Stop> {
         // A byte takes six in JSON at most.
