@@ -461,12 +461,15 @@ impl Swim {
         peer: SocketAddr,
         remote: Vec<PushNodeState>,
     ) -> Result<(), String> {
-        if let Err(why) = versions::verify(&self.name, &self.members, &remote) {
+        let own = self.me().vsn;
+        let verdict = versions::verify(&self.name, own, &self.members, &remote);
+        if let Err(why) = verdict {
             self.stats.merges_refused += 1;
             self.event(Event::MergeRefused { peer, why: why.clone() });
             return Err(why);
         }
-        for state in remote {
+        for mut state in remote {
+            versions::presume(own, &mut state);
             self.merge_state(now, state);
         }
         Ok(())

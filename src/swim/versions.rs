@@ -41,9 +41,11 @@ impl Common {
 }
 
 /// Whether what `remote` says may be merged with what we know. What it says about ourselves does
-/// not count: it may be from before we adopted another version.
+/// not count, nor that one of our kind speaks less than we do: both may be from before a version
+/// was adopted, and our answer makes the other adopt it.
 pub(super) fn verify(
     me: &NodeName,
+    own: Vsn,
     members: &Members,
     remote: &[PushNodeState],
 ) -> Result<(), String> {
@@ -54,6 +56,9 @@ pub(super) fn verify(
             .filter(|state| state.name != *me)
             .filter_map(|state| Some((state, announced(state)?)))
     };
+    let check = |common: Common, name, vsn| {
+        if is_presumed(vsn, own) { Ok(()) } else { common.check(name, vsn) }
+    };
     for (_, vsn) in others().filter(|(state, _)| state.state == MemberState::Alive as i64) {
         common.narrow(vsn);
     }
@@ -61,9 +66,9 @@ pub(super) fn verify(
         common.narrow(member.vsn);
     }
     for (state, vsn) in others() {
-        common.check(&state.name, vsn)?;
+        check(common, &state.name, vsn)?;
     }
-    members.iter_known().try_for_each(|member| common.check(&member.name, member.vsn))
+    members.iter_known().try_for_each(|member| check(common, &member.name, member.vsn))
 }
 
 /// The versions an entry announces, if it does: six bytes, and protocol 0 is none.
@@ -84,6 +89,14 @@ fn adoptable(own: Vsn, theirs: Vsn) -> Option<u8> {
 /// we have not yet: ours but for a later current one.
 pub(super) fn is_presumed(own: Vsn, told: Vsn) -> bool {
     told == Vsn { dcur: told.dcur, ..own } && adoptable(own, told).is_some()
+}
+
+/// Writes into an entry of our kind what it will speak once it has our answer. Only of states that
+/// `verify` has let through: then no member alive keeps it from following.
+pub(super) fn presume(own: Vsn, state: &mut PushNodeState) {
+    if announced(state).is_some_and(|vsn| is_presumed(vsn, own)) {
+        state.vsn = Some(own.to_bytes());
+    }
 }
 
 impl Swim {
@@ -177,7 +190,9 @@ mod tests {
 
     #[test]
     fn every_current_version_must_suit_everyone_alive() {
-        let verify = |states: &[PushNodeState]| verify(&"me".into(), &Members::default(), states);
+        let verify_as =
+            |own, states: &[PushNodeState]| verify(&"me".into(), own, &Members::default(), states);
+        let verify = |states: &[PushNodeState]| verify_as(vsn(0, 5, 0), states);
         let plain = || state("plain", MemberState::Alive, &[1, 5, 2, 0, 0, 0]);
         let serf = || state("serf", MemberState::Alive, &[1, 5, 2, 2, 5, 5]);
         assert_eq!(verify(&[plain()]), Ok(()));
@@ -195,5 +210,9 @@ mod tests {
             state("me", MemberState::Alive, &[1, 5, 2, 2, 5, 5]),
         ];
         assert_eq!(verify(&silent), Ok(()), "what says nothing stops nothing");
+        let late = [state("late", MemberState::Alive, &[1, 5, 2, 0, 5, 0]), serf()];
+        let refused = Err("late speaks delegate protocol 0, not 2 to 5".to_owned());
+        assert_eq!(verify(&late), refused, "we have adopted nothing either");
+        assert_eq!(verify_as(vsn(0, 5, 5), &late), Ok(()), "one of our kind will follow");
     }
 }
