@@ -6,7 +6,7 @@ guarded_type() {
     AWS::ServiceDiscovery::* | AWS::ElasticLoadBalancingV2::LoadBalancer | AWS::ElasticLoadBalancingV2::TargetGroup) ;;
     AWS::ElasticLoadBalancingV2::Listener | AWS::ElasticLoadBalancingV2::ListenerRule | AWS::Route53::RecordSet) ;;
     AWS::Logs::LogGroup | AWS::SecretsManager::Secret | AWS::ECS::Cluster | AWS::ECS::Service) ;;
-    AWS::EC2::VPC | AWS::EC2::Subnet | AWS::EC2::EIP | AWS::EC2::NatGateway) ;;
+    AWS::EC2::VPC | AWS::EC2::Subnet | AWS::EC2::EIP | AWS::EC2::NatGateway | AWS::S3::Bucket) ;;
     *) return 1 ;;
     esac
 }
@@ -42,7 +42,7 @@ change_set() {
     case $status in
     ABSENT | REVIEW_IN_PROGRESS) CHANGE_TYPE=CREATE ;;
     ROLLBACK_COMPLETE | ROLLBACK_FAILED | CREATE_FAILED | DELETE_FAILED)
-        fail "stack $stack is $status, which only deleting it ends: make destroy" ;;
+        fail "stack $stack is $status, which only deleting it ends: $UNDO" ;;
     UPDATE_ROLLBACK_FAILED)
         fail "stack $stack is $status: aws cloudformation continue-update-rollback --stack-name $stack" ;;
     *_IN_PROGRESS) fail "stack $stack is $status: wait until it is done" ;;
@@ -149,5 +149,5 @@ confirm() {
     sed 's/^/    /' "$WORK/guarded"
     [ -z "${REPLACE:-}" ] || return 0
     ! asked '  Type yes to go on: ' yes || return 0
-    missing "not deployed: REPLACE=1 make deploy goes on all the same"
+    missing "not deployed: REPLACE=1 make $TARGET goes on all the same"
 }

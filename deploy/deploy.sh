@@ -10,46 +10,10 @@
 . "$(dirname -- "$0")/remember.sh"
 . "$(dirname -- "$0")/change.sh"
 . "$(dirname -- "$0")/watch.sh"
+. "$(dirname -- "$0")/bring.sh"
+. "$(dirname -- "$0")/follow.sh"
 need_aws
 CLEANUP=drop_change_set
-
-bring_up() {
-    say "$1:"
-    case $(seen_status "$1") in ROLLBACK_COMPLETE | ROLLBACK_FAILED | CREATE_FAILED) remove_try "$1" ;; esac
-    change_set "$@"
-    if [ -z "$CHANGE_SET" ]; then
-        say "  no changes"
-        return
-    fi
-    show_changes
-    confirm
-    known=$(last_event "$STACK_ID")
-    started=$(date +%s)
-    call cloudformation execute-change-set --change-set-name "$CHANGE_SET" || fail "  not started: $(reason)"
-    CHANGE_SET='' MADE_STACK=''
-    trap 'say "stopped watching; the deployment goes on: aws cloudformation describe-stack-events --stack-name $STACK_ID"; exit 130' INT
-    watch_stack "$known"
-    trap 'exit 130' INT
-    case $CHANGE_TYPE/$STATUS in
-    CREATE/CREATE_COMPLETE | UPDATE/UPDATE_COMPLETE)
-        say "  ${GREEN}done in $(($(date +%s) - started)) s$PLAIN"
-        return
-        ;;
-    esac
-    say "  ${RED}failed, and is $STATUS$PLAIN; first cause:"
-    awk -F '\t' '$3 ~ /_FAILED$/ { print "    " $4 " (" $5 "): " $6; exit }' "$WORK/all"
-    tell_tasks "$STACK_ID"
-    if [ "$CHANGE_TYPE/$STATUS" = CREATE/CREATE_FAILED ]; then
-        if [ -n "${KEEP:-}" ]; then
-            say "  kept as it is; the next make deploy removes it first"
-        else
-            remove_try "$STACK_ID"
-            say "  KEEP=1 make deploy keeps it to be looked at"
-        fi
-        fail "stack $1: first deployment failed"
-    fi
-    fail "stack $1: deployment failed ($STATUS)"
-}
 
 # Termination protection goes with DeletionProtection; what was protected by hand stays so.
 protect() {
@@ -81,3 +45,5 @@ say "API: ${url:-"by the name of its certificate, once that is an alias of $(sta
 secret=$(stack_output "$STACK" HttpTokenSecret)
 [ -z "$secret" ] ||
     say "token: aws secretsmanager get-secret-value --secret-id $secret --query SecretString --output text"
+# What it says comes after the deployment and is no part of it.
+(tell_backup) || true

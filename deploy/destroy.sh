@@ -1,11 +1,13 @@
 #!/bin/sh
-# Deletes the service's stack and then the network's. All keys and values are gone with it. The
-# image repository stays: aws ecr delete-repository.
+# Deletes the stack of backups, which needs the other two, then the service's and the network's. All
+# keys and values are gone with it; the backups in their bucket stay, and so does the image repository
+# (aws ecr delete-repository).
 #
 # YES=1        does not ask
 . "$(dirname -- "$0")/lib.sh"
 . "$(dirname -- "$0")/remember.sh"
 . "$(dirname -- "$0")/watch.sh"
+. "$(dirname -- "$0")/follow.sh"
 need_aws
 
 # Says what protects stack $1. Once the service is deleted the data is gone, so this comes first.
@@ -38,7 +40,10 @@ take_down() {
 need_folder
 read_stack "$STACK"
 read_stack "$NETWORK_STACK"
+read_stack "$BACKUP_STACK"
 find_environment
+OURS=
+! is_backup || OURS=$BACKUP_STACK
 
 WHOLE=yes
 [ -z "${VPC_ID:-}" ] || WHOLE=
@@ -46,7 +51,7 @@ WHOLE=yes
 vpc=$(stack_output "$NETWORK_STACK" VpcId)
 if [ -n "$WHOLE" ] && [ -n "$vpc" ]; then
     others=$(call cloudformation describe-stacks --output text \
-        --query "Stacks[?StackName!='$STACK' && (Parameters || \`[]\`)[?ParameterKey=='VpcId' && ParameterValue=='$vpc']].StackName") ||
+        --query "Stacks[?StackName!='$STACK' && StackName!='$OURS' && (Parameters || \`[]\`)[?ParameterKey=='VpcId' && ParameterValue=='$vpc']].StackName") ||
         fail "stacks cannot be listed: $(reason)"
     if [ -n "$others" ] && [ "$others" != None ]; then
         say "$NETWORK_STACK stays: it is the network of $others too"
@@ -54,19 +59,24 @@ if [ -n "$WHOLE" ] && [ -n "$vpc" ]; then
     fi
 fi
 
-STACKS=$STACK
-[ -z "$WHOLE" ] || STACKS="$STACK $NETWORK_STACK"
+STACKS="$OURS $STACK"
+[ -z "$WHOLE" ] || STACKS="$STACKS $NETWORK_STACK"
 for each in $STACKS; do
     [ "$(seen_status "$each")" = ABSENT ] || check_protection "$each"
 done >"$WORK/protected"
 if [ -s "$WORK/protected" ]; then
     cat "$WORK/protected" >&2
-    missing "nothing is deleted: make deploy SET=DeletionProtection=false, then make destroy"
+    missing "nothing is deleted: make deploy SET=DeletionProtection=false, then make destroy; what somebody
+has protected by hand: aws cloudformation update-termination-protection --no-enable-termination-protection --stack-name ..."
 fi
 
 if [ -z "${YES:-}" ]; then
     [ -t 0 ] || missing "refusing to delete without being asked on a terminal: YES=1 make destroy"
-    asked "Delete $STACK and all its data in account $ACCOUNT? Type its name: " "$STACK" || missing "not deleted"
+    asked "Delete ${OURS:+$OURS, }$STACK and all its data in account $ACCOUNT? Type $STACK: " "$STACK" || missing "not deleted"
+fi
+if [ -n "$OURS" ]; then
+    take_down "$OURS"
+    say "  the backups stay: $(stack_output "$OURS" Place)"
 fi
 take_down "$STACK"
 [ -z "$WHOLE" ] || take_down "$NETWORK_STACK"

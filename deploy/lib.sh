@@ -1,14 +1,14 @@
 # What the scripts beside this file share: settings, checks, and short forms of AWS calls.
 #
-#   STACK        name of the service's stack; the network's is STACK-network
+#   STACK        name of the service's stack; STACK-network is the network's, STACK-backup the backups'
 #                [gossipykv; gossipykv-ENVIRONMENT for another environment than default]
 #   ENVIRONMENT  folder under cloudformation/parameters      [the stack's; of a new one default]
 #   VPC_ID, PUBLIC_SUBNET_IDS, PRIVATE_SUBNET_IDS
 #                an existing VPC, subnets separated by commas; no network stack then [the stack's]
-#   SET          further parameters of either template, as "Key=Value Key=Value"
+#   SET          further parameters of the templates, as "Key=Value Key=Value"
 #   TAGS         further tags of all resources, as "Key=Value Key=Value"       [the stack's]
 #   POLL_SECONDS between two looks at a stack                                  [4]
-#   NETWORK_TEMPLATE, SERVICE_TEMPLATE                                         [cloudformation/*.yaml]
+#   NETWORK_TEMPLATE, SERVICE_TEMPLATE, BACKUP_TEMPLATE                        [cloudformation/*.yaml]
 #
 # remember.sh tells what is taken from a stack that exists.
 #
@@ -24,9 +24,14 @@ case ${ENVIRONMENT:=}/${STACK:=} in
 */) STACK=gossipykv-$ENVIRONMENT ;;
 esac
 NETWORK_STACK=$STACK-network
+BACKUP_STACK=$STACK-backup
 PARAMETERS=$ROOT/cloudformation/parameters/${ENVIRONMENT:-default}
 NETWORK_TEMPLATE=${NETWORK_TEMPLATE:-$ROOT/cloudformation/network.yaml}
 SERVICE_TEMPLATE=${SERVICE_TEMPLATE:-$ROOT/cloudformation/service.yaml}
+BACKUP_TEMPLATE=${BACKUP_TEMPLATE:-$ROOT/cloudformation/backup.yaml}
+# The target that is named where something is left to do, and what ends a stack that cannot be changed.
+TARGET=deploy
+UNDO='make destroy'
 POLL_SECONDS=${POLL_SECONDS:-4}
 export AWS_PAGER='' AWS_CLI_AUTO_PROMPT=off
 

@@ -8,19 +8,22 @@
 #   4. SET
 #   5. what the scripts fill in: VPC, subnets, image, count of tasks
 #
+# For the backups what their stack takes from the service's (follow.sh) counts between 2 and 3.
+#
 # A line that is taken out of a file therefore leaves the stack as it is; to go back to a default,
 # write the default.
 
 # The value of key $2 in file $1 of lines Key=Value, the last of several, or nothing.
 value() { awk -v key="$2" 'index($0, key "=") == 1 { found = substr($0, length(key) + 2) } END { print found }' "$1"; }
 
-# Finds both stacks, and with them the environment: a stack is not deployed to by another than its
-# own, and one that does not say which is its own takes none by default.
-recall() {
+# Finds the service's stacks, and with them the environment: a stack is not deployed to by another
+# than its own, and one that does not say which is its own takes none by default.
+find_stacks() {
     need_folder
     read_stack "$STACK"
     read_stack "$NETWORK_STACK"
     find_environment
+    [ -z "$(stack_parameter "$STACK" ServerUrl)" ] || missing "stack $STACK is one of backups, not of a service"
     if [ -z "$ENVIRONMENT" ]; then
         case $(seen_status "$STACK") in
         ABSENT | REVIEW_IN_PROGRESS) ;;
@@ -30,15 +33,27 @@ recall() {
     fi
     PARAMETERS=$ROOT/cloudformation/parameters/$ENVIRONMENT
     [ -d "$PARAMETERS" ] || say "there is no folder $PARAMETERS: parameters stay as the stack has them"
+}
+
+# The service's stacks, and what is said of their parameters.
+recall() {
+    find_stacks
     read_template network "$NETWORK_TEMPLATE"
     read_template service "$SERVICE_TEMPLATE"
-    for pair in ${SET:-}; do
-        case $pair in [A-Za-z]*=*) ;; *) missing "SET takes Key=Value, not $pair" ;; esac
-        has_parameter network "${pair%%=*}" || has_parameter service "${pair%%=*}" ||
-            missing "SET: neither template has a parameter ${pair%%=*}"
-    done
+    check_set network service
     settings network "$NETWORK_STACK"
     settings service "$STACK"
+}
+
+# Every word of SET is a parameter of one of the templates $@.
+check_set() {
+    for pair in ${SET:-}; do
+        case $pair in [A-Za-z]*=*) ;; *) missing "SET takes Key=Value, not $pair" ;; esac
+        for each; do
+            ! has_parameter "$each" "${pair%%=*}" || continue 2
+        done
+        missing "SET: there is no parameter ${pair%%=*} of $(printf '%s' "$*" | sed 's/ / or /')"
+    done
 }
 
 # The environment that the stacks carry, unless it is another that is asked for.
@@ -62,9 +77,10 @@ read_template() {
 }
 
 # What stack $2 and the caller say of the parameters of template $1, in $WORK/$1.settings
-# (Key=Value).
+# (Key=Value). $WORK/$1.derived, if it is there, counts more than the stack and less than the caller.
 settings() {
     : >"$WORK/$1.file"
+    [ -f "$WORK/$1.derived" ] || : >"$WORK/$1.derived"
     if [ -f "$PARAMETERS/$1.params" ]; then
         grep -v '^[[:space:]]*\(#\|$\)' "$PARAMETERS/$1.params" >"$WORK/$1.file" || true
     fi
@@ -72,7 +88,7 @@ settings() {
         grep -q "^$key=" "$WORK/$1.template" || missing "$PARAMETERS/$1.params: the template has no parameter $key${rest:+=$rest}"
     done <"$WORK/$1.file"
     # shellcheck disable=SC2086  # words of SET
-    { seen "$2" parameter '' | awk -F '\t' '{ print $2 "=" $3 }'; cat "$WORK/$1.file"; printf '%s\n' ${SET:-}; } | awk -F = '
+    { seen "$2" parameter '' | awk -F '\t' '{ print $2 "=" $3 }'; cat "$WORK/$1.derived" "$WORK/$1.file"; printf '%s\n' ${SET:-}; } | awk -F = '
         NR == FNR { has[$1] = 1; next }
         $1 in has' "$WORK/$1.template" - >"$WORK/$1.settings"
 }

@@ -62,17 +62,28 @@ unprotect() {
         --attributes Key=deletion_protection.enabled,Value=false >/dev/null || true
 }
 
+# Deletes the bucket that a first try has left, for its stack keeps it. S3 does when it is empty.
+drop_bucket() {
+    [ -n "$bucket" ] || return 0
+    ! call s3api delete-bucket --bucket "$bucket" >/dev/null || return 0
+    case $(reason) in
+    *NoSuchBucket*) ;;
+    *) say "  its bucket stays: $(reason)" ;;
+    esac
+}
+
 # Deletes what a first deployment has left of stack $1. It has never served anybody.
 remove_try() {
     say "  removing what is left of a first try"
     STACK_ID=$(call cloudformation describe-stacks --stack-name "$1" --query 'Stacks[0].StackId' --output text) ||
         fail "$(reason)"
     unprotect "$1"
+    bucket=$(stack_resource "$1" Bucket)
     known=$(last_event "$STACK_ID")
     call cloudformation delete-stack --stack-name "$1" || fail "  $(reason)"
     watch_stack "$known"
     case $STATUS in
-    DELETE_COMPLETE | ABSENT) ;;
+    DELETE_COMPLETE | ABSENT) drop_bucket ;;
     *) fail "stack $1 is $STATUS: docs/runbook.md tells the way out" ;;
     esac
 }

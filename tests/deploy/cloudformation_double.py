@@ -82,7 +82,10 @@ class Double:
         # What ECS tells of stopped tasks, and the log of each.
         self.stopped_tasks = []
         self.logs = {}
+        # Buckets that S3 deletes, because they are empty.
+        self.empty_buckets = set()
         self.actions = []
+        self.deleted = []
         self.change_sets = []
 
     @property
@@ -106,6 +109,17 @@ class Double:
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)
+
+            def do_DELETE(self):
+                # Of S3 a bucket alone is deleted here.
+                bucket = self.path.strip("/")
+                found = bucket in double.empty_buckets
+                double.empty_buckets.discard(bucket)
+                error = "" if found else "<Error><Code>BucketNotEmpty</Code><Message>it is not</Message></Error>"
+                self.send_response(204 if found else 409)
+                self.send_header("Content-Length", str(len(error)))
+                self.end_headers()
+                self.wfile.write(error.encode())
 
             def log_message(self, *_):
                 pass
@@ -245,6 +259,7 @@ class Double:
         return {"StackId": stack_id(form["StackName"])}
 
     def _DeleteStack(self, form):
+        self.deleted.append(name_of(form["StackName"]))
         self.stack(form).course = list(self.after_delete) or [("DELETE_COMPLETE", [])]
         return {}
 

@@ -231,5 +231,5 @@ def test_the_dashboard_is_one(tmp_path, report):
 
 def test_make_lists_its_targets():
     shown = run("make", "--no-print-directory", "-C", ROOT, env={"MAKEFLAGS": ""}, check=True).stdout
-    for target in ("clean", "test", "image", "push", "lint", "diff", "deploy", "destroy"):
+    for target in ("clean", "test", "image", "push", "lint", "diff", "deploy", "backup", "destroy"):
         assert f"make {target} " in shown

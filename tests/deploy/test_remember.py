@@ -47,7 +47,7 @@ def test_what_is_said_counts_more_than_what_is_remembered(production):
     (made,) = production.change_sets
     assert made["parameters"]["TaskSize"] == "large" and made["parameters"]["CpuTargetPercent"] == "70"
     assert made["tags"]["owner"] == "search" and made["tags"]["team"] == "a"
-    for wrong, why in (("TaskSise=large", "neither template has a parameter TaskSise"), ("large", "takes Key=Value")):
+    for wrong, why in (("TaskSise=large", "there is no parameter TaskSise of network or service"), ("large", "takes Key=Value")):
         shown = make("deploy", production.environment, SET=wrong)
         assert shown.returncode == 2 and why in shown.stdout, shown.stdout
     assert len(production.change_sets) == 1

@@ -116,7 +116,7 @@ def test_plain_http_on_public_addresses_must_be_wanted(aws, report):
 
 def test_what_is_missing_is_named(aws, tmp_path, report):
     keys = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
-    for target in ("diff", "deploy", "destroy"):
+    for target in ("diff", "deploy", "backup", "destroy"):
         shown = make(target, aws, **keys)
         assert shown.returncode == 2 and "no AWS credentials" in shown.stdout, shown.stdout
         shown = make(target, aws, AWS_REGION=None, AWS_DEFAULT_REGION=None)
@@ -142,6 +142,7 @@ def test_every_target_names_the_program_it_misses(aws, tmp_path, report):
         "lint": "tests/deploy/run: lint: no apt-get here to install ",
         "diff": "aws is missing: ",
         "deploy": "aws is missing: ",
+        "backup": "aws is missing: ",
         "destroy": "aws is missing: ",
     }
     for target, line in expected.items():
