@@ -57,6 +57,7 @@ impl Bridge for BenchBridge {
     fn why(&self) -> Option<Arc<str>> {
         None
     }
+    fn on_members_changed(&self, _: gossipykv::node::command::Bell) {}
     fn live(&self) -> bool {
         true
     }

@@ -47,9 +47,9 @@ pub enum Spelt<'t> {
     Query(&'t str),
 }
 
-/// What Consul's clients ask for beside the keys.
+/// What Consul's clients ask for beside the keys. Names in paths are still encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConsulPart {
+pub enum ConsulPart<'t> {
     /// `/v1/status/leader`.
     Leader,
     /// `/v1/status/peers`.
@@ -64,6 +64,16 @@ pub enum ConsulPart {
     Nodes,
     /// `/v1/catalog/services`.
     Services,
+    /// `/v1/catalog/service/{name}`.
+    Service(&'t str),
+    /// `/v1/catalog/node/{name}`.
+    Node(&'t str),
+    /// `/v1/health/service/{name}`.
+    HealthOfService(&'t str),
+    /// `/v1/health/node/{name}`.
+    HealthOfNode(&'t str),
+    /// `/v1/health/state/{name}`.
+    HealthByState(&'t str),
 }
 
 routes! {
@@ -84,9 +94,11 @@ routes! {
     Pair(&'t str, &'t str) "/kv/{key}/{value}",
     ConsulKv(&'t str) "/v1/kv/{key}",
     ConsulTxn "/v1/txn",
-    ConsulStatus(ConsulPart) "/v1/status/{part}",
-    ConsulAgent(ConsulPart) "/v1/agent/{part}",
-    ConsulCatalog(ConsulPart) "/v1/catalog/{part}",
+    ConsulStatus(ConsulPart<'t>) "/v1/status/{part}",
+    ConsulAgent(ConsulPart<'t>) "/v1/agent/{part}",
+    ConsulCatalog(ConsulPart<'t>) "/v1/catalog/{part}",
+    ConsulCatalogOf(ConsulPart<'t>) "/v1/catalog/{kind}/{name}",
+    ConsulHealth(ConsulPart<'t>) "/v1/health/{kind}/{name}",
     OfrepFlag(&'t str) "/ofrep/v1/evaluate/flags/{key}",
     OfrepFlags "/ofrep/v1/evaluate/flags",
     Unknown "other",
@@ -140,9 +152,37 @@ impl<'t> Route<'t> {
             "/v1/catalog/services" => Route::ConsulCatalog(ConsulPart::Services),
             _ => match path.strip_prefix("/v1/kv/") {
                 Some(key) => Route::ConsulKv(key),
-                None => Route::of_ofrep(path),
+                None => Route::of_consul_name(path).unwrap_or_else(|| Route::of_ofrep(path)),
             },
         }
+    }
+
+    /// The same for one that ends with a name.
+    fn of_consul_name(path: &'t str) -> Option<Route<'t>> {
+        let (part, name) = path.strip_prefix("/v1/")?.rsplit_once('/')?;
+        if name.is_empty() {
+            return None;
+        }
+        Some(match part {
+            "catalog/service" => Route::ConsulCatalogOf(ConsulPart::Service(name)),
+            "catalog/node" => Route::ConsulCatalogOf(ConsulPart::Node(name)),
+            "health/service" => Route::ConsulHealth(ConsulPart::HealthOfService(name)),
+            "health/node" => Route::ConsulHealth(ConsulPart::HealthOfNode(name)),
+            "health/state" => Route::ConsulHealth(ConsulPart::HealthByState(name)),
+            _ => return None,
+        })
+    }
+
+    /// Whether it tells Consul's clients who is there.
+    pub(super) fn is_of_members(self) -> bool {
+        matches!(
+            self,
+            Route::ConsulStatus(_)
+                | Route::ConsulAgent(_)
+                | Route::ConsulCatalog(_)
+                | Route::ConsulCatalogOf(_)
+                | Route::ConsulHealth(_)
+        )
     }
 
     /// The route that a path means for OpenFeature's SDKs.
@@ -271,6 +311,11 @@ mod tests {
             ("/v1/kv/", Route::ConsulKv("")),
             ("/v1/kv//a/b%2Fc", Route::ConsulKv("/a/b%2Fc")),
             ("/v1/status/leader", Route::ConsulStatus(ConsulPart::Leader)),
+            ("/v1/catalog/node/a%2Fb", Route::ConsulCatalogOf(ConsulPart::Node("a%2Fb"))),
+            ("/v1/health/state/any", Route::ConsulHealth(ConsulPart::HealthByState("any"))),
+            ("/v1/health/state/", Route::Unknown),
+            ("/v1/health/state/any/", Route::Unknown),
+            ("/v1/health/checks/web", Route::Unknown),
             ("/v1/session/create", Route::Unknown),
         ];
         for (path, route) in paths {
@@ -288,7 +333,9 @@ mod tests {
             let path = label
                 .replace("status/{part}", "status/leader")
                 .replace("agent/{part}", "agent/self")
-                .replace("catalog/{part}", "catalog/nodes");
+                .replace("catalog/{part}", "catalog/nodes")
+                .replace("catalog/{kind}", "catalog/service")
+                .replace("health/{kind}", "health/state");
             let expected = if label == "other" { Route::Unknown } else { Route::of(&path, None) };
             assert_eq!(LABELS[expected.number()], label);
         }

@@ -15,6 +15,7 @@ use super::pending::PendingAnswers;
 use super::shutdown::Shutdown;
 use super::token::Token;
 use super::watch::hub::Hub;
+use super::watch::roster::Rosters;
 use crate::limits::HTTP_HELD_LEN_MAX;
 use crate::node::command::Bridge;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub(super) struct Shared {
     pub(super) n_local: AtomicU64,
     /// All that is watched.
     pub(super) hub: Arc<Hub>,
+    /// The members, as the node has told them last.
+    pub(super) rosters: Arc<Rosters>,
 }
 
 impl Shared {
@@ -49,6 +52,7 @@ impl Shared {
         Arc::new(Shared {
             lines: Lines::new(config.timing.idle, &config.cors_origins),
             hub: Hub::new(Arc::clone(&bridge)),
+            rosters: Rosters::new(Arc::clone(&bridge)),
             config,
             bridge,
             shutdown: Shutdown::default(),

@@ -113,6 +113,7 @@ fn run(
         });
     }
     tokio::spawn(Arc::clone(&gate.shared.hub).run());
+    tokio::spawn(Arc::clone(&gate.shared.rosters).run());
     let accepting = Some(tokio::spawn(gate::accept(Arc::clone(&gate), listener)));
     let proven = Arc::clone(&gate);
     tokio::spawn(async move {

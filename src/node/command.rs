@@ -190,6 +190,9 @@ pub struct Sample {
     pub value: f64,
 }
 
+/// Called when there is something to look at; must not block.
+pub type Bell = Box<dyn Fn() + Send + Sync>;
+
 /// Called once with the answer; must not block.
 pub type ReplyTo = Box<dyn FnOnce(Reply) + Send>;
 
@@ -311,4 +314,7 @@ pub trait Bridge: Send + Sync + 'static {
     }
     /// True while the gossip loop makes progress.
     fn live(&self) -> bool;
+    /// Has `bell` called whenever the table of members has become another one, soon afterwards and
+    /// on the engine's thread: it must not block. One bell there is; a second call changes nothing.
+    fn on_members_changed(&self, bell: Bell);
 }

@@ -365,13 +365,7 @@ impl Node {
                 false
             }
             SwimOutput::Event(event) => {
-                let changes = !matches!(
-                    event,
-                    Event::Refuted(_)
-                        | Event::Conflict { .. }
-                        | Event::JoinDone { .. }
-                        | Event::ProbeFailed { .. }
-                );
+                let changes = event.changes_members();
                 match &event {
                     Event::LeaveDone => self.left(now),
                     Event::JoinDone { peer, result } => {

@@ -3,7 +3,7 @@
 use super::mailbox::Post;
 use super::process;
 use crate::kv::Store;
-use crate::node::command::{Bridge, Busy, Command, Health, NotReady, Reply, ReplyTo};
+use crate::node::command::{Bell, Bridge, Busy, Command, Health, NotReady, Reply, ReplyTo};
 use crate::time::Now;
 use std::sync::Arc;
 
@@ -64,6 +64,10 @@ impl Bridge for Front {
 
     fn live(&self) -> bool {
         self.post.shared.is_live()
+    }
+
+    fn on_members_changed(&self, bell: Bell) {
+        self.post.shared.on_members_changed(bell);
     }
 }
 

@@ -336,11 +336,12 @@ impl<M: Machine> Engine<M> {
     }
 
     fn drain(&mut self, now: Now) {
+        let mut is_another_table = false;
         loop {
             match self.machine.poll(now) {
                 Output::Timeout(deadline) => {
                     self.deadline = deadline;
-                    return;
+                    break;
                 }
                 Output::Datagram { to, parts, crc, compress } => {
                     self.datagram(&to, &parts, crc, compress);
@@ -355,7 +356,10 @@ impl<M: Machine> Engine<M> {
                     }
                 }
                 Output::Reply { ticket, reply } => self.reply(ticket, reply),
-                Output::Event(event) => self.log.event(&event, now.instant),
+                Output::Event(event) => {
+                    is_another_table |= event.changes_members();
+                    self.log.event(&event, now.instant);
+                }
                 Output::Note(note) => self.log.note(&note),
                 Output::Security(security) => {
                     self.log.security(&self.security, &security);
@@ -365,6 +369,9 @@ impl<M: Machine> Engine<M> {
                     self.to_streams.send_replace(security);
                 }
             }
+        }
+        if is_another_table {
+            self.mailbox.shared.ring_members();
         }
     }
 

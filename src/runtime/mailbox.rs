@@ -14,15 +14,15 @@ use super::clock::Clock;
 use super::counters::Counters;
 use super::seals::Seals;
 use crate::limits::{MAILBOX_MAX, REPORTS_MAX};
-use crate::node::command::{Busy, Command, Health, NotReady, ReplyTo};
+use crate::node::command::{Bell, Busy, Command, Health, NotReady, ReplyTo};
 use crate::node::io::ConnId;
 use crate::time::Instant;
 use crate::wire::stream::{Frame, Mismatch};
 use parking_lot::Mutex;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, fence};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
@@ -61,6 +61,8 @@ pub(super) struct Shared {
     alone: AtomicBool,
     /// When the engine last began a turn, in nanoseconds.
     turned: AtomicU64,
+    /// Rung when the table of members has become another one.
+    members_bell: FrontsBell,
 }
 
 impl Shared {
@@ -79,6 +81,7 @@ impl Shared {
             lacks_ttl: Mutex::new(None),
             alone: AtomicBool::new(true),
             turned: AtomicU64::new(clock.instant().0),
+            members_bell: FrontsBell::default(),
         }
     }
 
@@ -139,6 +142,18 @@ impl Shared {
         *self.lacks_ttl.lock() = name;
     }
 
+    /// The first bell is the one that is rung.
+    pub fn on_members_changed(&self, bell: Bell) {
+        let _ = self.members_bell.0.set(bell);
+    }
+
+    /// Says that the table of members is another one.
+    pub fn ring_members(&self) {
+        if let Some(bell) = self.members_bell.0.get() {
+            bell();
+        }
+    }
+
     pub fn lacks_ttl(&self) -> Option<Arc<str>> {
         self.lacks_ttl.lock().clone()
     }
@@ -167,6 +182,16 @@ impl Shared {
 
     pub fn is_alone(&self) -> bool {
         self.alone.load(Relaxed)
+    }
+}
+
+/// A bell that the front has given us, if it has.
+#[derive(Default)]
+struct FrontsBell(OnceLock<Bell>);
+
+impl std::fmt::Debug for FrontsBell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.get().is_some() { "a bell" } else { "no bell" })
     }
 }
 

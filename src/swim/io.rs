@@ -163,3 +163,17 @@ pub enum Event {
     /// Our leave has been told to the others as often as the retransmit limit asks.
     LeaveDone,
 }
+
+impl Event {
+    /// Whether the table of members is another one since.
+    #[must_use]
+    pub fn changes_members(&self) -> bool {
+        !matches!(
+            self,
+            Event::Refuted(_)
+                | Event::Conflict { .. }
+                | Event::JoinDone { .. }
+                | Event::ProbeFailed { .. }
+        )
+    }
+}

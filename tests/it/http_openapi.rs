@@ -18,6 +18,8 @@ fn paths(document: &Value) -> Vec<(String, &String, &Value)> {
         "/v1/status/{part}" => "/v1/status/leader".to_owned(),
         "/v1/agent/{part}" => "/v1/agent/self".to_owned(),
         "/v1/catalog/{part}" => "/v1/catalog/nodes".to_owned(),
+        "/v1/catalog/{kind}/{name}" => "/v1/catalog/service/web".to_owned(),
+        "/v1/health/{kind}/{name}" => "/v1/health/state/any".to_owned(),
         path => path.replace("{key}", "k").replace("{value}", "v"),
     };
     paths.iter().map(|(path, item)| (target(path), path, item)).collect()

@@ -2,7 +2,7 @@
 
 use gossipykv::http::{Config, Server, TokenList, Tokens, Version, start};
 use gossipykv::kv::{Coverage, OriginId, Seen, Store, StoreConfig};
-use gossipykv::node::command::{Bridge, Busy, Command, Health, MemberStatus, MemberView};
+use gossipykv::node::command::{Bell, Bridge, Busy, Command, Health, MemberStatus, MemberView};
 use gossipykv::node::command::{NotReady, Reply, ReplyTo, Sample};
 use gossipykv::time::{Instant, Now, WallMillis};
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
@@ -28,6 +28,8 @@ pub struct TestBridge {
     pub forgotten: Mutex<Seen>,
     /// Who does not know keys that expire.
     pub lacks_ttl: Mutex<Option<Arc<str>>>,
+    /// Rung when it tells other members.
+    pub members_bell: Mutex<Option<Bell>>,
     /// Held by a turn of the engine: it sweeps and says what it holds one after the other.
     pub turn: Mutex<()>,
 }
@@ -45,6 +47,7 @@ impl TestBridge {
             on_command: Mutex::new(Box::new(plain_node)),
             forgotten: Mutex::default(),
             lacks_ttl: Mutex::default(),
+            members_bell: Mutex::default(),
             turn: Mutex::default(),
         }
     }
@@ -75,7 +78,7 @@ fn plain_node(command: Command, reply_to: ReplyTo) -> Result<(), Busy> {
     Ok(())
 }
 
-fn member(name: &str, address: &str, state: MemberStatus, me: bool) -> MemberView {
+pub fn member(name: &str, address: &str, state: MemberStatus, me: bool) -> MemberView {
     let address = address.parse().unwrap();
     MemberView {
         name: name.into(),
@@ -142,6 +145,9 @@ impl Bridge for TestBridge {
     }
     fn live(&self) -> bool {
         self.is_live.load(Ordering::Relaxed)
+    }
+    fn on_members_changed(&self, bell: Bell) {
+        *self.members_bell.lock().unwrap() = Some(bell);
     }
 }
 

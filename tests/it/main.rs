@@ -27,6 +27,7 @@ mod golden;
 mod hostile;
 mod http_answers;
 mod http_batch;
+mod http_catalog;
 mod http_consul;
 mod http_crowds;
 mod http_curl;

@@ -13,7 +13,7 @@
 //! No worker and no lane ever waits.
 
 use super::client::{Conn, Stop};
-use super::forward::Opened;
+use super::forward::{Opened, Tells};
 use super::refusal::Refusal;
 use super::send::Outgoing;
 use crate::http::lanes::{Answer, Ending, Job};
@@ -72,12 +72,10 @@ impl Conn {
     /// # Errors
     /// A [`Refusal`], or that the client has gone.
     pub(super) async fn ask(&mut self, opened: Opened) -> Result<Asked, Stop> {
-        let Opened { job, is_bulk, may_wait, tells_coverage, is_http_1_0, .. } = opened;
+        let Opened { job, is_bulk, may_wait, tells, is_http_1_0, .. } = opened;
         let manner = job.manner;
         let head = may_wait.then(|| without_end(&job.bytes));
-        if tells_coverage {
-            self.look(COVERAGE_AGE).await;
-        }
+        self.look(tells, COVERAGE_AGE).await;
         let answer = self.submit(job, is_bulk).await?;
         match (answer.ending, head) {
             (Ending::Parked(Parked::Stream(wish, slot)), _) => {
@@ -88,7 +86,7 @@ impl Conn {
                 let now = self.shared().bridge.now().instant;
                 let (until, hold) = (now + wish.wait, wish.hold.map(|hold| now + hold));
                 let polling = Polling { wish, _slot: slot, head, until, hold };
-                self.poll(polling, manner, is_bulk, tells_coverage).await
+                self.poll(polling, manner, is_bulk, tells).await
             }
             (Ending::Parked(Parked::Rest(known)), Some(head)) => {
                 self.go_on(&head, Poll::Known(known), manner, is_bulk).await
@@ -119,14 +117,14 @@ impl Conn {
         mut polling: Polling,
         manner: Manner,
         is_bulk: bool,
-        tells_coverage: bool,
+        tells: Tells,
     ) -> Result<Asked, Stop> {
         let mut poll = polling.wish.first;
         loop {
             polling.wish.watch.take();
             // What the worker is to look at must be known to be new. If it is not told in time, it
             // is asked for again soon.
-            let is_new = !tells_coverage || self.look(Duration::ZERO).await;
+            let is_new = self.look(tells, Duration::ZERO).await;
             let answer = self.submit(again(&polling.head, poll, manner), is_bulk).await?;
             match answer.ending {
                 Ending::Parked(Parked::Nothing) if poll != Poll::Over => {}
@@ -136,7 +134,7 @@ impl Conn {
                 _ => return self.finish(answer, manner).await,
             }
             let most = polling.wish.every.min(if is_new { Duration::MAX } else { AGAIN });
-            if self.news(&polling, most).await? {
+            if self.news(&mut polling, most).await? {
                 poll = Poll::Over;
             }
         }
@@ -144,7 +142,7 @@ impl Conn {
 
     /// Waits until a long poll is worth asking again, which it is after `most` at the latest. True
     /// when its time is up.
-    async fn news(&mut self, polling: &Polling, most: Duration) -> Result<bool, Stop> {
+    async fn news(&mut self, polling: &mut Polling, most: Duration) -> Result<bool, Stop> {
         let gate = Arc::clone(&self.gate);
         let shutdown = &gate.shared.shutdown;
         let mut drain = pin!(shutdown.draining());
@@ -152,29 +150,28 @@ impl Conn {
         let until = polling.hold.map_or(polling.until, |hold| hold.min(polling.until));
         let rest = until.since(self.shared().bridge.now().instant);
         let (mut over, is_last) = (pin!(tokio::time::sleep(rest.min(most))), rest <= most);
-        loop {
-            if shutdown.is_draining() {
-                return Ok(true);
-            }
-            tokio::select! {
-                () = polling.wish.watch.rung() => {
-                    let told = polling.wish.watch.take();
-                    if told.is_overrun || !told.keys.is_empty() {
-                        return Ok(false);
-                    }
-                }
-                () = &mut over => return Ok(is_last),
-                () = drain.as_mut() => return Ok(true),
-                () = self.gone() => return Err(Stop::Gone),
-            }
+        if shutdown.is_draining() {
+            return Ok(true);
+        }
+        tokio::select! {
+            () = polling.wish.watch.news() => Ok(false),
+            () = &mut over => Ok(is_last),
+            () = drain.as_mut() => Ok(true),
+            () = self.gone() => Err(Stop::Gone),
         }
     }
 
-    /// Learns how far this node has come. When it does not say, what it said before has to do: an
-    /// older token is as right. True when it did.
-    async fn look(&self, age: Duration) -> bool {
-        let told = self.shared().hub.coverage(age);
-        matches!(tokio::time::timeout(COVERAGE_LIMIT, told).await, Ok(Some(_)))
+    /// Learns what the answer tells of this node. When it does not say how far it has come, what
+    /// it said before has to do: an older token is as right. True when it did say.
+    async fn look(&self, tells: Tells, age: Duration) -> bool {
+        match tells {
+            Tells::Nothing => true,
+            Tells::Coverage => {
+                let told = self.shared().hub.coverage(age);
+                matches!(tokio::time::timeout(COVERAGE_LIMIT, told).await, Ok(Some(_)))
+            }
+            Tells::Members => self.shared().rosters.look().await,
+        }
     }
 
     /// Has a worker answer.

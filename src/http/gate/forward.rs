@@ -35,12 +35,23 @@ pub(super) struct Opened {
     pub(super) takes_body: bool,
     /// Whether it may be a long poll, which is asked more than once.
     pub(super) may_wait: bool,
-    /// Whether its answer tells how far this node has come.
-    pub(super) tells_coverage: bool,
+    /// What its answer tells that only the node knows.
+    pub(super) tells: Tells,
     /// Whether its client knows no chunks.
     pub(super) is_http_1_0: bool,
     /// As whom it may have to wait.
     pub(super) waiter: Option<Waiter>,
+}
+
+/// What an answer tells that has to be learnt of the node before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tells {
+    /// Nothing.
+    Nothing,
+    /// How far it has come.
+    Coverage,
+    /// Who is there.
+    Members,
 }
 
 /// Parameters of a read that may be a long poll.
@@ -57,13 +68,7 @@ fn asks_for(head: &Head<'_>, wanted: &[&str]) -> bool {
 
 /// Whether it is a read of Consul's API that waits for another index.
 fn waits_as_consul(head: &Head<'_>, route: Route<'_>) -> bool {
-    let is_consul = matches!(
-        route,
-        Route::ConsulKv(_)
-            | Route::ConsulStatus(_)
-            | Route::ConsulAgent(_)
-            | Route::ConsulCatalog(_)
-    );
+    let is_consul = matches!(route, Route::ConsulKv(_)) || route.is_of_members();
     is_consul && !head.method.is_write() && asks_for(head, &["index"])
 }
 
@@ -100,9 +105,7 @@ fn waiter(gate: &Gate, head: &Head<'_>, route: Route<'_>) -> Option<Waiter> {
             Some(Waiter::Watch)
         }
         _ if waits_as_consul(head, route) => Some(Waiter::Watch),
-        Route::ConsulStatus(_) | Route::ConsulAgent(_) | Route::ConsulCatalog(_) => {
-            Some(Waiter::Question)
-        }
+        _ if route.is_of_members() => Some(Waiter::Question),
         Route::Members | Route::Keys | Route::KeysInstall | Route::KeysUse | Route::KeysRemove => {
             Some(Waiter::Question)
         }
@@ -172,7 +175,12 @@ impl Opened {
             is_bulk: is_bulk(head, route),
             is_answered: false,
             may_wait: may_be_asked_again(head, route),
-            tells_coverage: is_read && (route == Route::List || asks_for(head, &[TOKEN])),
+            tells: match route {
+                _ if !is_read => Tells::Nothing,
+                _ if route.is_of_members() => Tells::Members,
+                _ if route == Route::List || asks_for(head, &[TOKEN]) => Tells::Coverage,
+                _ => Tells::Nothing,
+            },
             is_http_1_0: head.is_http_1_0,
             waiter: waiter(gate, head, route),
             takes_body: head.method.takes_body()
@@ -214,7 +222,7 @@ impl Opened {
             waiter: None,
             takes_body: false,
             may_wait: false,
-            tells_coverage: false,
+            tells: Tells::Nothing,
             is_http_1_0: head.is_http_1_0,
         }
     }

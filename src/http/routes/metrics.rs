@@ -37,7 +37,8 @@ fn plain(name: &'static str, help: &'static str, value: u64) -> Sample {
 
 /// What HTTP itself counts.
 fn own(api: &Api) -> Vec<Sample> {
-    let Shared { config, counters, budget, pending, hub, bridge, .. } = &*api.shared;
+    let Shared { config, counters, budget, pending, hub, rosters, bridge, .. } = &*api.shared;
+    let n_watches = (hub.n_watches() + rosters.n_watches()) as u64;
     let mut samples = vec![
         Sample {
             name: "build_info",
@@ -58,7 +59,7 @@ fn own(api: &Api) -> Vec<Sample> {
         plain("http_held_bytes", "Bodies and answers held for slow clients.", {
             budget.taken() as u64
         }),
-        plain("http_watches", "Streams and long polls open.", hub.n_watches() as u64),
+        plain("http_watches", "Streams and long polls open.", n_watches),
         plain(
             "feed_overruns_total",
             "Rounds in which more keys changed than the watches are told: they look through all.",

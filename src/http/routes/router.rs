@@ -38,9 +38,11 @@ impl Router {
             Route::List => list::answer(api, call),
             Route::ConsulKv(path) => consul::kv(api, call, path),
             Route::ConsulTxn => consul::txn(api, call),
-            Route::ConsulStatus(part) | Route::ConsulAgent(part) | Route::ConsulCatalog(part) => {
-                consul::cluster(api, call, part)
-            }
+            Route::ConsulStatus(part)
+            | Route::ConsulAgent(part)
+            | Route::ConsulCatalog(part)
+            | Route::ConsulCatalogOf(part)
+            | Route::ConsulHealth(part) => consul::cluster(api, call, part),
             Route::OfrepFlag(key) => ofrep::one(api, call, key),
             Route::OfrepFlags => ofrep::all(api, call),
             Route::Health => Ok(probes::health(api, call)),

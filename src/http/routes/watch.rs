@@ -16,7 +16,7 @@ use crate::http::pending::{Parked, Waiter};
 use crate::http::request::{Method, Poll, Request};
 use crate::http::watch::event::Style;
 use crate::http::watch::token;
-use crate::http::watch::wish::{PollWish, StreamWish};
+use crate::http::watch::wish::{PollWatch, PollWish, StreamWish};
 use crate::kv::{Coverage, Seen, Target};
 use crate::limits::HTTP_POLL_MAX;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ fn park(
         Poll::New if wait.is_zero() => return Ok(None),
         Poll::New => {
             let slot = api.slot(Waiter::Watch)?;
-            let watch = api.shared.hub.watch(target);
+            let watch = PollWatch::Keys(api.shared.hub.watch(target));
             Parked::Poll(PollWish { watch, wait, first: Poll::Watched, every, hold: None }, slot)
         }
         Poll::Watched | Poll::Known(_) => Parked::Nothing,

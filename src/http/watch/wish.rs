@@ -2,6 +2,7 @@
 
 use super::event::Style;
 use super::hub::Watch;
+use super::roster::MembersWatch;
 use crate::http::request::Poll;
 use crate::kv::Seen;
 use std::fmt;
@@ -22,7 +23,7 @@ pub(in crate::http) struct StreamWish {
 /// A request that is asked once more whenever something has changed, and when its time is up. The
 /// gate holds its watch all the while: what changes between two askings rings it.
 pub(in crate::http) struct PollWish {
-    pub(in crate::http) watch: Watch,
+    pub(in crate::http) watch: PollWatch,
     /// How long it waits in all.
     pub(in crate::http) wait: Duration,
     /// How it is asked next.
@@ -33,6 +34,47 @@ pub(in crate::http) struct PollWish {
     pub(in crate::http) hold: Option<Duration>,
 }
 
+/// What rings a request that waits.
+pub(in crate::http) enum PollWatch {
+    /// Keys that change.
+    Keys(Watch),
+    /// Members that change.
+    Members(MembersWatch),
+}
+
+impl PollWatch {
+    /// Whatever has changed so far is known.
+    pub(in crate::http) fn take(&mut self) {
+        match self {
+            PollWatch::Keys(watch) => drop(watch.take()),
+            PollWatch::Members(watch) => watch.take(),
+        }
+    }
+
+    /// Returns when something has changed since. Can be dropped and called again.
+    pub(in crate::http) async fn news(&mut self) {
+        match self {
+            PollWatch::Keys(watch) => loop {
+                watch.rung().await;
+                let told = watch.take();
+                if told.is_overrun || !told.keys.is_empty() {
+                    return;
+                }
+            },
+            PollWatch::Members(watch) => watch.rung().await,
+        }
+    }
+}
+
+impl fmt::Debug for PollWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PollWatch::Keys(watch) => f.debug_tuple("Keys").field(watch.target()).finish(),
+            PollWatch::Members(_) => f.write_str("Members"),
+        }
+    }
+}
+
 impl fmt::Debug for StreamWish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StreamWish").field("target", self.watch.target()).finish_non_exhaustive()
@@ -41,6 +83,6 @@ impl fmt::Debug for StreamWish {
 
 impl fmt::Debug for PollWish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PollWish").field("target", self.watch.target()).finish_non_exhaustive()
+        f.debug_struct("PollWish").field("watch", &self.watch).finish_non_exhaustive()
     }
 }

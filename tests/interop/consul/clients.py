@@ -82,6 +82,16 @@ def python_consul(at):
             assert "need consensus" in str(error), error
     assert ":" in c.status.leader() and c.catalog.datacenters() == ["dc1"]
     assert c.agent.self()["Config"]["Datacenter"] == "dc1"
+    # The members are a service; nobody is told twice of what has not changed.
+    eventually("members", lambda: len(c.health.service("gossipykv", passing=True)[1]) == 2)
+    index, service = c.health.service("gossipykv", passing=True)
+    assert {row["Service"]["Service"] for row in service} == {"gossipykv"}
+    assert {row["Checks"][0]["Status"] for row in service} == {"passing"}
+    assert len(c.catalog.service("gossipykv")[1]) == len(c.catalog.nodes()[1]) == 2
+    assert "gossipykv" in c.catalog.services()[1]
+    began = time.monotonic()
+    _, again = c.health.service("gossipykv", index=index, wait="1s", passing=True)
+    assert time.monotonic() - began >= 0.9 and len(again) == 2
     assert kv.delete(root + "a") and kv.delete(root + "never")
     eventually("delete", lambda: get("a") is None)
     assert kv.delete(root, recurse=True)

@@ -170,6 +170,14 @@ pub(super) fn folded(spelt: &str) -> String {
     key
 }
 
+/// A name at the end of a path.
+///
+/// # Errors
+/// 400 for what spells no text.
+pub(super) fn name(path: &str) -> Result<Cow<'_, str>, Failure> {
+    decoded("name", path, Plus::Plus)
+}
+
 fn decoded<'t>(name: &str, text: &'t str, plus: Plus) -> Result<Cow<'t, str>, Failure> {
     let wrong = |why: &dyn std::fmt::Display| Failure::new(400, format_args!("{name}: {why}"));
     match percent::decode(text, plus).map_err(|error| wrong(&error))? {

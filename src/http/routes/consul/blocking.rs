@@ -17,7 +17,8 @@ use crate::http::failure::Failure;
 use crate::http::pending::{Parked, Waiter};
 use crate::http::request::Poll;
 use crate::http::routes::context::{Api, Call, Outcome};
-use crate::http::watch::wish::PollWish;
+use crate::http::watch::roster::Mark;
+use crate::http::watch::wish::{PollWatch, PollWish};
 use crate::kv::Target;
 use std::time::Duration;
 
@@ -33,15 +34,17 @@ enum Verdict {
     Wait(Option<u64>),
 }
 
-fn judge(poll: Poll, client: u64, now: State) -> Verdict {
+/// `is_of_now`: whether the client's index stands for what there is.
+fn judge(poll: Poll, client: u64, now: State, is_of_now: bool) -> Verdict {
     match poll {
         Poll::Over => Verdict::Answer(now.index),
-        Poll::Known(sum) if now == (State { index: client, sum }) => Verdict::Wait(Some(sum)),
+        Poll::Known(sum) if is_of_now && now.sum == sum => Verdict::Wait(Some(sum)),
         // Another state under the same number. It is told by one that is nobody's.
         Poll::Known(_) if now.index == client => Verdict::Answer(NOTHING),
         Poll::Known(_) => Verdict::Answer(now.index),
+        Poll::New | Poll::Watched if is_of_now => Verdict::Wait(Some(now.sum)),
         Poll::New | Poll::Watched if now.index > client => Verdict::Answer(now.index),
-        Poll::New | Poll::Watched => Verdict::Wait((now.index == client).then_some(now.sum)),
+        Poll::New | Poll::Watched => Verdict::Wait(None),
     }
 }
 
@@ -57,10 +60,38 @@ pub(super) fn turn(
     target: Target,
     now: State,
 ) -> Result<Result<u64, Outcome>, Failure> {
+    let watch = || PollWatch::Keys(api.shared.hub.watch(target));
+    turn_at(api, call, query, now, |client| client == now.index, watch)
+}
+
+/// The same for a read of the members, which are at `now`. Each node numbers what it sees by its
+/// own clock: that a client knows the rows of now is told by their hash.
+///
+/// # Errors
+/// The same.
+pub(super) fn turn_of_members(
+    api: &Api,
+    call: &mut Call<'_>,
+    query: Query<'_>,
+    now: Mark,
+) -> Result<Result<u64, Outcome>, Failure> {
+    let state = State { index: now.index, sum: now.sum };
+    let watch = || PollWatch::Members(api.shared.rosters.watch());
+    turn_at(api, call, query, state, |client| now.is_told_by(client), watch)
+}
+
+fn turn_at(
+    api: &Api,
+    call: &mut Call<'_>,
+    query: Query<'_>,
+    now: State,
+    is_of_now: impl Fn(u64) -> bool,
+    watch: impl FnOnce() -> PollWatch,
+) -> Result<Result<u64, Outcome>, Failure> {
     let Some((client, wait)) = query.wait(api.shared.config.consul_wait_max)? else {
         return Ok(Ok(now.index));
     };
-    let known = match judge(call.request.poll, client, now) {
+    let known = match judge(call.request.poll, client, now, is_of_now(client)) {
         Verdict::Answer(index) => return Ok(Ok(index)),
         Verdict::Wait(known) => known,
     };
@@ -69,7 +100,7 @@ pub(super) fn turn(
             let slot = api.slot(Waiter::Watch)?;
             let hold = if known.is_some() { None } else { Some(HOLD) };
             let first = known.map_or(Poll::Watched, Poll::Known);
-            let watch = api.shared.hub.watch(target);
+            let watch = watch();
             Parked::Poll(PollWish { watch, wait, first, every: Duration::MAX, hold }, slot)
         }
         (Poll::Watched, Some(sum)) => Parked::Known(sum),
@@ -86,6 +117,7 @@ mod tests {
     #[test]
     fn a_change_is_answered_and_a_node_behind_has_a_moment_to_catch_up() {
         let at = |index| State { index, sum: 70 + index };
+        let judge = |poll, client, now: State| judge(poll, client, now, client == now.index);
         for poll in [Poll::New, Poll::Watched] {
             assert_eq!(judge(poll, 5, at(6)), Verdict::Answer(6));
             assert_eq!(judge(poll, 5, at(5)), Verdict::Wait(Some(75)));

@@ -3,7 +3,8 @@
 //! ```text
 //! /v1/kv/{key}        kv: one key       listing: a prefix        \
 //! /v1/txn             txn: several in one step                    > index: the numbers of versions
-//! /v1/status, /v1/agent, /v1/catalog    cluster: who serves      /
+//! /v1/status, /v1/agent                 cluster: who serves      |
+//! /v1/catalog, /v1/health               catalog: who is there    /
 //!                     blocking: reads that wait for another index
 //! ```
 //!
@@ -17,6 +18,7 @@
 mod answers;
 mod asked;
 mod blocking;
+mod catalog;
 mod cluster;
 mod concern;
 mod index;
