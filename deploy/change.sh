@@ -11,8 +11,11 @@ guarded_type() {
     esac
 }
 
-# Template $1 as it is sent: AWS takes 51,200 bytes. Comments stay here, so does what is for the checks
-# and the console's form (Metadata), and each level is indented by one space.
+# What AWS takes as the body of a template in a request. More would have to lie in a bucket.
+TEMPLATE_BYTES=51200
+
+# Template $1 as it is sent. Comments stay here, so does what is for the checks and the console's
+# form (Metadata), and each level is indented by one space.
 compact() {
     awk '
         { match($0, /^ */); depth = RLENGTH }
@@ -30,13 +33,21 @@ compact() {
         }' "$1"
 }
 
+# Writes template $1 as it is sent to $WORK/template.yaml, unless AWS would not take it.
+write_template() {
+    compact "$1" >"$WORK/template.yaml"
+    bytes=$(($(wc -c <"$WORK/template.yaml")))
+    [ "$bytes" -le "$TEMPLATE_BYTES" ] ||
+        missing "$1 has $bytes bytes as it is sent, without comments, and AWS takes $TEMPLATE_BYTES: nothing is changed"
+}
+
 # Makes a change set for stack $1 from template $2, parameters $3 and tags $4 (JSON). Sets
 # CHANGE_SET (its ARN), STACK_ID and CHANGE_TYPE; CHANGE_SET is empty when nothing would change.
 change_set() {
     stack=$1 template=$2
     printf '%s' "$3" >"$WORK/parameters.json"
     printf '%s' "$4" >"$WORK/tags.json"
-    compact "$template" >"$WORK/template.yaml"
+    write_template "$template"
     read_stack "$stack"
     status=$(seen_status "$stack")
     case $status in

@@ -186,6 +186,8 @@ check_settings() {
 give CertificateArn, or HostedZoneId and DomainName, or Scheme=internal, or to try it AllowPlainHttp=true
 (in $PARAMETERS/service.params, or as SET=AllowPlainHttp=true)"
     fi
+    # The network would be made by the time that the service's template is refused.
+    write_template "$SERVICE_TEMPLATE"
     [ -z "$OWN_NETWORK" ] || [ "$(setting network IpStack)" = "$(setting service IpStack)" ] ||
         missing "IpStack is $(setting network IpStack) for the network and $(setting service IpStack) for the service: say the same in both files of $PARAMETERS, or by SET"
 }

@@ -17,6 +17,8 @@ from conftest import Template
 
 # What AWS tells of every stack, said or not.
 DEFAULTS = {"AllowPlainHttp": "true", "IpAddressType": "dualstack", "ZoneCount": "3"}
+# How long a template may be that comes with a request.
+TEMPLATE_BYTES = 51_200
 CHANGE_SET = "arn:aws:cloudformation:eu-west-1:123456789012:changeSet/make"
 
 
@@ -210,6 +212,11 @@ class Double:
     def _CreateChangeSet(self, form):
         if self.refusal:
             raise Refusal(self.refusal)
+        if len(form["TemplateBody"].encode()) > TEMPLATE_BYTES:
+            raise Refusal(
+                "1 validation error detected: Value at 'templateBody' failed to satisfy constraint: "
+                f"Member must have length less than or equal to {TEMPLATE_BYTES}"
+            )
         name = form["StackName"]
         self.stacks.setdefault(name, Stack("REVIEW_IN_PROGRESS", environment=None))
         self.change_sets.append({

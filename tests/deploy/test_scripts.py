@@ -9,7 +9,8 @@ import re
 import shutil
 
 import pytest
-from conftest import ROOT, run, tool
+from cloudformation_double import Stack
+from conftest import NETWORK, ROOT, SERVICE, run, tool
 from making import change_sets, make, stacks, value_of
 
 
@@ -243,6 +244,37 @@ def test_a_template_that_aws_refuses(double, report):
         assert double.refusal in shown.stdout
     assert "ExecuteChangeSet" not in double.actions
     report(f"make diff and deploy of a template AWS refuses: exit {shown.returncode}, AWS's words")
+
+
+def longer(folder, path, to):
+    """A copy of a template that is sent with so many bytes."""
+    text = path.read_text() + "  Filler:\n    Value: >-\n"
+    (folder / path.name).write_text(f"{text}# A comment is not sent. {'x' * 60_000}\n")
+    compact = '. "$(dirname -- "$0")/lib.sh"; . "$(dirname -- "$0")/change.sh"; compact "$1"'
+    sent = run("sh", "-c", compact, ROOT / "deploy/test.sh", folder / path.name, check=True).stdout
+    # Three spaces before, and a line's end behind.
+    with (folder / path.name).open("a") as file:
+        file.write(f"      {'x' * (to - len(sent.encode()) - 4)}\n")
+    return str(folder / path.name)
+
+
+def test_a_template_that_is_too_long_stops_before_anything_is_made(double, tmp_path, report):
+    double.stacks = {}
+    double.changes = [("Add", "Vpc", "AWS::EC2::VPC", "", [])]
+    double.after_execute = [("CREATE_COMPLETE", [("CREATE_COMPLETE", "kv", "")])]
+    for path in (SERVICE, NETWORK):
+        variable = f"{path.stem.upper()}_TEMPLATE"
+        for target in ("diff", "deploy"):
+            shown = make(target, double.environment, **{variable: longer(tmp_path, path, 51_201)})
+            assert shown.returncode == 2, shown.stdout
+            words = f"{path.name} has 51201 bytes as it is sent, without comments, and AWS takes 51200"
+            assert words in shown.stdout, shown.stdout
+    assert double.stacks == {} and "CreateChangeSet" not in double.actions
+    double.stacks = {"kv": Stack(parameters={"VpcId": "v", "PublicSubnetIds": "a", "PrivateSubnetIds": "b"})}
+    double.after_execute = []
+    shown = make("deploy", double.environment, SERVICE_TEMPLATE=longer(tmp_path, SERVICE, 51_200))
+    assert shown.returncode == 0, shown.stdout
+    report("make diff and deploy of a template of 51,201 bytes: exit 2, both sizes named, nothing is made; of 51,200: done")
 
 
 @pytest.mark.parametrize("status", ["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_FAILED"])
