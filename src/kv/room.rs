@@ -41,7 +41,8 @@ fn unlimited_if_0(limit: u64) -> u64 {
 impl Store {
     /// The most bytes that writes made here may grow the store to; the most there can be for no
     /// limit.
-    pub(super) fn len_max(&self) -> u64 {
+    #[must_use]
+    pub fn len_max(&self) -> u64 {
         self.room().len_max.load(Relaxed)
     }
 

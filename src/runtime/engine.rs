@@ -213,7 +213,7 @@ impl<M: Machine> Engine<M> {
         shared.set_state(state);
         self.log.state(health, self.why.as_ref(), now);
         let store = &self.store;
-        self.log.store(store.refused_full(), store.stats().bytes, store.limit());
+        self.log.store(store.refused_full(), &store.stats(), store.len_max(), now);
     }
 
     /// Sleeps until there is something to do.

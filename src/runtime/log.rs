@@ -4,6 +4,7 @@
 //! escaped, and JSON as any string: never as they are, and never both.
 
 use super::throttle::Throttle;
+use crate::kv::StoreStats;
 use crate::node::command::Health;
 use crate::node::io::Note;
 use crate::swim::io::{Event, JoinError};
@@ -21,6 +22,9 @@ use std::time::Duration;
 const JOINS_KEPT_MAX: usize = 512;
 /// How long the same failure to join through an address is not told again.
 const JOIN_PAUSE: Duration = Duration::from_secs(60);
+/// How long no write was refused for want of room before the store is said to have some: a value
+/// that is too large for what is left finds a store full that a small one does not.
+const ROOM_PAUSE: Duration = Duration::from_secs(10);
 
 /// Writes the lines; what joins come to, which is known anew at every look of discovery, when it is
 /// another than before, and failures now and then.
@@ -30,8 +34,9 @@ pub(super) struct Log {
     /// Readiness as it was written last, and why.
     state: Option<(Health, Option<Arc<str>>)>,
     reasons: Throttle,
-    /// Writes refused so far for want of room.
+    /// Writes refused so far for want of room, and when that was last seen to rise.
     refused: u64,
+    refused_at: Instant,
     /// Whether the last that was told of the store is that it is full.
     is_full: bool,
 }
@@ -79,17 +84,32 @@ impl Log {
     }
 
     /// Whether the store takes writes, to be told at every turn: `refused` counts those that it did
-    /// not take for want of room.
-    pub fn store(&mut self, refused: u64, bytes: u64, limit: u64) {
-        if refused > self.refused && !self.is_full {
-            self.is_full = true;
-            tracing::warn!(bytes, limit, "the store is full: PUTs that would grow it are refused");
+    /// not take for want of room below `limit`, in bytes, be it that of another member.
+    pub fn store(&mut self, refused: u64, stats: &StoreStats, limit: u64, now: Instant) {
+        let StoreStats { bytes, tombstone_bytes: deletes, .. } = *stats;
+        match self.room(refused, bytes, limit, now) {
+            Some(true) => tracing::info!(bytes, deletes, limit, "the store has room again"),
+            Some(false) => tracing::warn!(
+                bytes,
+                deletes,
+                limit,
+                "the store is full: PUTs that would grow it are refused"
+            ),
+            None => {}
         }
-        self.refused = refused;
-        if self.is_full && bytes <= limit / 10 * 9 {
-            self.is_full = false;
-            tracing::info!(bytes, limit, "the store has room again");
+    }
+
+    /// Whether there is room, when that is to be written; it counts as written then.
+    fn room(&mut self, refused: u64, bytes: u64, limit: u64, now: Instant) -> Option<bool> {
+        if refused > self.refused {
+            (self.refused, self.refused_at) = (refused, now);
+            let was_full = std::mem::replace(&mut self.is_full, true);
+            return (!was_full).then_some(false);
         }
+        let has_room = bytes <= limit / 10 * 9 && now >= self.refused_at + ROOM_PAUSE;
+        let is_news = self.is_full && has_room;
+        self.is_full &= !has_room;
+        is_news.then_some(true)
     }
 
     /// A change of membership.
@@ -267,6 +287,20 @@ fn bounded(bound: Option<&(String, u64)>, own_limit_bytes: u64) {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn a_full_store_is_news_once_and_room_when_nobody_was_refused_for_a_while() {
+        let mut log = Log::default();
+        let mut room = |refused, bytes, at_s| {
+            log.room(refused, bytes, 1_000, Instant::ZERO + Duration::from_secs(at_s))
+        };
+        assert_eq!(room(0, 2_000, 1), None, "nobody has found it full");
+        assert_eq!(room(1, 1_000, 20), Some(false));
+        // Each finds no room for something large, in a store with room for what is small.
+        assert_eq!((room(1, 100, 21), room(5, 100, 29), room(5, 100, 38)), (None, None, None));
+        assert_eq!((room(5, 901, 39), room(5, 900, 39)), (None, Some(true)));
+        assert_eq!((room(5, 2_000, 99), room(6, 2_000, 99)), (None, Some(false)));
+    }
 
     #[test]
     fn a_change_is_news_at_once_and_another_reason_now_and_then() {
