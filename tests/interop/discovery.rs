@@ -123,3 +123,40 @@ fn addresses_of_another_family_are_not_dialled() {
         assert_eq!(lines.collect::<Vec<_>>(), Vec::<String>::new());
     }
 }
+
+/// Whoever can dial none of the addresses says so once, and says no more when there are others.
+#[test]
+fn a_complaint_is_told_once_and_ends_with_its_cause() {
+    needs!(Dnsmasq);
+    let range = Range::claim();
+    let peers = [1, 2].map(|host| range.gossip(host));
+    let nat64 = peers.map(|peer| {
+        let port = peer.port();
+        format!("[64:ff9b::7f00:1]:{port}").parse().expect("an address")
+    });
+    let mut dns = Dns::start(&range, &nat64);
+    let agents = [1, 2].map(|host| Agent::start(&range, host, by_dns(&dns, vec![])));
+    let is_told_once = || {
+        for agent in &agents {
+            let lines = agent.complaints();
+            if lines.len() != 1 || !lines[0].contains("of a family that --bind has not") {
+                return Err(format!("{} says {lines:?}", agent.name()));
+            }
+        }
+        Ok(())
+    };
+    eventually("each says it", FOUND_MAX, is_told_once);
+    hold("none says it again", LATE, is_told_once);
+    dns.serve(&peers);
+    await_all(&nodes(&agents), FOUND_MAX);
+    for agent in &agents {
+        eventually("it is ready", FOUND_MAX, || agent.is_ready());
+    }
+    // While the server changes it is asked in vain; that may be told, and is over now.
+    let before = agents.each_ref().map(Agent::complaints);
+    // Longer than two looks of a node that has found others.
+    hold("none complains", Duration::from_secs(25), || {
+        let now = agents.each_ref().map(Agent::complaints);
+        if now == before { Ok(()) } else { Err(format!("{now:?}")) }
+    });
+}
