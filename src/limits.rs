@@ -256,6 +256,12 @@ pub const HTTP_COMPRESSED_LEN_MIN: usize = 1 << 10;
 pub const HTTP_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Operations of one batch.
 pub const BATCH_OPS_MAX: usize = 128;
+/// Lines of a load that say something: one request must not keep a worker for long.
+pub const LOAD_LINES_MAX: usize = 50_000;
+/// Lines of a load that are written before others have their turn.
+pub const LOAD_SLICE: usize = 256;
+/// Lines of a load that are named as wrong.
+pub const LOAD_ERRORS_MAX: usize = 20;
 /// Keys that the feed of changes remembers for its reader; past them anything may have changed.
 pub const FEED_KEYS_MAX: usize = 8_192;
 /// Bytes of those keys.

@@ -26,6 +26,22 @@ pub enum Act<'a> {
     Look,
 }
 
+impl Act<'_> {
+    /// Whether what it writes is allowed, whatever the store holds.
+    ///
+    /// # Errors
+    /// A [`WriteError`] that says what is wrong.
+    pub fn check(&self) -> Result<(), WriteError> {
+        let (value, content_type, ttl) = match *self {
+            Act::Put(value, content_type) => (value, content_type, None),
+            Act::PutLasting(value, content_type, ttl) => (value, content_type, Some(ttl)),
+            Act::Delete | Act::Look => return Ok(()),
+        };
+        check_content(value, content_type.unwrap_or_default())?;
+        check_ttl(ttl)
+    }
+}
+
 /// A part of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Op<'a, C> {
@@ -142,16 +158,16 @@ fn drafts<C>(ops: &[Op<'_, C>]) -> Result<Vec<Option<Draft>>, BatchError> {
     for (index, op) in ops.iter().enumerate() {
         let at = |error| BatchError::Op(index, error);
         check_key(op.key).map_err(at)?;
+        if op.act != Act::Look && !written.insert(op.key) {
+            return Err(BatchError::Twice(index));
+        }
+        op.act.check().map_err(at)?;
         drafts.push(match op.act {
             Act::Look => None,
-            _ if !written.insert(op.key) => return Err(BatchError::Twice(index)),
             Act::Put(value, content_type) => {
-                check_content(value, content_type.unwrap_or_default()).map_err(at)?;
                 Some(Draft::new(op.key, Some((value, content_type)), None))
             }
             Act::PutLasting(value, content_type, ttl) => {
-                check_content(value, content_type.unwrap_or_default()).map_err(at)?;
-                check_ttl(Some(ttl)).map_err(at)?;
                 Some(Draft::new(op.key, Some((value, content_type)), Some(ttl)))
             }
             Act::Delete => Some(Draft::new(op.key, None, None)),

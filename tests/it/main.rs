@@ -33,6 +33,7 @@ mod http_crowds;
 mod http_curl;
 mod http_framing;
 mod http_limits;
+mod http_load;
 mod http_many;
 mod http_node;
 mod http_ofrep;

@@ -56,13 +56,13 @@ fn given<'de, D: Deserializer<'de>>(field: D) -> Result<Option<Option<String>>, 
 }
 
 /// An operation that has been understood.
-struct Asked {
-    key: String,
-    act: Asks,
+pub(super) struct Asked {
+    pub(super) key: String,
+    pub(super) act: Asks,
     expected: Option<Expected>,
 }
 
-enum Asks {
+pub(super) enum Asks {
     /// The seconds that it lasts, too, if it does not stay.
     Put(Vec<u8>, Option<String>, Option<u32>),
     Delete,
@@ -169,16 +169,38 @@ fn too_long() -> Failure {
 }
 
 impl Asked {
+    /// The operation that a text spells.
+    ///
+    /// # Errors
+    /// The status and the text to refuse it with.
+    pub(super) fn of_line(line: &[u8], value_len_max: usize) -> Result<Asked, Wrong> {
+        let part = serde_json::from_slice::<Part>(line);
+        // Which line it is knows the caller.
+        let why =
+            |error: serde_json::Error| error.to_string().replace("at line 1 column", "at column");
+        part.map_err(|error| (400, why(error)))?.read(value_len_max)
+    }
+
     fn is_write(&self) -> bool {
         matches!(self.act, Asks::Put(..) | Asks::Delete)
     }
 
-    fn is_plain_write(&self) -> bool {
+    /// Whether it writes without a condition.
+    pub(super) fn is_plain_write(&self) -> bool {
         self.is_write() && self.expected.is_none()
     }
 
-    fn lasts(&self) -> bool {
+    /// Whether it writes what expires.
+    pub(super) fn lasts(&self) -> bool {
         matches!(self.act, Asks::Put(.., Some(_)))
+    }
+
+    /// Whether it could be written, as far as is known without the store.
+    ///
+    /// # Errors
+    /// A [`WriteError`] that says what is wrong.
+    pub(super) fn check(&self) -> Result<(), WriteError> {
+        self.op().act.check()
     }
 
     fn op(&self) -> Op<'_, impl Fn(Option<&Record>) -> bool> {
@@ -219,7 +241,8 @@ fn read(body: &[u8], value_len_max: usize) -> Result<Vec<Asked>, Failure> {
         .collect()
 }
 
-type Wrong = (u16, String);
+/// A status, and what is wrong.
+pub(super) type Wrong = (u16, String);
 
 impl Part {
     fn read(self, value_len_max: usize) -> Result<Asked, Wrong> {

@@ -10,8 +10,8 @@
 //! - [`router`]: finds the route of a request, and counts the answer. It alone knows every route.
 //! - [`context`]: what a route may use, and the three forms of its outcome.
 //! - [`entry`]: one key; [`concern`] and [`precondition`] are what may be asked of a write.
-//! - [`batch`]: several keys in one step. [`list`]: many keys, as [`wanted`]; [`listing`] writes
-//!   them, [`clear`] deletes them.
+//! - [`batch`]: several keys in one step; [`load`]: many, a line for each. [`list`]: many keys, as
+//!   [`wanted`]; [`listing`] writes them, [`clear`] deletes them.
 //! - [`consul`]: the same for clients of Consul's KV API.
 //! - [`ofrep`]: flags for OpenFeature's SDKs.
 //! - [`openapi`]: what programs are told of all this. [`page`]: a page for a person.
@@ -30,6 +30,7 @@ mod entry;
 mod keys;
 mod list;
 mod listing;
+mod load;
 mod members;
 mod metrics;
 mod ofrep;

@@ -2,7 +2,7 @@
 
 use super::context::{Api, Call, Outcome};
 use super::{
-    batch, clear, consul, entry, keys, list, members, metrics, ofrep, openapi, page, probes,
+    batch, clear, consul, entry, keys, list, load, members, metrics, ofrep, openapi, page, probes,
 };
 use crate::http::failure::Failure;
 use crate::http::request::{Form, Handler, Method, Request};
@@ -33,7 +33,10 @@ impl Router {
                 _ => entry::get(api, call, key),
             },
             Route::Pair(key, value) => entry::put_pair(api, call, key, value),
-            Route::List if call.request.method == Method::Post => batch::answer(api, call),
+            Route::List if call.request.method == Method::Post => {
+                let is_load = load::is_load(call.request.content_type);
+                if is_load { load::answer(api, call) } else { batch::answer(api, call) }
+            }
             Route::List if call.request.method == Method::Delete => clear::answer(api, call),
             Route::List => list::answer(api, call),
             Route::ConsulKv(path) => consul::kv(api, call, path),

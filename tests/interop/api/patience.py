@@ -1,4 +1,9 @@
-"""Hooks of schemathesis: what would wait, or never end, is asked so that it answers at once."""
+"""Hooks of schemathesis: what would wait, or never end, is asked so that it answers at once.
+
+It is told, too, how lines are written.
+"""
+
+import json
 
 import schemathesis
 
@@ -23,3 +28,9 @@ def before_call(context, case, kwargs):
 def _is_duration(text):
     return text in ("", None) or (
         isinstance(text, str) and text[:1].isdigit() and text[-1:] in ("s", "m", "h"))
+
+
+@schemathesis.serializer("application/x-ndjson")
+def lines(context, value):
+    """A load of one line."""
+    return json.dumps(value).encode() + b"\n"
