@@ -1,5 +1,6 @@
 """A node in as little memory as a task has for its store, filled: the alarm, then 507, and never the kernel."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -25,12 +26,12 @@ PATIENCE = 300
 class Group:
     """A memory cgroup, of whichever version this machine has."""
 
-    def __init__(self):
+    def __init__(self, limit, name=""):
         top = pathlib.Path("/sys/fs/cgroup")
         self.is_old = (top / "memory").is_dir()
-        self.path = (top / "memory" if self.is_old else top) / f"gossipykv-test-{os.getpid()}"
+        self.path = (top / "memory" if self.is_old else top) / f"gossipykv-test-{os.getpid()}{name}"
         self.path.mkdir()
-        (self.path / ("memory.limit_in_bytes" if self.is_old else "memory.max")).write_text(str(MEMORY))
+        (self.path / ("memory.limit_in_bytes" if self.is_old else "memory.max")).write_text(str(limit))
 
     def kills(self):
         text = (self.path / ("memory.oom_control" if self.is_old else "memory.events")).read_text()
@@ -40,30 +41,42 @@ class Group:
         return int((self.path / ("memory.max_usage_in_bytes" if self.is_old else "memory.peak")).read_text())
 
 
-@pytest.fixture
-def group():
+@contextlib.contextmanager
+def groups(limit, names):
+    """Memory cgroups with these names and that limit, for as long as it takes."""
+    made = []
     try:
-        made = Group()
+        for name in names:
+            made.append(Group(limit, name))
     except OSError as error:
         assert os.environ.get("CI") != "true", error
         pytest.skip(f"no memory cgroup can be made here: {error}")
-    yield made
-    deadline = time.monotonic() + PATIENCE
-    while True:  # A process that has been killed takes a moment to be gone.
-        try:
-            return made.path.rmdir()
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    try:
+        yield made
+    finally:
+        deadline = time.monotonic() + PATIENCE
+        while made:  # A process that has been killed takes a moment to be gone.
+            try:
+                made[-1].path.rmdir()
+                made.pop()
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+
+@pytest.fixture
+def group():
+    with groups(MEMORY, [""]) as (made,):
+        yield made
 
 
 class Node:
-    def __init__(self, group, log):
+    def __init__(self, group, log, *flags):
         self.log = log
-        self.http, gossip = [free_port() for _ in range(2)]
+        self.http, self.gossip = [free_port() for _ in range(2)]
         command = [
-            PROGRAM, "agent", "--name=small", f"--bind=127.0.0.1:{gossip}", f"--http=127.0.0.1:{self.http}",
-            f"--max-store-bytes={STORE}", "--status-interval=1s", "--log-format=json",
+            PROGRAM, "agent", f"--bind=127.0.0.1:{self.gossip}", f"--http=127.0.0.1:{self.http}",
+            "--status-interval=1s", "--log-format=json", *flags,
         ]  # fmt: skip
 
         def join():
@@ -153,7 +166,7 @@ def answer(stream):
 def test_the_alarm_rings_before_507_and_507_before_the_kernel_does(size, group, tmp_path, report):
     if not PROGRAM.exists():
         pytest.skip("tests/run release has not been run")
-    node = Node(group, tmp_path / "log")
+    node = Node(group, tmp_path / "log", f"--max-store-bytes={STORE}")
     filling = Filling(node, size)
     try:
         alarm = Told(template(SERVICE), "StoreNearlyFull")
@@ -178,3 +191,38 @@ def test_the_alarm_rings_before_507_and_507_before_the_kernel_does(size, group, 
     counts = filling.counts()
     assert alive and kills == 0 and set(counts) == {200, 507}, (counts, alive, kills)
     report(f"values of {size}: {counts[200]} keys, then 507; at most {most >> 20} of {MEMORY >> 20} MiB")
+
+
+# Of which three nodes each get so much, and no word on what their stores may take.
+TIGHT = 40 << 20
+
+
+@pytest.mark.parametrize("size", [1, 1000, 65_536])
+def test_nodes_without_a_limit_take_it_from_their_memory_and_none_is_killed(size, tmp_path, report):
+    if not PROGRAM.exists():
+        pytest.skip("tests/run release has not been run")
+    with groups(TIGHT, "abc") as made:
+        nodes = []
+        try:
+            for name, group in zip("abc", made, strict=True):
+                join = [f"--join=127.0.0.1:{node.gossip}" for node in nodes[:1]]
+                nodes.append(Node(group, tmp_path / name, f"--name={name}", *join))
+            wait("they are together", lambda: all((n.status() or {}).get("members_alive") == 3 for n in nodes))
+            limits = {node.status()["store_limit_bytes"] for node in nodes}
+            filling = Filling(nodes[0], size)
+            filling.go_on.set()
+            wait("a refusal", filling.end.is_set)
+            for thread in filling.threads:
+                thread.join(PATIENCE)
+            counts = filling.counts()
+            assert set(counts) == {200, 507}, counts
+            wait("all hold it", lambda: all(
+                node.process.poll() is not None or node.status()["keys"] == counts[200] for node in nodes))  # fmt: skip
+            assert [node.process.poll() for node in nodes] == [None] * 3
+        finally:
+            most, kills = max(group.most() for group in made), [group.kills() for group in made]
+            for node in nodes:
+                node.process.kill()
+                node.process.wait()
+    assert kills == [0, 0, 0] and limits == {(TIGHT - (16 << 20)) * 3 // 8}
+    report(f"three nodes in {TIGHT >> 20} MiB each, values of {size}: {counts[200]} keys, then 507; at most {most >> 20} MiB")
