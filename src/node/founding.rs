@@ -216,12 +216,12 @@ impl Node {
         let Some(look) = &self.founding.look else {
             return Err(Wait::new(NotReady::Discovery, "discovery has not answered yet"));
         };
-        self.nobody_refuses(look)?;
+        self.nobody_refuses(now, look)?;
         if !look.answered {
             let why = format!("cannot know whether there is a cluster: {}", failed(look));
             return Err(Wait::new(NotReady::Discovery, why));
         }
-        if look.named.is_empty() { self.nobody_named(now, look) } else { self.majority(look) }
+        if look.named.is_empty() { self.nobody_named(now, look) } else { self.majority(now, look) }
     }
 
     /// Founds whatever discovery says, when it has had a moment to say it: a node whose setting was
@@ -235,7 +235,8 @@ impl Node {
         if !self.config.expects_peers {
             return self.nowhere_to_look(now).map(|_| why);
         }
-        let is_known = |look: &Look| look.named.iter().all(|addr| self.outcome(*addr).is_some());
+        let is_known =
+            |look: &Look| look.named.iter().all(|addr| self.outcome(now, *addr).is_some());
         if self.founding.look.as_ref().is_some_and(is_known) {
             return Ok(why);
         }
@@ -303,9 +304,9 @@ impl Node {
         Err(Wait::new(NotReady::Alone, why))
     }
 
-    fn nobody_refuses(&self, look: &Look) -> Result<(), Wait> {
+    fn nobody_refuses(&self, now: Instant, look: &Look) -> Result<(), Wait> {
         for addr in &look.named {
-            if let Some(Outcome::Refused(refusal)) = self.outcome(*addr) {
+            if let Some(Outcome::Refused(refusal)) = self.outcome(now, *addr) {
                 let is_name = matches!(refusal, Refusal::NameTaken(_));
                 let kind = if is_name { NotReady::Name } else { NotReady::Refused };
                 return Err(Wait::new(kind, format!("{addr} refuses this node: {refusal}")));
@@ -314,12 +315,14 @@ impl Node {
         Ok(())
     }
 
-    /// What became of a named address; that of a member counts by what membership knows.
-    fn outcome(&self, addr: SocketAddr) -> Option<Outcome> {
+    /// What became of a named address; that of a member counts by what membership knows, and one
+    /// that led to somebody who is no member yet has not answered yet.
+    fn outcome(&self, now: Instant, addr: SocketAddr) -> Option<Outcome> {
         let told = self.founding.outcomes.get(&addr);
         let mut states = self.swim.members_at(addr).map(|member| member.state).peekable();
         if states.peek().is_none() {
-            return told.cloned();
+            let is_member = || self.swim.leads_to_member(now, addr) == Some(true);
+            return told.filter(|told| **told != Outcome::Joined || is_member()).cloned();
         }
         if states.any(|state| matches!(state, MemberState::Alive | MemberState::Suspect)) {
             return Some(Outcome::Joined);
@@ -344,10 +347,10 @@ impl Node {
     }
 
     /// This node and those joined are more than half of all addresses named.
-    fn majority(&self, look: &Look) -> Verdict {
+    fn majority(&self, now: Instant, look: &Look) -> Verdict {
         let (mut n_joined, mut n_all, mut missing) = (1, 1 + look.named.len(), Vec::new());
         for addr in &look.named {
-            match self.outcome(*addr) {
+            match self.outcome(now, *addr) {
                 Some(Outcome::Joined) => n_joined += 1,
                 Some(Outcome::Ourselves) => n_all -= 1,
                 Some(Outcome::NoAnswer(why)) => missing.push(format!("{addr}: {why}")),

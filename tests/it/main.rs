@@ -53,6 +53,7 @@ mod labels;
 mod metrics_shown;
 mod nodes;
 mod program;
+mod replayed;
 mod replication_formats;
 #[path = "../rounds/mod.rs"]
 mod rounds;

@@ -8,7 +8,7 @@ use crate::node::io::{Input, Ticket};
 use crate::node::{Config, Node};
 use crate::swim;
 use crate::time::WallMillis;
-use crate::wire::message::NodeName;
+use crate::wire::message::{AddrBytes, NodeName, PushNodeState};
 use crate::wire::packet::Security;
 use std::sync::Arc;
 
@@ -60,8 +60,19 @@ fn named(last: &[u8]) -> Look {
     Look { named, names_me: true, answered: true, ..Look::default() }
 }
 
-/// What became of a try to join.
+/// What became of a try to join. Who was joined is a plain member.
 fn joined(node: &mut Node, millis: u64, last: u8, result: Result<(), JoinError>) {
+    if result.is_ok() {
+        let state = PushNodeState {
+            name: format!("plain-{last}").as_str().into(),
+            addr: Some(AddrBytes::from_ip(addr(last).ip())),
+            port: addr(last).port(),
+            incarnation: 1,
+            vsn: Some(bytes::Bytes::from_static(&[1, 5, 2, 0, 0, 0])),
+            ..PushNodeState::default()
+        };
+        node.swim.acquaint(at(millis).instant, vec![state]);
+    }
     node.founding.joined(at(millis).instant, addr(last), &result);
     pass(node, millis);
 }
@@ -161,6 +172,18 @@ fn more_than_half_of_all_addresses_named_must_have_joined() {
     }
     pass(&mut node, 8_000);
     waits(&node, NotReady::Alone, "only 2 of 4 addresses named");
+}
+
+#[test]
+fn one_that_has_yet_to_refute_that_it_is_gone_is_no_member() {
+    let mut node = seeking();
+    look(&mut node, 100, named(&[2]));
+    // It was dead and is forgotten: it may have data, of which nothing can be known yet.
+    node.founding.joined(at(200).instant, addr(2), &Ok(()));
+    pass(&mut node, 5_000);
+    waits(&node, NotReady::Alone, "waits for an answer of 10.0.0.2:7947");
+    joined(&mut node, 5_100, 2, Ok(()));
+    is_ready(&node);
 }
 
 #[test]

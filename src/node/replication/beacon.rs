@@ -21,7 +21,7 @@ impl Context<'_> {
     /// what it holds.
     pub(super) fn beacon(&mut self, to: OriginId) {
         if self.is_linked(to) {
-            let payload = self.beacon_payload(self.me, true);
+            let payload = self.beacon_for(to);
             self.link_send(to, payload);
         } else {
             self.beacon_by_datagram(to);
@@ -30,8 +30,18 @@ impl Context<'_> {
 
     /// The same by datagram, whatever is known of that way.
     pub(super) fn beacon_by_datagram(&mut self, to: OriginId) {
-        let payload = self.beacon_payload(self.me, true);
+        let payload = self.beacon_for(to);
         self.send_datagram(&[to], vec![payload]);
+    }
+
+    /// Names the run of a peer over its link: what follows there counts.
+    pub(super) fn name_run(&mut self, to: OriginId) {
+        let digest = self.beacon_digest(self.me, false).for_run(to);
+        self.link_send(to, KvMessage::Digest(digest).encode());
+    }
+
+    fn beacon_for(&self, to: OriginId) -> Bytes {
+        KvMessage::Digest(self.beacon_digest(self.me, true).for_run(to)).encode()
     }
 
     /// How far we hold the writes of one origin.
@@ -59,12 +69,12 @@ impl Context<'_> {
         let is_blocked = |peer: &&Peer| peer.paths.udp_blocked || peer.paths.tcp_blocked;
         let blocked = self.peers.reachable().filter(is_blocked);
         let blocked: Vec<OriginId> = blocked.map(|peer| peer.info.origin).collect();
-        let payload = self.beacon_payload(self.me, true);
         for origin in blocked {
             self.try_udp(origin);
             let is_due = |peer: &Peer| peer.paths.tcp_blocked && !peer.paths.is_held(at);
             if self.peers.get(origin).is_some_and(is_due) {
-                self.link_send(origin, payload.clone());
+                let payload = self.beacon_for(origin);
+                self.link_send(origin, payload);
             }
         }
     }

@@ -6,6 +6,7 @@
 use super::facts::counters::Counters;
 use super::facts::grace;
 use super::facts::known::Known;
+use super::facts::met::Met;
 use super::facts::paths::{Unanswered, Via};
 use super::facts::peers::Peers;
 use super::facts::stage::Readiness;
@@ -69,6 +70,7 @@ pub(super) struct Shared {
     pub(super) room: usize,
     pub(super) peers: Peers,
     pub(super) known: Known,
+    pub(super) met: Met,
     pub(super) ready: Readiness,
     pub(super) unanswered: Unanswered,
     pub(super) counters: Counters,
@@ -85,6 +87,7 @@ impl Shared {
             room: 1000,
             peers: Peers::new(config.formats),
             known: Known::new(me),
+            met: Met::default(),
             ready: Readiness::new(),
             unanswered: Unanswered::default(),
             counters: Counters::default(),
@@ -122,6 +125,7 @@ impl Shared {
             rng: &mut self.rng,
             peers: &mut self.peers,
             known: &mut self.known,
+            met: &mut self.met,
             ready: &mut self.ready,
             unanswered: &mut self.unanswered,
             links: lent.links,
@@ -144,6 +148,7 @@ pub(super) struct Context<'a> {
     pub(super) rng: &'a mut Rng,
     pub(super) peers: &'a mut Peers,
     pub(super) known: &'a mut Known,
+    pub(super) met: &'a mut Met,
     /// How far this node has come.
     pub(super) ready: &'a mut Readiness,
     pub(super) unanswered: &'a mut Unanswered,

@@ -24,7 +24,7 @@ use super::spread::handover::Handover;
 use super::spread::holders::{Holders, Waiting};
 use super::spread::push::Pusher;
 use super::spread::rumor::Rumors;
-use super::{capacity, receive, repair::ready, spread::resend, spread::ways};
+use super::{capacity, meet, receive, repair::ready, spread::resend, spread::ways};
 use crate::kv::{HlcTime, OriginId, Record, Store};
 use crate::node::formats::Formats;
 use crate::node::io::ConnId;
@@ -98,6 +98,7 @@ impl Replication {
     /// Takes this node for one that has long been ready, for simulations that begin so.
     pub(in crate::node) fn assume_ready(&mut self) {
         self.shared.ready.assume();
+        self.shared.met.assume_all();
     }
 
     /// Sends a frame to a peer over our link to it. False when the link takes nothing now.
@@ -226,6 +227,9 @@ impl Replication {
             // Of a pull or of a comparison, or deletes past a lost write.
             KvMessage::Supply(supply, records) => {
                 let is_pulled = self.pulls.heard(cx.now.instant, conn, records.len());
+                if !is_pulled && !meet::takes_supply(cx, supply.from, &records) {
+                    return;
+                }
                 if capacity::is_short(cx) {
                     capacity::apply_what_fits(cx, &records);
                     return self.pulls.end_without_room(cx);
@@ -268,6 +272,9 @@ impl Replication {
         let (of, from) = (OriginId(push.of), OriginId(push.from));
         let cx = &mut self.shared.lend(lent);
         cx.heard_via(from, via);
+        if !meet::takes_push(cx, push, records) {
+            return;
+        }
         self.absence.note_pushed(cx, records);
         if capacity::is_short(cx) {
             return capacity::apply_what_fits(cx, records);
@@ -311,6 +318,7 @@ impl Replication {
             return;
         }
         cx.heard_via(from, via);
+        meet::named(cx, from, digest.to);
         ways::digest_came(cx, digest, via, len);
         for &(of, through) in &digest.heads {
             if OriginId(of) != cx.me {
@@ -353,6 +361,9 @@ impl Replication {
     pub(super) fn folded(&mut self, lent: &mut Lent<'_>, folded: &Folded) {
         let from = OriginId(folded.from);
         let cx = &mut self.shared.lend(lent);
+        if !meet::takes_folded(cx, folded) {
+            return;
+        }
         for &(of, last, forgotten) in &folded.list {
             let of = OriginId(of);
             if of == cx.me {
@@ -457,9 +468,11 @@ impl Replication {
         self.follow(lent, next);
     }
 
-    /// Asks peers that have not told how far they have come.
+    /// Asks peers that have not told how far they have come, and those that have not named this
+    /// run.
     pub(in crate::node) fn greet(&mut self, lent: &mut Lent<'_>) {
         let cx = &mut self.shared.lend(lent);
+        meet::introduce(cx);
         let peers = ready::to_greet(cx);
         digest::ask(cx, is_exact(&self.gaps, &self.pulls), &peers);
     }

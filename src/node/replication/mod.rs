@@ -30,6 +30,7 @@ mod due;
 mod facts;
 mod forget;
 mod machine;
+mod meet;
 pub mod message;
 mod next;
 mod observe;

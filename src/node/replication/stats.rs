@@ -195,6 +195,11 @@ impl View<'_> {
                 c.resurrections_refused_total,
             ),
             sample(
+                "unmet_total",
+                "Messages with data that did not count: their sender has not named this run.",
+                c.unmet_total,
+            ),
+            sample(
                 "resets_total",
                 "Times this node hid to compare its store: it may have lacked forgotten deletes.",
                 c.resets_total,

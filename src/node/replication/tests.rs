@@ -12,6 +12,7 @@ mod formats;
 mod half_broken;
 mod handover;
 mod lent;
+mod meet;
 mod pressure;
 mod ready;
 mod returned;
@@ -44,6 +45,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A node that has met one peer, and its store.
+/// A member says that it lives while `node` does.
+pub(super) fn introduce(node: &mut Lent, peer: OriginId, now: Now) {
+    let digest = message::Digest::of_heads(peer, Vec::new()).for_run(node.shared.me);
+    node.digested(now, &digest, Via::Datagram, 30);
+}
+
 pub(super) fn with_peer(peer: OriginId, grace: Duration, now: Now) -> (Lent, Arc<Store>) {
     let store = Arc::new(Store::new(StoreConfig { origin: OriginId(1), store_len_max: 0 }));
     let config = Config {
@@ -61,6 +68,7 @@ pub(super) fn with_peer(peer: OriginId, grace: Duration, now: Now) -> (Lent, Arc
     let (reachable, ttl, udp_blocked) = (true, true, false);
     let info = PeerInfo { origin, name, addr, reachable, formats, ttl, udp_blocked };
     node.members(now, vec![info]);
+    introduce(&mut node, peer, now);
     (node, store)
 }
 

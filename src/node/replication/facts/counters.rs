@@ -19,6 +19,8 @@ pub(in crate::node) struct Counters {
     pub(in crate::node) duplicate_total: u64,
     pub(in crate::node) resurrections_refused_total: u64,
     pub(in crate::node) settles_refused_total: u64,
+    /// Messages with records, or lists of folded origins, of runs that are not met.
+    pub(in crate::node) unmet_total: u64,
     pub(in crate::node) resends_total: u64,
     pub(in crate::node) wants_in_total: u64,
     pub(in crate::node) window_full_total: u64,

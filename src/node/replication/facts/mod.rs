@@ -6,6 +6,7 @@ pub(super) mod batch;
 pub(super) mod counters;
 pub(super) mod grace;
 pub(super) mod known;
+pub(super) mod met;
 pub(super) mod paths;
 pub(super) mod peers;
 pub(super) mod rtt;

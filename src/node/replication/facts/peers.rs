@@ -49,7 +49,7 @@ pub(in crate::node) const RTO_MAX: Duration = Duration::from_secs(1);
 const LINK_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a link with bytes under way may stand still before its peer is told to ask others.
 const STUCK: Duration = Duration::from_millis(200);
-/// The format that first tells a node's stage.
+/// The format that first tells a node's stage, and whom a digest is for.
 const STAGE_FORMAT: u8 = 3;
 /// Retransmissions without an answer after which a peer gets only a beacon now and then.
 const STALLED_TRIES: u32 = 9;
@@ -145,6 +145,8 @@ pub(in crate::node) struct Peer {
     pub(in crate::node) limit: Option<u64>,
     /// Whether it was new when this node knew it already.
     pub(in crate::node) came_new: bool,
+    /// When it was last asked to name this run.
+    pub(in crate::node) asked_to_meet: Option<Instant>,
     /// When it was last asked for a digest because none of it had been heard.
     pub(in crate::node) greeted: Option<Instant>,
     /// When a whole digest of it was last heard.
@@ -180,6 +182,7 @@ impl Peer {
             stage: None,
             limit: None,
             came_new: false,
+            asked_to_meet: None,
             greeted: None,
             told_at: None,
             is_foreign: false,
@@ -193,6 +196,12 @@ impl Peer {
             return Some(if self.heads.is_empty() { Stage::New } else { Stage::Copied });
         }
         self.stage
+    }
+
+    /// Whether it never names a run: a build that does not know keys that expire, and anyone in
+    /// the first format.
+    pub(in crate::node) fn names_nobody(&self) -> bool {
+        !self.info.ttl || self.common.last < STAGE_FORMAT
     }
 
     /// Whether it is ready, and means to stay.
@@ -304,7 +313,8 @@ impl Peer {
 
     /// Takes over what it says to hold, of as many origins as a node remembers itself.
     pub(in crate::node) fn holds(&mut self, heads: &Heads) {
-        for (origin, through) in heads {
+        // A beacon of one that has written nothing tells of number 0.
+        for (origin, through) in heads.iter().filter(|(_, through)| *through > 0) {
             let origin = OriginId(*origin);
             if self.heads.len() > ORIGINS_MAX && !self.heads.contains_key(&origin) {
                 continue;

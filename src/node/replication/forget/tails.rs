@@ -147,7 +147,11 @@ impl Tails {
         } else {
             cx.peers.draw(FANOUT, cx.rng)
         };
-        for payload in supplies(cx.me, records, false) {
+        let payloads = supplies(cx.me, records, false);
+        if !payloads.is_empty() {
+            peers.iter().for_each(|peer| cx.name_run(*peer));
+        }
+        for payload in payloads {
             for peer in &peers {
                 if cx.link_send(*peer, payload.clone()) {
                     self.told_total += 1;

@@ -326,6 +326,7 @@ pub(in crate::node) fn roots(cx: &mut Context<'_>, conn: ConnId, roots: &Roots) 
 fn ask_roots(cx: &mut Context<'_>, peer: OriginId, first: Option<u16>) -> Option<Option<ConnId>> {
     let roots = hashes_to_bytes(&cx.store.shard_roots());
     let roots = Roots { from: cx.me.0, roots, first };
+    cx.name_run(peer);
     let sent = cx.link_send(peer, KvMessage::Roots(roots).encode());
     sent.then(|| cx.peers.get(peer).and_then(|peer| peer.link))
 }

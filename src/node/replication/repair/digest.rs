@@ -166,7 +166,7 @@ pub(in crate::node) fn answer(cx: &mut Context<'_>, digest: &Digest, via: Via, i
     let from = OriginId(digest.from);
     let answer = match digest.whole {
         true => whole(cx, is_exact, false).for_run(from),
-        false => cx.beacon_digest(from, false),
+        false => cx.beacon_digest(from, false).for_run(from),
     };
     cx.answer_via(from, via, &KvMessage::Digest(answer));
 }

@@ -22,6 +22,7 @@ use crate::node::replication::capacity;
 use crate::node::replication::context::Context;
 use crate::node::replication::facts::known::Claims;
 use crate::node::replication::facts::peers::{Peer, Peers};
+use crate::node::replication::meet;
 use crate::node::replication::message::{
     Busy, FoldedList, Heads, KvMessage, Pull, PullEnd, Supply,
 };
@@ -265,6 +266,7 @@ impl Pulls {
             cx.links.close(conn);
             return None;
         }
+        meet::named(cx, OriginId(pull.from), pull.to);
         // Who speaks a format without that word may be making its first copy.
         let first = pull.first != Some(false);
         let unable = first && !cx.ready.stage().has_copies() && !mutated!(CopyFromAnybody);

@@ -14,7 +14,8 @@ const LOST: OriginId = OriginId(6);
 
 fn push(cluster: &mut Cluster, at: usize, record: &Record) {
     let (of, seq) = (record.dot().origin.0, record.dot().seq);
-    let push = Push { of, settles: vec![(seq, seq)], from: of, urgent: false };
+    let from = cluster.members[usize::from(at == 0)].store.origin().0;
+    let push = Push { of, settles: vec![(seq, seq)], from, urgent: false };
     let now = cluster.now;
     let records = std::slice::from_ref(record);
     cluster.members[at].replication.pushed(
@@ -40,6 +41,7 @@ fn a_delete_stays_with_whom_remembers_it_for_longer() {
             cluster.add(Duration::from_secs(if at == hasty { 1 } else { 3600 }));
         }
         cluster.meet();
+        cluster.run(Duration::from_secs(1));
         let old = live(WRITER, 1, "k");
         push(&mut cluster, 0, &old);
         push(&mut cluster, 1, &old);

@@ -65,6 +65,7 @@ fn a_list_that_names_a_member_acknowledges_its_writes() {
     let list = message::Folded { from: joiner.0, list: vec![(me.0, last, 0)] };
     let payload = KvMessage::Folded(list).encode();
     let now = cluster.now;
+    introduce(&mut cluster.members[BACK].replication, joiner, now);
     cluster.members[BACK].replication.datagram(now, addr(3), &payload);
     let peer = cluster.members[BACK].replication.shared.peers.get(joiner).expect("met");
     assert_eq!(peer.acked, last);

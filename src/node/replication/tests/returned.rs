@@ -359,7 +359,9 @@ fn a_joiner_that_was_pushed_an_old_copy_compares_before_it_is_ready() {
     cluster.cut = vec![(0, SLEEPER), (1, SLEEPER), (joiner, SLEEPER)];
     let push = message::Push { of: 1000, settles: vec![(6, 6)], from: 1000, urgent: false };
     let now = cluster.now;
+    cluster.tell(joiner, &[0, 1]);
     let replication = &mut cluster.members[joiner].replication;
+    introduce(replication, OriginId(1000), now);
     replication.pushed(now, &Bytes::new(), &push, &[old], Via::Datagram);
     assert!(cluster.value(joiner, "k5").is_some());
     for (at, peers) in [(0, [1, joiner]), (1, [0, joiner]), (joiner, [0, 1])] {

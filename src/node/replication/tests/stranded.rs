@@ -10,9 +10,11 @@ const GONE: OriginId = OriginId(5);
 /// Every shard is told of within 16 s of the folding.
 const TOLD: Duration = Duration::from_secs(40);
 
-/// Delete `seq` of `key` by the run that is over reaches one member, and no further.
+/// Delete `seq` of `key` by the run that is over reaches one member by way of another that has it
+/// no more, and no further.
 fn hold(cluster: &mut Cluster, at: usize, seq: u64, key: &str) {
-    hold_of(cluster, at, (GONE, seq), key, GONE);
+    let from = cluster.members[usize::from(at == 0)].store.origin();
+    hold_of(cluster, at, (GONE, seq), key, from);
 }
 
 /// Delete `seq` of `key` by `of` reaches one member by way of `from`, and no further.
