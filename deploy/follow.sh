@@ -14,8 +14,8 @@ derive() {
         printf '%s\n' "ServerUrl=$(stack_output "$STACK" ApiUrl)" "ClusterName=$(stack_output "$STACK" ClusterName)" \
             "HttpTokenSecretArn=$(stack_output "$STACK" HttpTokenSecret)" \
             "SubnetIds=$(stack_parameter "$STACK" PrivateSubnetIds)" "Prefix=$prefix"
-        for each in ImageUri RepositoryName RepositoryArn CpuArchitecture VpcId SecretsKmsKeyArn LogKmsKeyArn \
-            PermissionsBoundaryArn AlarmTopicArn; do
+        for each in ImageUri RepositoryName RepositoryArn CpuArchitecture VpcId IpStack SecretsKmsKeyArn \
+            LogKmsKeyArn PermissionsBoundaryArn AlarmTopicArn; do
             printf '%s\n' "$each=$(stack_parameter "$STACK" "$each")"
         done
     } | grep -v '=$' >"$WORK/backup.derived" || true

@@ -11,12 +11,12 @@ PARAMETERS = {
     "ImageUri": "registry.test/gossipykv:2", "RepositoryArn": ARN("ecr", "repository/gossipykv"),
     "CpuArchitecture": "X86_64", "SecretsKmsKeyArn": ARN("kms", "key/1"), "LogKmsKeyArn": ARN("kms", "key/2"),
     "PermissionsBoundaryArn": "arn:aws:iam::123456789012:policy/bound", "AlarmTopicArn": ARN("sns", "t"),
-    "ClientCidr": "0.0.0.0/0", "ClientIpv6Cidr": "::/0",
+    "ClientCidr": "0.0.0.0/0", "ClientIpv6Cidr": "::/0", "IpStack": "ipv6",
 }  # fmt: skip
 OUTPUTS = {"ApiUrl": "https://kv.test", "HttpTokenSecret": ARN("secretsmanager", "secret:kv-1"), "ClusterName": "c",
            "ServiceName": "s"}  # fmt: skip
 TAKEN = {name: PARAMETERS[name] for name in (
-    "VpcId", "ImageUri", "RepositoryArn", "CpuArchitecture", "SecretsKmsKeyArn", "LogKmsKeyArn",
+    "VpcId", "IpStack", "ImageUri", "RepositoryArn", "CpuArchitecture", "SecretsKmsKeyArn", "LogKmsKeyArn",
     "PermissionsBoundaryArn", "AlarmTopicArn",
 )} | {
     "ServerUrl": "https://kv.test", "HttpTokenSecretArn": OUTPUTS["HttpTokenSecret"], "ClusterName": "c",

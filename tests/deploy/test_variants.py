@@ -231,6 +231,21 @@ def test_an_image_of_another_account(of, request):
     assert pulled(RepositoryArn=other) == other
 
 
+def test_a_backup_with_ipv6_alone(backup, service):
+    """As tasks of the service: no rule for IPv4, and S3 by the name that has an IPv6 address."""
+    assert backup["Parameters"]["IpStack"]["AllowedValues"] == service["Parameters"]["IpStack"]["AllowedValues"]
+    for stack, blocks, there in (("dualstack", {"0.0.0.0/0", "::/0"}, None),
+                                 ("ipv6", {"::/0"}, "https://s3.dualstack.eu-west-1.amazonaws.com")):  # fmt: skip
+        made = Resolved(backup, IpStack=stack)
+        rules = [one for one in made["SecurityGroup"]["SecurityGroupEgress"] if isinstance(one, dict)]
+        assert {one.get("CidrIp", one.get("CidrIpv6")) for one in rules} == blocks
+        assert {one["FromPort"] for one in rules if one.get("CidrIpv6")} == {80, 443}
+        (container,) = made["TaskDefinition"]["ContainerDefinitions"]
+        settings = {one["Name"]: one["Value"] for one in container["Environment"] if isinstance(one, dict)}
+        assert settings.get("AWS_ENDPOINT_URL_S3") == there, stack
+        assert settings["GOSSIPYKV_SERVER"] and settings["AWS_REGION"] == "eu-west-1"
+
+
 def test_a_backup_runs_on_what_the_service_runs_on(service, backup):
     """Who gives neither has one image for both."""
     defaults = [one["Parameters"]["CpuArchitecture"]["Default"] for one in (service, backup)]
