@@ -45,6 +45,12 @@ impl Formats {
         self.last > OLDEST
     }
 
+    /// Whether who speaks these can say whom a digest is for. That is told in a word of its own.
+    #[must_use]
+    pub fn know_whom(self) -> bool {
+        self.last > OLDEST
+    }
+
     /// Whether `format` is read and written.
     #[must_use]
     pub fn contains(self, format: u8) -> bool {

@@ -414,6 +414,7 @@ impl Node {
                     reachable: member.state != MemberState::Dead && member.socket_addr != here,
                     formats: meta::formats(&member.meta),
                     ttl: meta::knows_ttl(&member.meta),
+                    names: meta::names_runs(&member.meta),
                     udp_blocked: member.udp_blocked,
                 })
             })

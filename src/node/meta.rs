@@ -1,9 +1,10 @@
 //! Our mark in a member's meta: text, so that other programs' tools can show it.
 //!
 //! ```text
-//! gossipykv/1 00112233445566ff formats=2-3 ttl
+//! gossipykv/1 00112233445566ff formats=2-3 ttl names
 //! kind        origin, 16 hex   the replication formats it speaks; 2 alone without the word
 //!                                          it knows keys that expire
+//!                                              its digests name the run that they are for
 //! ```
 //!
 //! Serf shows the meta of a foreign member as its `role`. Words after the origin come in any order,
@@ -16,6 +17,7 @@ use bytes::Bytes;
 const KIND: &str = "gossipykv/1";
 const FORMATS: &str = "formats=";
 const TTL: &str = "ttl";
+const NAMES: &str = "names";
 
 /// The meta of a node of our kind.
 #[must_use]
@@ -26,6 +28,9 @@ pub fn encode(origin: OriginId, formats: Formats) -> Bytes {
     }
     if formats.know_ttl() {
         text.push_str(&format!(" {TTL}"));
+    }
+    if formats.know_whom() {
+        text.push_str(&format!(" {NAMES}"));
     }
     text.into()
 }
@@ -56,8 +61,18 @@ pub fn formats(meta: &[u8]) -> Formats {
 /// Whether a member of our kind knows keys that expire.
 #[must_use]
 pub fn knows_ttl(meta: &[u8]) -> bool {
+    has_word(meta, TTL)
+}
+
+/// Whether the digests of a member of our kind name the run that they are for.
+#[must_use]
+pub fn names_runs(meta: &[u8]) -> bool {
+    has_word(meta, NAMES)
+}
+
+fn has_word(meta: &[u8], word: &str) -> bool {
     let mut words = std::str::from_utf8(meta).unwrap_or_default().split(' ').skip(2);
-    words.any(|word| word == TTL)
+    words.any(|told| told == word)
 }
 
 #[cfg(test)]
@@ -81,14 +96,16 @@ mod tests {
         let told = |formats| encode(OriginId(0xff), formats);
         assert_eq!(
             told(Formats { first: 2, last: 3 }),
-            "gossipykv/1 00000000000000ff formats=2-3 ttl"
+            "gossipykv/1 00000000000000ff formats=2-3 ttl names"
         );
         assert_eq!(told(Formats::UNTOLD), "gossipykv/1 00000000000000ff");
         for range in [Formats::SPOKEN, Formats::UNTOLD, Formats { first: 3, last: 4 }] {
             assert_eq!(formats(&told(range)), range);
             assert_eq!(knows_ttl(&told(range)), range != Formats::UNTOLD);
+            assert_eq!(names_runs(&told(range)), range != Formats::UNTOLD);
         }
         assert!(!knows_ttl(b"gossipykv/1 00000000000000ff formats=2-3"), "one that came before");
+        assert!(!names_runs(b"gossipykv/1 00000000000000ff formats=2-3 ttl"), "and one later");
         let later = b"gossipykv/1 00000000000000ff zone=a formats=4-9 more";
         assert_eq!(formats(later), Formats { first: 4, last: 9 });
         assert_eq!(formats(b"gossipykv/1 00000000000000ff formats=2,4"), Formats::STRANGE);

@@ -65,8 +65,8 @@ pub(super) fn with_peer(peer: OriginId, grace: Duration, now: Now) -> (Lent, Arc
     let formats = Formats::SPOKEN;
     node.found(now);
     let (origin, addr) = (peer, addr(2));
-    let (reachable, ttl, udp_blocked) = (true, true, false);
-    let info = PeerInfo { origin, name, addr, reachable, formats, ttl, udp_blocked };
+    let (reachable, ttl, names, udp_blocked) = (true, true, true, false);
+    let info = PeerInfo { origin, name, addr, reachable, formats, ttl, names, udp_blocked };
     node.members(now, vec![info]);
     introduce(&mut node, peer, now);
     (node, store)

@@ -35,6 +35,8 @@ pub struct PeerInfo {
     pub formats: Formats,
     /// Whether it knows keys that expire.
     pub ttl: bool,
+    /// Whether its digests name the run that they are for.
+    pub names: bool,
     /// Its probes are answered over TCP alone.
     pub udp_blocked: bool,
 }
@@ -198,10 +200,9 @@ impl Peer {
         self.stage
     }
 
-    /// Whether it never names a run: a build that does not know keys that expire, and anyone in
-    /// the first format.
+    /// Whether it never names a run: a build of before, and anyone in the first format.
     pub(in crate::node) fn names_nobody(&self) -> bool {
-        !self.info.ttl || self.common.last < STAGE_FORMAT
+        !self.info.names || self.common.last < STAGE_FORMAT
     }
 
     /// Whether it is ready, and means to stay.

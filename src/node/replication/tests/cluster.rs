@@ -128,6 +128,7 @@ impl Cluster {
             reachable,
             formats: self.members[index].replication.shared.config.formats,
             ttl: self.members[index].replication.shared.config.formats.know_ttl(),
+            names: self.members[index].replication.shared.config.formats.know_whom(),
             udp_blocked: false,
         }
     }

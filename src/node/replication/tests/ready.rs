@@ -196,6 +196,7 @@ fn whoever_answers_at_an_address_must_be_the_run_that_was_meant() {
         udp_blocked: false,
         formats: Formats::SPOKEN,
         ttl: true,
+        names: true,
     };
     let now = cluster.now;
     let joiner = &mut cluster.members[1].replication;
