@@ -58,7 +58,9 @@ impl Forgetting {
         if u128::from(stamp.time.millis()) + self.grace.as_millis() > u128::from(wall_ms) {
             return Some("its grace is not over".to_owned());
         }
-        let lacks = |host: &&Host| !host.covers(dot) && host.entry(key) < Some(stamp);
+        // The memory of a process that has ended is gone with it, whatever its host still shows.
+        let lacks =
+            |host: &&Host| host.is_up() && !host.covers(dot) && host.entry(key) < Some(stamp);
         let lacking = peers.iter().map(|peer| &cluster.hosts[*peer]).find(lacks);
         lacking.map(|host| format!("{} is a member and lacks it", host.name))
     }
