@@ -321,7 +321,7 @@ impl Node {
         let told = self.founding.outcomes.get(&addr);
         let mut states = self.swim.members_at(addr).map(|member| member.state).peekable();
         if states.peek().is_none() {
-            let is_member = || self.swim.leads_to_member(now, addr) == Some(true);
+            let is_member = || self.swim.leads_to_member(now, addr);
             return told.filter(|told| **told != Outcome::Joined || is_member()).cloned();
         }
         if states.any(|state| matches!(state, MemberState::Alive | MemberState::Suspect)) {

@@ -41,9 +41,7 @@ impl Aliases {
         self.fresh(now, addr).is_some_and(Option::is_none)
     }
 
-    /// Who was found behind the address: `None` when that is not known, no name when it is the
-    /// cluster alone.
-    pub(super) fn fresh(&self, now: Instant, addr: SocketAddr) -> Option<&Option<NodeName>> {
+    fn fresh(&self, now: Instant, addr: SocketAddr) -> Option<&Option<NodeName>> {
         let (since, name) = self.by_addr.get(&addr)?;
         (now.since(*since) < MEMORY).then_some(name)
     }

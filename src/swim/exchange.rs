@@ -455,13 +455,13 @@ impl Swim {
         self.member(self.exchanges.aliases.get(now, canonical(peer))?)
     }
 
-    /// Whether the member behind an address that a join led to, and which is nobody's own, is one
-    /// of ours, and not one that has to refute first that it is dead. Where only the cluster is
-    /// known behind it, as with a balancer, it counts as one. `None` while nothing is known.
+    /// Whether an address that is nobody's own leads to a member that is present, by a join within
+    /// the last minute. One that has to refute first that it is dead is none; where only the
+    /// cluster is known behind it, as with a balancer, that counts as one.
     #[must_use]
-    pub fn leads_to_member(&self, now: Instant, peer: SocketAddr) -> Option<bool> {
-        let found = self.exchanges.aliases.fresh(now, canonical(peer))?.as_ref();
-        Some(found.is_none_or(|name| self.member(name).is_some_and(Member::is_present)))
+    pub fn leads_to_member(&self, now: Instant, peer: SocketAddr) -> bool {
+        self.leads_to(now, peer).is_some_and(Member::is_present)
+            || self.exchanges.aliases.is_unnamed(now, canonical(peer))
     }
 
     fn merge_states(

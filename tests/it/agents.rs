@@ -197,6 +197,15 @@ impl Node {
         Some((status, answer.into_body().read_to_string().ok()?))
     }
 
+    /// A figure of its metrics, by its name without the program's.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, page) = self.get("/metrics").expect("an answer");
+        let prefix = format!("gossipykv_{name} ");
+        let value = page.lines().find_map(|line| line.strip_prefix(&prefix));
+        value.unwrap_or_else(|| panic!("no {name} in\n{page}")).parse().expect("a number")
+    }
+
     /// Whether it takes a member for this.
     pub fn sees(&self, name: &str, state: &str) -> bool {
         let Some((200, members)) = self.get("/members") else { return false };

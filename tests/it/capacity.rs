@@ -60,13 +60,6 @@ fn batch(node: &Node, ops: impl Iterator<Item = Value>) -> (u16, String) {
     (status, answer.into_body().read_to_string().expect("text"))
 }
 
-/// A figure of its metrics.
-fn metric(node: &Node, name: &str) -> u64 {
-    let (_, metrics) = node.get("/metrics").expect("metrics");
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {metrics}"))
-}
-
 #[test]
 fn a_store_full_of_deletes_takes_more_of_them_and_has_room_again() {
     let flags = ["--max-store-bytes=200000", "--tombstone-grace=5s"];
@@ -86,10 +79,10 @@ fn a_store_full_of_deletes_takes_more_of_them_and_has_room_again() {
         None
     });
     assert!(refused.contains("the store is full; at most 200000 bytes"), "{refused}");
-    assert_eq!(metric(node, "gossipykv_keys"), 0, "deletes take all of it");
+    assert_eq!(node.metric("keys"), 0.0, "deletes take all of it");
     let (status, why) = batch(node, keys(999).map(|key| json!({"delete": key})));
     assert_eq!(status, 200, "a delete is always taken: {why}");
-    assert!(metric(node, "gossipykv_tombstones") > 2_000);
+    assert!(node.metric("tombstones") > 2_000.0);
     for node in &nodes {
         assert_eq!(node.health().0, 200);
     }
@@ -97,8 +90,7 @@ fn a_store_full_of_deletes_takes_more_of_them_and_has_room_again() {
     until("there is room", || (put(node, "again", 10_000).0 == Some(0)).then_some(()));
     for node in &nodes {
         until("all deletes are forgotten", || {
-            (metric(node, "gossipykv_tombstones") == 0 && metric(node, "gossipykv_keys") == 1)
-                .then_some(())
+            (node.metric("tombstones") == 0.0 && node.metric("keys") == 1.0).then_some(())
         });
     }
     until("it says so", || (!lines(node, ROOM).is_empty()).then_some(()));
@@ -114,16 +106,12 @@ fn what_finds_no_room_is_told_once_and_not_at_each_try() {
     let seed = large.gossip.to_string();
     let small = Node::start("small", &["--join", &seed, "--max-store-bytes=9000"], &[]);
     small.await_ready();
-    until("the limit is known", || {
-        (metric(&large, "gossipykv_store_bound_bytes") == 9_000).then_some(())
-    });
+    until("the limit is known", || (large.metric("store_bound_bytes") == 9_000.0).then_some(()));
     for _ in 0..5 {
         assert_eq!(put(&large, "a", 20_000).0, Some(4));
         // The engine looks at each turn, and has had one since.
-        let turns = metric(&large, "gossipykv_engine_turn_seconds_count");
-        until("a turn", || {
-            (metric(&large, "gossipykv_engine_turn_seconds_count") > turns).then_some(())
-        });
+        let turns = large.metric("engine_turn_seconds_count");
+        until("a turn", || (large.metric("engine_turn_seconds_count") > turns).then_some(()));
     }
     let full = lines(&large, FULL);
     assert_eq!((full.len(), &full[0]["limit"]), (1, &json!(9_000)), "{full:?}");

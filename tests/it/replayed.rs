@@ -157,13 +157,6 @@ fn status(node: &Node, key: &str) -> u16 {
     node.get(&format!("/kv/{key}")).expect("an answer").0
 }
 
-fn metric(node: &Node, name: &str) -> f64 {
-    let (_, page) = node.get("/metrics").expect("an answer");
-    let prefix = format!("gossipykv_{name} ");
-    let value = page.lines().find_map(|line| line.strip_prefix(&prefix));
-    value.expect("the metric").parse().expect("a number")
-}
-
 #[test]
 fn what_was_kept_from_before_all_were_restarted_brings_nothing_back() {
     let kept = kept_of(|recorder| {
@@ -193,7 +186,7 @@ fn what_was_kept_from_before_all_were_restarted_brings_nothing_back() {
         }
     }
     until("it was seen", || {
-        [&a, &b].iter().all(|node| metric(node, "unmet_total") > 0.0).then_some(())
+        [&a, &b].iter().all(|node| node.metric("unmet_total") > 0.0).then_some(())
     });
     // What comes later finds the earlier handled.
     put(&a, "later", "value");
@@ -222,7 +215,7 @@ fn made_up_runs_leave_nothing_behind() {
     put(&b, "its", "value");
     for node in [&a, &b] {
         // What the system has no room for is lost before it is read.
-        assert!(metric(node, "unmet_total") > 100.0);
-        assert!(metric(node, "origins") + metric(node, "origins_folded") <= 2.0);
+        assert!(node.metric("unmet_total") > 100.0);
+        assert!(node.metric("origins") + node.metric("origins_folded") <= 2.0);
     }
 }

@@ -16,13 +16,6 @@ fn health(node: &Node) -> (u16, String) {
     (status, why)
 }
 
-fn metric(node: &Node, name: &str) -> f64 {
-    let (_, page) = node.get("/metrics").expect("an answer");
-    let prefix = format!("gossipykv_{name} ");
-    let value = page.lines().find_map(|line| line.strip_prefix(&prefix));
-    value.unwrap_or_else(|| panic!("no {name}")).parse().expect("a number")
-}
-
 #[track_caller]
 fn await_dead(node: &Node, names: &[&str]) {
     until("they are dead", || names.iter().all(|name| node.sees(name, "dead")).then_some(()));
@@ -60,9 +53,9 @@ fn a_rotation_past_a_node_that_is_cut_off_does_not_end_silently() {
     });
     pause(Duration::from_secs(3));
     assert_eq!(health(&c).0, 503, "it stays so");
-    assert_eq!(metric(&c, "not_ready{reason=\"refused\"}"), 1.0);
-    assert!(metric(&a, "packets_dropped_total{reason=\"key\"}") > 0.0);
-    assert_eq!(metric(&a, "packets_dropped_total{reason=\"label\"}"), 0.0);
+    assert_eq!(c.metric("not_ready{reason=\"refused\"}"), 1.0);
+    assert!(a.metric("packets_dropped_total{reason=\"key\"}") > 0.0);
+    assert_eq!(a.metric("packets_dropped_total{reason=\"label\"}"), 0.0);
     let told = c.process.log().matches("the cluster has shut this node out").count();
     assert_eq!(told, 1, "now and then only");
     assert_eq!((health(&a).0, health(&b).0), (200, 200));
@@ -93,7 +86,7 @@ fn silence_shuts_nobody_out_nor_does_a_peer_that_comes_back_with_another_key() {
     let settings = [("GOSSIPYKV_ENCRYPT_KEYS", NEW), ("GOSSIPYKV_PROFILE", "local")];
     let stranger = Node::start("n1", &["--bind", &at, "--join", &c.gossip.to_string()], &settings);
     let refused = "push_pulls_refused_total{reason=\"key\"}";
-    until("it is refused", || (metric(&c, refused) > 2.0).then_some(()));
+    until("it is refused", || (c.metric(refused) > 2.0).then_some(()));
     until("it says so", || {
         c.process.log().contains("the cluster has shut this node out").then_some(())
     });

@@ -9,19 +9,17 @@
 //! watch that has written out its keys has written out all that the answer covers.
 
 use super::bell::{Batch, Bell, Told};
+use super::latest::Latest;
 use crate::kv::{Changes, Coverage, Target};
 use crate::node::command::{Bridge, Command, Reply};
-use crate::time::Instant;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
-/// How long the node may take to say what it holds.
-const COVERAGE_LIMIT: Duration = Duration::from_secs(2);
 /// Least time between two rounds: changes that come closer together are told together.
 const PAUSE: Duration = Duration::from_millis(1);
 /// How often every watch is rung although nothing has changed: for a token that is up to date, and
@@ -33,9 +31,7 @@ pub(in crate::http) struct Hub {
     bridge: Arc<dyn Bridge>,
     watched: Mutex<Watched>,
     n_watches: AtomicUsize,
-    latest: Mutex<Option<(Instant, Arc<Coverage>)>>,
-    /// Held while the node is asked, so that many who want to know ask once.
-    asking: tokio::sync::Mutex<()>,
+    latest: Latest<Coverage>,
     changed: Arc<Notify>,
 }
 
@@ -68,11 +64,10 @@ impl Hub {
         let bell = Arc::clone(&changed);
         bridge.store().set_bell(Box::new(move || bell.notify_one()));
         Arc::new(Hub {
+            latest: Latest::new(Arc::clone(&bridge)),
             bridge,
             watched: Mutex::default(),
             n_watches: AtomicUsize::new(0),
-            latest: Mutex::new(None),
-            asking: tokio::sync::Mutex::new(()),
             changed,
         })
     }
@@ -96,43 +91,20 @@ impl Hub {
 
     /// What the node holds, as it said at most `age` ago; `None` when it does not say.
     pub(in crate::http) async fn coverage(&self, age: Duration) -> Option<Arc<Coverage>> {
-        if let Some(coverage) = self.young(age) {
-            return Some(coverage);
+        let young = (age > Duration::ZERO).then(|| self.latest.within(age)).flatten();
+        if young.is_some() {
+            return young;
         }
-        let wanted_at = self.bridge.now().instant;
-        let _asking = self.asking.lock().await;
-        // Somebody may have asked meanwhile, after this call.
-        if let Some((at, coverage)) = self.latest.lock().clone()
-            && at >= wanted_at
-        {
-            return Some(coverage);
-        }
-        let at = self.bridge.now().instant;
-        let (answer_to, answer) = oneshot::channel();
-        let reply_to = Box::new(move |reply| {
-            // Whoever asked may have gone.
-            let _ = answer_to.send(reply);
-        });
-        self.bridge.send(Command::Coverage, reply_to).ok()?;
-        match tokio::time::timeout(COVERAGE_LIMIT, answer).await {
-            Ok(Ok(Reply::Coverage(coverage))) => {
-                let coverage = Arc::new(coverage);
-                *self.latest.lock() = Some((at, Arc::clone(&coverage)));
-                Some(coverage)
-            }
+        let read = |reply| match reply {
+            Reply::Coverage(coverage) => Some(coverage),
             _ => None,
-        }
-    }
-
-    fn young(&self, age: Duration) -> Option<Arc<Coverage>> {
-        let (at, coverage) = self.latest.lock().clone()?;
-        let is_young = age > Duration::ZERO && self.bridge.now().instant.since(at) <= age;
-        is_young.then_some(coverage)
+        };
+        self.latest.ask(Command::Coverage, read).await
     }
 
     /// What the node held when it was last asked.
     pub(in crate::http) fn latest(&self) -> Option<Arc<Coverage>> {
-        self.latest.lock().as_ref().map(|(_, coverage)| Arc::clone(coverage))
+        self.latest.get()
     }
 
     /// Tells of changes for as long as it is polled.

@@ -10,6 +10,7 @@
 //! - [`token`]: where a reader is, as text that is good on every node.
 //! - [`hub`]: all that is watched, and the task that tells of changes.
 //! - [`bell`]: one watch: what has changed under it since it was looked at.
+//! - [`latest`]: what the node has told last, asked for once by all.
 //! - [`roster`]: the members, and waiting for others.
 //! - [`wish`]: what a client asked for, on its way from the routes to the gate.
 //! - [`event`]: events as bytes.
@@ -20,6 +21,7 @@
 pub(super) mod bell;
 pub(super) mod event;
 pub(super) mod hub;
+mod latest;
 pub(super) mod roster;
 pub(super) mod token;
 pub(super) mod wish;

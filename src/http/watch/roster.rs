@@ -14,26 +14,26 @@
 //! So it rises on a node as long as that runs, and above its former life's unless the clock was set
 //! back; and nodes that see the same rows tell so by the last 16 bits, whenever each came to.
 
+use super::latest::Latest;
 use crate::node::command::{Bridge, Command, MemberStatus, MemberView, Reply};
-use crate::time::{Instant, WallMillis};
-use parking_lot::Mutex;
+use crate::time::WallMillis;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 use xxhash_rust::xxh3::Xxh3;
 
-/// How long the node may take to tell.
-const TELL_LIMIT: Duration = Duration::from_secs(2);
 /// How old what it has told may be to answer another request by, if no bell has rung since.
 const YOUNG: Duration = Duration::from_secs(1);
-/// How old it may be where the node does not tell now; longer than [`TELL_LIMIT`].
+/// How old it may be where the node does not tell now; longer than it may take to.
 const OLD: Duration = Duration::from_secs(4);
 /// Least time between two rounds: changes that come closer together are told together.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often the node is asked by itself while somebody waits.
 const IDLE: Duration = Duration::from_secs(5);
+/// When it is asked again after it has not told.
+const AGAIN: Duration = Duration::from_secs(2);
 /// 2020-01-01, in milliseconds since 1970.
 const BEGIN_MILLIS: u64 = 1_577_836_800_000;
 /// So many bits of an index are of the hash.
@@ -77,17 +77,14 @@ pub(in crate::http) struct Roster {
     pub(in crate::http) living: Mark,
     /// Where all are together, those too that have died or left and are not forgotten yet.
     pub(in crate::http) all: Mark,
-    /// When the node was asked, and how often the bell had rung before.
-    at: Instant,
+    /// How often the bell had rung before the node was asked.
     n_rung: u64,
 }
 
 /// Keeps the latest one.
 pub(in crate::http) struct Rosters {
     bridge: Arc<dyn Bridge>,
-    latest: Mutex<Option<Arc<Roster>>>,
-    /// Held while the node is asked, so that many who want to know ask once.
-    asking: tokio::sync::Mutex<()>,
+    latest: Latest<Roster>,
     bell: Arc<TableBell>,
     changed: watch::Sender<(Mark, Mark)>,
 }
@@ -108,13 +105,7 @@ impl Rosters {
             to_ring.rung.notify_one();
         }));
         let (changed, _) = watch::channel(<(Mark, Mark)>::default());
-        Arc::new(Rosters {
-            bridge,
-            latest: Mutex::new(None),
-            asking: tokio::sync::Mutex::new(()),
-            bell,
-            changed,
-        })
+        Arc::new(Rosters { latest: Latest::new(Arc::clone(&bridge)), bridge, bell, changed })
     }
 
     /// Tells of changes to the members from now on.
@@ -129,59 +120,41 @@ impl Rosters {
 
     /// What the node has told last; `None` when that is too long ago.
     pub(in crate::http) fn latest(&self) -> Option<Arc<Roster>> {
-        let latest = self.latest.lock().clone()?;
-        (self.age(&latest) <= OLD).then_some(latest)
-    }
-
-    fn age(&self, roster: &Roster) -> Duration {
-        self.bridge.now().instant.since(roster.at)
+        self.latest.within(OLD)
     }
 
     /// Has the node tell, unless it has just done so. True when it did.
     pub(in crate::http) async fn look(&self) -> bool {
-        let latest = self.latest.lock().clone();
-        let n_rung = self.bell.n_rung.load(Ordering::Acquire);
-        let is_young = |latest: &Arc<Roster>| latest.n_rung == n_rung && self.age(latest) <= YOUNG;
-        latest.as_ref().is_some_and(is_young) || self.ask().await
+        let n_rung = self.n_rung();
+        self.latest.within(YOUNG).is_some_and(|latest| latest.n_rung == n_rung) || self.ask().await
     }
 
     async fn ask(&self) -> bool {
-        let wanted_at = self.bridge.now().instant;
-        let _asking = self.asking.lock().await;
-        // Somebody may have asked meanwhile, after this call.
-        if self.latest.lock().as_ref().is_some_and(|latest| latest.at >= wanted_at) {
-            return true;
-        }
-        let (at, n_rung) = (self.bridge.now().instant, self.bell.n_rung.load(Ordering::Acquire));
-        let (answer_to, answer) = oneshot::channel();
-        let reply_to = Box::new(move |reply| {
-            // Whoever asked may have gone.
-            let _ = answer_to.send(reply);
-        });
-        if self.bridge.send(Command::Members, reply_to).is_err() {
-            return false;
-        }
-        let Ok(Ok(Reply::Members(members))) = tokio::time::timeout(TELL_LIMIT, answer).await else {
-            return false;
+        let n_rung = self.n_rung();
+        let read = |reply| match reply {
+            Reply::Members(members) => Some(self.next(members, n_rung)),
+            _ => None,
         };
-        self.keep(members, at, n_rung);
+        let Some(told) = self.latest.ask(Command::Members, read).await else { return false };
+        self.changed.send_if_modified(|known| {
+            let is_other = *known != (told.living, told.all);
+            *known = (told.living, told.all);
+            is_other
+        });
         true
     }
 
-    fn keep(&self, members: Vec<MemberView>, at: Instant, n_rung: u64) {
+    fn n_rung(&self) -> u64 {
+        self.bell.n_rung.load(Ordering::Acquire)
+    }
+
+    fn next(&self, members: Vec<MemberView>, n_rung: u64) -> Roster {
         let [living, all] = sums(&members);
         let wall = self.bridge.now().wall;
-        let mut latest = self.latest.lock();
-        let (was_living, was_all) =
-            latest.as_ref().map(|latest| (latest.living, latest.all)).unwrap_or_default();
+        let before = self.latest.get();
+        let (was_living, was_all) = before.map(|was| (was.living, was.all)).unwrap_or_default();
         let (living, all) = (was_living.next(living, wall), was_all.next(all, wall));
-        *latest = Some(Arc::new(Roster { members, living, all, at, n_rung }));
-        drop(latest);
-        self.changed.send_if_modified(|told| {
-            let is_other = *told != (living, all);
-            *told = (living, all);
-            is_other
-        });
+        Roster { members, living, all, n_rung }
     }
 
     /// Looks for changes for as long as it is polled, while somebody waits for them.
@@ -195,7 +168,7 @@ impl Rosters {
             }
             if self.n_watches() > 0 && !self.ask().await {
                 // It is asked again soon.
-                idle.reset_after(TELL_LIMIT);
+                idle.reset_after(AGAIN);
             }
             tokio::time::sleep(PAUSE).await;
         }

@@ -21,7 +21,7 @@ impl Context<'_> {
     /// what it holds.
     pub(super) fn beacon(&mut self, to: OriginId) {
         if self.is_linked(to) {
-            let payload = self.beacon_for(to);
+            let payload = self.beacon_for(to, true);
             self.link_send(to, payload);
         } else {
             self.beacon_by_datagram(to);
@@ -30,18 +30,18 @@ impl Context<'_> {
 
     /// The same by datagram, whatever is known of that way.
     pub(super) fn beacon_by_datagram(&mut self, to: OriginId) {
-        let payload = self.beacon_for(to);
+        let payload = self.beacon_for(to, true);
         self.send_datagram(&[to], vec![payload]);
     }
 
     /// Names the run of a peer over its link: what follows there counts.
     pub(super) fn name_run(&mut self, to: OriginId) {
-        let digest = self.beacon_digest(self.me, false).for_run(to);
-        self.link_send(to, KvMessage::Digest(digest).encode());
+        let payload = self.beacon_for(to, false);
+        self.link_send(to, payload);
     }
 
-    fn beacon_for(&self, to: OriginId) -> Bytes {
-        KvMessage::Digest(self.beacon_digest(self.me, true).for_run(to)).encode()
+    fn beacon_for(&self, to: OriginId, reply: bool) -> Bytes {
+        KvMessage::Digest(self.beacon_digest(self.me, reply).for_run(to)).encode()
     }
 
     /// How far we hold the writes of one origin.
@@ -73,7 +73,7 @@ impl Context<'_> {
             self.try_udp(origin);
             let is_due = |peer: &Peer| peer.paths.tcp_blocked && !peer.paths.is_held(at);
             if self.peers.get(origin).is_some_and(is_due) {
-                let payload = self.beacon_for(origin);
+                let payload = self.beacon_for(origin, true);
                 self.link_send(origin, payload);
             }
         }

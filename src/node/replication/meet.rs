@@ -45,31 +45,19 @@ fn ask(cx: &mut Context<'_>, run: OriginId) {
 /// Whether a push counts. If not, its sender and the run whose writes it has are asked to meet.
 pub(super) fn takes_push(cx: &mut Context<'_>, push: &Push, records: &[Record]) -> bool {
     let (of, from) = (OriginId(push.of), OriginId(push.from));
-    let takes = is_met(cx, from) || is_known(cx, of) && are_known(cx, records);
-    if !takes {
-        refuse(cx, &[of, from]);
-    }
-    takes
+    is_met(cx, from) || is_known(cx, of) && are_known(cx, records) || refuse(cx, &[of, from])
 }
 
 /// Whether records count that `from` sends unasked.
 pub(super) fn takes_supply(cx: &mut Context<'_>, from: u64, records: &[Record]) -> bool {
     let from = OriginId(from);
-    let takes = is_met(cx, from) || are_known(cx, records);
-    if !takes {
-        refuse(cx, &[from]);
-    }
-    takes
+    is_met(cx, from) || are_known(cx, records) || refuse(cx, &[from])
 }
 
 /// Whether a list of folded origins counts.
 pub(super) fn takes_folded(cx: &mut Context<'_>, folded: &Folded) -> bool {
     let from = OriginId(folded.from);
-    let takes = is_met(cx, from);
-    if !takes {
-        refuse(cx, &[from]);
-    }
-    takes
+    is_met(cx, from) || refuse(cx, &[from])
 }
 
 /// A message of `from` names the run `to`.
@@ -96,8 +84,9 @@ fn is_known(cx: &Context<'_>, origin: OriginId) -> bool {
         || met.any(|peer| peer.info.origin == origin || peer.head(origin) > 0)
 }
 
-/// Counts a message that does not count, and asks those behind it for a word that names this run.
-fn refuse(cx: &mut Context<'_>, runs: &[OriginId]) {
+/// Notes a message that does not count, and asks those behind it for a word that names this run.
+/// False, as nothing is taken.
+fn refuse(cx: &mut Context<'_>, runs: &[OriginId]) -> bool {
     cx.counters.unmet_total += 1;
     for &run in runs {
         let now = cx.now.instant;
@@ -108,4 +97,5 @@ fn refuse(cx: &mut Context<'_>, runs: &[OriginId]) {
             ask(cx, run);
         }
     }
+    false
 }

@@ -51,7 +51,7 @@ pub(in crate::node) const RTO_MAX: Duration = Duration::from_secs(1);
 const LINK_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a link with bytes under way may stand still before its peer is told to ask others.
 const STUCK: Duration = Duration::from_millis(200);
-/// The format that first tells a node's stage, and whom a digest is for.
+/// The format that first tells a node's stage.
 const STAGE_FORMAT: u8 = 3;
 /// Retransmissions without an answer after which a peer gets only a beacon now and then.
 const STALLED_TRIES: u32 = 9;
@@ -202,7 +202,7 @@ impl Peer {
 
     /// Whether it never names a run: a build of before, and anyone in the first format.
     pub(in crate::node) fn names_nobody(&self) -> bool {
-        !self.info.names || self.common.last < STAGE_FORMAT
+        !self.info.names || !self.common.know_whom()
     }
 
     /// Whether it is ready, and means to stay.
