@@ -105,7 +105,7 @@ pub const LOOK_ADDRESSES_MAX: usize = 256;
 /// Members on this machine called at the same time because they may have been restarted.
 pub const CALLS_MAX: usize = 16;
 /// Names asked about at once, because two addresses claim them; more are dropped and counted, and
-/// the next rumour asks again.
+/// the next rumor asks again.
 pub const INQUIRIES_MAX: usize = 64;
 /// Names and addresses not asked about again for a while; past it nobody is asked until one's time
 /// is over.

@@ -86,7 +86,7 @@ impl AgentArgs {
     }
 }
 
-/// Least factor of how often a membership rumour is sent.
+/// Least factor of how often a membership rumor is sent.
 const RETRANSMIT_MULT_MIN: u32 = 8;
 
 fn gossip(config: AgentConfig, identity: Identity) -> runtime::Config {
@@ -95,7 +95,7 @@ fn gossip(config: AgentConfig, identity: Identity) -> runtime::Config {
         Profile::Lan => SwimConfig::lan(),
         Profile::Wan => SwimConfig::wan(),
     };
-    // memberlist's four sends leave 5 % of rumours incomplete among 6 members and 11 % among 9,
+    // memberlist's four sends leave 5 % of rumors incomplete among 6 members and 11 % among 9,
     // without any loss; eight leave almost none. Peers cannot tell but by being told.
     swim.retransmit_mult = swim.retransmit_mult.max(RETRANSMIT_MULT_MIN);
     let security = Security {

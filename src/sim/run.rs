@@ -26,7 +26,7 @@ pub(super) const LOOK: Duration = Duration::from_millis(500);
 /// dead, two looks of discovery, and the name of a moved member reclaimed.
 pub const CALM_MAX: Duration = Duration::from_secs(120);
 
-/// After all has settled: how long rumours may still be told, and how long it is quiet then.
+/// After all has settled: how long rumors may still be told, and how long it is quiet then.
 const DYING_DOWN: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_secs(10);
 /// How long deletes may stay once their grace is over and the dead are forgotten: two sweeps of all

@@ -1,4 +1,4 @@
-//! The queue of rumours: each is sent a limited number of times, the least told first.
+//! The queue of rumors: each is sent a limited number of times, the least told first.
 //!
 //! ```text
 //! order:  fewest transmits  |  then longest  |  then newest       (front .. back)
@@ -7,7 +7,7 @@
 //! full:   the back is dropped: most transmitted, shortest, oldest
 //! ```
 //!
-//! There is at most one rumour about a member: a newer one replaces it.
+//! There is at most one rumor about a member: a newer one replaces it.
 
 use crate::limits::BROADCASTS_MAX;
 use crate::wire::message::NodeName;
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// Where a rumour stands in the queue.
+/// Where a rumor stands in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     transmits: u32,
@@ -32,7 +32,7 @@ struct Broadcast {
     awaited: bool,
 }
 
-/// Rumours waiting to ride on packets. At most [`BROADCASTS_MAX`].
+/// Rumors waiting to ride on packets. At most [`BROADCASTS_MAX`].
 #[derive(Debug, Default)]
 pub struct BroadcastQueue {
     order: BTreeMap<Rank, Broadcast>,
@@ -59,8 +59,8 @@ impl BroadcastQueue {
         self.insert(rank, Broadcast { subject, message, awaited });
     }
 
-    /// Takes at most `parts_max` rumours which with [`PART_OVERHEAD`] each fit in `room` bytes,
-    /// and counts a transmit for each. At `transmits_max` of them a rumour has been told often
+    /// Takes at most `parts_max` rumors which with [`PART_OVERHEAD`] each fit in `room` bytes,
+    /// and counts a transmit for each. At `transmits_max` of them a rumor has been told often
     /// enough.
     pub fn take(&mut self, room: usize, parts_max: usize, transmits_max: u32) -> Vec<Bytes> {
         let mut room = room;
@@ -92,17 +92,17 @@ impl BroadcastQueue {
         taken
     }
 
-    /// Whether a rumour about this member waits.
+    /// Whether a rumor about this member waits.
     pub(super) fn tells_of(&self, subject: &NodeName) -> bool {
         self.by_subject.contains_key(subject)
     }
 
-    /// True once after an awaited rumour ended.
+    /// True once after an awaited rumor ended.
     pub fn take_awaited_end(&mut self) -> bool {
         std::mem::take(&mut self.awaited_ended)
     }
 
-    /// Rumours waiting.
+    /// Rumors waiting.
     #[must_use]
     pub fn len(&self) -> usize {
         self.order.len()
@@ -114,7 +114,7 @@ impl BroadcastQueue {
         self.order.is_empty()
     }
 
-    /// Rumours dropped because the queue was full.
+    /// Rumors dropped because the queue was full.
     #[must_use]
     pub fn dropped_total(&self) -> u64 {
         self.dropped_total
@@ -142,9 +142,9 @@ mod tests {
         vec![byte; len].into()
     }
 
-    fn queue(rumours: &[(&str, usize)]) -> BroadcastQueue {
+    fn queue(rumors: &[(&str, usize)]) -> BroadcastQueue {
         let mut queue = BroadcastQueue::default();
-        for &(subject, len) in rumours {
+        for &(subject, len) in rumors {
             queue.queue(subject.into(), message(len, subject.as_bytes()[0]), false);
         }
         queue
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_rumour_about_the_same_member_replaces_the_older() {
+    fn a_newer_rumor_about_the_same_member_replaces_the_older() {
         let mut queue = queue(&[("a", 10), ("b", 10)]);
         assert_eq!(taken(&mut queue, 1000, 4), "ba");
         queue.queue("a".into(), message(5, b'A'), false);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn an_awaited_rumour_tells_its_end() {
+    fn an_awaited_rumor_tells_its_end() {
         let mut queue = queue(&[]);
         queue.queue("a".into(), message(5, b'a'), true);
         taken(&mut queue, 1000, 2);

@@ -28,12 +28,12 @@ pub struct Config {
 
     /// Time between two gossip rounds while there is something to tell.
     pub gossip_interval: Duration,
-    /// How many random members each round tells. More spread rumours in fewer rounds.
+    /// How many random members each round tells. More spread rumors in fewer rounds.
     pub gossip_fanout: usize,
     /// How long the dead are still gossiped to, so that one declared dead wrongly can refute; and
     /// how long dead and left members stay in the probe order and in push-pulls.
     pub gossip_to_the_dead: Duration,
-    /// A rumour is sent `retransmit_mult * digits(n)` times, which reaches all but a vanishing
+    /// A rumor is sent `retransmit_mult * digits(n)` times, which reaches all but a vanishing
     /// part of `n` members.
     pub retransmit_mult: u32,
 

@@ -294,7 +294,7 @@ impl Swim {
         ours
     }
 
-    /// Takes over a table of members as if all of it had been told long ago: no rumour goes out, no
+    /// Takes over a table of members as if all of it had been told long ago: no rumor goes out, no
     /// event comes. For simulations that begin with a settled cluster.
     pub fn acquaint(&mut self, now: Instant, states: Vec<PushNodeState>) {
         let from = self.me().socket_addr;

@@ -1,4 +1,4 @@
-//! Telling rumours: in rounds to random members, and on the back of every other packet.
+//! Telling rumors: in rounds to random members, and on the back of every other packet.
 
 use super::io::{Output, Packet};
 use super::machine::Swim;
@@ -26,7 +26,7 @@ impl Swim {
         self.timers.set(Timer::Gossip, at);
     }
 
-    /// One round: a packet of rumours to each of some random members. The recently dead are among
+    /// One round: a packet of rumors to each of some random members. The recently dead are among
     /// them, so that one declared dead wrongly hears of it; those who left are not.
     pub(super) fn gossip_tick(&mut self, now: Instant) {
         if self.broadcasts.is_empty() {
@@ -48,7 +48,7 @@ impl Swim {
             .map(|member| (member.socket_addr, member.name.clone(), member.checks_crc()))
             .collect();
         for (to, name, crc) in receivers {
-            let parts = self.take_rumours(self.budget_len, COMPOUND_PARTS_MAX);
+            let parts = self.take_rumors(self.budget_len, COMPOUND_PARTS_MAX);
             if parts.is_empty() {
                 return;
             }
@@ -56,8 +56,8 @@ impl Swim {
         }
     }
 
-    /// Rumours for one packet with `room` bytes for parts, each counted as told once more.
-    pub(super) fn take_rumours(&mut self, room: usize, parts_max: usize) -> Vec<Bytes> {
+    /// Rumors for one packet with `room` bytes for parts, each counted as told once more.
+    pub(super) fn take_rumors(&mut self, room: usize, parts_max: usize) -> Vec<Bytes> {
         let transmits_max =
             scale::retransmit_limit(self.config.retransmit_mult, self.members.n_known());
         self.broadcasts.take(room, parts_max, transmits_max)

@@ -82,10 +82,10 @@ impl Swim {
         self.gossip_phase = now + self.rng.duration_below(self.config.gossip_interval);
     }
 
-    /// Queues the rumour of who we are now.
+    /// Queues the rumor of who we are now.
     pub(super) fn announce(&mut self) {
-        let rumour = Message::Alive(self.me().to_alive());
-        self.broadcast(&self.name.clone(), &rumour, false);
+        let rumor = Message::Alive(self.me().to_alive());
+        self.broadcast(&self.name.clone(), &rumor, false);
     }
 
     /// Someone claims or accuses us at incarnation `accused`: overtakes it, tells everyone, and

@@ -232,7 +232,7 @@ impl Swim {
         &self.stats
     }
 
-    /// Rumours waiting to be told.
+    /// Rumors waiting to be told.
     #[must_use]
     pub fn n_broadcasts(&self) -> usize {
         self.broadcasts.len()
@@ -307,9 +307,9 @@ impl Swim {
         self.members.at(addr).find(|member| member.is_present())
     }
 
-    /// Sends `message` to `to`, with as many rumours as fit when a member is to be found there.
+    /// Sends `message` to `to`, with as many rumors as fit when a member is to be found there.
     /// Strangers get none: a forged source address would turn a ping of thirty bytes into a packet
-    /// of fourteen hundred for its victim, and use the rumours up.
+    /// of fourteen hundred for its victim, and use the rumors up.
     pub(super) fn send(&mut self, to: SocketAddr, message: &Message) {
         let mut parts = vec![message.encode()];
         let receiver = self.present_at(to).map(|member| (member.name.clone(), member.checks_crc()));
@@ -319,12 +319,12 @@ impl Swim {
         };
         if member.is_some() {
             let room = self.budget_len.saturating_sub(PART_OVERHEAD + parts[0].len());
-            parts.extend(self.take_rumours(room, COMPOUND_PARTS_MAX - 1));
+            parts.extend(self.take_rumors(room, COMPOUND_PARTS_MAX - 1));
         }
         self.output(Output::Packet(Packet { to, member, crc, parts }));
     }
 
-    /// Queues a rumour about `subject`.
+    /// Queues a rumor about `subject`.
     pub(super) fn broadcast(&mut self, subject: &NodeName, message: &Message, awaited: bool) {
         let message: Bytes = message.encode();
         if PART_OVERHEAD + message.len() > self.budget_len {

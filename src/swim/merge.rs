@@ -1,4 +1,4 @@
-//! What a rumour does to the table: the rules of alive, suspect and dead.
+//! What a rumor does to the table: the rules of alive, suspect and dead.
 //!
 //! The numbers in the comments are the rows of the tables in `docs/membership.md`. Each rule is a
 //! pure judgement over what is known, then its consequences.
@@ -116,8 +116,8 @@ impl Swim {
             self.members.accept(announcement, now);
         }
         let Some(member) = self.members.known(name) else { return };
-        let (rumour, vsn) = (Message::Alive(member.to_alive()), member.vsn);
-        self.broadcast(name, &rumour, false); // A12
+        let (rumor, vsn) = (Message::Alive(member.to_alive()), member.vsn);
+        self.broadcast(name, &rumor, false); // A12
         self.adopt_from_alive(vsn);
         match old_state {
             MemberState::Dead | MemberState::Left => {

@@ -16,8 +16,8 @@
 //! ```
 //!
 //! Reading order: [`machine`] (the four verbs), [`member`] and `members` (the table), `merge` (what
-//! a rumour does to it), `probe` and `relay` (who answers), `suspicion` and `awareness`
-//! (Lifeguard), `broadcast` and `gossip` (how rumours travel), `exchange` (push-pull),
+//! a rumor does to it), `probe` and `relay` (who answers), `suspicion` and `awareness`
+//! (Lifeguard), `broadcast` and `gossip` (how rumors travel), `exchange` (push-pull),
 //! `names` (two addresses, one name), `lifecycle` (join, leave, refute), `calls` (members restarted
 //! on one machine). `docs/membership.md` has the rules with their reasons.
 

@@ -4,11 +4,11 @@
 //!   the address we hold    the address claimed    so
 //!   silent                 answers                the member has moved: its claim is taken
 //!   answers                answers                two nodes have one name: told, nothing else
-//!   answers or silent      silent                 a rumour that is over
+//!   answers or silent      silent                 a rumor that is over
 //! ```
 //!
 //! A member that crashed may return under its name at another address, long before anybody has
-//! noticed its death; and two nodes may be given one name. A rumour looks the same in both cases:
+//! noticed its death; and two nodes may be given one name. A rumor looks the same in both cases:
 //! whoever hears one that is newer asks at both addresses for a node of that name, by ping, and
 //! over a stream who does not answer.
 //!

@@ -12,7 +12,7 @@ const PUSH_PULL_SCALE_ABOVE: usize = 32;
 /// a dead member that returns is not met by a crowd.
 pub const REDIAL_SCALE_ABOVE: usize = 20;
 
-/// How many times a rumour is sent: `mult * ceil(log10(n + 1))`, which is `mult` times the number
+/// How many times a rumor is sent: `mult * ceil(log10(n + 1))`, which is `mult` times the number
 /// of decimal digits of `n`.
 #[must_use]
 pub fn retransmit_limit(mult: u32, n: usize) -> u32 {
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rumours_are_sent_once_per_decade_of_members() {
+    fn rumors_are_sent_once_per_decade_of_members() {
         for (n, sends) in [(0, 0), (1, 4), (9, 4), (10, 8), (99, 8), (100, 12), (999, 12)] {
             assert_eq!(retransmit_limit(4, n), sends, "n = {n}");
         }

@@ -39,11 +39,11 @@ pub struct Stats {
     pub inquiries: u64,
     /// Names that could not be asked about: too many at once.
     pub inquiries_dropped: u64,
-    /// Rumours queued.
+    /// Rumors queued.
     pub broadcasts: u64,
-    /// Rumours dropped because the queue was full.
+    /// Rumors dropped because the queue was full.
     pub broadcasts_dropped: u64,
-    /// Rumours that would fit no packet.
+    /// Rumors that would fit no packet.
     pub broadcasts_too_long: u64,
     /// Push-pulls we began.
     pub push_pulls: u64,
@@ -102,7 +102,7 @@ impl Refusals {
     }
 }
 
-/// Messages without effect. Most are part of the protocol: rumours arrive more than once.
+/// Messages without effect. Most are part of the protocol: rumors arrive more than once.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ignored {
     /// What it says is known, or older than what is known.

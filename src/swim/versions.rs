@@ -137,7 +137,7 @@ impl Swim {
         true
     }
 
-    /// Tells anew what is still waiting to be told of these: a rumour in the old version that
+    /// Tells anew what is still waiting to be told of these: a rumor in the old version that
     /// overtakes our answer makes the member that insists refuse it.
     fn reword(&mut self, changed: &[NodeName]) {
         for name in changed {
@@ -146,8 +146,8 @@ impl Swim {
             }
             let member = self.members.known(name);
             let alive = member.filter(|member| member.state == MemberState::Alive);
-            if let Some(rumour) = alive.map(|member| Message::Alive(member.to_alive())) {
-                self.broadcast(name, &rumour, false);
+            if let Some(rumor) = alive.map(|member| Message::Alive(member.to_alive())) {
+                self.broadcast(name, &rumor, false);
             }
         }
     }

@@ -149,6 +149,6 @@ fn sixty_nodes_find_each_other_and_suspect_nobody() {
     for host in 1..=n {
         let stats = cluster.node(addr(host)).stats();
         assert_eq!((stats.suspicions, stats.probe_failures, stats.conflicts), (0, 0, 0));
-        assert_eq!(cluster.node(addr(host)).n_broadcasts(), 0, "rumours end");
+        assert_eq!(cluster.node(addr(host)).n_broadcasts(), 0, "rumors end");
     }
 }

@@ -7,7 +7,7 @@ use super::table::{Node, await_all};
 use std::time::Duration;
 
 /// All see all within this after the last join. Mostly it takes a second or two; but Go's members
-/// tell a rumour four times only, which misses somebody in a few of a hundred joins, and then the
+/// tell a rumor four times only, which misses somebody in a few of a hundred joins, and then the
 /// next push-pull, half a minute later, has to tell.
 pub const JOIN_MAX: Duration = Duration::from_secs(35);
 

@@ -5,6 +5,7 @@
 //! - [`map`]: that the code map names every file.
 //! - [`text`]: how a file looks, and words that do not belong into one.
 //! - [`whole`]: that what is written is also reached: modules, tests, limits, documents.
+//! - [`words`]: that a term has one spelling.
 //! - [`source`]: the files looked at, and a view of Rust code without comments and tests.
 
 mod circles;
@@ -13,6 +14,7 @@ mod rooms;
 mod source;
 mod text;
 mod whole;
+mod words;
 
 /// Fails with every problem found, one a line.
 fn expect_none(rule: &str, problems: Vec<String>) {

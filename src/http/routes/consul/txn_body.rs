@@ -29,7 +29,7 @@ pub(super) struct Sent {
 /// The operations of a body.
 ///
 /// # Errors
-/// 400 for what is none, 413 for too many, 501 for those of the catalogue.
+/// 400 for what is none, 413 for too many, 501 for those of the catalog.
 pub(super) fn read(body: &[u8]) -> Result<Vec<Sent>, Failure> {
     let Parts { parts, n } = serde_json::from_slice(body)
         .map_err(|error| Failure::new(400, format_args!("Failed to parse body: {error}")))?;
@@ -54,7 +54,7 @@ struct Parts {
 
 enum Part {
     Kv(Sent),
-    /// Something of the catalogue.
+    /// Something of the catalog.
     Other,
     Empty,
 }
