@@ -130,7 +130,11 @@ impl Store {
     /// The keys of what a reader lacks that has seen so much; `None` when only a look through
     /// everything can tell: it lacks more than the logs know, or more is held than `coverage` says.
     #[must_use]
-    pub fn keys_unseen(&self, seen: &Seen, coverage: &Coverage) -> Option<BTreeSet<Box<[u8]>>> {
+    pub(super) fn keys_unseen(
+        &self,
+        seen: &Seen,
+        coverage: &Coverage,
+    ) -> Option<BTreeSet<Box<[u8]>>> {
         let mut keys = self.keys_between(seen, &coverage.seen, FEED_LOGGED_MAX)?;
         // What has expired since was no write.
         keys.append(&mut self.keys_expired(seen.expired_through())?);
@@ -154,7 +158,7 @@ impl Store {
     /// A part of the records whose keys begin with `prefix`, tombstones too, in no order: those of
     /// one shard that are `wanted`, from after `after` on. At most `steps_max` records are looked
     /// at, under the shard's shared lock; then the second part of the answer is where to go on.
-    pub fn scan_part(
+    pub(super) fn scan_part(
         &self,
         shard: usize,
         (prefix, after): (&[u8], Option<&[u8]>),

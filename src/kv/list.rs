@@ -38,7 +38,7 @@ impl Store {
 
     /// The same of the records, tombstones too, that a reader which has `seen` so much lacks.
     #[must_use]
-    pub fn list_unseen(
+    pub(super) fn list_unseen(
         &self,
         now: Now,
         prefix: &[u8],

@@ -148,7 +148,7 @@ impl Store {
 
     /// A record as it is at this moment: what has expired in the form that it has then.
     #[must_use]
-    pub fn as_of(&self, now: Now, record: Record) -> Record {
+    pub(super) fn as_of(&self, now: Now, record: Record) -> Record {
         let is_due = record.ttl().is_some() && record.is_due(self.moment(now.wall));
         if is_due { record.expired() } else { record }
     }
@@ -225,7 +225,7 @@ impl Store {
 
     /// Whether a record that expires, or has expired, has ever come here.
     #[must_use]
-    pub fn has_lasting(&self) -> bool {
+    pub(super) fn has_lasting(&self) -> bool {
         self.moments().has_any.load(Relaxed) > 0
     }
 

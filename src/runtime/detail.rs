@@ -44,7 +44,7 @@ pub(super) struct Detail {
 
 impl Detail {
     /// Whether it is time to ask for the numbers; a yes counts as done.
-    pub fn wants_numbers(&mut self, now: Instant) -> bool {
+    pub(super) fn wants_numbers(&mut self, now: Instant) -> bool {
         if !tracing::enabled!(Level::DEBUG) || now < self.next {
             return false;
         }

@@ -86,18 +86,18 @@ impl Shared {
     }
 
     /// Says that the store holds new local writes.
-    pub fn set_written(&self) {
+    pub(super) fn set_written(&self) {
         if !self.written.swap(true, AcqRel) {
             self.doorbell.ring();
         }
     }
 
     /// Whether there were new local writes since the last call.
-    pub fn take_written(&self) -> bool {
+    pub(super) fn take_written(&self) -> bool {
         self.is_written() && self.written.swap(false, AcqRel)
     }
 
-    pub fn is_written(&self) -> bool {
+    pub(super) fn is_written(&self) -> bool {
         self.written.load(Acquire)
     }
 
@@ -107,11 +107,11 @@ impl Shared {
         self.doorbell.ring();
     }
 
-    pub fn is_stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Acquire)
     }
 
-    pub fn set_turned(&self, at: Instant) {
+    pub(super) fn set_turned(&self, at: Instant) {
         self.turned.store(at.0, Relaxed);
         self.counters.engine_turns.fetch_add(1, Relaxed);
     }
@@ -125,7 +125,7 @@ impl Shared {
         self.clock.instant().since(Instant(self.turned.load(Relaxed)))
     }
 
-    pub fn set_state(&self, state: State) {
+    pub(super) fn set_state(&self, state: State) {
         self.health.store(health_code(state.health), Relaxed);
         self.is_complete.store(state.is_complete, Relaxed);
         self.not_ready.store(not_ready_code(state.not_ready), Relaxed);
@@ -133,12 +133,12 @@ impl Shared {
     }
 
     /// To be called when it has changed.
-    pub fn set_why(&self, why: Option<Arc<str>>) {
+    pub(super) fn set_why(&self, why: Option<Arc<str>>) {
         *self.why.lock() = why;
     }
 
     /// To be called when it has changed: a member that does not know keys that expire.
-    pub fn set_lacks_ttl(&self, name: Option<Arc<str>>) {
+    pub(super) fn set_lacks_ttl(&self, name: Option<Arc<str>>) {
         *self.lacks_ttl.lock() = name;
     }
 
@@ -148,7 +148,7 @@ impl Shared {
     }
 
     /// Says that the table of members is another one.
-    pub fn ring_members(&self) {
+    pub(super) fn ring_members(&self) {
         if let Some(bell) = self.members_bell.0.get() {
             bell();
         }
@@ -225,19 +225,19 @@ impl Doorbell {
     }
 
     /// Announces a sleep. Mail must be looked for once more afterwards.
-    pub fn arm(&self) {
+    pub(super) fn arm(&self) {
         self.armed.store(true, Relaxed);
         fence(SeqCst);
     }
 
     /// Takes the announcement back.
-    pub fn disarm(&self) {
+    pub(super) fn disarm(&self) {
         self.armed.store(false, Relaxed);
     }
 
     /// Wakes the engine even if it has found nothing yet, now or at its next sleep.
     #[cfg(test)]
-    pub fn force(&self) {
+    pub(super) fn force(&self) {
         self.notify.notify_one();
     }
 
@@ -332,7 +332,7 @@ impl Mailbox {
     }
 
     /// Whether anything waits to be taken at once. That there are writes is asked separately.
-    pub fn has_mail(&self) -> bool {
+    pub(super) fn has_mail(&self) -> bool {
         !self.commands.is_empty() || !self.reports.is_empty() || self.shared.is_stopping()
     }
 }

@@ -34,7 +34,7 @@ impl Seals {
     }
 
     /// What follows is sealed with this key; the count begins anew if it is another one.
-    pub fn sealed_with(&self, key: Option<&Key>) {
+    pub(super) fn sealed_with(&self, key: Option<&Key>) {
         let key = key.map(|key| key.fingerprint().to_owned());
         let mut last = self.key.lock();
         if *last != key {

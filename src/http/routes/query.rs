@@ -144,7 +144,7 @@ pub fn parameters<'t, const N: usize>(
 ///
 /// # Errors
 /// As [`parameters`].
-pub fn parameters_beside<'t, const N: usize>(
+pub(in crate::http) fn parameters_beside<'t, const N: usize>(
     key: Spelt<'t>,
     query: Option<&'t str>,
     allowed: [&str; N],

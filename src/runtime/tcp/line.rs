@@ -155,7 +155,7 @@ impl Line {
     }
 
     /// Writes a first frame as the dialling side.
-    pub async fn send_request(&self, frame: &Frame) -> io::Result<()> {
+    pub(super) async fn send_request(&self, frame: &Frame) -> io::Result<()> {
         let security = self.context.security();
         self.count_seals(&security, 1);
         let request = encode_request(&security, frame, entropy::nonce());
@@ -163,7 +163,7 @@ impl Line {
     }
 
     /// Writes the answer to a first frame that could not be read, when one is due.
-    pub async fn send_refusal(&self, error: &StreamError) -> io::Result<bool> {
+    pub(super) async fn send_refusal(&self, error: &StreamError) -> io::Result<bool> {
         match encode_refusal(&self.security(), error, entropy::nonce()) {
             Some(answer) => self.write(vec![answer]).await.map(|()| true),
             None => Ok(false),

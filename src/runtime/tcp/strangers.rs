@@ -153,7 +153,7 @@ impl Place {
     }
 
     /// The first byte has come.
-    pub fn spoke(&self) {
+    pub(super) fn spoke(&self) {
         self.set(State::Unfinished);
     }
 

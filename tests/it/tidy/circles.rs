@@ -11,12 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The rooms without a circle.
 const WITHOUT_CIRCLES: [&str; 2] = ["http", "node/replication"];
 
-/// The mechanisms of replication: none imports another. What one leaves to another it returns, and
-/// `machine` sees to it.
-const MECHANISMS: [&str; 20] = [
-    "absence", "acks", "compare", "digest", "due", "gaps", "handover", "holders", "judge", "pull",
-    "push", "ready", "resend", "rumor", "scrub", "sweep", "tails", "walk", "ways", "machine",
-];
+/// The folders with the mechanisms of replication: none imports another. What one leaves to another
+/// it returns, and `machine` sees to it.
+const MECHANISMS_IN: [&str; 3] = ["forget", "repair", "spread"];
+
+/// What stands beside the mechanisms and is none: tools without a state, which they share.
+const TOOLS: [&str; 3] = ["backlog", "leaves", "marks"];
 
 /// For each name those that it imports.
 type Imports = BTreeMap<String, BTreeSet<String>>;
@@ -42,19 +42,57 @@ fn imports_inside_a_room_run_one_way() {
 fn no_mechanism_of_replication_imports_another() {
     let is_test = |file: &&File| file.path.contains("/tests/");
     let files: Vec<_> = rust("src/node/replication/").filter(|file| !is_test(file)).collect();
-    let imports = imports_within(&files);
-    let name = |module: &str| module.rsplit("::").next().unwrap_or_default().to_owned();
-    let is_mechanism = |module: &str| MECHANISMS.contains(&&*name(module));
-    let found = imports.keys().filter(|module| is_mechanism(module)).count();
-    assert_eq!(found, MECHANISMS.len(), "each of the mechanisms is a file");
-    let mut problems = Vec::new();
-    for (importer, imported) in &imports {
-        if is_mechanism(importer) && !["machine", "due"].contains(&&*name(importer)) {
-            let siblings = imported.iter().filter(|module| is_mechanism(module));
-            problems.extend(siblings.map(|module| format!("{importer} imports {module}")));
-        }
+    for tool in TOOLS {
+        let is_there = |file: &&File| file.path.ends_with(&format!("/{tool}.rs"));
+        assert!(files.iter().any(is_there), "{tool} is a file");
     }
+    let problems = between_mechanisms(&files);
     expect_none("A mechanism of replication returns what another one has to do.", problems);
+}
+
+/// Every import of a mechanism by another, or by one of their tools.
+fn between_mechanisms(files: &[&File]) -> Vec<String> {
+    let is_beside = |module: &str| {
+        let mut parts = module.rsplit("::").skip(1);
+        parts.next().is_some_and(|folder| MECHANISMS_IN.contains(&folder))
+    };
+    let is_tool = |module: &str| TOOLS.iter().any(|tool| module.ends_with(&format!("::{tool}")));
+    let mut problems = Vec::new();
+    for (importer, imported) in imports_within(files).iter().filter(|(name, _)| is_beside(name)) {
+        let mechanisms = imported.iter().filter(|module| is_beside(module) && !is_tool(module));
+        problems.extend(mechanisms.map(|module| format!("{importer} imports {module}")));
+    }
+    problems
+}
+
+#[test]
+fn a_mechanism_that_calls_another_is_found() {
+    let file = |path: &str, text: &str| {
+        let path = format!("src/node/replication/{path}");
+        File { path, text: text.to_owned() }
+    };
+    let check = |gaps: &str, marks: &str| {
+        let files = [
+            file("machine.rs", "use super::repair::{gaps::Gaps, pull::Pulls};"),
+            file("facts/peers.rs", ""),
+            file("repair/gaps.rs", gaps),
+            file("repair/pull.rs", "use super::marks;"),
+            file("repair/marks.rs", marks),
+            file("forget/sweep.rs", ""),
+        ];
+        between_mechanisms(&files.iter().collect::<Vec<_>>())
+    };
+    let of = "node::replication::";
+    let ours = "use crate::node::replication::facts::peers::Peers;\nuse super::marks;";
+    assert_eq!(check(ours, "use super::super::facts::peers::Peers;"), [""; 0]);
+    let found = check("fn f() { super::pull::ask() }", "use super::super::forget::sweep::Sweep;");
+    assert_eq!(
+        found,
+        [
+            format!("{of}repair::gaps imports {of}repair::pull"),
+            format!("{of}repair::marks imports {of}forget::sweep"),
+        ]
+    );
 }
 
 /// The module that a file of `src/` is, as `http::gate::head`.

@@ -1,9 +1,10 @@
 //! The rules of the house that no compiler knows.
 //!
 //! - [`rooms`]: which room may import which, and that the core names nothing impure.
-//! - [`circles`]: that imports inside a room run one way.
+//! - [`circles`]: that imports inside a room run one way, between mechanisms none.
 //! - [`map`]: that the code map names every file.
 //! - [`text`]: how a file looks, and words that do not belong into one.
+//! - [`visible`]: that what is `pub` in a private module is used outside.
 //! - [`whole`]: that what is written is also reached: modules, tests, limits, documents.
 //! - [`words`]: that a term has one spelling.
 //! - [`source`]: the files looked at, and a view of Rust code without comments and tests.
@@ -13,6 +14,7 @@ mod map;
 mod rooms;
 mod source;
 mod text;
+mod visible;
 mod whole;
 mod words;
 

@@ -58,7 +58,7 @@ impl Stage {
 
     /// Whether a first copy may be taken from a node of this stage.
     #[must_use]
-    pub fn has_copies(self) -> bool {
+    pub(in crate::node) fn has_copies(self) -> bool {
         self.is_ready() || self == Stage::Leaving
     }
 }
