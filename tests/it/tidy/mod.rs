@@ -2,7 +2,7 @@
 //!
 //! - [`rooms`]: which room may import which, and that the core names nothing impure.
 //! - [`circles`]: that imports inside a room run one way, between mechanisms none.
-//! - [`map`]: that the code map names every file.
+//! - [`map`]: that the code map names every file, and the guides nothing else.
 //! - [`text`]: how a file looks, and words that do not belong into one.
 //! - [`visible`]: that what is `pub` in a private module is used outside.
 //! - [`whole`]: that what is written is also reached: modules, tests, limits, documents.
