@@ -1,5 +1,6 @@
 //! The rules of the house that no compiler knows.
 //!
+//! - [`prose`]: that no sentence of a document is too long.
 //! - [`rooms`]: which room may import which, and that the core names nothing impure.
 //! - [`circles`]: that imports inside a room run one way, between mechanisms none.
 //! - [`map`]: that the code map names every file, and the guides nothing else.
@@ -11,6 +12,7 @@
 
 mod circles;
 mod map;
+mod prose;
 mod rooms;
 mod source;
 mod text;
