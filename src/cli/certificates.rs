@@ -3,9 +3,9 @@
 //!
 //! Files that are bad, or gone, change nothing: the certificate stays, and a line of the log says
 //! so, once for each reason. The files are exchanged one after the other, and for a moment the key
-//! may be another's. So what is wrong is told when it is still so at the next look.
+//! may be another's, or some of a chain be missing. So they are taken when they stay as they are.
 
-use super::files::{self, Kind, Looks};
+use super::files::{self, Kind, Looks, Settled};
 use crate::http::{Certificate, CertificateError, Tls};
 use crate::runtime::clock::Clock;
 use std::io;
@@ -80,10 +80,8 @@ pub(super) struct Renewal {
     tls: Arc<Tls>,
     files: CertificateFiles,
     looks: Looks,
-    /// What was read last.
-    last: Texts,
-    /// What is wrong with it, and not told yet.
-    untold: Option<String>,
+    /// What was read.
+    read: Settled<Texts>,
     warned: Option<Duration>,
 }
 
@@ -94,13 +92,12 @@ impl Renewal {
     /// When the system refuses.
     pub(super) fn new(tls: Arc<Tls>, files: CertificateFiles) -> io::Result<Renewal> {
         let looks = Looks::new()?;
-        // What they held when the certificate was made is not known here: they are taken once more.
-        let last = Err(String::new());
-        Ok(Renewal { tls, files, looks, last, untold: None, warned: None })
+        Ok(Renewal { tls, files, looks, read: Settled::default(), warned: None })
     }
 
     /// Looks at them for ever.
     pub(super) async fn run(mut self) {
+        // What they held when the certificate was made is not known here: they are taken once more.
         self.look(false, true).await;
         loop {
             self.warn();
@@ -119,14 +116,10 @@ impl Renewal {
         };
         let texts = files::aside("the HTTP certificate", move || from.texts(), on_slow).await;
         let Some(texts) = texts else { return };
-        let is_asked = is_asked || is_slow;
-        if !is_asked && self.last == texts {
-            if let Some(why) = self.untold.take() {
-                self.refuse(&why);
-            }
+        if !self.read.takes(&texts, is_asked || is_slow) {
             return;
         }
-        let made = texts.clone().and_then(|(chain, key, client_ca)| {
+        let made = texts.and_then(|(chain, key, client_ca)| {
             Certificate::parse(&chain, &key, client_ca.as_deref())
                 .map_err(|error| error.to_string())
         });
@@ -134,8 +127,6 @@ impl Renewal {
             expires if expires > now() || expires >= self.tls.expires() => Ok(made),
             expires => Err(format!("it has expired, at {}", date(expires))),
         });
-        self.last = texts;
-        self.untold = None;
         match made {
             Ok(made) => {
                 let expires = date(made.expires());
@@ -145,8 +136,7 @@ impl Renewal {
                     tracing::info!(expires, "the HTTP certificate is read anew");
                 }
             }
-            Err(why) if is_asked => self.refuse(&why),
-            Err(why) => self.untold = Some(why),
+            Err(why) => self.refuse(&why),
         }
     }
 

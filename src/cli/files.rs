@@ -19,9 +19,10 @@ const BUNDLE_LEN_MAX: u64 = 1 << 20;
 /// How long files may take before the log tells.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// How often the file is looked at. It is short, and read as a whole: by its times and its length
-/// not every change shows, and what it is may be exchanged with a link to it.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the file is looked at: what it holds counts at the second look. It is short, and read
+/// as a whole: by its times and its length not every change shows, and what it is may be exchanged
+/// with a link to it.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What a file may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +100,40 @@ impl Looks {
     }
 }
 
+/// Takes what files hold only once it stays. Somebody may be writing them, one after the other or
+/// line by line, and half of a list of tokens or of CAs is one, too: its other half would
+/// be refused.
+#[derive(Debug)]
+pub(super) struct Settled<T> {
+    /// What was read at the last look.
+    seen: Option<T>,
+    /// What has been taken.
+    taken: Option<T>,
+}
+
+impl<T> Default for Settled<T> {
+    fn default() -> Settled<T> {
+        Settled { seen: None, taken: None }
+    }
+}
+
+impl<T: PartialEq + Clone> Settled<T> {
+    /// Whether to take what was read now: it is new, and was the same at the last look. The first
+    /// is taken at once, and so is what is `asked` for, be it new or not.
+    pub(super) fn takes(&mut self, read: &T, asked: bool) -> bool {
+        let is_still = self.seen.as_ref() == Some(read);
+        if !is_still {
+            self.seen = Some(read.clone());
+        }
+        let is_new = self.taken.as_ref() != Some(read);
+        let takes = asked || is_new && (is_still || self.taken.is_none());
+        if takes && is_new {
+            self.taken = Some(read.clone());
+        }
+        takes
+    }
+}
+
 /// What comes of reading, on a thread of its own; `None` when the thread died. When it takes long,
 /// the log tells once, and `on_slow` is called.
 pub(super) async fn aside<T: Send + 'static>(
@@ -163,6 +198,28 @@ mod tests {
         std::fs::write(&file, vec![b'a'; 1 + (64 << 10)]).expect("room");
         assert!(secret(&file, Kind::Regular).is_err_and(|error| error.contains("longer")));
         assert!(bundle(&file, Kind::Regular).is_ok());
+    }
+
+    #[test]
+    fn what_is_read_is_taken_when_it_stays() {
+        let mut settled = Settled::default();
+        let looks = [
+            ("a", false, true),
+            ("a", false, false),
+            ("b", false, false),
+            ("ab", false, false),
+            ("ab", false, true),
+            ("ab", false, false),
+            // It was nothing but a moment.
+            ("x", false, false),
+            ("ab", false, false),
+            ("ab", true, true),
+            ("c", true, true),
+            ("c", false, false),
+        ];
+        for (n, (read, asked, takes)) in looks.into_iter().enumerate() {
+            assert_eq!(settled.takes(&read, asked), takes, "look {n}");
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! Reads the file of tokens again: at SIGHUP, and when it has changed.
+//! Reads the file of tokens again: at SIGHUP, and when it has changed and stays so.
 //!
 //! A file that is bad or gone changes nothing: the tokens stay, and a line of the log says so, once
 //! for each reason.
 
-use super::files::{self, Kind, Looks};
+use super::files::{self, Kind, Looks, Settled};
 use super::parse;
 use crate::http::Tokens;
 use std::io;
@@ -15,8 +15,10 @@ pub(super) struct Reload {
     tokens: Arc<Tokens>,
     path: PathBuf,
     looks: Looks,
-    /// What was read last, or why not.
-    last: Option<Result<String, String>>,
+    /// What was read, or why not.
+    read: Settled<Result<String, String>>,
+    /// Whether it has been taken once.
+    is_known: bool,
 }
 
 impl Reload {
@@ -25,7 +27,7 @@ impl Reload {
     /// # Errors
     /// When the system refuses.
     pub(super) fn new(tokens: Arc<Tokens>, path: PathBuf) -> io::Result<Reload> {
-        Ok(Reload { tokens, path, looks: Looks::new()?, last: None })
+        Ok(Reload { tokens, path, looks: Looks::new()?, read: Settled::default(), is_known: false })
     }
 
     /// Looks at it for ever.
@@ -50,11 +52,11 @@ impl Reload {
         let Some(read) = files::aside("the file of HTTP tokens", read, on_slow).await else {
             return;
         };
-        if !is_asked && !is_slow && self.last.as_ref() == Some(&read) {
+        if !self.read.takes(&read, is_asked || is_slow) {
             return;
         }
-        let is_first = self.last.is_none();
-        let list = read.clone().and_then(|text| {
+        let is_first = !std::mem::replace(&mut self.is_known, true);
+        let list = read.and_then(|text| {
             parse::tokens(&text).map_err(|error| format!("{:?}: {error}", self.path))
         });
         match list {
@@ -70,6 +72,45 @@ impl Reload {
                 tracing::warn!(error, "the HTTP tokens stay as they were");
             }
         }
-        self.last = Some(read);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::TokenList;
+    use std::fs;
+
+    #[test]
+    fn a_file_that_is_being_written_is_waited_for() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            let write = |text: &str| fs::write(file.path(), text).expect("room");
+            let tokens = Tokens::new(TokenList::parse("write a old").expect("tokens"));
+            write("write a old");
+            let mut reload = Reload::new(Arc::clone(&tokens), file.path().into()).expect("signals");
+            let names = || tokens.names().join(" ");
+            reload.look(false).await;
+            // An editor, or a shell, has come to the end of the first line.
+            write("write b new\n");
+            reload.look(false).await;
+            assert_eq!(names(), "a", "clients with the old one would be refused");
+            write("write b new\nwrite a old\n");
+            reload.look(false).await;
+            assert_eq!(names(), "a");
+            reload.look(false).await;
+            assert_eq!(names(), "b a");
+            // What cannot be read is told when it stays so.
+            write("write b");
+            reload.look(false).await;
+            assert!(!tokens.is_stale());
+            reload.look(false).await;
+            assert!(tokens.is_stale() && names() == "b a");
+            // Whoever asks for it says that it is whole.
+            write("write c newer");
+            reload.look(true).await;
+            assert!(!tokens.is_stale() && names() == "c");
+        });
     }
 }

@@ -226,8 +226,15 @@ impl Tokens {
         self.is_stale.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_stale(&self) -> bool {
+    /// Whether the source of these cannot be read any more.
+    pub(crate) fn is_stale(&self) -> bool {
         self.is_stale.load(Ordering::Relaxed)
+    }
+
+    /// Their names, in the order of their file.
+    #[cfg(test)]
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.entries.read().iter().map(|entry| entry.named.name.to_string()).collect()
     }
 
     /// Which token an `Authorization` header carries.
