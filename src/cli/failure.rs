@@ -1,7 +1,7 @@
 //! How a command fails: its lines on standard error and its exit code.
 
-use super::logging;
-use rustix::process::Signal;
+use super::{interrupt, logging};
+use crate::runtime::signal;
 use std::process::ExitCode;
 
 /// Exit code of a failure at work.
@@ -32,6 +32,8 @@ pub(super) enum Failure {
     Told,
     /// A signal asked for an end at once.
     Signal(&'static str),
+    /// A signal ended it in good order, and everything about that has been said.
+    Interrupted(&'static str),
 }
 
 impl Failure {
@@ -63,7 +65,9 @@ impl Failure {
             | Failure::Failed(line)
             | Failure::Refused(line)
             | Failure::Unreachable(line) => line.clone(),
-            Failure::Told | Failure::Signal(_) => "it was ended".to_owned(),
+            Failure::Told | Failure::Signal(_) | Failure::Interrupted(_) => {
+                "it was ended".to_owned()
+            }
         }
     }
 
@@ -76,6 +80,11 @@ impl Failure {
             Failure::Refused(line) => (vec![line], REFUSED),
             Failure::Unreachable(line) => (vec![line], UNREACHABLE),
             Failure::Told => (Vec::new(), FAILED),
+            Failure::Interrupted(name) => {
+                logging::flush();
+                interrupt::die_of(name);
+                (Vec::new(), signal_code(name))
+            }
             Failure::Signal(name) => {
                 (vec![format!("ended at once by a second {name}")], signal_code(name))
             }
@@ -89,8 +98,7 @@ impl Failure {
 
 /// The exit code that shells give to a program that a signal ended.
 fn signal_code(name: &str) -> u8 {
-    let number = if name == "SIGINT" { Signal::INT } else { Signal::TERM };
-    128 + u8::try_from(number.as_raw()).unwrap_or(0)
+    128 + u8::try_from(signal::number(name).as_raw()).unwrap_or(0)
 }
 
 /// Writes one line to standard error. There is nobody to tell when that fails.

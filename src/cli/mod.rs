@@ -25,6 +25,7 @@ mod health;
 mod identity;
 mod input;
 mod inspect;
+mod interrupt;
 mod keygen;
 mod keys;
 mod kv;
@@ -141,8 +142,8 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         _ if !unknown.is_empty() => Err(Failure::Usage(unknown)),
         Command::Dev(args) => args.run(flags),
         Command::Kv(args) => args.run(),
-        Command::Backup(args) => args.run(),
-        Command::Restore(args) => args.run(),
+        Command::Backup(args) => interrupt::guarded(move |halt| args.run(halt)),
+        Command::Restore(args) => interrupt::guarded(move |halt| args.run(halt)),
         Command::Check(args) => args.run(),
         Command::Watch(args) => args.run(),
         Command::Members(args) => args.run(),

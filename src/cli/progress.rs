@@ -10,7 +10,7 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_millis(200);
 
 /// A work of many like steps, with its time.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Progress {
     bar: ProgressBar,
     clock: Clock,

@@ -368,7 +368,7 @@ async fn serve(
 }
 
 /// The next signal that is not an echo of the first.
-async fn second(signals: &mut Signals, since_first: Clock) -> &'static str {
+pub(super) async fn second(signals: &mut Signals, since_first: Clock) -> &'static str {
     loop {
         let signal = signals.next().await;
         if since_first.instant() >= Instant::ZERO + ECHO {

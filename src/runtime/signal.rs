@@ -2,14 +2,22 @@
 //!
 //! What to do with them is the command's business; here they are only awaited.
 
-use std::io;
+use rustix::process::Signal as Number;
+use std::{fs, io};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Both signals that ask the process to end. From [`Signals::listen`] on, neither kills it.
 #[derive(Debug)]
 pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+    /// `None`: whoever has started the process wants it to be ignored.
+    terminate: Option<Signal>,
+    interrupt: Option<Signal>,
+}
+
+/// The number of a signal that [`Signals::next`] names.
+#[must_use]
+pub fn number(name: &str) -> Number {
+    if name == "SIGINT" { Number::INT } else { Number::TERM }
 }
 
 impl Signals {
@@ -19,8 +27,25 @@ impl Signals {
     /// When the system refuses.
     pub fn listen() -> io::Result<Signals> {
         Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            terminate: Some(signal(SignalKind::terminate())?),
+            interrupt: Some(signal(SignalKind::interrupt())?),
+        })
+    }
+
+    /// The same but for those that the process was started to ignore, as a shell wants of what runs
+    /// in a script's background. Call it before anything else takes a signal over.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn listen_unless_ignored() -> io::Result<Signals> {
+        let ignored = fs::read_to_string("/proc/self/status").map_or(0, |text| ignored(&text));
+        let listen = |kind: SignalKind| {
+            let is_ignored = ignored >> (kind.as_raw_value() - 1) & 1 == 1;
+            (!is_ignored).then(|| signal(kind)).transpose()
+        };
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
         })
     }
 
@@ -28,16 +53,29 @@ impl Signals {
     /// at once. Cancelling the wait loses no signal.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            () = received(&mut self.terminate) => "SIGTERM",
+            () = received(&mut self.interrupt) => "SIGINT",
         }
     }
+}
+
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => _ = signal.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The bits of the signals that a process ignores, by what Linux tells of it.
+fn ignored(status: &str) -> u64 {
+    let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::process::{Signal as Number, getpid, kill_process};
+    use rustix::process::{getpid, kill_process};
 
     #[test]
     fn each_signal_is_told_once_and_in_order() {
@@ -51,5 +89,12 @@ mod tests {
                 assert_eq!(signals.next().await, name);
             }
         });
+    }
+
+    #[test]
+    fn what_is_ignored_stands_in_the_status_of_the_process() {
+        let bits = ignored("Name:\tx\nSigIgn:\t0000000000001002\nSigCgt:\t0000000000004000\n");
+        assert_eq!((bits >> (Number::INT.as_raw() - 1) & 1, bits >> 14 & 1), (1, 0));
+        assert_eq!((ignored(""), ignored("SigIgn:\tx\n")), (0, 0));
     }
 }

@@ -11,6 +11,7 @@ mod cli_client;
 mod cli_dev;
 mod cli_help;
 mod cli_inspect;
+mod cli_interrupt;
 mod cli_lines;
 mod cli_log;
 mod cli_settings;

@@ -18,6 +18,7 @@ mod shelf;
 
 use super::client::{Client, ServerFlags};
 use super::failure::Failure;
+use super::interrupt::Halt;
 use super::kv::import::{Loading, Next};
 use super::kv::line::Item;
 use super::kv::list::Pages;
@@ -119,7 +120,8 @@ pub(super) struct CheckArgs {
 }
 
 impl BackupArgs {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self, halt: &Halt) -> Result<(), Failure> {
+        halt.last_words(none_made);
         let clock = Clock::start();
         let place = Place::new(&self.place, &self.s3_encryption)?;
         if self.keep.is_some() && place.name.is_some() {
@@ -130,7 +132,7 @@ impl BackupArgs {
         let name = place.name.clone().unwrap_or_else(|| place::name_of(clock.now().wall));
         let at = place.shelf.describe(&name);
         let progress = Progress::new(None, "keys", false);
-        let tail = self.copy(&client, &place, &name, &clock, &progress);
+        let tail = self.copy(&client, &place, &name, &clock, &progress, halt);
         progress.end();
         let tail = tail?;
         if !self.server.json {
@@ -161,6 +163,7 @@ impl BackupArgs {
         name: &str,
         clock: &Clock,
         progress: &Progress,
+        halt: &Halt,
     ) -> Result<Tail, Failure> {
         let at = place.shelf.describe(name);
         let failed = |error: std::io::Error| Failure::failed(format!("{at}: {error}"));
@@ -168,32 +171,49 @@ impl BackupArgs {
         // Asked for before anything is written: what nobody may read makes no empty file.
         let mut next = pages.next::<Item>()?;
         let head = Head::new(time_of(clock.now().wall), client.to_string());
-        let target = place.shelf.create(name)?;
-        let mut sealer = Sealer::new(target, &head).map_err(failed)?;
-        let mut lines = Vec::new();
-        while let Some(items) = next {
-            lines.clear();
-            for item in &items {
-                item.write(&mut lines);
+        // A part of it is to be taken away again.
+        halt.no_last_words()?;
+        let mut write = || {
+            let target = place.shelf.create(name)?;
+            let mut sealer = Sealer::new(target, &head).map_err(failed)?;
+            let mut lines = Vec::new();
+            while let Some(items) = next.take() {
+                halt.check()?;
+                lines.clear();
+                for item in &items {
+                    item.write(&mut lines);
+                }
+                sealer.write(&lines, items.len() as u64).map_err(failed)?;
+                progress.add(items.len() as u64);
+                next = pages.next::<Item>()?;
             }
-            sealer.write(&lines, items.len() as u64).map_err(failed)?;
-            progress.add(items.len() as u64);
-            next = pages.next::<Item>()?;
+            if sealer.keys() == 0 && !self.allow_empty {
+                return Err(Failure::failed(format!(
+                    "{client}: it holds no key; a backup of nothing would in time take the place \
+                     of better ones. --allow-empty makes one"
+                )));
+            }
+            let (target, tail) = sealer.end(time_of(clock.now().wall)).map_err(failed)?;
+            halt.over()?;
+            target.finish()?;
+            Ok(tail)
+        };
+        let written = write();
+        // What it failed with may be no more than that it was waited for.
+        if written.is_err()
+            && let Err(Failure::Interrupted(name)) = halt.check()
+        {
+            progress.end();
+            none_made(name);
+            return Err(Failure::Interrupted(name));
         }
-        if sealer.keys() == 0 && !self.allow_empty {
-            return Err(Failure::failed(format!(
-                "{client}: it holds no key; a backup of nothing would in time take the place of \
-                 better ones. --allow-empty makes one"
-            )));
-        }
-        let (target, tail) = sealer.end(time_of(clock.now().wall)).map_err(failed)?;
-        target.finish()?;
-        Ok(tail)
+        written
     }
 }
 
 impl RestoreArgs {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self, halt: &Halt) -> Result<(), Failure> {
+        halt.last_words(|name| logging::say(&format!("stopped by {name}; nothing was written")));
         let place = Place::new(&self.place, &Encryption::default())?;
         let client = self.server.client()?;
         client.accept(client.get("/health")?)?;
@@ -208,10 +228,10 @@ impl RestoreArgs {
         let mut lines = open(&place, &name)?;
         let go_on =
             |done| format!("{done} lines are written; run it again, which leaves those alone");
-        let (done, overwrite) = ("restored", self.overwrite);
-        let loading = Loading { done, go_on, overwrite, skip: 0 };
+        let (done, overwrite, as_json) = ("restored", self.overwrite, self.server.json);
+        let work = Loading { done, go_on, overwrite, skip: 0, as_json }.begin(halt);
         let mut is_over = false;
-        loading.run(&self.server, &client, &mut |text, _| {
+        work.run(&client, halt, &mut |text, _| {
             if is_over {
                 return Ok(Next::End);
             }
@@ -244,6 +264,10 @@ impl CheckArgs {
             Ok(())
         })
     }
+}
+
+fn none_made(name: &'static str) {
+    logging::say(&format!("stopped by {name}; no backup was made"));
 }
 
 fn summary(at: &str, head: Option<&Head>, tail: &Tail) -> serde_json::Value {

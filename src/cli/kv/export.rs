@@ -5,6 +5,7 @@ use super::list::Pages;
 use super::utf8;
 use crate::cli::client::ServerFlags;
 use crate::cli::failure::Failure;
+use crate::cli::interrupt::Halt;
 use crate::cli::logging;
 use crate::cli::output::{self, Stop};
 use crate::cli::progress::{Progress, rate};
@@ -12,6 +13,8 @@ use clap::Args;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,43 +42,68 @@ pub(super) struct ExportArgs {
 }
 
 impl ExportArgs {
-    pub(super) fn run(self, server: &ServerFlags) -> Result<(), Failure> {
+    pub(super) fn run(self, server: &ServerFlags, halt: &Halt) -> Result<(), Failure> {
+        let path = self.output.filter(|path| path != "-");
+        let lines = Arc::new(Written {
+            n: AtomicU64::new(0),
+            progress: Progress::new(None, "keys", path.is_none()),
+        });
+        let (last, is_file) = (Arc::clone(&lines), path.is_some());
+        halt.last_words(move |name| {
+            last.tell();
+            let go_on = if is_file { GO_ON } else { "the last line may not be whole" };
+            logging::say(&format!("stopped by {name}; {go_on}"));
+        });
         let prefix = utf8(self.prefix, "PREFIX")?;
         let client = server.client()?;
-        let path = self.output.filter(|path| path != "-");
-        let progress = Progress::new(None, "keys", path.is_none());
-        let mut n_lines = 0;
         let ended = match &path {
             None => {
                 let mut pages = Pages::new(&client, &prefix, None, true);
-                output::print(|out| write(&mut pages, out, &progress, &mut n_lines))
+                output::print(|out| write(&mut pages, out, &lines, halt))
             }
             Some(path) => {
                 let failed = |error| Failure::failed(format!("{}: {error}", path.display()));
                 let open = if self.resume { open_to_resume } else { create };
                 let (mut file, after) = open(path).map_err(failed)?;
                 let mut pages = Pages::new(&client, &prefix, after, true);
-                match write(&mut pages, &mut file, &progress, &mut n_lines) {
+                match write(&mut pages, &mut file, &lines, halt) {
                     Ok(()) => Ok(()),
                     Err(Stop::Failure(failure)) => Err(failure),
                     Err(Stop::ReaderGone) => Err(Failure::failed("nobody reads the output")),
                 }
             }
         };
-        progress.end();
-        logging::say(&format!("exported {n_lines} keys; {}", rate(n_lines, progress.seconds())));
-        if ended.is_err() && path.is_some() {
-            logging::say("stopped; go on with --resume");
+        halt.over()?;
+        lines.tell();
+        if ended.is_err() && is_file {
+            logging::say(&format!("stopped; {GO_ON}"));
         }
         ended
+    }
+}
+
+/// What to do about an export to a file that stopped.
+const GO_ON: &str = "go on with --resume";
+
+/// How many lines are written.
+struct Written {
+    n: AtomicU64,
+    progress: Progress,
+}
+
+impl Written {
+    fn tell(&self) {
+        self.progress.end();
+        let n = self.n.load(Relaxed);
+        logging::say(&format!("exported {n} keys; {}", rate(n, self.progress.seconds())));
     }
 }
 
 fn write(
     pages: &mut Pages<'_>,
     out: &mut impl Write,
-    progress: &Progress,
-    n_lines: &mut u64,
+    written: &Written,
+    halt: &Halt,
 ) -> Result<(), Stop> {
     let mut lines = Vec::new();
     while let Some(items) = pages.next::<Item>()? {
@@ -83,10 +111,12 @@ fn write(
         for item in &items {
             item.write(&mut lines);
         }
+        let step = halt.step()?;
         out.write_all(&lines)?;
         out.flush()?;
-        *n_lines += items.len() as u64;
-        progress.add(items.len() as u64);
+        written.n.fetch_add(items.len() as u64, Relaxed);
+        drop(step);
+        written.progress.add(items.len() as u64);
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use super::pipeline::{self, Order, Reply};
 use super::target;
 use crate::cli::client::{Client, ServerFlags, Wire};
 use crate::cli::failure::Failure;
+use crate::cli::interrupt::Halt;
 use crate::cli::progress::{Progress, rate};
 use crate::cli::{input, logging, output};
 use crate::runtime::clock::Clock;
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ureq::http::StatusCode;
 
 const EXAMPLES: &str = "\
@@ -30,8 +31,8 @@ Examples:
 Lines are JSON objects as kv export and kv list --json write them; versions are not taken over.
 Without --overwrite a key that the node holds is left as it is, and counted as kept. A key that was
 deleted since the export is written again. What expires does so at its time, whenever it is
-imported; a line whose time is over is passed over. An import that stopped tells where, and goes
-on with --skip, or from the start: that changes nothing but the time.";
+imported; a line whose time is over is passed over. An import that stopped, by Ctrl-C, too, tells
+where, and goes on with --skip, or from the start: that changes nothing but the time.";
 
 /// Most lines that are told one by one.
 const TOLD_MAX: u64 = 20;
@@ -85,13 +86,14 @@ impl Tally {
 }
 
 impl ImportArgs {
-    pub(super) fn run(self, server: &ServerFlags) -> Result<(), Failure> {
-        let client = server.client()?;
-        let mut source = open(self.file.as_ref())?;
+    pub(super) fn run(self, server: &ServerFlags, halt: &Halt) -> Result<(), Failure> {
         let go_on = |done| format!("go on with --skip {done}");
         let (overwrite, skip) = (self.overwrite, self.skip);
-        let loading = Loading { done: "imported", go_on, overwrite, skip };
-        loading.run(server, &client, &mut |text, number| {
+        let how = Loading { done: "imported", go_on, overwrite, skip, as_json: server.json };
+        let work = how.begin(halt);
+        let client = server.client()?;
+        let mut source = open(self.file.as_ref())?;
+        work.run(&client, halt, &mut |text, number| {
             Ok(if next_line(&mut *source, text, number)? { Next::Line } else { Next::End })
         })
     }
@@ -120,108 +122,130 @@ pub(in crate::cli) struct Loading {
     pub(in crate::cli) overwrite: bool,
     /// Lines at the beginning that are left out.
     pub(in crate::cli) skip: u64,
+    /// Whether a program is told.
+    pub(in crate::cli) as_json: bool,
+}
+
+/// Entries on their way to a node.
+pub(in crate::cli) struct Work {
+    how: Loading,
+    tally: Mutex<Tally>,
+    progress: Progress,
 }
 
 impl Loading {
+    /// Begins. From now on a signal ends it with what has come of it.
+    pub(in crate::cli) fn begin(self, halt: &Halt) -> Arc<Work> {
+        let progress = Progress::new(None, "keys", false);
+        let work = Arc::new(Work { how: self, tally: Mutex::default(), progress });
+        let this = Arc::clone(&work);
+        halt.last_words(move |name| {
+            // Whoever reads what is told may be gone.
+            let _ = this.tell();
+            logging::say(&format!("stopped by {name}; {}", this.go_on()));
+        });
+        work
+    }
+}
+
+impl Work {
     /// Writes every entry, and tells what came of them.
     ///
     /// # Errors
-    /// The source, a line that is no entry, what the node says, or that it refused some.
+    /// The source, a line that is no entry, what the node says, that it refused some, or a signal.
     pub(in crate::cli) fn run(
         &self,
-        server: &ServerFlags,
         client: &Client,
+        halt: &Halt,
         source: &mut Source<'_>,
     ) -> Result<(), Failure> {
-        let progress = Progress::new(None, "keys", false);
-        let tally = Mutex::new(Tally::default());
         let clock = Clock::start();
-        let settle = |number: u64, reply: Reply| {
-            let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-            self.count(&mut tally, client, &progress, number, reply)
-        };
-        let ended = pipeline::run(client, &settle, |sender| {
+        let settle = |number: u64, reply: Reply| self.count(client, number, reply);
+        let ended = pipeline::run(client, halt, &settle, |sender| {
             let (wire, mut text, mut number) = (client.wire(), Vec::new(), 0);
             while source(&mut text, number + 1)? == Next::Line {
                 number += 1;
-                if number <= self.skip {
+                if number <= self.how.skip {
                     continue;
                 }
                 let entry = line::read(&text)
                     .map_err(|why| Failure::failed(format!("line {number}: {why}")))?;
                 let Ok(ttl) = entry.ttl(clock.now().wall) else {
-                    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut tally = self.tally();
                     tally.expired += 1;
                     tally.settle(number);
                     continue;
                 };
-                let bytes = request(&wire, &entry, ttl, self.overwrite);
+                let bytes = request(&wire, &entry, ttl, self.how.overwrite);
                 if !sender.push(Order { number, bytes }) {
                     break;
                 }
             }
             Ok(())
         });
-        progress.end();
-        let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-        tell(self.done, &tally, progress.seconds(), server.json)?;
+        halt.over()?;
+        self.tell()?;
         if let Err(failure) = ended {
-            let done = tally.end(self.skip + 1) - 1;
-            logging::say(&format!("stopped; {}", (self.go_on)(done)));
+            logging::say(&format!("stopped; {}", self.go_on()));
             return Err(failure);
         }
-        match tally.refused {
+        match self.tally().refused {
             0 => Ok(()),
             n => Err(Failure::Refused(format!("{client}: {n} lines were refused"))),
         }
     }
 
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What to do about it when it stops here.
+    fn go_on(&self) -> String {
+        (self.how.go_on)(self.tally().end(self.how.skip + 1) - 1)
+    }
+
     /// Counts a line. What is wrong with it alone is told and passed over.
-    fn count(
-        &self,
-        tally: &mut Tally,
-        client: &Client,
-        progress: &Progress,
-        number: u64,
-        reply: Reply,
-    ) -> Result<(), Failure> {
+    fn count(&self, client: &Client, number: u64, reply: Reply) -> Result<(), Failure> {
+        let mut tally = self.tally();
         match reply.status {
             status if status.is_success() => tally.written += 1,
-            StatusCode::PRECONDITION_FAILED if !self.overwrite => tally.kept += 1,
+            StatusCode::PRECONDITION_FAILED if !self.how.overwrite => tally.kept += 1,
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::CONFLICT => {
                 tally.refused += 1;
                 if tally.refused <= TOLD_MAX
                     && let Failure::Refused(why) = client.said_no(reply.status, &reply.body)
                 {
-                    progress.suspend(|| logging::say(&format!("line {number}: {why}")));
+                    self.progress.suspend(|| logging::say(&format!("line {number}: {why}")));
                 }
             }
             status => return Err(client.said_no(status, &reply.body)),
         }
         tally.settle(number);
-        progress.add(1);
+        self.progress.add(1);
         Ok(())
     }
-}
 
-/// The last line, on standard error; as JSON on standard output.
-fn tell(done: &str, tally: &Tally, seconds: f64, as_json: bool) -> Result<(), Failure> {
-    let Tally { written, kept, refused, expired, .. } = tally;
-    let n_lines = written + kept + refused + expired;
-    if as_json {
-        let told = json!({
-            "lines": n_lines, "written": written, "kept": kept, "refused": refused,
-            "expired": expired, "seconds": seconds,
-        });
-        return output::print(|out| Ok(writeln!(out, "{told}")?));
+    /// The last line, on standard error; as JSON on standard output.
+    fn tell(&self) -> Result<(), Failure> {
+        self.progress.end();
+        let (seconds, done) = (self.progress.seconds(), self.how.done);
+        let Tally { written, kept, refused, expired, .. } = *self.tally();
+        let n_lines = written + kept + refused + expired;
+        if self.how.as_json {
+            let told = json!({
+                "lines": n_lines, "written": written, "kept": kept, "refused": refused,
+                "expired": expired, "seconds": seconds,
+            });
+            return output::print(|out| Ok(writeln!(out, "{told}")?));
+        }
+        let rate = rate(n_lines, seconds);
+        let expired = if expired > 0 { format!(", {expired} expired") } else { String::new() };
+        logging::say(&format!(
+            "{done} {n_lines} lines: {written} written, {kept} kept as they were, {refused} \
+             refused{expired}; {rate}"
+        ));
+        Ok(())
     }
-    let rate = rate(n_lines, seconds);
-    let expired = if *expired > 0 { format!(", {expired} expired") } else { String::new() };
-    logging::say(&format!(
-        "{done} {n_lines} lines: {written} written, {kept} kept as they were, {refused} refused\
-         {expired}; {rate}"
-    ));
-    Ok(())
 }
 
 fn open(path: Option<&OsString>) -> Result<Box<dyn BufRead>, Failure> {

@@ -10,6 +10,7 @@ mod sweep;
 
 use super::client::ServerFlags;
 use super::failure::Failure;
+use super::interrupt::guarded;
 use crate::limits::KEY_LEN_MAX;
 use clap::{Args, Subcommand};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -48,13 +49,14 @@ enum KvCommand {
 
 impl KvArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        match self.command {
-            KvCommand::Get(args) => args.run(&self.server),
-            KvCommand::Put(args) => args.run(&self.server),
-            KvCommand::Delete(args) => args.run(&self.server),
-            KvCommand::List(args) => args.run(&self.server),
-            KvCommand::Export(args) => args.run(&self.server),
-            KvCommand::Import(args) => args.run(&self.server),
+        let KvArgs { server, command } = self;
+        match command {
+            KvCommand::Get(args) => args.run(&server),
+            KvCommand::Put(args) => args.run(&server),
+            KvCommand::Delete(args) => args.run(&server),
+            KvCommand::List(args) => args.run(&server),
+            KvCommand::Export(args) => guarded(move |halt| args.run(&server, halt)),
+            KvCommand::Import(args) => guarded(move |halt| args.run(&server, halt)),
         }
     }
 }

@@ -6,10 +6,12 @@
 //! ```
 //!
 //! What is not answered, because a connection ended or the node was busy, is sent again: every
-//! request here may be repeated. The first answer that makes all others pointless ends the work.
+//! request here may be repeated. The first answer that makes all others pointless ends the work,
+//! and so does a signal: a batch that has begun is settled then, and no other begins.
 
 use crate::cli::client::{Client, Wire};
 use crate::cli::failure::Failure;
+use crate::cli::interrupt::Halt;
 use crate::cli::secure::objection;
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
@@ -85,9 +87,11 @@ impl Sender<'_> {
 /// Runs `push`, which sends orders, and settles them; returns when all are.
 ///
 /// # Errors
-/// The first failure of `settle`, a server that is out of reach, or what `push` fails with.
+/// The first failure of `settle`, a server that is out of reach, a signal, or what `push` fails
+/// with.
 pub(super) fn run(
     client: &Client,
+    halt: &Halt,
     settle: &Settle<'_>,
     push: impl FnOnce(&mut Sender<'_>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -104,7 +108,12 @@ pub(super) fn run(
                     if is_over.load(Relaxed) {
                         continue;
                     }
-                    if let Err(failure) = line.settle_all(batch.into(), &is_over) {
+                    let settled = halt.step().and_then(|step| {
+                        let settled = line.settle_all(batch.into(), &is_over);
+                        drop(step);
+                        settled
+                    });
+                    if let Err(failure) = settled {
                         is_over.store(true, Relaxed);
                         let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
                         first.get_or_insert(failure);
