@@ -1,5 +1,5 @@
 //! What is written is also reached: modules are declared, tests run, limits bound something,
-//! metrics are counted, documents are linked.
+//! metrics are counted, documents are linked, and what the simulator has is on its page.
 
 use super::expect_none;
 use super::source::{File, file, files, has_word, rust};
@@ -87,6 +87,42 @@ fn every_metric_shown_is_counted() {
         }
     }
     expect_none("A dashboard, an alarm or a page names metrics that exist.", problems);
+}
+
+#[test]
+fn the_page_of_the_simulator_has_every_fault_promise_and_bug() {
+    let names_in = |path: &str, front: &str| named(&file(path).text, front, "\", ");
+    let mut promises = Vec::new();
+    for file in rust("src/sim/") {
+        let lines: Vec<String> = file.code().into_iter().map(|(_, line)| line).collect();
+        promises.extend(named(&lines.join(" "), "Violation::new(\"", "\", "));
+    }
+    let mut lost = Vec::new();
+    for (section, names) in [
+        ("A run", names_in("src/sim/options.rs", "    (\"")),
+        ("The promises", promises),
+        ("Do the checks find anything?", names_in("src/mutation.rs", "        (\"")),
+    ] {
+        assert!(names.len() > 25, "{section}: what it tells of is found by how it is written");
+        let mut page = file("docs/simulator.md").text.split("\n## ");
+        let section = page.find(|text| text.starts_with(section)).expect("a section");
+        let is_told = |name: &str| {
+            let cells =
+                section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+            let rare = format!("`{name}` needs ");
+            cells.flat_map(|cell| cell.split(", ")).any(|told| told == name)
+                || section.contains(&rare)
+        };
+        lost.extend(names.into_iter().filter(|name| !is_told(name)));
+    }
+    expect_none("docs/simulator.md has a row for each fault, promise and deliberate bug.", lost);
+}
+
+/// What stands between `front` and `back`, with no other quote between them.
+fn named(text: &str, front: &str, back: &str) -> Vec<String> {
+    let behind = text.split(front).skip(1);
+    let named = behind.filter_map(|rest| rest.split_once(back)).map(|(name, _)| name);
+    named.filter(|name| !name.contains('"')).map(str::to_owned).collect()
 }
 
 #[test]
