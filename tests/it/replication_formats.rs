@@ -106,3 +106,28 @@ fn the_page_shows_messages() {
     let need = vec![Name::new(b"foo")];
     check(&KvMessage::Verdicts(Verdicts { need, drop: vec![bar], more: false }, Vec::new()));
 }
+
+/// The kinds of message that are read.
+#[cfg(not(feature = "next-format"))]
+fn kinds() -> impl Iterator<Item = u8> {
+    (0..=u8::MAX).filter(|kind| {
+        let read = KvMessage::decode(&[200, Formats::SPOKEN.last, *kind]);
+        read != Err(MessageError::Kind(*kind))
+    })
+}
+
+#[test]
+#[cfg(not(feature = "next-format"))]
+fn every_kind_has_a_row_on_the_page_and_a_seed_for_the_fuzzers() {
+    let page = include_str!("../../docs/replication.md");
+    let (_, page) = page.split_once("\n## 4. Messages\n").expect("a section on messages");
+    // A seed has a byte for the target in front of the message.
+    let seeds = (crate::fuzz::target("replication").seeds)();
+    let seeds: Vec<&[u8]> = seeds.iter().map(|seed| &seed[1..]).collect();
+    assert!(kinds().count() >= 15, "all of them are read");
+    for kind in kinds() {
+        assert!(page.contains(&format!("\n| {kind} | ")), "section 4 has no row for kind {kind}");
+        let is_one = |seed: &&&[u8]| seed.get(2) == Some(&kind) && KvMessage::decode(seed).is_ok();
+        assert!(seeds.iter().any(|seed| is_one(&seed)), "no seed is of kind {kind}");
+    }
+}

@@ -10,13 +10,18 @@
 //! programs' messages.
 //!
 //! **A new field** goes to the end of a struct here as `Option<T>` with `#[serde(default)]`, and
-//! into the table `heads!` of `codec` with the format that brings it:
+//! into the table `heads!` of `heads` with the format that brings it:
 //! `Digest: 6, state in 3;`. That is all: a message in which it is `None` is written without it, in
 //! the format it had before, and sending takes it away for peers that do not read that format. So
 //! whoever reads the field must do without it. A list in it is bounded, as all are
 //! (`lists`). Only heads grow: the arrays within them never do.
+//!
+//! **A new kind** is a struct and a variant in `kinds`, a line in `heads!`, and its number in
+//! `codec`, which also has the format that brings it. `machine` gives it to the mechanism that it
+//! concerns.
 
 mod codec;
+mod heads;
 mod item;
 mod kinds;
 mod lists;
