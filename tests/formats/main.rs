@@ -26,6 +26,7 @@ mod rolls;
 mod rounds;
 mod stuck;
 
+use gossipykv::node::replication::message::{KvMessage, MessageError, Played};
 use harness::{Agent, AgentOptions, Range, eventually};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -82,4 +83,14 @@ fn cluster(version: Version, range: &Range, n: u8) -> Vec<Agent> {
         });
     }
     agents
+}
+
+#[test]
+fn a_kind_is_not_read_in_a_format_before_the_one_that_brought_it() {
+    let message = KvMessage::Played(Played { from: 7, format: 4 });
+    let mut bytes = message.encode().to_vec();
+    assert_eq!((bytes[1], KvMessage::decode(&bytes)), (3, Ok(message)));
+    // It could not be passed on to those who read this format: nothing says it there.
+    bytes[1] = 2;
+    assert_eq!(KvMessage::decode(&bytes), Err(MessageError::Kind(bytes[2])));
 }

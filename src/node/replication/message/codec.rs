@@ -283,6 +283,10 @@ impl KvMessage {
             [MAGIC, ..] => return Err(MessageError::Head(0)),
             _ => return Err(MessageError::Foreign),
         };
+        // In a format without this kind nothing could be said to those who read no other.
+        if brought_by(kind) > format {
+            return Err(MessageError::Kind(kind));
+        }
         let rest = &payload[PREFIX_LEN..];
         let mut reader = Reader { format, kind, rest, n_passed_over: 0 };
         let message = match kind {
