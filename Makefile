@@ -38,7 +38,7 @@ push: ## builds the image and pushes it to the account's registry, unless it is 
 lint: ## checks templates, rules, scripts and manifests; needs no AWS account
 	@tests/deploy/run lint
 
-diff: ## shows what deploy would change, property by property; changes nothing
+diff: ## shows what deploy and backup would change, property by property; changes nothing
 	@deploy/diff.sh
 
 deploy: ## builds and pushes what is not there, and brings the stacks up to date

@@ -35,12 +35,12 @@ find_stacks() {
     [ -d "$PARAMETERS" ] || say "there is no folder $PARAMETERS: parameters stay as the stack has them"
 }
 
-# The service's stacks, and what is said of their parameters.
+# The service's stacks, and what is said of their parameters. SET may also have those of templates $@.
 recall() {
     find_stacks
     read_template network "$NETWORK_TEMPLATE"
     read_template service "$SERVICE_TEMPLATE"
-    check_set network service
+    check_set network service "$@"
     settings network "$NETWORK_STACK"
     settings service "$STACK"
 }
@@ -52,7 +52,7 @@ check_set() {
         for each; do
             ! has_parameter "$each" "${pair%%=*}" || continue 2
         done
-        missing "SET: there is no parameter ${pair%%=*} of $(printf '%s' "$*" | sed 's/ / or /')"
+        missing "SET: there is no parameter ${pair%%=*} of $(printf '%s' "$*" | sed 's/ / or /g')"
     done
 }
 

@@ -158,6 +158,51 @@ def test_deploy_says_when_the_backups_are_behind(backed_up, report):
     report("make deploy of another image: one line says that the backups still run on the one before")
 
 
+def test_diff_shows_what_would_follow(backed_up, report):
+    service, ours = backed_up.stacks["kv"], backed_up.stacks["kv-backup"]
+    service.parameters |= {"ImageUri": "registry.test/gossipykv:3"}
+    before = [dict(stack.parameters) for stack in (service, ours)]
+    shown = make("diff", backed_up.environment)
+    assert shown.returncode == 0, shown.stdout
+    of_service, of_backups = backed_up.change_sets
+    assert (of_service["stack"], of_backups["stack"]) == ("kv", "kv-backup")
+    made = of_backups["parameters"]
+    assert made["ImageUri"] == "registry.test/gossipykv:3", "what the service runs"
+    assert (made["Keep"], made["Prefix"]) == ("168", "kv")
+    assert shown.stdout.index("kv:\n") < shown.stdout.index("kv-backup:\n"), shown.stdout
+    assert "+ Add TaskDefinition" in shown.stdout.split("kv-backup:\n")[1], shown.stdout
+    assert [service.parameters, ours.parameters] == before
+    # It is what `make backup` asks for, and nothing of it is done.
+    assert make("backup", backed_up.environment).returncode == 0
+    assert backed_up.change_sets[-1]["parameters"] == made
+    backed_up.actions.clear()
+    assert make("diff", backed_up.environment).returncode == 0
+    assert "ExecuteChangeSet" not in backed_up.actions and backed_up.actions.count("DeleteChangeSet") == 2
+    report("make diff: what make deploy would change, then what make backup would")
+
+
+def test_diff_takes_what_is_set_for_the_backups(backed_up):
+    backed_up.changes = [("Remove", "Bucket", "AWS::S3::Bucket", "", [])]
+    shown = make("diff", backed_up.environment, SET="Keep=3")
+    assert shown.returncode == 0 and backed_up.change_sets[-1]["parameters"]["Keep"] == "3", shown.stdout
+    assert "make backup asks before it takes away:\n    Bucket" in shown.stdout.split("kv-backup:\n")[1], shown.stdout
+    shown = make("diff", backed_up.environment, SET="Kept=3")
+    assert shown.returncode == 2 and "no parameter Kept of network or service or backup" in shown.stdout, shown.stdout
+    # As before where there are none, or where the stack of that name is something else.
+    ours = backed_up.stacks["kv-backup"]
+    ours.tags["environment"] = "staging"
+    shown = make("diff", backed_up.environment)
+    assert shown.returncode == 0 and "kv-backup:\n  of environment staging" in shown.stdout, shown.stdout
+    assert backed_up.change_sets[-1]["stack"] == "kv"
+    ours.parameters = dict(PARAMETERS)
+    shown = make("diff", backed_up.environment)
+    assert shown.returncode == 0 and "kv-backup" not in shown.stdout, shown.stdout
+    del backed_up.stacks["kv-backup"]
+    shown = make("diff", backed_up.environment, SET="Keep=3")
+    assert shown.returncode == 2 and "no parameter Keep of network or service" in shown.stdout, shown.stdout
+    assert "kv-backup" not in make("diff", backed_up.environment).stdout
+
+
 def test_a_bucket_is_not_taken_away_unasked(backed_up):
     backed_up.changes = [("Remove", "Bucket", "AWS::S3::Bucket", "", [])]
     shown = make("backup", backed_up.environment, SET="BucketName=another")
