@@ -39,26 +39,34 @@ pub(super) fn json_value_len(value: &[u8]) -> usize {
 pub(super) const BASE64_BEGIN: &[u8] = b"{\"base64\":\"";
 pub(super) const BASE64_END: &[u8] = b"\"}";
 
-/// Bytes of [`escape`]. Written so that many are counted at a time.
+/// Bytes of [`escape`].
 fn escaped_len(bytes: &[u8]) -> usize {
-    let count = |is: fn(u8) -> bool| {
-        let chunks = bytes.chunks(255);
-        let counted = chunks.map(|chunk| chunk.iter().map(|&b| u8::from(is(b))).sum::<u8>());
-        counted.map(usize::from).sum::<usize>()
-    };
-    let n_controls = count(|b| b < b' ');
-    let n_short = count(|b| (8..=13).contains(&b) && b != 11);
-    let n_quoted = count(|b| b == b'"' || b == b'\\');
+    let n_controls = count(bytes, |b| b < b' ');
+    let n_short = count(bytes, |b| (8..=13).contains(&b) && b != 11);
+    let n_quoted = count(bytes, |b| b == b'"' || b == b'\\');
     bytes.len() + 5 * n_controls - 4 * n_short + n_quoted
+}
+
+/// How many bytes are such. Each `is` has a loop of its own, in which the compiler compares many
+/// bytes at a time: by a pointer to a function it would be a call for each.
+fn count(bytes: &[u8], is: impl Fn(u8) -> bool) -> usize {
+    let chunks = bytes.chunks(255);
+    let counted = chunks.map(|chunk| chunk.iter().map(|&b| u8::from(is(b))).sum::<u8>());
+    counted.map(usize::from).sum()
 }
 
 /// Appends the inside of a JSON string. No character is escaped but by its first byte, so a text
 /// may be escaped in any parts.
 pub(super) fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
     let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|&b| b < b' ' || b == b'"' || b == b'\\') {
-        out.extend_from_slice(&rest[..at]);
-        let byte = rest[at];
+    loop {
+        let is_special = |&b: &u8| b < b' ' || b == b'"' || b == b'\\';
+        let at = rest.iter().position(is_special).unwrap_or(rest.len());
+        // Where many stand in a row, copying nothing between them would be most of the work.
+        if at > 0 {
+            out.extend_from_slice(&rest[..at]);
+        }
+        let Some((&byte, after)) = rest[at..].split_first() else { return };
         let short = match byte {
             8 => b'b',
             9 => b't',
@@ -74,9 +82,8 @@ pub(super) fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
         } else {
             out.extend_from_slice(&[b'\\', short]);
         }
-        rest = &rest[at + 1..];
+        rest = after;
     }
-    out.extend_from_slice(rest);
 }
 
 /// Appends `{"<key>":<value>}`, the answer to a key.
