@@ -192,12 +192,7 @@ impl Rig {
 
     /// A connection from another address of loopback.
     pub fn client_from(&self, source: &str) -> Client {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-        let socket = socket.expect("a socket");
-        let source: SocketAddr = format!("{source}:0").parse().expect("an address");
-        socket.bind(&source.into()).expect("all of 127.0.0.0/8 is ours");
-        socket.connect(&self.addr.into()).expect("connects");
-        Client::over(socket.into())
+        Client::from(source, self.addr)
     }
 
     /// One request without a body on a connection of its own.
@@ -245,6 +240,16 @@ impl Client {
     #[track_caller]
     pub fn to(addr: SocketAddr) -> Client {
         Client::over(TcpStream::connect(addr).expect("connects"))
+    }
+
+    /// A connection from another address of loopback.
+    pub fn from(source: &str, addr: SocketAddr) -> Client {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        let source: SocketAddr = format!("{source}:0").parse().expect("an address");
+        socket.bind(&source.into()).expect("all of 127.0.0.0/8 is ours");
+        socket.connect(&addr.into()).expect("connects");
+        Client::over(socket.into())
     }
 
     pub fn over(stream: TcpStream) -> Client {
