@@ -144,12 +144,12 @@ impl Store {
     /// The keys of the writes that `to` has seen and `from` has not, if there are at most `max` and
     /// the logs still know them all.
     fn keys_between(&self, from: &Seen, to: &Seen, max: u64) -> Option<BTreeSet<Box<[u8]>>> {
-        let spans = || to.iter().map(|(origin, last)| (origin, from.through(origin), last));
-        let n = spans().map(|(_, first, last)| last.saturating_sub(first));
+        let spans = to.beyond(from);
+        let n = spans.clone().map(|(_, first, last)| last - first);
         if n.fold(0, u64::saturating_add) > max {
             return None;
         }
-        let dots = spans().flat_map(|(origin, first, last)| {
+        let dots = spans.flat_map(|(origin, first, last)| {
             (first.saturating_add(1)..=last).map(move |seq| Dot { origin, seq })
         });
         dots.map(|dot| self.log_key(dot)).collect()

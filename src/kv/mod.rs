@@ -10,8 +10,8 @@
 //!   damage.
 //! - `vector`, `log`: which writes are held, and which keys recent ones were about.
 //! - `ttl`: keys that expire.
-//! - `feed`: which keys changed lately, for those who wait; `seen`: what a reader has seen already;
-//!   `reader`: what it is told then of its `target`.
+//! - `feed`: which keys changed lately, for those who wait; `seen`: what a reader has seen already,
+//!   with all `ended` runs counted as one; `reader`: what it is told then of its `target`.
 //!
 //! Locks, always taken in this order: one shard's, then the head's (clock and own log). A batch
 //! alone holds several shards at once, taken in their order. Nothing waits for anything else while
@@ -19,6 +19,7 @@
 
 mod batch;
 mod digest;
+mod ended;
 mod feed;
 mod folders;
 mod forget;
@@ -44,6 +45,7 @@ pub mod vector;
 pub mod version;
 
 pub use batch::{Act, BatchError, Done, Op};
+pub use ended::{Ended, EndedChanges, EndedRun, run_hash};
 pub use feed::{Bell, Changes};
 pub use folders::Folders;
 pub use forget::{Forgotten, Gone, Most};
@@ -54,7 +56,7 @@ pub use merge::Merge;
 pub use reader::{Asked, Reader, Told};
 pub use record::{Record, RecordError};
 pub use room::Bound;
-pub use seen::{Coverage, Seen};
+pub use seen::{Coverage, Seen, Token};
 pub use stats::StoreStats;
 pub use store::{Store, StoreConfig};
 pub use target::Target;

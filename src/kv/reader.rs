@@ -19,7 +19,7 @@
 
 use super::list::Listing;
 use super::record::Record;
-use super::seen::{Coverage, Seen};
+use super::seen::{Coverage, Seen, Token};
 use super::store::Store;
 use super::target::Target;
 use crate::limits::STORE_SHARDS;
@@ -61,15 +61,15 @@ impl Store {
         &self,
         now: Now,
         asked: Asked<'_>,
-        since: Option<&Seen>,
+        since: Option<&Token>,
         coverage: &Coverage,
     ) -> Told {
-        if let Some(since) = since.filter(|seen| coverage.reaches(seen))
-            && let Some(page) = self.lacking(now, asked, since, coverage)
+        let since = since.and_then(|token| coverage.read(token));
+        if let Some(mut seen) = since.filter(|seen| coverage.reaches(seen))
+            && let Some(page) = self.lacking(now, asked, &seen, coverage)
             // Else something was taken out meanwhile that the reader may lack, and is not told.
             && self.removed_total() == coverage.removed_total
         {
-            let mut seen = since.clone();
             seen.told(&coverage.seen, self.swept());
             return Told { page, is_reset: false, seen };
         }
@@ -108,6 +108,8 @@ impl Store {
 #[derive(Debug)]
 pub struct Reader {
     target: Target,
+    /// What it came with, before it is known what that says here.
+    since: Option<Token>,
     /// `None` before it is told of the end of its first snapshot.
     seen: Option<Seen>,
     catching_up: Option<CatchingUp>,
@@ -135,8 +137,8 @@ enum At {
 impl Reader {
     /// A reader that has seen `since`; with `None` it wants everything first.
     #[must_use]
-    pub fn new(target: Target, since: Option<Seen>) -> Reader {
-        Reader { target, seen: since, catching_up: None }
+    pub fn new(target: Target, since: Option<Token>) -> Reader {
+        Reader { target, since, seen: None, catching_up: None }
     }
 
     /// What it reads.
@@ -147,6 +149,7 @@ impl Reader {
 
     /// It begins anew: whatever it was told does not count.
     pub fn reset(&mut self) {
+        self.since = None;
         self.seen = None;
         self.catching_up = None;
     }
@@ -154,7 +157,11 @@ impl Reader {
     /// Begins to tell it what it lacks of what the node holds, which `coverage` says. True when
     /// that cannot be told any more: it has been reset, and is told everything.
     pub fn begin(&mut self, store: &Store, coverage: Arc<Coverage>) -> bool {
-        let is_reset = self.seen.as_ref().is_some_and(|seen| !coverage.reaches(seen));
+        let mut is_reset = self.seen.as_ref().is_some_and(|seen| !coverage.reaches(seen));
+        if let Some(token) = self.since.take() {
+            self.seen = coverage.read(&token).filter(|seen| coverage.reaches(seen));
+            is_reset = self.seen.is_none();
+        }
         if is_reset {
             self.reset();
         }

@@ -11,20 +11,27 @@
 //! at A:   tells o:41 to o:50 again, the delete of k too            --> {o: 50, p: 7}
 //! ```
 //!
+//! Runs that are over are [counted as one](super::Ended). A [`Token`] names their set by its sum,
+//! and the node at which a reader goes on finds that set among those that it has had.
+//!
 //! A node behind its reader may tell a value that the reader has seen deleted, in a snapshot that
 //! did not say so. So what was seen goes back to what that node holds, and is told again. That more
 //! was seen before is kept beside it: by that a reader learns that a write was lost.
 
+use super::ended::{Ended, EndedChanges, EndedRun};
 use super::record::Record;
 use super::version::{Dot, OriginId};
 use crate::mutation::mutated;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What was seen of each origin, and of what expires.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// The numbers up to which all writes were seen; none of them is 0.
+    /// The numbers up to which all writes were seen, where that is more than `ended` says.
     through: BTreeMap<OriginId, u64>,
+    /// Runs that are over, of which all was seen.
+    ended: Arc<Ended>,
     /// The moment up to which of these was seen whatever has expired, in milliseconds since 1970, 0
     /// for none.
     expired_through: u64,
@@ -33,6 +40,12 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// All writes of these runs were seen, and nothing else.
+    #[must_use]
+    pub fn of_ended(ended: Arc<Ended>) -> Seen {
+        Seen { ended, ..Seen::default() }
+    }
+
     /// Whether this write was seen, and where it has expired, that as well.
     #[must_use]
     pub fn covers(&self, record: &Record) -> bool {
@@ -58,7 +71,8 @@ impl Seen {
     /// The number up to which the writes of `origin` were seen; 0 for none.
     #[must_use]
     pub fn through(&self, origin: OriginId) -> u64 {
-        self.through.get(&origin).copied().unwrap_or(0)
+        let named = self.through.get(&origin).copied();
+        named.unwrap_or_else(|| self.ended.last(origin))
     }
 
     /// The highest number of `origin` that was ever seen: not less than [`through`](Seen::through).
@@ -69,9 +83,10 @@ impl Seen {
 
     /// Writes of `origin` up to `through` were seen as well.
     pub fn add(&mut self, origin: OriginId, through: u64) {
+        if through > self.through(origin) {
+            self.through.insert(origin, through);
+        }
         if through > 0 {
-            let known = self.through.entry(origin).or_default();
-            *known = (*known).max(through);
             self.add_ahead(origin, 0);
         }
     }
@@ -92,17 +107,17 @@ impl Seen {
     /// [`Store::swept`](super::Store::swept) after the last was told: where the clock was set back
     /// meanwhile, what expires later had not expired for the reader.
     pub fn told(&mut self, held: &Seen, swept: u64) {
-        let Seen { through, ahead, .. } = self;
-        through.retain(|origin, seen| {
-            let told = held.through(*origin);
-            if told < *seen {
-                let highest = ahead.entry(*origin).or_default();
-                *highest = (*highest).max(*seen);
-                *seen = told;
-            }
-            *seen > 0
-        });
-        held.iter().for_each(|(origin, through)| self.add(origin, through));
+        let ended_before = std::mem::replace(&mut self.ended, Arc::clone(&held.ended));
+        let ended_before = Seen::of_ended(ended_before);
+        let named_before = std::mem::take(&mut self.through);
+        let beyond = ended_before.beyond(held).map(|(origin, _, last)| (origin, last));
+        for (origin, seen) in named_before.into_iter().chain(beyond) {
+            self.add(origin, seen.min(held.through(origin)));
+            self.add_ahead(origin, seen);
+        }
+        held.through.iter().for_each(|(origin, through)| self.add(*origin, *through));
+        let ahead = std::mem::take(&mut self.ahead);
+        ahead.into_iter().for_each(|(origin, highest)| self.add_ahead(origin, highest));
         if held.expired_through > 0 {
             self.expired_through = held.expired_through;
         }
@@ -115,11 +130,39 @@ impl Seen {
     /// Whether everything that `other` has seen is among this.
     #[must_use]
     pub fn contains(&self, other: &Seen) -> bool {
-        other.origins().all(|origin| other.highest(origin) <= self.through(origin))
+        other.beyond(self).next().is_none()
+            && other.ahead.iter().all(|(origin, highest)| *highest <= self.through(*origin))
     }
 
-    /// Origins and the numbers up to which all was seen, none of them 0, by origin.
-    pub fn iter(&self) -> impl Iterator<Item = (OriginId, u64)> + Clone {
+    /// Origins of which more was seen than `other` has, with how far that has and this: no number
+    /// [from before](Seen::highest) counts. Each once, in no order.
+    pub fn beyond<'a>(
+        &'a self,
+        other: &'a Seen,
+    ) -> impl Iterator<Item = (OriginId, u64, u64)> + Clone {
+        let is_same = self.ended == other.ended;
+        let named = self.through.iter().map(|(origin, through)| (*origin, *through));
+        let ended = self.ended.iter().take(if is_same { 0 } else { usize::MAX });
+        let ended = ended.filter(|run| !self.through.contains_key(&run.origin));
+        let all = named.chain(ended.map(|run| (run.origin, run.last)));
+        all.filter_map(|(origin, through)| {
+            let theirs = other.through(origin);
+            (theirs < through).then_some((origin, theirs, through))
+        })
+    }
+
+    /// Each origin of which anything was seen and the number up to which all was, by origin.
+    #[must_use]
+    pub fn all(&self) -> BTreeMap<OriginId, u64> {
+        let ended = self.ended.iter().map(|run| (run.origin, run.last));
+        let mut all: BTreeMap<OriginId, u64> = ended.filter(|(_, last)| *last > 0).collect();
+        all.extend(&self.through);
+        all
+    }
+
+    /// Origins that are not all over and the numbers up to which all was seen, none of them 0, by
+    /// origin.
+    pub fn named(&self) -> impl Iterator<Item = (OriginId, u64)> + Clone {
         self.through.iter().map(|(origin, through)| (*origin, *through))
     }
 
@@ -128,22 +171,33 @@ impl Seen {
         self.ahead.iter().map(|(origin, highest)| (*origin, *highest))
     }
 
-    /// Origins of which anything was seen; those of which more was seen before may come twice.
-    pub fn origins(&self) -> impl Iterator<Item = OriginId> {
-        self.through.keys().chain(self.ahead.keys()).copied()
-    }
-
-    /// Numbers that it takes to say it.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.through.len() + self.ahead.len()
-    }
-
     /// Whether nothing was seen.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.through.is_empty() && self.ahead.is_empty() && self.ended.is_empty()
     }
+
+    /// This as it goes to a reader, in at most `n_max` numbers: if they are too many, the runs that
+    /// are over become one. `None` when there are too many still.
+    #[must_use]
+    pub fn token(&self, n_max: usize) -> Option<Token> {
+        let n_named = self.through.len() + self.ahead.len();
+        let is_short = n_named + self.ended.len() <= n_max;
+        let through = if is_short { self.all() } else { self.through.clone() };
+        let ended = (!is_short).then(|| self.ended.sum());
+        let (expired_through, ahead) = (self.expired_through, self.ahead.clone());
+        let seen = Seen { through, ended: Arc::default(), expired_through, ahead };
+        (is_short || n_named <= n_max).then_some(Token { seen, ended })
+    }
+}
+
+/// What a reader brings to the node at which it goes on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Token {
+    /// What was seen beside `ended`.
+    pub seen: Seen,
+    /// The [sum](Ended::sum) of the runs that are over, of which all was seen.
+    pub ended: Option<u64>,
 }
 
 /// What a node holds, and which deletes it has forgotten.
@@ -153,10 +207,12 @@ pub struct Coverage {
     pub seen: Seen,
     /// The latest expiry that it has forgotten, in milliseconds since 1970; 0 for none.
     pub expiry_forgotten: u64,
-    /// Of each origin, the highest number of a delete that the node has forgotten.
-    pub forgotten: Seen,
-    /// Of each origin that writes no more and of which all members held the same, its last number.
-    pub ended: Seen,
+    /// Of each origin that is not over, the highest number of a delete that it has forgotten.
+    pub forgotten: BTreeMap<OriginId, u64>,
+    /// Runs that are over and of which all members held the same.
+    pub ended: Arc<Ended>,
+    /// How these became what they are.
+    pub ended_changes: Arc<EndedChanges>,
     /// [`Store::removed_total`](super::Store::removed_total) at that time.
     pub removed_total: u64,
     /// Whether it holds nothing beyond `seen`: no write past a gap, no part of a copy.
@@ -164,6 +220,18 @@ pub struct Coverage {
 }
 
 impl Coverage {
+    /// What a token says to have been seen; `None` when it names runs that are over, and never
+    /// were these here, or too long ago.
+    #[must_use]
+    pub fn read(&self, token: &Token) -> Option<Seen> {
+        let ended = match token.ended {
+            None => Arc::default(),
+            Some(sum) if sum == self.seen.ended.sum() => Arc::clone(&self.seen.ended),
+            Some(sum) => self.ended_changes.set_of(&self.ended, sum)?,
+        };
+        Some(Seen { ended, ..token.seen.clone() })
+    }
+
     /// Whether a reader that has seen so much can be told all that it lacks. Else it must begin
     /// anew: a delete that it lacks has been forgotten, or a write that it has seen is lost, or
     /// comes from a run that this node has not heard of.
@@ -172,12 +240,26 @@ impl Coverage {
         if mutated!(WatchNeverReset) {
             return true;
         }
-        let lost = |(origin, last)| seen.highest(origin) > last;
         // What nobody has heard of was lost with all who had, or has yet to come here.
-        seen.origins().all(|origin| self.knows(origin))
-            && seen.contains(&self.forgotten)
+        let mut named = seen.through.keys().chain(seen.ahead.keys());
+        named.all(|origin| self.knows(*origin) && !self.has_lost(seen, *origin))
+            && self.forgotten.iter().all(|(origin, last)| *last <= seen.through(*origin))
+            && self.has_seen_forgotten_of_ended(seen)
             && (seen.expired_through() == 0 || seen.expired_through() >= self.expiry_forgotten)
-            && !self.ended.iter().any(lost)
+    }
+
+    /// Whether more of `origin` was seen than there is now that it is over.
+    fn has_lost(&self, seen: &Seen, origin: OriginId) -> bool {
+        let last = self.ended.last(origin);
+        last > 0 && seen.highest(origin) > last
+    }
+
+    fn has_seen_forgotten_of_ended(&self, seen: &Seen) -> bool {
+        let is_same = seen.ended == self.ended;
+        let has_seen = |run: &EndedRun| {
+            (is_same && run.forgotten <= run.last) || run.forgotten <= seen.through(run.origin)
+        };
+        self.ended.iter().all(has_seen)
     }
 
     /// Whether it holds all that `seen` says, and has let expire what has expired by its moment. A
@@ -191,7 +273,9 @@ impl Coverage {
     /// Whether any write of `origin` is known here, be it gone by now.
     #[must_use]
     pub fn knows(&self, origin: OriginId) -> bool {
-        [&self.seen, &self.ended, &self.forgotten].iter().any(|part| part.through(origin) > 0)
+        self.seen.through(origin) > 0
+            || self.ended.get(origin).is_some_and(|run| run.last.max(run.forgotten) > 0)
+            || self.forgotten.contains_key(&origin)
     }
 }
 
@@ -199,6 +283,10 @@ impl Coverage {
 mod tests {
     use super::*;
     use crate::kv::{HlcTime, Stamp};
+
+    fn ended(origin: OriginId, last: u64) -> Arc<Ended> {
+        Arc::new([EndedRun { origin, last, forgotten: 0 }].into_iter().collect())
+    }
 
     #[test]
     fn an_expiry_is_seen_up_to_a_moment_and_not_with_the_write() {
@@ -239,11 +327,11 @@ mod tests {
         assert_eq!(seen.expired_through(), 7, "there nothing ever expires");
         let mut coverage = Coverage { seen: behind.clone(), ..Coverage::default() };
         assert!(!coverage.covers(&seen), "it has yet to catch up with that reader");
-        coverage.ended.add(a, 49);
+        coverage.ended = ended(a, 49);
         assert!(!coverage.reaches(&seen), "a write that was seen is lost");
-        coverage.ended.add(a, 50);
+        coverage.ended = ended(a, 50);
         assert!(coverage.reaches(&seen));
-        coverage.forgotten.add(a, 41);
+        coverage.forgotten.insert(a, 41);
         assert!(!coverage.reaches(&seen), "that delete may have been undone by what was told");
         behind.add(a, 50);
         behind.set_expired_through(9);
@@ -253,6 +341,63 @@ mod tests {
         assert_eq!(seen, behind);
         seen.told(&behind, 8);
         assert_eq!(seen.expired_through(), 8);
+    }
+
+    #[test]
+    fn what_ended_is_among_what_was_seen() {
+        let (a, b) = (OriginId(1), OriginId(2));
+        let mut held = Seen::of_ended(ended(a, 5));
+        held.add(b, 2);
+        held.add(a, 4);
+        assert_eq!(held.all(), BTreeMap::from([(a, 5), (b, 2)]));
+        let mut seen = Seen::default();
+        seen.add(a, 3);
+        assert_eq!(held.beyond(&seen).collect::<Vec<_>>(), [(b, 0, 2), (a, 3, 5)]);
+        assert!(held.contains(&seen) && !seen.contains(&held));
+        seen.told(&held, 0);
+        assert_eq!(seen, held);
+        assert_eq!(seen.named().collect::<Vec<_>>(), [(b, 2)], "the other one is over");
+        // Of a node to which that run has come only in part.
+        let mut behind = Seen::default();
+        behind.add(a, 4);
+        seen.told(&behind, 0);
+        assert_eq!((seen.through(a), seen.highest(a)), (4, 5));
+        assert_eq!((seen.through(b), seen.highest(b)), (0, 2));
+        seen.told(&held, 0);
+        assert_eq!(seen, held);
+    }
+
+    #[test]
+    fn a_token_names_runs_that_are_over_only_while_there_is_room() {
+        let (a, b) = (OriginId(1), OriginId(2));
+        let mut seen = Seen::of_ended(ended(a, 5));
+        seen.add(b, 2);
+        let mut both = Seen::default();
+        both.add(a, 5);
+        both.add(b, 2);
+        assert_eq!(seen.token(2), Some(Token { seen: both, ended: None }));
+        let short = seen.token(1).expect("one number");
+        assert_eq!((short.seen.named().count(), short.ended), (1, Some(ended(a, 5).sum())));
+        assert_eq!(seen.token(0), None);
+        let mut coverage = Coverage { ended: ended(a, 5), ..Coverage::default() };
+        assert_eq!(coverage.read(&short), Some(seen.clone()));
+        coverage.ended = Arc::default();
+        assert_eq!(coverage.read(&short), None, "no such runs have ended here");
+        coverage.seen = seen.clone();
+        assert_eq!(coverage.read(&short), Some(seen));
+    }
+
+    #[test]
+    fn who_lacks_a_forgotten_delete_of_a_run_that_is_over_begins_anew() {
+        let a = OriginId(1);
+        let run = EndedRun { origin: a, last: 5, forgotten: 4 };
+        let ended = Arc::new([run].into_iter().collect::<Ended>());
+        let coverage = Coverage { ended: Arc::clone(&ended), ..Coverage::default() };
+        let mut seen = Seen::default();
+        seen.add(a, 3);
+        assert!(!coverage.reaches(&seen) && !coverage.reaches(&Seen::default()));
+        seen.add(a, 4);
+        assert!(coverage.reaches(&seen) && coverage.reaches(&Seen::of_ended(ended)));
     }
 
     #[test]
@@ -272,22 +417,20 @@ mod tests {
         assert!(!coverage.reaches(&seen), "nobody here has heard of that run");
         coverage.seen.add(a, 3);
         assert!(coverage.reaches(&seen) && coverage.reaches(&Seen::default()));
-        coverage.forgotten.add(a, 7);
+        coverage.forgotten.insert(a, 7);
         assert!(coverage.reaches(&seen) && !coverage.reaches(&Seen::default()));
-        coverage.forgotten.add(b, 1);
+        coverage.forgotten.insert(b, 1);
         assert!(!coverage.reaches(&seen));
-        let mut of_others = Coverage::default();
-        of_others.ended.add(a, 7);
+        let mut of_others = Coverage { ended: ended(a, 7), ..Coverage::default() };
         assert!(of_others.reaches(&seen));
-        of_others.ended = Seen::default();
-        of_others.ended.add(a, 6);
+        of_others.ended = ended(a, 6);
         assert!(!of_others.reaches(&seen), "the reader has seen a write that is lost");
         let mut more = Seen::default();
         more.add(b, 3);
         seen.add(b, 3);
         assert!(coverage.knows(b) && !of_others.knows(b));
         assert!(!coverage.covers(&seen) && coverage.covers(&Seen::default()));
-        assert_eq!((seen.len(), seen.through(a), seen.through(b)), (2, 7, 3));
+        assert_eq!((seen.named().count(), seen.through(a), seen.through(b)), (2, 7, 3));
         assert!(coverage.reaches(&seen) && seen.contains(&more) && !more.contains(&seen));
     }
 }

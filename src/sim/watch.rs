@@ -19,8 +19,9 @@ use super::cluster::Cluster;
 use super::history::show;
 use super::options::Options;
 use super::run::{Run, Step};
-use crate::kv::{Asked, Coverage, OriginId, Reader, Record, Seen, Stamp, Store, Target};
+use crate::kv::{Asked, Coverage, OriginId, Reader, Record, Seen, Stamp, Store, Target, Token};
 use crate::limits::STORE_SHARDS;
+use crate::limits::TOKEN_ORIGINS_MAX;
 use crate::rng::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -61,6 +62,8 @@ pub(super) struct Client {
     pub(super) model: BTreeMap<Vec<u8>, Record>,
     /// What its token says.
     pub(super) token: Option<Seen>,
+    /// Whether its tokens are as short as may be, as after years: what is over is one number.
+    has_short_tokens: bool,
     at: At,
 }
 
@@ -147,9 +150,11 @@ impl Watchers {
             target: target(&mut rng),
             model: BTreeMap::new(),
             token: None,
+            has_short_tokens: false,
             at: At::Away,
         };
-        let clients = (0..N_CLIENTS).map(client).collect();
+        let mut clients: Vec<Client> = (0..N_CLIENTS).map(client).collect();
+        clients.iter_mut().step_by(2).for_each(|client| client.has_short_tokens = true);
         Watchers {
             rng,
             clients,
@@ -284,7 +289,7 @@ impl Watchers {
         server.store.switch_feed(true);
         client.at = At::Stream(Box::new(Stream {
             origin,
-            reader: Reader::new(client.target.clone(), client.token.clone()),
+            reader: Reader::new(client.target.clone(), client.brings()),
             keys: BTreeSet::new(),
             is_overrun: false,
             coverage: None,
@@ -302,7 +307,7 @@ impl Watchers {
         let now = cluster.now_at(server.index);
         let is_first = poll.after.is_none();
         let had_token = client.token.is_some();
-        let told = server.store.tell(now, asked, client.token.as_ref(), &poll.coverage);
+        let told = server.store.tell(now, asked, client.brings().as_ref(), &poll.coverage);
         if told.is_reset && had_token {
             self.n_reset += 1;
             client.token = None;
@@ -412,6 +417,14 @@ impl Watchers {
 }
 
 impl Client {
+    /// The token with which it goes on.
+    fn brings(&self) -> Option<Token> {
+        let seen = self.token.as_ref()?;
+        let n_named = seen.named().count() + seen.iter_ahead().count();
+        let n_max = if self.has_short_tokens { n_named } else { TOKEN_ORIGINS_MAX };
+        seen.token(n_max)
+    }
+
     /// Keeps what it is told, if that is news.
     fn take(&mut self, record: Record) {
         let known = self.model.get(record.key()).map(version);

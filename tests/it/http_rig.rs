@@ -1,10 +1,11 @@
 //! HTTP over real sockets, before a real store and a node that replies what it is told to.
 
 use gossipykv::http::{Config, Server, TokenList, Tokens, Version, start};
-use gossipykv::kv::{Coverage, OriginId, Seen, Store, StoreConfig};
+use gossipykv::kv::{Coverage, Ended, OriginId, Seen, Store, StoreConfig};
 use gossipykv::node::command::{Bell, Bridge, Busy, Command, Health, MemberStatus, MemberView};
 use gossipykv::node::command::{NotReady, Reply, ReplyTo, Sample};
 use gossipykv::time::{Instant, Now, WallMillis};
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,7 +26,9 @@ pub struct TestBridge {
     pub is_live: AtomicBool,
     pub on_command: Mutex<OnCommand>,
     /// Deletes that it says to have forgotten.
-    pub forgotten: Mutex<Seen>,
+    pub forgotten: Mutex<BTreeMap<OriginId, u64>>,
+    /// Runs that it says to be over.
+    pub ended: Mutex<Arc<Ended>>,
     /// Who does not know keys that expire.
     pub lacks_ttl: Mutex<Option<Arc<str>>>,
     /// Rung when it tells other members.
@@ -46,6 +49,7 @@ impl TestBridge {
             is_live: AtomicBool::new(true),
             on_command: Mutex::new(Box::new(plain_node)),
             forgotten: Mutex::default(),
+            ended: Mutex::default(),
             lacks_ttl: Mutex::default(),
             members_bell: Mutex::default(),
             turn: Mutex::default(),
@@ -110,13 +114,16 @@ impl Bridge for TestBridge {
     fn send(&self, command: Command, reply_to: ReplyTo) -> Result<(), Busy> {
         if command == Command::Coverage {
             let _turn = self.turn.lock().unwrap();
-            let (mut seen, last) = (Seen::default(), self.store.last_seq());
+            let ended = Arc::clone(&self.ended.lock().unwrap());
+            let last = self.store.last_seq();
+            let mut seen = Seen::of_ended(Arc::clone(&ended));
             seen.add(self.store.origin(), last);
             seen.set_expired_through(self.store.swept());
             let forgotten = self.forgotten.lock().unwrap().clone();
             let removed_total = self.store.removed_total();
+            let is_exact = true;
             let coverage =
-                Coverage { seen, forgotten, removed_total, is_exact: true, ..Coverage::default() };
+                Coverage { seen, forgotten, ended, removed_total, is_exact, ..Coverage::default() };
             reply_to(Reply::Coverage(coverage));
             return Ok(());
         }

@@ -3,11 +3,12 @@
 use super::agents::Node;
 use super::http_rig::{Client, Rig, TestBridge, config, until};
 use gossipykv::http::Server;
-use gossipykv::kv::{OriginId, Record, Stamp};
+use gossipykv::kv::{Ended, EndedRun, OriginId, Record, Stamp};
 use gossipykv::node::command::{Bridge as _, Health};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A stream of events, as lines of JSON.
@@ -157,7 +158,7 @@ fn a_token_too_old_begins_anew_and_says_so() {
     put(&rig, "a", "1");
     let (_, token) = Events::of(&rig, "/kv/?watch").until_sync();
     rig.ask("DELETE", "/kv/b").is(200);
-    rig.bridge.forgotten.lock().unwrap().add(OriginId(7), 2);
+    rig.bridge.forgotten.lock().unwrap().insert(OriginId(7), 2);
     let mut events = Events::of(&rig, &format!("/kv/?watch&since={token}"));
     assert_eq!(events.until_sync().0, ["reset", "put a 1"]);
     let page = rig.ask("GET", &format!("/kv/?since={token}")).is(200).json();
@@ -171,6 +172,33 @@ fn a_token_too_old_begins_anew_and_says_so() {
         rig.ask("GET", &format!("/kv/?since={bad}")).is(400);
         rig.ask("GET", &format!("/kv/?watch&since={bad}")).is(400);
     }
+}
+
+#[test]
+fn thousands_of_runs_that_are_over_leave_a_token_good_and_short() {
+    let rig = Rig::new();
+    let run = |origin| EndedRun { origin: OriginId(origin), last: 9, forgotten: 3 };
+    let ended: Ended = (100_001..=105_000).map(run).collect();
+    *rig.bridge.ended.lock().unwrap() = Arc::new(ended);
+    put(&rig, "a", "1");
+    let token = rig.ask("GET", "/kv/").is(200).json()["token"].as_str().unwrap().to_owned();
+    assert!(token.starts_with("t2.") && token.len() < 64, "{token}");
+    rig.ask("GET", &format!("/kv/?since={token}&wait=0s")).is(304);
+    rig.ask("GET", &format!("/kv/?min_token={token}")).is(200);
+    put(&rig, "b", "2");
+    let page = rig.ask("GET", &format!("/kv/?since={token}")).is(200).json();
+    assert_eq!((&page["reset"], &page["items"][0]["key"]), (&Value::Null, &json!("b")));
+    let mut events = Events::of(&rig, &format!("/kv/?watch&since={token}"));
+    let (told, token) = events.until_sync();
+    assert_eq!(told, ["put b 2"]);
+    // A node that never had these runs among those that are over.
+    *rig.bridge.ended.lock().unwrap() = Arc::default();
+    let caught_up = format!("/kv/?min_token={token}&wait=0s");
+    until("it says so", || rig.ask("GET", &caught_up).status == 504);
+    let page = rig.ask("GET", &format!("/kv/?since={token}")).is(200).json();
+    assert_eq!(page["reset"], json!(true));
+    let mut events = Events::of(&rig, &format!("/kv/?watch&since={token}"));
+    assert_eq!(events.until_sync().0, ["reset", "put a 1", "put b 2"]);
 }
 
 #[test]
@@ -315,7 +343,7 @@ fn what_is_forgotten_while_a_client_reads_is_a_reset_and_no_silence() {
     }
     let mut events = Events::of(&rig, &format!("/kv/?watch&since={token}"));
     // It is in the middle of what the client lacks. Now the delete is forgotten.
-    rig.bridge.forgotten.lock().unwrap().add(OriginId(7), 2);
+    rig.bridge.forgotten.lock().unwrap().insert(OriginId(7), 2);
     let is_there = rig.bridge.store().remove_exact(b"gone", deleted.parse().expect("a version"));
     assert!(is_there);
     let (mut told, _) = events.until_sync();

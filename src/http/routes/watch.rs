@@ -17,7 +17,7 @@ use crate::http::request::{Method, Poll, Request};
 use crate::http::watch::event::Style;
 use crate::http::watch::token;
 use crate::http::watch::wish::{PollWatch, PollWish, StreamWish};
-use crate::kv::{Coverage, Seen, Target};
+use crate::kv::{Coverage, Target, Token};
 use crate::limits::HTTP_POLL_MAX;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ const EVERY: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Since {
     /// It has seen so much.
-    Seen(Seen),
+    Seen(Token),
     /// It has to begin anew, for this reason.
     Anew(&'static str),
 }
@@ -46,16 +46,16 @@ impl Since {
     /// 400 for a text that is none.
     pub(super) fn read(text: &str) -> Result<Since, Failure> {
         match token::read(text) {
-            Ok(Some(seen)) => Ok(Since::Seen(seen)),
+            Ok(Some(token)) => Ok(Since::Seen(token)),
             Ok(None) => Ok(Since::Anew(token::MANY)),
             Err(error) => Err(Failure::new(400, format_args!("since: {error}"))),
         }
     }
 
     /// What has been seen; `None` for who begins anew.
-    pub(super) fn seen(&self) -> Option<&Seen> {
+    pub(super) fn seen(&self) -> Option<&Token> {
         match self {
-            Since::Seen(seen) => Some(seen),
+            Since::Seen(token) => Some(token),
             Since::Anew(_) => None,
         }
     }
@@ -116,7 +116,7 @@ fn park(
 
 /// A token that the node is to have caught up with before it answers.
 #[derive(Debug)]
-pub(super) struct Least(Seen);
+pub(super) struct Least(Token);
 
 impl Least {
     /// What `min_token` asks for.
@@ -126,7 +126,7 @@ impl Least {
     pub(super) fn of(parameter: Option<Parameter<'_>>) -> Result<Option<Least>, Failure> {
         let Some(parameter) = parameter else { return Ok(None) };
         match token::read(parameter.text()) {
-            Ok(Some(seen)) => Ok(Some(Least(seen))),
+            Ok(Some(token)) => Ok(Some(Least(token))),
             Ok(None) => Err(Failure::new(400, "min_token=t0: it names nothing to wait for")),
             Err(error) => Err(Failure::new(400, format_args!("min_token: {error}"))),
         }
@@ -153,7 +153,8 @@ impl Least {
         target: Target,
         wait: Duration,
     ) -> Result<Option<Outcome>, Failure> {
-        if coverage(api)?.covers(&self.0) {
+        let coverage = coverage(api)?;
+        if coverage.read(&self.0).is_some_and(|seen| coverage.covers(&seen)) {
             return Ok(None);
         }
         match park(api, call, target, wait, EVERY)? {
@@ -187,7 +188,7 @@ pub(super) fn stream(
     let slot = api.slot(Waiter::Watch)?;
     let (since, reset) = match since {
         None => (None, None),
-        Some(Since::Seen(seen)) => (Some(seen), None),
+        Some(Since::Seen(token)) => (Some(token), None),
         Some(Since::Anew(why)) => (None, Some(why)),
     };
     let style = if call.request.wants_events { Style::Sse } else { Style::Lines };

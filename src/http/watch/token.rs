@@ -4,12 +4,14 @@
 //! t1.BASE64URL    varint: origins; for each, 8 bytes of its number and a varint: seen through;
 //!                 where keys expire, or more follows, a varint: the moment up to which expiries
 //!                 were seen; where more was seen before, varint, and numbers as above
+//! t2.BASE64URL    8 bytes: the sum of the runs that are over and of which all was seen; then as t1
 //! t0              too many origins for a token: the reader begins anew
 //! ```
 //!
-//! A token names no node, so every node of the cluster can go on where another one stopped.
+//! A token names no node, so every node of the cluster can go on where another one stopped. Where
+//! it need not, it names no set of runs: then it can be read anywhere, however long after.
 
-use crate::kv::{OriginId, Seen};
+use crate::kv::{OriginId, Seen, Token};
 use crate::limits::TOKEN_ORIGINS_MAX;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -27,11 +29,12 @@ pub struct BadToken;
 
 /// What has been seen, as text.
 pub(in crate::http) fn text(seen: &Seen) -> String {
-    if seen.len() > TOKEN_ORIGINS_MAX {
-        return "t0".to_owned();
-    }
-    let mut bytes = Vec::with_capacity(2 + 14 * seen.len());
-    numbers(&mut bytes, seen.iter());
+    seen.token(TOKEN_ORIGINS_MAX).map_or_else(|| "t0".to_owned(), |token| write(&token))
+}
+
+fn write(Token { seen, ended }: &Token) -> String {
+    let mut bytes = ended.map_or(Vec::new(), |sum| sum.to_be_bytes().to_vec());
+    numbers(&mut bytes, seen.named());
     let is_ahead = seen.iter_ahead().next().is_some();
     if seen.expired_through() > 0 || is_ahead {
         varint(&mut bytes, seen.expired_through());
@@ -39,34 +42,48 @@ pub(in crate::http) fn text(seen: &Seen) -> String {
     if is_ahead {
         numbers(&mut bytes, seen.iter_ahead());
     }
-    format!("t1.{}", URL_SAFE_NO_PAD.encode(bytes))
+    let form = if ended.is_some() { "t2" } else { "t1" };
+    format!("{form}.{}", URL_SAFE_NO_PAD.encode(bytes))
 }
 
 /// What a token says to have been seen; `None` for one that says to begin anew.
 ///
 /// # Errors
 /// [`BadToken`].
-pub fn read(token: &str) -> Result<Option<Seen>, BadToken> {
+pub fn read(token: &str) -> Result<Option<Token>, BadToken> {
     if token == "t0" {
         return Ok(None);
     }
-    let text = token.strip_prefix("t1.").ok_or(BadToken)?;
+    let (form, text) = token.split_once('.').ok_or(BadToken)?;
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| BadToken)?;
-    let mut rest = &bytes[..];
+    let (ended, rest) = match form {
+        "t1" => (None, &bytes[..]),
+        "t2" => {
+            let (sum, rest) = bytes.split_first_chunk().ok_or(BadToken)?;
+            (Some(u64::from_be_bytes(*sum)), rest)
+        }
+        _ => return Err(BadToken),
+    };
+    Ok(Some(Token { seen: read_seen(rest)?, ended }))
+}
+
+fn read_seen(mut rest: &[u8]) -> Result<Seen, BadToken> {
     let mut seen = Seen::default();
-    for (origin, through) in read_numbers(&mut rest)? {
+    let named = read_numbers(&mut rest)?;
+    let n_named = named.len();
+    for (origin, through) in named {
         seen.add(origin, through);
     }
     if rest.is_empty() {
-        return Ok(Some(seen));
+        return Ok(seen);
     }
     seen.set_expired_through(read_varint(&mut rest)?);
     if rest.is_empty() {
-        return if seen.expired_through() > 0 { Ok(Some(seen)) } else { Err(BadToken) };
+        return if seen.expired_through() > 0 { Ok(seen) } else { Err(BadToken) };
     }
     let ahead = read_numbers(&mut rest)?;
     // There is one spelling only.
-    if ahead.is_empty() || !rest.is_empty() {
+    if ahead.is_empty() || !rest.is_empty() || n_named + ahead.len() > TOKEN_ORIGINS_MAX {
         return Err(BadToken);
     }
     for (origin, highest) in ahead {
@@ -75,10 +92,7 @@ pub fn read(token: &str) -> Result<Option<Seen>, BadToken> {
         }
         seen.add_ahead(origin, highest);
     }
-    if seen.len() > TOKEN_ORIGINS_MAX {
-        return Err(BadToken);
-    }
-    Ok(Some(seen))
+    Ok(seen)
 }
 
 fn numbers(out: &mut Vec<u8>, all: impl Iterator<Item = (OriginId, u64)> + Clone) {
@@ -137,18 +151,34 @@ fn read_varint(rest: &mut &[u8]) -> Result<u64, BadToken> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::{Ended, EndedRun};
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     #[test]
     fn what_is_no_token_is_told_apart() {
         for bad in [
-            "", "t1", "t1.", "t2.AA", "t1.AQ", "t1.AAA", "t1.AAEB", "t1.!", "t0.", "t1.gAA",
+            "",
+            "t1",
+            "t1.",
+            "t2.AA",
+            "t3.AA",
+            "t1.AQ",
+            "t1.AAA",
+            "t1.AAEB",
+            "t1.!",
+            "t0.",
+            "t1.gAA",
             "t1.AA==",
+            "t2.AAAAAAAAAAc",
+            "t2.AAAAAAAAAAcAAA",
         ] {
             assert_eq!(read(bad), Err(BadToken), "{bad}");
         }
         assert_eq!(read("t0"), Ok(None));
-        assert_eq!(read("t1.AA"), Ok(Some(Seen::default())));
+        assert_eq!(read("t1.AA"), Ok(Some(Token::default())));
+        let of_ended = Token { ended: Some(7), ..Token::default() };
+        assert_eq!(read("t2.AAAAAAAAAAcA"), Ok(Some(of_ended)));
     }
 
     #[test]
@@ -158,10 +188,25 @@ mod tests {
             seen.add(OriginId(origin << 50), u64::MAX);
         }
         let longest = text(&seen);
-        assert_eq!(read(&longest), Ok(Some(seen.clone())));
+        assert_eq!(read(&longest), Ok(seen.token(TOKEN_ORIGINS_MAX)));
         assert!(longest.len() < crate::limits::HTTP_TARGET_LEN_MAX - 1024, "{}", longest.len());
         seen.add(OriginId(7), 1);
         assert_eq!(text(&seen), "t0");
+    }
+
+    #[test]
+    fn runs_that_are_over_take_no_room() {
+        let run = |origin| EndedRun { origin: OriginId(origin), last: 9, forgotten: 0 };
+        let ended: Ended = (1..=5_000).map(run).collect();
+        let (sum, mut seen) = (ended.sum(), Seen::of_ended(Arc::new(ended)));
+        seen.add(OriginId(7_000), 3);
+        let text = text(&seen);
+        assert!(text.len() < 40, "{text}");
+        let token = read(&text).ok().flatten().expect("a token");
+        assert_eq!(
+            (token.ended, token.seen.named().collect()),
+            (Some(sum), vec![(OriginId(7_000), 3)])
+        );
     }
 
     proptest! {
@@ -179,14 +224,14 @@ mod tests {
             let known = pairs.iter().map(|(origin, through)| (*origin, through.saturating_add(9)));
             ahead.iter().copied().chain(known).filter(|(origin, _)| *origin > 0).take(half)
                 .for_each(|(origin, highest)| seen.add_ahead(OriginId(origin), highest));
-            prop_assert_eq!(read(&text(&seen)), Ok(Some(seen)));
+            prop_assert_eq!(read(&text(&seen)), Ok(Some(Token { seen, ended: None })));
         }
 
         #[test]
-        fn no_text_panics(bytes: Vec<u8>) {
-            let text = format!("t1.{}", URL_SAFE_NO_PAD.encode(&bytes));
-            if let Ok(Some(seen)) = read(&text) {
-                prop_assert_eq!(super::text(&seen), text);
+        fn no_text_panics(bytes: Vec<u8>, form in "t[12]") {
+            let text = format!("{form}.{}", URL_SAFE_NO_PAD.encode(&bytes));
+            if let Ok(Some(token)) = read(&text) {
+                prop_assert_eq!(write(&token), text);
             }
         }
     }

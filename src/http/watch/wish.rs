@@ -4,7 +4,7 @@ use super::event::Style;
 use super::hub::Watch;
 use super::roster::MembersWatch;
 use crate::http::request::Poll;
-use crate::kv::Seen;
+use crate::kv::Token;
 use std::fmt;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(in crate::http) struct StreamWish {
     pub(in crate::http) watch: Watch,
     /// What the client has seen; `None` when it wants everything first.
-    pub(in crate::http) since: Option<Seen>,
+    pub(in crate::http) since: Option<Token>,
     /// Why a client that came with a token has to begin anew.
     pub(in crate::http) reset: Option<&'static str>,
     pub(in crate::http) style: Style,

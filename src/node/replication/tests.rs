@@ -2,6 +2,7 @@
 //! given.
 
 mod age;
+mod aged;
 mod capacity;
 mod cluster;
 mod compared;

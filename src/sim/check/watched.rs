@@ -45,7 +45,7 @@ pub(in crate::sim) fn check(
             let is_in_token =
                 client.token.as_ref().is_some_and(|seen| seen.highest(dot.origin) >= dot.seq);
             // Before the writer's run is known to be over, what is lost may have yet to come.
-            let is_over = !coverage.knows(dot.origin) || coverage.ended.through(dot.origin) > 0;
+            let is_over = !coverage.knows(dot.origin) || coverage.ended.last(dot.origin) > 0;
             let is_later = held.is_none_or(|held| held.stamp() < known.stamp());
             let was_forgotten = is_forgetful && known.is_tombstone();
             is_later

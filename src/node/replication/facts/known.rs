@@ -10,32 +10,18 @@
 use crate::kv::{Coverage, Dot, HlcTime, OriginId, Record, Store, VersionVector};
 use crate::limits::ORIGINS_MAX;
 use crate::mutation::mutated;
+use crate::node::replication::facts::folds::{FoldedHash, Folds, covered_hash};
 use crate::node::replication::message::{FoldedList, Heads};
 use crate::time::Instant;
 use std::collections::BTreeMap;
-use xxhash_rust::xxh3::xxh3_64;
-
-/// An origin whose writes every member holds: it needs no place in a digest any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::node) struct FoldedOrigin {
-    /// Its last number.
-    pub(in crate::node) last: u64,
-    /// The highest number of a tombstone of it that has been forgotten.
-    pub(in crate::node) forgotten: u64,
-    /// The how manieth fold here it was.
-    number: u64,
-}
+use std::sync::Arc;
 
 /// The vector and what became of its older parts.
 #[derive(Debug)]
 pub(in crate::node) struct Known {
     me: OriginId,
     vector: VersionVector,
-    folded: BTreeMap<OriginId, FoldedOrigin>,
-    /// Folds so far.
-    n_folds: u64,
-    /// Sum of a hash of each folded origin: equal sets, equal sums.
-    folded_hash: FoldedHash,
+    folded: Folds,
     /// Per origin the highest number of a tombstone forgotten.
     forgotten: BTreeMap<OriginId, u64>,
     /// The latest time of a tombstone forgotten.
@@ -52,66 +38,12 @@ pub(in crate::node) struct Known {
     beyond: BTreeMap<OriginId, u64>,
 }
 
-fn fold_hash(origin: OriginId, last: u64) -> u64 {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&origin.0.to_be_bytes());
-    bytes[8..].copy_from_slice(&last.to_be_bytes());
-    xxh3_64(&bytes)
-}
-
-/// The hash of all that is covered: of the folded origins as told, and of the heads. Equal whoever
-/// has folded what, as long as `folded` leaves out those of whom nothing is covered.
-pub(in crate::node) fn covered_hash(folded: u64, heads: &Heads) -> u64 {
-    let hashes = heads.iter().map(|(origin, through)| fold_hash(OriginId(*origin), *through));
-    hashes.fold(folded, u64::wrapping_add)
-}
-
-/// What a list of folded origins adds up to, and those in it of whom nothing is covered: who has
-/// folded such a one covers as much as who counts with it still.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in crate::node) struct FoldedHash {
-    /// Of all.
-    pub(in crate::node) all: u64,
-    /// Of those whose first write was lost.
-    empty: u64,
-}
-
-impl FoldedHash {
-    /// The sums of a list.
-    pub(in crate::node) fn of(list: &FoldedList) -> FoldedHash {
-        let mut sums = FoldedHash::default();
-        list.iter().for_each(|(origin, last, _)| sums.add(OriginId(*origin), *last));
-        sums
-    }
-
-    fn add(&mut self, origin: OriginId, last: u64) {
-        self.all = self.all.wrapping_add(fold_hash(origin, last));
-        if last == 0 {
-            self.empty = self.empty.wrapping_add(fold_hash(origin, last));
-        }
-    }
-
-    fn remove(&mut self, origin: OriginId, last: u64) {
-        self.all = self.all.wrapping_sub(fold_hash(origin, last));
-        if last == 0 {
-            self.empty = self.empty.wrapping_sub(fold_hash(origin, last));
-        }
-    }
-
-    /// Of what is covered.
-    pub(in crate::node) fn covered(self) -> u64 {
-        self.all.wrapping_sub(self.empty)
-    }
-}
-
 impl Known {
     pub(in crate::node) fn new(me: OriginId) -> Known {
         Known {
             me,
             vector: VersionVector::default(),
-            folded: BTreeMap::new(),
-            n_folds: 0,
-            folded_hash: FoldedHash::default(),
+            folded: Folds::default(),
             forgotten: BTreeMap::new(),
             forgotten_time: HlcTime::default(),
             expiry_forgotten: 0,
@@ -131,7 +63,7 @@ impl Known {
     pub(in crate::node) fn covers(&self, dot: Dot) -> bool {
         dot.origin == self.me
             || self.vector.covers(dot)
-            || self.folded.get(&dot.origin).is_some_and(|f| dot.seq <= f.last)
+            || self.folded.get(dot.origin).is_some_and(|f| dot.seq <= f.last)
     }
 
     /// Whether everything of `origin` up to `through` is covered.
@@ -141,13 +73,13 @@ impl Known {
 
     /// The number up to which every write of `origin` is covered.
     pub(in crate::node) fn contiguous(&self, origin: OriginId) -> u64 {
-        let folded = self.folded.get(&origin).map_or(0, |folded| folded.last);
+        let folded = self.folded.get(origin).map_or(0, |folded| folded.last);
         self.vector.contiguous(origin).max(folded)
     }
 
     /// Notes that writes `start..=end` of `origin` are held. True when any was news.
     pub(in crate::node) fn observe(&mut self, origin: OriginId, start: u64, end: u64) -> bool {
-        if origin.0 == 0 || self.folded.get(&origin).is_some_and(|folded| end <= folded.last) {
+        if origin.0 == 0 || self.folded.get(origin).is_some_and(|folded| end <= folded.last) {
             return false;
         }
         if !self.room_for(origin) {
@@ -172,7 +104,7 @@ impl Known {
     }
 
     fn room_for(&mut self, origin: OriginId) -> bool {
-        let known = self.vector.highest(origin) > 0 || self.folded.contains_key(&origin);
+        let known = self.vector.highest(origin) > 0 || self.folded.contains(origin);
         if known || self.vector.len() + self.folded.len() < ORIGINS_MAX {
             return true;
         }
@@ -182,8 +114,7 @@ impl Known {
 
     /// A folded origin that writes again (it was cut off, not gone) is kept like any other.
     fn unfold(&mut self, origin: OriginId) {
-        if let Some(folded) = self.folded.remove(&origin) {
-            self.folded_hash.remove(origin, folded.last);
+        if let Some(folded) = self.folded.remove(origin) {
             self.vector.claim(origin, folded.last);
             if folded.forgotten > 0 {
                 self.forgotten.insert(origin, folded.forgotten);
@@ -194,7 +125,7 @@ impl Known {
     /// Takes back into the vector whoever of `members` is folded: a member that was cut off while
     /// others folded its origin is not gone.
     pub(in crate::node) fn unfold_members(&mut self, members: impl Iterator<Item = OriginId>) {
-        if self.folded.is_empty() || mutated!(StayFolded) {
+        if self.folded.len() == 0 || mutated!(StayFolded) {
             return;
         }
         members.for_each(|origin| self.unfold(origin));
@@ -213,9 +144,7 @@ impl Known {
             self.tails_total += 1;
         }
         let forgotten = self.forgotten.remove(&origin).unwrap_or(0);
-        self.n_folds += 1;
-        self.folded.insert(origin, FoldedOrigin { last, forgotten, number: self.n_folds });
-        self.folded_hash.add(origin, last);
+        self.folded.insert(origin, last, forgotten);
     }
 
     /// Notes that a record was taken, if nothing says that it is held: it came with a copy that has
@@ -270,7 +199,7 @@ impl Known {
     }
 
     fn is_told(&self, origin: OriginId) -> bool {
-        origin != self.me && !self.folded.contains_key(&origin)
+        origin != self.me && !self.folded.contains(origin)
     }
 
     /// The folded origins as they travel.
@@ -281,8 +210,7 @@ impl Known {
     /// What is held without gaps, and which deletes were forgotten. `own` is the last of our own
     /// writes.
     pub(in crate::node) fn coverage(&self, own: u64) -> Coverage {
-        let mut coverage =
-            Coverage { expiry_forgotten: self.expiry_forgotten, ..Coverage::default() };
+        let mut seen = self.folded.seen();
         for (origin, through) in self.heads(own) {
             let origin = OriginId(origin);
             let through = if mutated!(WatchClaimMore) {
@@ -290,55 +218,59 @@ impl Known {
             } else {
                 through
             };
-            coverage.seen.add(origin, through);
+            seen.add(origin, through);
         }
-        for (origin, folded) in &self.folded {
-            coverage.seen.add(*origin, folded.last.max(self.vector.contiguous(*origin)));
-            coverage.ended.add(*origin, folded.last.max(self.vector.contiguous(*origin)));
-            coverage.forgotten.add(*origin, folded.forgotten);
+        Coverage {
+            seen,
+            expiry_forgotten: self.expiry_forgotten,
+            forgotten: self.forgotten.clone(),
+            ended: Arc::clone(self.folded.told()),
+            ended_changes: Arc::clone(self.folded.changes()),
+            ..Coverage::default()
         }
-        for (origin, forgotten) in &self.forgotten {
-            coverage.forgotten.add(*origin, *forgotten);
-        }
-        coverage
+    }
+
+    /// Every reachable peer has told the same hash of its folded origins as this node.
+    pub(in crate::node) fn agree_on_folds(&mut self) {
+        self.folded.agree();
     }
 
     /// The hash of the folded origins as digests tell it.
     pub(in crate::node) fn folded_hash(&self) -> u64 {
-        self.folded_hash.all
+        self.folded.sums().all
     }
 
     /// The same beside what of it is of nothing.
     pub(in crate::node) fn folded_sums(&self) -> FoldedHash {
-        self.folded_hash
+        self.folded.sums()
     }
 
     /// The hash of all that is covered.
     pub(in crate::node) fn covered_hash(&self, heads: &Heads) -> u64 {
-        covered_hash(self.folded_hash.covered(), heads)
+        covered_hash(self.folded.sums().covered(), heads)
     }
 
     /// Folds so far: who holds all that is folded now holds every fold up to this number.
     pub(in crate::node) fn n_folds(&self) -> u64 {
-        self.n_folds
+        self.folded.n()
     }
 
     /// The number up to which the writes of `origin` are held by who holds every fold up to
     /// `through`: 0 when it is not folded, or was so later. What is past a lost write is not among
     /// them.
     pub(in crate::node) fn held_by_folds(&self, origin: OriginId, through: u64) -> u64 {
-        let folded = self.folded.get(&origin).filter(|folded| folded.number <= through);
+        let folded = self.folded.get(origin).filter(|folded| folded.number <= through);
         folded.map_or(0, |folded| folded.last)
     }
 
     /// Whether this write comes after one that was lost, of an origin that is folded.
     pub(in crate::node) fn is_past_fold(&self, dot: Dot) -> bool {
-        self.folded.get(&dot.origin).is_some_and(|folded| dot.seq > folded.last)
+        self.folded.get(dot.origin).is_some_and(|folded| dot.seq > folded.last)
     }
 
     /// Whether a write past a lost one is known of any folded origin.
     pub(in crate::node) fn has_tails(&self) -> bool {
-        self.vector.heads().any(|(origin, _)| self.folded.contains_key(&origin))
+        self.vector.heads().any(|(origin, _)| self.folded.contains(origin))
     }
 
     /// How often an origin was folded before the last write that is held of it.
@@ -348,7 +280,7 @@ impl Known {
 
     /// Whether `holds` is true of the last write of each folded origin.
     pub(in crate::node) fn folded_within(&self, holds: impl Fn(Dot) -> bool) -> bool {
-        self.folded.iter().all(|(origin, folded)| holds(Dot { origin: *origin, seq: folded.last }))
+        self.folded.iter().all(|(origin, folded)| holds(Dot { origin, seq: folded.last }))
     }
 
     pub(in crate::node) fn n_folded(&self) -> usize {
@@ -356,7 +288,7 @@ impl Known {
     }
 
     pub(in crate::node) fn is_folded(&self, origin: OriginId) -> bool {
-        self.folded.contains_key(&origin)
+        self.folded.contains(origin)
     }
 
     /// Origins of others in the vector and in digests.
@@ -413,12 +345,9 @@ impl Known {
     }
 
     fn mark(&mut self, Dot { origin, seq }: Dot) {
-        match self.folded.get_mut(&origin) {
-            Some(folded) => folded.forgotten = folded.forgotten.max(seq),
-            None => {
-                let highest = self.forgotten.entry(origin).or_default();
-                *highest = seq.max(*highest);
-            }
+        if !self.folded.mark(origin, seq) {
+            let highest = self.forgotten.entry(origin).or_default();
+            *highest = seq.max(*highest);
         }
     }
 
@@ -434,7 +363,7 @@ impl Known {
 
     /// The highest number of `origin` of which a tombstone has been forgotten, 0 for none.
     pub(in crate::node) fn forgotten_of(&self, origin: OriginId) -> u64 {
-        let folded = self.folded.get(&origin).map(|folded| folded.forgotten);
+        let folded = self.folded.get(origin).map(|folded| folded.forgotten);
         folded.or_else(|| self.forgotten.get(&origin).copied()).unwrap_or(0)
     }
 
@@ -454,7 +383,7 @@ impl Known {
 
     /// Whether a peer that holds `theirs` lacks a delete that we have forgotten.
     pub(in crate::node) fn is_behind(&self, theirs: &Claims) -> bool {
-        let folded = self.folded.iter().map(|(origin, folded)| (*origin, folded.forgotten));
+        let folded = self.folded.iter().map(|(origin, folded)| (origin, folded.forgotten));
         let forgotten = self.forgotten.iter().map(|(origin, seq)| (*origin, *seq));
         folded.chain(forgotten).any(|(origin, seq)| seq > 0 && !theirs.covers(Dot { origin, seq }))
     }

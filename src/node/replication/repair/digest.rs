@@ -8,7 +8,8 @@ use crate::kv::{Dot, OriginId};
 use crate::mutation::mutated;
 use crate::node::replication::capacity;
 use crate::node::replication::context::Context;
-use crate::node::replication::facts::known::{Claims, FoldedHash, covered_hash};
+use crate::node::replication::facts::folds::{FoldedHash, covered_hash};
+use crate::node::replication::facts::known::Claims;
 use crate::node::replication::facts::paths::Via;
 use crate::node::replication::message::{Digest, Folded, KvMessage};
 use crate::node::replication::next::Next;
@@ -157,8 +158,17 @@ pub(in crate::node) fn heard(cx: &mut Context<'_>, digest: &Digest) -> Heard {
     peer.limit = digest.limit;
     if digest.folded == cx.known.folded_hash() {
         peer.holds_folded(cx.known);
+        agree_on_folds(cx);
     }
     Heard::News
+}
+
+/// Notes the folded origins as those on which all members agree, if they do.
+fn agree_on_folds(cx: &mut Context<'_>) {
+    let hash = cx.known.folded_hash();
+    if cx.peers.reachable().all(|peer| peer.folded_held == Some(hash)) {
+        cx.known.agree_on_folds();
+    }
 }
 
 /// To a beacon just the acknowledgement, to a whole digest ours.

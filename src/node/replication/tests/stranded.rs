@@ -2,7 +2,7 @@
 
 use super::cluster::Cluster;
 use super::*;
-use crate::kv::{Asked, HlcTime, Record, Seen, Stamp};
+use crate::kv::{Asked, HlcTime, Record, Seen, Stamp, Token};
 use crate::node::replication::message::Push;
 
 /// A run that is over.
@@ -90,7 +90,8 @@ fn who_watches_is_told_of_what_is_past_a_lost_write() {
         let coverage = member.replication.view().coverage();
         assert!(coverage.reaches(&seen) && coverage.seen.through(GONE) == 1);
         let asked = Asked { prefix: b"", after: None, limit: 9 };
-        let told = member.store.tell(cluster.now, asked, Some(&seen), &coverage);
+        let token = Token { seen: seen.clone(), ended: None };
+        let told = member.store.tell(cluster.now, asked, Some(&token), &coverage);
         let keys: Vec<&[u8]> = told.page.items.iter().map(Record::key).collect();
         assert_eq!((keys, told.is_reset), (vec![&b"k"[..]], false));
     }

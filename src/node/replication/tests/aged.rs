@@ -1,0 +1,107 @@
+//! Members behind whom hundreds of runs lie: those who watch go on as with three.
+
+use super::cluster::Cluster;
+use super::*;
+use crate::kv::{Asked, Coverage, Seen, Token, Told};
+use crate::limits::TOKEN_ORIGINS_MAX;
+
+const GRACE: Duration = Duration::from_secs(3_600);
+/// More than a token can name.
+const RUNS: u64 = 300;
+const FIRST: u64 = 5_000;
+
+/// Two members that hold a write each of so many runs that are over.
+fn aged() -> Cluster {
+    let mut cluster = Cluster::new(2, 0.0);
+    cluster.meet();
+    end(&mut cluster, FIRST..FIRST + RUNS);
+    cluster
+}
+
+/// These runs have written, and are over.
+fn end(cluster: &mut Cluster, runs: std::ops::Range<u64>) {
+    let n = runs.end - FIRST;
+    for member in &mut cluster.members {
+        let known = &mut member.replication.shared.known;
+        runs.clone().for_each(|run| assert!(known.observe(OriginId(run), 1, 1)));
+    }
+    let is_folded =
+        |c: &Cluster| c.members.iter().all(|m| m.replication.shared.known.n_folded() as u64 == n);
+    assert!(cluster.run_until(Duration::from_secs(60), is_folded));
+    cluster.run(Duration::from_secs(5));
+}
+
+fn coverage(cluster: &Cluster, member: usize) -> Coverage {
+    cluster.members[member].replication.view().coverage()
+}
+
+/// What a reader takes along that has read all of a member.
+fn token(cluster: &Cluster, member: usize) -> Token {
+    let mut seen = Seen::default();
+    seen.told(&coverage(cluster, member).seen, 0);
+    seen.token(TOKEN_ORIGINS_MAX).expect("a token")
+}
+
+fn told(cluster: &Cluster, member: usize, token: &Token) -> Told {
+    let asked = Asked { prefix: b"", after: None, limit: 9 };
+    let store = &cluster.members[member].store;
+    store.tell(cluster.now, asked, Some(token), &coverage(cluster, member))
+}
+
+fn keys(told: &Told) -> Vec<String> {
+    told.page.items.iter().map(|record| String::from_utf8_lossy(record.key()).into()).collect()
+}
+
+#[test]
+fn who_watches_goes_on_at_another_member_after_hundreds_of_runs() {
+    let mut cluster = aged();
+    cluster.put(0, "before", b"v");
+    cluster.must_agree_within(Duration::from_secs(5));
+    let token = token(&cluster, 0);
+    assert!(token.ended.is_some() && token.seen.named().count() <= 2, "{token:?}");
+    cluster.put(0, "later", b"v");
+    cluster.delete(1, "before");
+    cluster.must_agree_within(Duration::from_secs(5));
+    for member in 0..2 {
+        let told = told(&cluster, member, &token);
+        assert_eq!((keys(&told), told.is_reset), (vec!["before".into(), "later".into()], false));
+    }
+}
+
+#[test]
+fn a_token_from_before_more_runs_ended_is_good_still() {
+    let mut cluster = aged();
+    let token = token(&cluster, 0);
+    end(&mut cluster, FIRST + RUNS..FIRST + 2 * RUNS);
+    cluster.put(0, "later", b"v");
+    cluster.must_agree_within(Duration::from_secs(5));
+    for member in 0..2 {
+        let told = told(&cluster, member, &token);
+        assert_eq!((keys(&told), told.is_reset), (vec!["later".into()], false));
+    }
+}
+
+#[test]
+fn a_member_that_has_folded_more_tells_what_the_others_know() {
+    let mut cluster = aged();
+    let known = &mut cluster.members[0].replication.shared.known;
+    assert!(known.observe(OriginId(7), 1, 1));
+    known.fold(OriginId(7));
+    let token = token(&cluster, 0);
+    assert_eq!(token.seen.named().filter(|(origin, _)| *origin == OriginId(7)).count(), 1);
+    assert!(coverage(&cluster, 1).read(&token).is_some(), "the set is one that both have had");
+}
+
+#[test]
+fn a_joiner_goes_on_with_the_readers_of_the_others() {
+    let mut cluster = aged();
+    let token = token(&cluster, 0);
+    cluster.add(GRACE);
+    cluster.meet();
+    let has_copied = |c: &Cluster| c.members[2].replication.shared.known.n_folded() as u64 == RUNS;
+    assert!(cluster.run_until(Duration::from_secs(10), has_copied));
+    cluster.put(0, "later", b"v");
+    cluster.must_agree_within(Duration::from_secs(10));
+    let told = told(&cluster, 2, &token);
+    assert_eq!((keys(&told), told.is_reset), (vec!["later".into()], false));
+}
