@@ -45,6 +45,7 @@ fn stage(stage: Option<u8>) -> KvMessage {
         limit: None,
         to: None,
         at: None,
+        covered: None,
     })
 }
 
@@ -99,6 +100,7 @@ fn the_page_shows_messages() {
         limit: None,
         to: None,
         at: None,
+        covered: None,
     }));
     check(&KvMessage::Want(Want { from: 0xee, of: 0xff, ranges: vec![(6, 6), (9, 12)] }));
     let bar =

@@ -99,6 +99,12 @@ impl Folds {
         self.by_origin.iter().map(|(origin, folded)| (*origin, folded))
     }
 
+    /// Those that were not there yet when `n` folds had been made.
+    pub(in crate::node) fn since(&self, n: u64) -> impl Iterator<Item = (OriginId, &FoldedOrigin)> {
+        let rest = if n >= self.n { 0 } else { usize::MAX };
+        self.iter().take(rest).filter(move |(_, folded)| folded.number > n)
+    }
+
     pub(in crate::node) fn len(&self) -> usize {
         self.by_origin.len()
     }

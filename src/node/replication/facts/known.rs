@@ -10,7 +10,7 @@
 use crate::kv::{Coverage, Dot, HlcTime, OriginId, Record, Store, VersionVector};
 use crate::limits::ORIGINS_MAX;
 use crate::mutation::mutated;
-use crate::node::replication::facts::folds::{FoldedHash, Folds, covered_hash};
+use crate::node::replication::facts::folds::{FoldedHash, FoldedOrigin, Folds, covered_hash};
 use crate::node::replication::message::{FoldedList, Heads};
 use crate::time::Instant;
 use std::collections::BTreeMap;
@@ -202,9 +202,22 @@ impl Known {
         origin != self.me && !self.folded.contains(origin)
     }
 
+    /// What is known of a folded origin.
+    pub(in crate::node) fn folded(&self, origin: OriginId) -> Option<&FoldedOrigin> {
+        self.folded.get(origin)
+    }
+
     /// The folded origins as they travel.
     pub(in crate::node) fn folded_list(&self) -> FoldedList {
         self.folded.iter().map(|(origin, f)| (origin.0, f.last, f.forgotten)).collect()
+    }
+
+    /// What is folded now and was not yet when `n` folds had been made here.
+    pub(in crate::node) fn folded_since(
+        &self,
+        n: u64,
+    ) -> impl Iterator<Item = (OriginId, &FoldedOrigin)> {
+        self.folded.since(n)
     }
 
     /// What is held without gaps, and which deletes were forgotten. `own` is the last of our own
@@ -276,11 +289,6 @@ impl Known {
     /// How often an origin was folded before the last write that is held of it.
     pub(in crate::node) fn tails_total(&self) -> u64 {
         self.tails_total
-    }
-
-    /// Whether `holds` is true of the last write of each folded origin.
-    pub(in crate::node) fn folded_within(&self, holds: impl Fn(Dot) -> bool) -> bool {
-        self.folded.iter().all(|(origin, folded)| holds(Dot { origin, seq: folded.last }))
     }
 
     pub(in crate::node) fn n_folded(&self) -> usize {
@@ -404,6 +412,11 @@ impl Claims {
             *known = last.max(*known);
         }
         Claims { through }
+    }
+
+    /// Whether it says anything of `origin`.
+    pub(in crate::node) fn lists(&self, origin: OriginId) -> bool {
+        self.through.contains_key(&origin)
     }
 
     pub(in crate::node) fn covers(&self, dot: Dot) -> bool {

@@ -11,4 +11,5 @@ pub(super) mod met;
 pub(super) mod paths;
 pub(super) mod peers;
 pub(super) mod rtt;
+pub(super) mod shared_folds;
 pub(super) mod stage;

@@ -12,6 +12,7 @@ use crate::node::replication::facts::folds::FoldedHash;
 use crate::node::replication::facts::known::Known;
 use crate::node::replication::facts::paths::Paths;
 use crate::node::replication::facts::rtt::RoundTrip;
+use crate::node::replication::facts::shared_folds::{FoldedThere, FoldedTold};
 use crate::node::replication::facts::stage::Stage;
 use crate::node::replication::message::Heads;
 use crate::rng::Rng;
@@ -131,8 +132,14 @@ pub(in crate::node) struct Peer {
     round_trip: RoundTrip,
     /// Digests in a row that agree on all writes and differ in the hash.
     pub(in crate::node) diverged: u32,
-    /// When its folded origins were last told ours.
-    pub(in crate::node) folded_told: Option<Instant>,
+    /// When it was last told what is folded here.
+    pub(in crate::node) folded_told: Option<FoldedTold>,
+    /// The hash of what it has folded itself, as it told last.
+    pub(in crate::node) folded_hash: Option<u64>,
+    /// Whether it takes a part of our list: its digests say what its own folded origins cover.
+    pub(in crate::node) takes_parts: bool,
+    /// What of ours it has folded, when it takes a part, and enough is known.
+    pub(in crate::node) folded_there: Option<FoldedThere>,
     /// The hash of our folded origins when it last said to hold all of them.
     pub(in crate::node) folded_held: Option<u64>,
     /// How many folds of ours there had been then: it holds all of these, whatever is folded later,
@@ -178,6 +185,9 @@ impl Peer {
             round_trip: RoundTrip::default(),
             diverged: 0,
             folded_told: None,
+            folded_hash: None,
+            takes_parts: false,
+            folded_there: None,
             folded_held: None,
             folds_held: 0,
             folded_listed: FoldedHash::default(),

@@ -77,6 +77,10 @@ pub struct Digest {
     /// Format 3, with `to`.
     #[serde(default)]
     pub at: Option<u64>,
+    /// Hash of those of its folded origins of whom it covers anything. Who tells it takes a part of
+    /// a list of folded origins. Format 3, since a later build than `at`.
+    #[serde(default)]
+    pub covered: Option<u64>,
 }
 
 impl Digest {
@@ -94,6 +98,7 @@ impl Digest {
             limit: None,
             to: None,
             at: None,
+            covered: None,
         }
     }
 

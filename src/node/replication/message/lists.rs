@@ -219,6 +219,7 @@ mod tests {
             limit: Some(u64::MAX),
             to: Some(u64::MAX),
             at: Some(u64::MAX),
+            covered: Some(u64::MAX),
         };
         let leaves = vec![(u16::MAX, vec![7; 2048].into()); STORE_SHARDS];
         for message in

@@ -8,9 +8,10 @@ use crate::kv::{Dot, OriginId};
 use crate::mutation::mutated;
 use crate::node::replication::capacity;
 use crate::node::replication::context::Context;
-use crate::node::replication::facts::folds::{FoldedHash, covered_hash};
+use crate::node::replication::facts::folds::{FoldedHash, FoldedOrigin, covered_hash};
 use crate::node::replication::facts::known::Claims;
 use crate::node::replication::facts::paths::Via;
+use crate::node::replication::facts::shared_folds::{FoldedThere, FoldedTold};
 use crate::node::replication::message::{Digest, Folded, KvMessage};
 use crate::node::replication::next::Next;
 use crate::rng::Rng;
@@ -19,8 +20,9 @@ use std::time::Duration;
 
 /// Time between two digests, and the width of its jitter.
 const INTERVAL: (Duration, Duration) = (Duration::from_millis(900), Duration::from_millis(200));
-/// Least time between two tellings of our folded origins to one peer.
-const FOLDED_INTERVAL: Duration = Duration::from_secs(1);
+/// Least and longest time between two tellings of our folded origins to one peer: it doubles while
+/// neither side folds anything.
+const FOLDED_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
 /// The root hash of a digest whose sender holds more than its heads say.
 const ROOT_UNTOLD: u64 = 0;
 /// Disagreements in a row before the buckets are compared.
@@ -102,6 +104,7 @@ pub(in crate::node) fn whole(cx: &Context<'_>, is_exact: bool, reply: bool) -> D
         limit: capacity::told(cx),
         to: None,
         at: Some(cx.now.instant.as_millis()),
+        covered: Some(cx.known.folded_sums().covered()),
     }
 }
 
@@ -156,8 +159,18 @@ pub(in crate::node) fn heard(cx: &mut Context<'_>, digest: &Digest) -> Heard {
     }
     peer.told_as_of = digest.at.unwrap_or(peer.told_as_of);
     peer.limit = digest.limit;
-    if digest.folded == cx.known.folded_hash() {
+    peer.folded_hash = Some(digest.folded);
+    peer.takes_parts = digest.covered.is_some();
+    let is_same = digest.folded == cx.known.folded_hash();
+    // One that remembers a member that is dead counts with it, and has not folded it.
+    if is_same || cx.known.folded_since(peer.folds_held).all(|(run, f)| peer.head(run) >= f.last) {
         peer.holds_folded(cx.known);
+    }
+    if let Some(there) = &mut peer.folded_there {
+        there.counts_with(cx.known, &digest.heads);
+    }
+    if is_same {
+        peer.folded_there = peer.takes_parts.then(|| FoldedThere::all(cx.known));
         agree_on_folds(cx);
     }
     Heard::News
@@ -166,7 +179,7 @@ pub(in crate::node) fn heard(cx: &mut Context<'_>, digest: &Digest) -> Heard {
 /// Notes the folded origins as those on which all members agree, if they do.
 fn agree_on_folds(cx: &mut Context<'_>) {
     let hash = cx.known.folded_hash();
-    if cx.peers.reachable().all(|peer| peer.folded_held == Some(hash)) {
+    if cx.peers.reachable().all(|peer| peer.folded_hash == Some(hash)) {
         cx.known.agree_on_folds();
     }
 }
@@ -190,12 +203,13 @@ pub(in crate::node) fn compare(
 ) -> Option<Next> {
     let from = OriginId(digest.from);
     if digest.folded != cx.known.folded_hash() {
-        tell_folded(cx, from);
+        tell_folded(cx, from, digest.folded);
     }
     // Who has folded what must not matter: one may remember a dead member for a day longer.
     let heads = cx.known.heads(cx.store.last_seq());
     let ours = cx.known.covered_hash(&heads);
-    let theirs = covered_hash(covered_folds(cx, from, digest.folded), &digest.heads);
+    let folded = digest.covered.unwrap_or_else(|| covered_folds(cx, from, digest.folded));
+    let theirs = covered_hash(folded, &digest.heads);
     let comparable = is_exact && digest.root != ROOT_UNTOLD;
     let differ = comparable && ours == theirs && digest.root != cx.store.root();
     if comparable && ours == theirs && !differ {
@@ -215,8 +229,8 @@ pub(in crate::node) fn compare(
     Some(Next::Compare { peer: from, agreed: Some(agreed), first: None })
 }
 
-/// What a peer covers by its folded origins, of which it has told the hash. It tells the list where
-/// that hash is not ours.
+/// What a peer covers by its folded origins that tells no more of them than the hash: an earlier
+/// build, which tells the whole list where that hash is not ours.
 fn covered_folds(cx: &Context<'_>, from: OriginId, told: u64) -> u64 {
     let listed = cx.peers.get(from).map(|peer| peer.folded_listed);
     let known = [Some(cx.known.folded_sums()), listed].into_iter().flatten();
@@ -224,15 +238,23 @@ fn covered_folds(cx: &Context<'_>, from: OriginId, told: u64) -> u64 {
     matching.next().map_or(told, FoldedHash::covered)
 }
 
-/// Tells a peer whose folded origins are not ours what ours are.
-fn tell_folded(cx: &mut Context<'_>, to: OriginId) {
-    let list = cx.known.folded_list();
+/// Tells a peer whose folded origins are not ours what is folded here and not known to be folded
+/// there: after a year the whole list is tens of kilobytes, and two nodes may differ for the day
+/// for which one of them remembers a dead member. `theirs` is the hash that it has told.
+fn tell_folded(cx: &mut Context<'_>, to: OriginId, theirs: u64) {
+    let hashes = (cx.known.folded_hash(), theirs);
     let Some(peer) = cx.peers.get_mut(to) else { return };
-    let told_lately = peer.folded_told.is_some_and(|at| cx.now.instant.since(at) < FOLDED_INTERVAL);
+    let rest = peer.folded_there.as_ref().map(|there| there.rest(cx.known));
+    let list = rest.unwrap_or_else(|| cx.known.folded_list());
+    let (least, longest) = FOLDED_INTERVAL;
+    let again = peer.folded_told.filter(|told| told.hashes == hashes);
+    let wait = again.map_or(least, |told| told.wait);
+    let told_lately = peer.folded_told.is_some_and(|told| cx.now.instant.since(told.at) < wait);
     if list.is_empty() || told_lately {
         return;
     }
-    peer.folded_told = Some(cx.now.instant);
+    let wait = again.map_or(least, |told| longest.min(2 * told.wait));
+    peer.folded_told = Some(FoldedTold { at: cx.now.instant, wait, hashes });
     let folded = Folded { from: cx.me.0, list };
     cx.send(to, &KvMessage::Folded(folded));
 }
@@ -245,13 +267,18 @@ pub(in crate::node) fn fold_too(cx: &mut Context<'_>, of: OriginId, is_asking: b
     }
 }
 
-/// Notes what a peer has folded.
+/// Notes what a peer has folded: the whole list, or what of it it does not know of us.
 pub(in crate::node) fn folded(cx: &mut Context<'_>, folded: &Folded) {
     let theirs = Claims::new(&Vec::new(), &folded.list);
     let Some(peer) = cx.peers.get_mut(OriginId(folded.from)) else { return };
     peer.folded_listed = FoldedHash::of(&folded.list);
-    let holds = |dot: Dot| theirs.covers(dot) || peer.head(dot.origin) >= dot.seq;
-    if cx.known.folded_within(holds) {
+    let is_whole = peer.takes_parts && Some(peer.folded_listed.all) == peer.folded_hash;
+    let there = peer.folded_there.take().or(is_whole.then(FoldedThere::default));
+    peer.folded_there = there.and_then(|there| there.told(cx.known, &theirs));
+    let holds = |(run, folded): (OriginId, &FoldedOrigin)| {
+        theirs.covers(Dot { origin: run, seq: folded.last }) || peer.head(run) >= folded.last
+    };
+    if cx.known.folded_since(peer.folds_held).all(holds) {
         peer.holds_folded(cx.known);
     }
 }

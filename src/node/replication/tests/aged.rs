@@ -105,3 +105,63 @@ fn a_joiner_goes_on_with_the_readers_of_the_others() {
     let told = told(&cluster, 2, &token);
     assert_eq!((keys(&told), told.is_reset), (vec!["later".into()], false));
 }
+
+fn is_folded(cluster: &Cluster, member: usize, run: u64) -> bool {
+    cluster.members[member].replication.shared.known.is_folded(OriginId(run))
+}
+
+/// The first member remembers one that is dead, for a day; the second came later, and has folded
+/// it.
+fn remembering(cluster: &mut Cluster, run: u64) {
+    let dead = PeerInfo { origin: OriginId(run), addr: addr(9), ..cluster.info(1, false) };
+    let (infos, now) = (vec![cluster.info(1, true), dead], cluster.now);
+    cluster.members[0].replication.members(now, infos);
+    for member in &mut cluster.members {
+        assert!(member.replication.shared.known.observe(OriginId(run), 1, 1));
+    }
+    assert!(cluster.run_until(Duration::from_secs(10), |c| is_folded(c, 1, run)));
+}
+
+#[test]
+fn members_that_differ_by_a_dead_one_do_not_tell_all_their_runs_each_second() {
+    let mut cluster = aged();
+    remembering(&mut cluster, 7_000);
+    cluster.run(Duration::from_secs(5));
+    let len = |c: &Cluster| c.datagram_len + c.link_len;
+    let before = len(&cluster);
+    cluster.run(Duration::from_secs(60));
+    let each_second = (len(&cluster) - before) / 60;
+    assert!(each_second < 400, "{each_second} bytes a second");
+    assert!(!is_folded(&cluster, 0, 7_000), "it is remembered");
+    let hash =
+        |c: &Cluster, member: usize| c.members[member].replication.shared.known.folded_hash();
+    assert_ne!(hash(&cluster, 0), hash(&cluster, 1));
+    // Its memory ends.
+    cluster.meet();
+    let agree = |c: &Cluster| hash(c, 0) == hash(c, 1);
+    assert!(cluster.run_until(Duration::from_secs(10), agree));
+}
+
+#[test]
+fn stores_are_compared_where_one_member_has_folded_more() {
+    let mut cluster = aged();
+    remembering(&mut cluster, 7_000);
+    cluster.put(0, "k", b"v");
+    cluster.must_agree_within(Duration::from_secs(5));
+    let lost = cluster.members[1].store.entry(b"k").expect("held");
+    assert!(cluster.members[1].store.remove_exact(lost.key(), lost.stamp()));
+    assert_eq!(cluster.value(1, "k"), None);
+    assert!(cluster.run_until(Duration::from_secs(10), |c| c.value(1, "k").is_some()));
+}
+
+#[test]
+fn a_run_with_which_a_member_counted_again_is_folded_again() {
+    let mut cluster = aged();
+    let dead = PeerInfo { origin: OriginId(FIRST), addr: addr(9), ..cluster.info(1, false) };
+    let (infos, now) = (vec![cluster.info(1, true), dead], cluster.now);
+    cluster.members[0].replication.members(now, infos);
+    cluster.run(Duration::from_secs(3));
+    assert!(!is_folded(&cluster, 0, FIRST) && is_folded(&cluster, 1, FIRST));
+    cluster.meet();
+    assert!(cluster.run_until(Duration::from_secs(20), |c| is_folded(c, 0, FIRST)));
+}

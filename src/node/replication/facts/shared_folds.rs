@@ -1,0 +1,115 @@
+//! What of the folded origins a peer has folded as well: of the others it is told.
+//!
+//! Two nodes may differ for long, by one that is dead: one of them remembers it as a member for a
+//! day. The whole list is tens of kilobytes after a year, so it is told only to a peer of which
+//! nothing is known yet.
+
+use super::known::{Claims, Known};
+use crate::kv::OriginId;
+use crate::node::replication::message::{FoldedList, Heads};
+use crate::time::Instant;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Most origins folded here and not there of which it is remembered that they are not.
+const MISSING_MAX: usize = 256;
+
+/// What of the origins folded here a peer is known to have folded as well.
+#[derive(Debug, Default)]
+pub(in crate::node) struct FoldedThere {
+    /// The first so many folds here,
+    n: u64,
+    /// but not these.
+    missing: BTreeSet<OriginId>,
+}
+
+impl FoldedThere {
+    /// All that is folded here now is folded there.
+    pub(in crate::node) fn all(known: &Known) -> FoldedThere {
+        FoldedThere { n: known.n_folds(), missing: BTreeSet::new() }
+    }
+
+    /// It has told a list of its own; what is not in it counts as not folded there. `None` when
+    /// that is too much to remember.
+    pub(in crate::node) fn told(self, known: &Known, theirs: &Claims) -> Option<FoldedThere> {
+        let lacks = |run: &OriginId| !theirs.lists(*run);
+        let new = known.folded_since(self.n).map(|(run, _)| run);
+        let is_folded = |run: &OriginId| known.is_folded(*run);
+        let all = self.missing.iter().copied().filter(is_folded).chain(new);
+        let missing: BTreeSet<OriginId> = all.filter(lacks).take(MISSING_MAX + 1).collect();
+        (missing.len() <= MISSING_MAX).then_some(FoldedThere { n: known.n_folds(), missing })
+    }
+
+    /// It has told what it counts with in a digest: none of that is folded there, or is any more.
+    pub(in crate::node) fn counts_with(&mut self, known: &Known, heads: &Heads) {
+        let runs = heads.iter().map(|(run, _)| OriginId(*run));
+        let folded = runs.filter(|run| known.is_folded(*run));
+        self.missing.extend(folded.take(MISSING_MAX));
+    }
+
+    /// What is folded here and not known to be there.
+    pub(in crate::node) fn rest(&self, known: &Known) -> FoldedList {
+        let missing = self.missing.iter().filter_map(|run| Some((*run, known.folded(*run)?)));
+        let rest = known.folded_since(self.n).chain(missing);
+        rest.map(|(run, folded)| (run.0, folded.last, folded.forgotten)).collect()
+    }
+}
+
+/// A telling of the folded origins to one peer.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::node) struct FoldedTold {
+    pub(in crate::node) at: Instant,
+    /// How long to wait before it is told the same again.
+    pub(in crate::node) wait: Duration,
+    /// What was folded here and there, as hashes.
+    pub(in crate::node) hashes: (u64, u64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::Dot;
+
+    fn folding(runs: std::ops::RangeInclusive<u64>) -> Known {
+        let mut known = Known::new(OriginId(1_000));
+        for run in runs.map(OriginId) {
+            known.observe(run, 1, 1);
+            known.fold(run);
+        }
+        known
+    }
+
+    fn list(runs: impl Iterator<Item = u64>) -> Claims {
+        Claims::new(&Vec::new(), &runs.map(|run| (run, 1, 0)).collect())
+    }
+
+    fn rest(there: &FoldedThere, known: &Known) -> Vec<u64> {
+        there.rest(known).iter().map(|(run, ..)| *run).collect()
+    }
+
+    #[test]
+    fn what_a_peer_has_not_listed_is_the_rest() {
+        let mut known = folding(1..=9);
+        let there = FoldedThere::default().told(&known, &list(2..=8)).expect("few are missing");
+        assert_eq!(rest(&there, &known), [1, 9]);
+        known.observe(OriginId(10), 1, 1);
+        known.fold(OriginId(10));
+        assert_eq!(rest(&there, &known), [10, 1, 9]);
+        let there = there.told(&known, &list([9, 10].into_iter())).expect("few are missing");
+        assert_eq!(rest(&there, &known), [1]);
+        known.observe(OriginId(1), 2, 2);
+        assert!(known.covers(Dot { origin: OriginId(1), seq: 2 }));
+        assert_eq!(rest(&there, &known), Vec::<u64>::new(), "it writes again");
+        let mut there = FoldedThere::all(&known);
+        assert_eq!(rest(&there, &known), Vec::<u64>::new());
+        there.counts_with(&known, &vec![(5, 1), (77, 1)]);
+        assert_eq!(rest(&there, &known), [5]);
+    }
+
+    #[test]
+    fn of_a_peer_that_lacks_too_many_nothing_is_remembered() {
+        let known = folding(1..=MISSING_MAX as u64 + 1);
+        assert!(FoldedThere::default().told(&known, &list(5..=5)).is_some());
+        assert!(FoldedThere::default().told(&known, &list(std::iter::empty())).is_none());
+    }
+}
