@@ -53,7 +53,7 @@ pub use head::OwnLog;
 pub use hlc::Hlc;
 pub use list::Listing;
 pub use merge::Merge;
-pub use reader::{Asked, Reader, Told};
+pub use reader::{Asked, Begun, Reader, Told};
 pub use record::{Record, RecordError};
 pub use room::Bound;
 pub use seen::{Coverage, Seen, Token};

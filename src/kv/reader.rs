@@ -4,7 +4,8 @@
 //! a page:    what the node holds --> Store::tell --> records, and what the reader has seen then
 //!
 //! a stream:  what the node holds --> Reader::begin --> part, part, .. --> end --> sync
-//!                                       ^ reset                           |
+//!                                       ^ |  `-- sync, of less, where the node is behind
+//!                                       | reset                           |
 //!                                       '---------------------------------'
 //!            then a key that changed --> Store::shown;   what the node holds --> sync
 //! ```
@@ -115,6 +116,18 @@ pub struct Reader {
     catching_up: Option<CatchingUp>,
 }
 
+/// How a stream begins to tell what a reader lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// Where the reader left off.
+    On,
+    /// With the past, as this node is behind the reader. What that has seen says less now, and it
+    /// has to be told so first: else it would keep the past when the stream breaks.
+    Behind,
+    /// With everything: what the reader lacks cannot be told any more.
+    Anew,
+}
+
 /// How far a reader that was away has been told what it lacks.
 #[derive(Debug)]
 struct CatchingUp {
@@ -154,9 +167,8 @@ impl Reader {
         self.catching_up = None;
     }
 
-    /// Begins to tell it what it lacks of what the node holds, which `coverage` says. True when
-    /// that cannot be told any more: it has been reset, and is told everything.
-    pub fn begin(&mut self, store: &Store, coverage: Arc<Coverage>) -> bool {
+    /// Begins to tell it what it lacks of what the node holds, which `coverage` says.
+    pub fn begin(&mut self, store: &Store, coverage: Arc<Coverage>) -> Begun {
         let mut is_reset = self.seen.as_ref().is_some_and(|seen| !coverage.reaches(seen));
         if let Some(token) = self.since.take() {
             self.seen = coverage.read(&token).filter(|seen| coverage.reaches(seen));
@@ -173,8 +185,14 @@ impl Reader {
                 None => At::Shard(0, None),
             },
         };
+        let is_behind = |seen: &mut Seen| seen.fall_back(&coverage.seen);
+        let begun = match (is_reset, self.seen.as_mut().is_some_and(is_behind)) {
+            (true, _) => Begun::Anew,
+            (false, true) => Begun::Behind,
+            _ => Begun::On,
+        };
         self.catching_up = Some(CatchingUp { coverage, at });
-        is_reset
+        begun
     }
 
     /// The next records that it lacks, about `n_max` of them, or none of a part in which there are

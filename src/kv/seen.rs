@@ -127,6 +127,23 @@ impl Seen {
         }
     }
 
+    /// A node that holds `held` is about to tell a reader that has seen more: what it tells may be
+    /// older than what the reader knows. So this goes back to what the node holds, as far as it is
+    /// beyond that, and keeps [how much was seen](Seen::highest). Whether it was beyond.
+    pub(super) fn fall_back(&mut self, held: &Seen) -> bool {
+        let beyond: Vec<_> = self.beyond(held).collect();
+        for (origin, theirs, highest) in &beyond {
+            self.through.insert(*origin, *theirs);
+            self.add_ahead(*origin, *highest);
+        }
+        self.through.retain(|_, through| *through > 0);
+        let is_earlier = held.expired_through > 0 && held.expired_through < self.expired_through;
+        if is_earlier {
+            self.expired_through = held.expired_through;
+        }
+        is_earlier || !beyond.is_empty()
+    }
+
     /// Whether everything that `other` has seen is among this.
     #[must_use]
     pub fn contains(&self, other: &Seen) -> bool {
@@ -365,6 +382,23 @@ mod tests {
         assert_eq!((seen.through(b), seen.highest(b)), (0, 2));
         seen.told(&held, 0);
         assert_eq!(seen, held);
+    }
+
+    #[test]
+    fn a_reader_ahead_of_a_node_falls_back_before_it_is_told_the_past() {
+        let (a, b) = (OriginId(1), OriginId(2));
+        let (mut seen, mut held) = (Seen::default(), Seen::default());
+        seen.add(a, 5);
+        seen.set_expired_through(9);
+        held.add(a, 3);
+        held.add(b, 4);
+        held.set_expired_through(8);
+        assert!(seen.fall_back(&held));
+        assert_eq!((seen.through(a), seen.highest(a), seen.through(b)), (3, 5, 0));
+        assert_eq!(seen.expired_through(), 8);
+        assert!(!seen.fall_back(&held));
+        assert!(seen.fall_back(&Seen::default()));
+        assert_eq!((seen.through(a), seen.highest(a), seen.named().count()), (0, 5, 0));
     }
 
     #[test]

@@ -19,7 +19,9 @@ use super::cluster::Cluster;
 use super::history::show;
 use super::options::Options;
 use super::run::{Run, Step};
-use crate::kv::{Asked, Coverage, OriginId, Reader, Record, Seen, Stamp, Store, Target, Token};
+use crate::kv::{
+    Asked, Begun, Coverage, OriginId, Reader, Record, Seen, Stamp, Store, Target, Token,
+};
 use crate::limits::STORE_SHARDS;
 use crate::limits::TOKEN_ORIGINS_MAX;
 use crate::rng::Rng;
@@ -83,6 +85,8 @@ struct Poll {
     after: Option<Vec<u8>>,
     /// The token of the first page.
     token: Option<Seen>,
+    /// What the pages so far told: it counts once the last one is read.
+    told: Vec<Record>,
     limit: usize,
 }
 
@@ -283,7 +287,8 @@ impl Watchers {
         if matches!(client.target, Target::Prefix(_)) && self.rng.chance(0.5) {
             let limit = 1 + self.rng.below(20);
             let coverage = server.coverage();
-            client.at = At::Poll(Poll { origin, coverage, after: None, token: None, limit });
+            let (after, token, told) = (None, None, Vec::new());
+            client.at = At::Poll(Poll { origin, coverage, after, token, told, limit });
             return;
         }
         server.store.switch_feed(true);
@@ -317,10 +322,8 @@ impl Watchers {
                 return;
             }
         }
-        for record in told.page.items {
-            self.n_told += 1;
-            client.take(record);
-        }
+        self.n_told += told.page.items.len() as u64;
+        poll.told.extend(told.page.items);
         let token = poll.token.take().unwrap_or(told.seen);
         match told.page.next {
             Some(next) => {
@@ -328,7 +331,10 @@ impl Watchers {
                 let (after, token) = (Some(next), Some(token));
                 client.at = At::Poll(Poll { coverage, after, token, ..poll });
             }
-            None => client.token = Some(token),
+            None => {
+                poll.told.into_iter().for_each(|record| client.take(record));
+                client.token = Some(token);
+            }
         }
     }
 
@@ -343,8 +349,12 @@ impl Watchers {
                 stream.catching_up = CatchingUp::Asked(server.coverage());
             }
             CatchingUp::Asked(coverage) => {
-                if stream.reader.begin(store, coverage) {
-                    self.reset(number, &mut stream);
+                match stream.reader.begin(store, coverage) {
+                    Begun::On => {}
+                    Begun::Behind => {
+                        self.clients[number].token = stream.reader.seen().cloned();
+                    }
+                    Begun::Anew => self.reset(number, &mut stream),
                 }
                 stream.catching_up = CatchingUp::Telling;
             }

@@ -27,6 +27,8 @@ pub struct TestBridge {
     pub on_command: Mutex<OnCommand>,
     /// Deletes that it says to have forgotten.
     pub forgotten: Mutex<BTreeMap<OriginId, u64>>,
+    /// What it says to hold of other runs.
+    pub of_others: Mutex<BTreeMap<OriginId, u64>>,
     /// Runs that it says to be over.
     pub ended: Mutex<Arc<Ended>>,
     /// Who does not know keys that expire.
@@ -49,6 +51,7 @@ impl TestBridge {
             is_live: AtomicBool::new(true),
             on_command: Mutex::new(Box::new(plain_node)),
             forgotten: Mutex::default(),
+            of_others: Mutex::default(),
             ended: Mutex::default(),
             lacks_ttl: Mutex::default(),
             members_bell: Mutex::default(),
@@ -118,6 +121,7 @@ impl Bridge for TestBridge {
             let last = self.store.last_seq();
             let mut seen = Seen::of_ended(Arc::clone(&ended));
             seen.add(self.store.origin(), last);
+            self.of_others.lock().unwrap().iter().for_each(|(run, last)| seen.add(*run, *last));
             seen.set_expired_through(self.store.swept());
             let forgotten = self.forgotten.lock().unwrap().clone();
             let removed_total = self.store.removed_total();

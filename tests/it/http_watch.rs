@@ -2,6 +2,8 @@
 
 use super::agents::Node;
 use super::http_rig::{Client, Rig, TestBridge, config, until};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gossipykv::http::Server;
 use gossipykv::kv::{Ended, EndedRun, OriginId, Record, Stamp};
 use gossipykv::node::command::{Bridge as _, Health};
@@ -199,6 +201,31 @@ fn thousands_of_runs_that_are_over_leave_a_token_good_and_short() {
     assert_eq!(page["reset"], json!(true));
     let mut events = Events::of(&rig, &format!("/kv/?watch&since={token}"));
     assert_eq!(events.until_sync().0, ["reset", "put a 1", "put b 2"]);
+}
+
+#[test]
+fn who_is_ahead_of_a_node_is_told_so_before_the_past() {
+    let rig = Rig::new();
+    put(&rig, "a", "1");
+    // The reader knows five writes of another run, of which this node holds two.
+    let (me, other) = (rig.bridge.store().origin(), OriginId(1 << 40));
+    rig.bridge.of_others.lock().unwrap().insert(other, 2);
+    let mut bytes = vec![2];
+    for (origin, through) in [(me, 1), (other, 5)] {
+        bytes.extend(origin.0.to_be_bytes());
+        bytes.push(through);
+    }
+    let token = format!("t1.{}", URL_SAFE_NO_PAD.encode(bytes));
+    put(&rig, "b", "2");
+    let mut events = Events::of(&rig, &format!("/kv/?watch&since={token}"));
+    let first = events.next().expect("an event");
+    assert_eq!(first["event"], "sync", "{first}");
+    let less = first["token"].as_str().expect("a token").to_owned();
+    assert_ne!(less, token);
+    assert_eq!(events.until_sync().0, ["put b 2"]);
+    // Who lost the stream before that, and goes on from there, lacks nothing.
+    let mut events = Events::of(&rig, &format!("/kv/?watch&since={less}"));
+    assert_eq!(events.until_sync().0, ["put b 2"]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::client::{Conn, Stop};
 use crate::http::memory::Held;
 use crate::http::watch::bell::Told;
 use crate::http::watch::token;
-use crate::kv::{Coverage, Reader, Record, Store};
+use crate::kv::{Begun, Coverage, Reader, Record, Store};
 use crate::time::Now;
 use std::fmt::Write as _;
 use std::pin::pin;
@@ -163,8 +163,10 @@ impl Stream<'_> {
 
     /// Writes everything that the client lacks; false when it has to begin anew after all.
     async fn catch_up(&mut self, coverage: &Arc<Coverage>) -> Result<bool, Stop> {
-        if self.reader.begin(self.writer.store(), Arc::clone(coverage)) {
-            self.streaming.wish.style.reset(&mut self.writer.out, token::OLD);
+        match self.reader.begin(self.writer.store(), Arc::clone(coverage)) {
+            Begun::On => {}
+            Begun::Behind => self.sync().await?,
+            Begun::Anew => self.streaming.wish.style.reset(&mut self.writer.out, token::OLD),
         }
         while let Some(part) = self.part() {
             for record in &part {

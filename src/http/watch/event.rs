@@ -7,7 +7,8 @@
 //! ```
 //!
 //! What is in a value is in one line of JSON in both. A `sync` carries the token to go on from; in
-//! SSE it is the event's `id`, too, so that browsers go on by themselves.
+//! SSE it is the event's `id`, too, so that browsers go on by themselves. A `reset` takes the `id`
+//! back by an empty one: a browser that calls again before the next `sync` begins anew as well.
 
 use crate::http::json::json_text;
 use crate::http::response::{number, type_field, version_fields};
@@ -58,7 +59,7 @@ impl Style {
 
     /// What was told so far is void; everything follows anew.
     pub(in crate::http) fn reset(self, out: &mut Vec<u8>, reason: &str) {
-        self.event(out, "reset", None, |out| {
+        self.event(out, "reset", Some(""), |out| {
             out.extend_from_slice(b"\"reason\":");
             json_text(out, reason);
         });
@@ -177,6 +178,10 @@ mod tests {
         assert_eq!(
             text(|out| Style::Sse.sync(out, "t1.AA")),
             "id: t1.AA\nevent: sync\ndata: {\"token\":\"t1.AA\"}\n\n"
+        );
+        assert_eq!(
+            text(|out| Style::Sse.reset(out, "old")),
+            "id: \nevent: reset\ndata: {\"reason\":\"old\"}\n\n"
         );
         assert_eq!(
             text(|out| Style::Lines.bye(out, "leaving")),
