@@ -414,11 +414,6 @@ impl Claims {
         Claims { through }
     }
 
-    /// Whether it says anything of `origin`.
-    pub(in crate::node) fn lists(&self, origin: OriginId) -> bool {
-        self.through.contains_key(&origin)
-    }
-
     pub(in crate::node) fn covers(&self, dot: Dot) -> bool {
         self.through.get(&dot.origin).is_some_and(|through| dot.seq <= *through)
     }

@@ -5,7 +5,7 @@
 //! nothing is known yet.
 
 use super::known::{Claims, Known};
-use crate::kv::OriginId;
+use crate::kv::{Dot, OriginId};
 use crate::node::replication::message::{FoldedList, Heads};
 use crate::time::Instant;
 use std::collections::BTreeSet;
@@ -29,22 +29,31 @@ impl FoldedThere {
         FoldedThere { n: known.n_folds(), missing: BTreeSet::new() }
     }
 
-    /// It has told a list of its own; what is not in it counts as not folded there. `None` when
-    /// that is too much to remember.
+    /// It has told a list of its own: what is not in it, or with a lower number, counts as not
+    /// folded there. `None` when that is too much to remember.
     pub(in crate::node) fn told(self, known: &Known, theirs: &Claims) -> Option<FoldedThere> {
-        let lacks = |run: &OriginId| !theirs.lists(*run);
-        let new = known.folded_since(self.n).map(|(run, _)| run);
-        let is_folded = |run: &OriginId| known.is_folded(*run);
-        let all = self.missing.iter().copied().filter(is_folded).chain(new);
-        let missing: BTreeSet<OriginId> = all.filter(lacks).take(MISSING_MAX + 1).collect();
-        (missing.len() <= MISSING_MAX).then_some(FoldedThere { n: known.n_folds(), missing })
+        let of = |run: OriginId| Some(Dot { origin: run, seq: known.folded(run)?.last });
+        let before = self.missing.iter().filter_map(|run| of(*run));
+        let new = known.folded_since(self.n).filter_map(|(run, _)| of(run));
+        let missing = before.chain(new).filter(|last| !theirs.covers(*last));
+        FoldedThere { n: known.n_folds(), missing: missing.map(|dot| dot.origin).collect() }
+            .bounded()
     }
 
     /// It has told what it counts with in a digest: none of that is folded there, or is any more.
-    pub(in crate::node) fn counts_with(&mut self, known: &Known, heads: &Heads) {
+    /// `None` when that is too much to remember.
+    pub(in crate::node) fn counts_with(
+        mut self,
+        known: &Known,
+        heads: &Heads,
+    ) -> Option<FoldedThere> {
         let runs = heads.iter().map(|(run, _)| OriginId(*run));
-        let folded = runs.filter(|run| known.is_folded(*run));
-        self.missing.extend(folded.take(MISSING_MAX));
+        self.missing.extend(runs.filter(|run| known.is_folded(*run)));
+        self.bounded()
+    }
+
+    fn bounded(self) -> Option<FoldedThere> {
+        (self.missing.len() <= MISSING_MAX).then_some(self)
     }
 
     /// What is folded here and not known to be there.
@@ -68,7 +77,6 @@ pub(in crate::node) struct FoldedTold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::Dot;
 
     fn folding(runs: std::ops::RangeInclusive<u64>) -> Known {
         let mut known = Known::new(OriginId(1_000));
@@ -100,10 +108,23 @@ mod tests {
         known.observe(OriginId(1), 2, 2);
         assert!(known.covers(Dot { origin: OriginId(1), seq: 2 }));
         assert_eq!(rest(&there, &known), Vec::<u64>::new(), "it writes again");
-        let mut there = FoldedThere::all(&known);
+        let there = FoldedThere::all(&known);
         assert_eq!(rest(&there, &known), Vec::<u64>::new());
-        there.counts_with(&known, &vec![(5, 1), (77, 1)]);
+        let there = there.counts_with(&known, &vec![(5, 1), (77, 1)]).expect("few are missing");
         assert_eq!(rest(&there, &known), [5]);
+    }
+
+    #[test]
+    fn a_run_that_a_peer_has_folded_at_a_lower_number_is_told() {
+        let mut known = folding(1..=3);
+        let there = FoldedThere::default().told(&known, &list(1..=3)).expect("none is missing");
+        known.observe(OriginId(2), 2, 2);
+        known.fold(OriginId(2));
+        let there = there.told(&known, &list(2..=2)).expect("few are missing");
+        assert_eq!(rest(&there, &known), [2]);
+        let theirs = Claims::new(&Vec::new(), &vec![(2, 2, 0)]);
+        let there = there.told(&known, &theirs).expect("none is missing");
+        assert_eq!(rest(&there, &known), Vec::<u64>::new());
     }
 
     #[test]
@@ -111,5 +132,7 @@ mod tests {
         let known = folding(1..=MISSING_MAX as u64 + 1);
         assert!(FoldedThere::default().told(&known, &list(5..=5)).is_some());
         assert!(FoldedThere::default().told(&known, &list(std::iter::empty())).is_none());
+        let heads = (1..=MISSING_MAX as u64 + 1).map(|run| (run, 1)).collect();
+        assert!(FoldedThere::all(&known).counts_with(&known, &heads).is_none());
     }
 }

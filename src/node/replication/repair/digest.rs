@@ -166,9 +166,8 @@ pub(in crate::node) fn heard(cx: &mut Context<'_>, digest: &Digest) -> Heard {
     if is_same || cx.known.folded_since(peer.folds_held).all(|(run, f)| peer.head(run) >= f.last) {
         peer.holds_folded(cx.known);
     }
-    if let Some(there) = &mut peer.folded_there {
-        there.counts_with(cx.known, &digest.heads);
-    }
+    let there = peer.folded_there.take();
+    peer.folded_there = there.and_then(|there| there.counts_with(cx.known, &digest.heads));
     if is_same {
         peer.folded_there = peer.takes_parts.then(|| FoldedThere::all(cx.known));
         agree_on_folds(cx);
