@@ -117,6 +117,8 @@ pub(in crate::node) fn wanted(cx: &mut Context<'_>, want: &Want, via: Via, urgen
     let urgent = of == cx.me && urgent;
     let envelope = Envelope { of, from: cx.me, urgent };
     match via {
+        // An asker whose link is slow asks again long before an answer has arrived, be it by link.
+        Via::Link(conn) if cx.links.in_flight_len(conn) >= LINK_CHUNK_LEN => {}
         Via::Link(conn) if cx.links.is_open(conn) => {
             for items in chunks(settled) {
                 if !cx.links.has_room(conn, LINK_CHUNK_LEN) {
@@ -125,8 +127,7 @@ pub(in crate::node) fn wanted(cx: &mut Context<'_>, want: &Want, via: Via, urgen
                 cx.answer(conn, single(envelope, items));
             }
         }
-        // An asker whose link is slow asks again long before an answer has arrived: what
-        // would go over the link waits for its turn.
+        // Likewise: what would go over the link waits for its turn.
         _ => {
             let limits = (FLUSH_DATAGRAMS, !link_busy);
             send_settled(cx, asker, envelope, settled, limits);

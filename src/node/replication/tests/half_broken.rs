@@ -143,20 +143,27 @@ fn what_is_asked_for_over_a_link_comes_in_frames_that_are_read() {
     assert!(cluster.run_until(Duration::from_secs(5), has_all));
     let (of, asker) = (cluster.members[2].store.origin(), cluster.members[1].store.origin());
     let replication = &mut cluster.members[0].replication;
-    // A connection that the other has dialled, and asks on for all of it.
-    let conn = ConnId(1);
-    replication.links.seen(conn, Some(asker));
-    replication.links.out.clear();
-    let want = Want { from: asker.0, of: of.0, ranges: vec![(1, 40)] };
-    replication.with(cluster.now, |cx| resend::wanted(cx, &want, Via::Link(conn), false));
-    let frames = replication.links.out.iter().filter_map(|out| match out {
-        Output::Send { conn: to, frame: Frame::Kv(payload) } if *to == conn => Some(payload.len()),
-        _ => None,
-    });
-    let frames: Vec<usize> = frames.collect();
+    // Connections that the other has dialled, and asks on.
+    let mut frames = |conn: ConnId, last: u64| -> Vec<usize> {
+        replication.links.seen(conn, Some(asker));
+        replication.links.out.clear();
+        let want = Want { from: asker.0, of: of.0, ranges: vec![(1, last)] };
+        replication.with(cluster.now, |cx| resend::wanted(cx, &want, Via::Link(conn), false));
+        let sent = replication.links.out.drain(..).filter_map(|out| match out {
+            Output::Send { conn: to, frame: Frame::Kv(payload) } if to == conn => {
+                Some(payload.len())
+            }
+            _ => None,
+        });
+        sent.collect()
+    };
+    let all = frames(ConnId(1), 40);
     // As many as the window takes, each with one record as long as it is.
-    assert_eq!(frames.len(), LINK_WINDOW / value.len(), "{frames:?}");
-    assert!(frames.iter().all(|len| *len < LINK_CHUNK_LEN + value.len()), "{frames:?}");
+    assert_eq!(all.len(), LINK_WINDOW / value.len(), "{all:?}");
+    assert!(all.iter().all(|len| *len < LINK_CHUNK_LEN + value.len()), "{all:?}");
+    // While an answer is under way, it is not sent again.
+    assert_eq!(frames(ConnId(3), 2).len(), 2);
+    assert_eq!(frames(ConnId(3), 2).len(), 0);
 }
 
 #[test]
