@@ -147,6 +147,9 @@ impl EndedChanges {
         if now.sum() == sum {
             return Some(Arc::clone(now));
         }
+        if !self.changes.iter().any(|change| change.sum == sum) {
+            return None;
+        }
         let mut before: BTreeMap<OriginId, Option<u64>> = BTreeMap::new();
         for change in self.changes.iter().rev() {
             before.insert(change.origin, (!change.is_in).then_some(change.last));

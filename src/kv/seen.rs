@@ -238,7 +238,7 @@ pub struct Coverage {
 
 impl Coverage {
     /// What a token says to have been seen; `None` when it names runs that are over, and never
-    /// were these here, or too long ago.
+    /// were these here, or too long ago, and when it says two things of one run.
     #[must_use]
     pub fn read(&self, token: &Token) -> Option<Seen> {
         let ended = match token.ended {
@@ -246,7 +246,8 @@ impl Coverage {
             Some(sum) if sum == self.seen.ended.sum() => Arc::clone(&self.seen.ended),
             Some(sum) => self.ended_changes.set_of(&self.ended, sum)?,
         };
-        Some(Seen { ended, ..token.seen.clone() })
+        let is_one = token.seen.named().all(|(origin, through)| through > ended.last(origin));
+        is_one.then(|| Seen { ended, ..token.seen.clone() })
     }
 
     /// Whether a reader that has seen so much can be told all that it lacks. Else it must begin

@@ -152,6 +152,14 @@ fn a_browser_gets_server_sent_events_and_goes_on_by_itself() {
     let text = String::from_utf8(client.chunk().expect("events")).expect("text");
     assert!(text.contains("\"later\"") && !text.contains("line"), "{text}");
     assert!(!text.contains("event: reset"), "the header counts more than the address: {text}");
+    // As a browser does that was reset, and calls the same address before the next sync.
+    drop(client);
+    let mut client = rig.client();
+    let headers = "Accept: text/event-stream\r\nLast-Event-ID: t0\r\n";
+    client.request("GET", &format!("/kv/?watch&since={id}"), headers, b"");
+    client.head();
+    let text = String::from_utf8(client.chunk().expect("events")).expect("text");
+    assert!(text.contains("id: t0\nevent: reset\n") && text.contains("line"), "{text}");
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl Since {
     pub(super) fn read(text: &str) -> Result<Since, Failure> {
         match token::read(text) {
             Ok(Some(token)) => Ok(Since::Seen(token)),
-            Ok(None) => Ok(Since::Anew(token::MANY)),
+            Ok(None) => Ok(Since::Anew(token::NONE)),
             Err(error) => Err(Failure::new(400, format_args!("since: {error}"))),
         }
     }
@@ -154,7 +154,9 @@ impl Least {
         wait: Duration,
     ) -> Result<Option<Outcome>, Failure> {
         let coverage = coverage(api)?;
-        if coverage.read(&self.0).is_some_and(|seen| coverage.covers(&seen)) {
+        // What the token names is looked up sooner than the set of runs that are over.
+        let holds_named = coverage.seen.contains(&self.0.seen);
+        if holds_named && coverage.read(&self.0).is_some_and(|seen| coverage.covers(&seen)) {
             return Ok(None);
         }
         match park(api, call, target, wait, EVERY)? {

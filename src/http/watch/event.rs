@@ -7,8 +7,9 @@
 //! ```
 //!
 //! What is in a value is in one line of JSON in both. A `sync` carries the token to go on from; in
-//! SSE it is the event's `id`, too, so that browsers go on by themselves. A `reset` takes the `id`
-//! back by an empty one: a browser that calls again before the next `sync` begins anew as well.
+//! SSE it is the event's `id`, too, so that browsers go on by themselves. The `id` of
+//! a `reset` is the token `t0`: a browser that calls again before the next `sync` begins anew, too,
+//! whatever token its address names.
 
 use crate::http::json::json_text;
 use crate::http::response::{number, type_field, version_fields};
@@ -59,7 +60,7 @@ impl Style {
 
     /// What was told so far is void; everything follows anew.
     pub(in crate::http) fn reset(self, out: &mut Vec<u8>, reason: &str) {
-        self.event(out, "reset", Some(""), |out| {
+        self.event(out, "reset", Some("t0"), |out| {
             out.extend_from_slice(b"\"reason\":");
             json_text(out, reason);
         });
@@ -181,7 +182,7 @@ mod tests {
         );
         assert_eq!(
             text(|out| Style::Sse.reset(out, "old")),
-            "id: \nevent: reset\ndata: {\"reason\":\"old\"}\n\n"
+            "id: t0\nevent: reset\ndata: {\"reason\":\"old\"}\n\n"
         );
         assert_eq!(
             text(|out| Style::Lines.bye(out, "leaving")),

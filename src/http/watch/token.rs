@@ -5,7 +5,7 @@
 //!                 where keys expire, or more follows, a varint: the moment up to which expiries
 //!                 were seen; where more was seen before, varint, and numbers as above
 //! t2.BASE64URL    8 bytes: the sum of the runs that are over and of which all was seen; then as t1
-//! t0              too many origins for a token: the reader begins anew
+//! t0              the reader begins anew: after a reset, or too many origins for a token
 //! ```
 //!
 //! A token names no node, so every node of the cluster can go on where another one stopped. Where
@@ -17,7 +17,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// Why a reader begins anew: its token is `t0`.
-pub(in crate::http) const MANY: &str = "more nodes have written than a token can name";
+pub(in crate::http) const NONE: &str =
+    "the token says so: it is of a reset, or more runs have written than a token can name";
 /// Why a reader begins anew: what it lacks cannot be told any more, or what it has seen is no more.
 pub(in crate::http) const OLD: &str =
     "deletes that this token does not know are forgotten, or writes that it knows lost";

@@ -105,7 +105,10 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn coverage(self) -> Coverage {
         let shared = &self.0.shared;
-        let coverage = shared.known.coverage(shared.store.last_seq());
+        // A build that reads no sums would refuse the token of a reader that comes to it.
+        let reads_sums = |peer: &Peer| peer.takes_parts || peer.told_at.is_none();
+        let by_sum = shared.peers.reachable().all(reads_sums);
+        let coverage = shared.known.coverage(shared.store.last_seq(), by_sum);
         let holds_more = self.0.pulls.is_active() || shared.known.holds_past_gaps();
         let is_exact = self.0.gaps.is_empty() && !holds_more;
         let mut coverage =

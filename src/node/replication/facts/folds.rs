@@ -171,8 +171,13 @@ impl Folds {
         &self.changes
     }
 
-    /// What a reader has seen that has seen all of them.
-    pub(in crate::node) fn seen(&self) -> Seen {
+    /// What a reader has seen that has seen all of them; each by itself unless `by_sum`.
+    pub(in crate::node) fn seen(&self, by_sum: bool) -> Seen {
+        if !by_sum {
+            let mut seen = Seen::default();
+            self.iter().for_each(|(origin, folded)| seen.add(origin, folded.last));
+            return seen;
+        }
         if self.since_agreed.len() > UNAGREED_MAX {
             return Seen::of_ended(Arc::clone(self.told()));
         }
@@ -196,15 +201,16 @@ mod tests {
         folds.insert(A, 5, 0);
         folds.agree();
         folds.insert(B, 7, 0);
-        let seen = folds.seen();
+        let seen = folds.seen(true);
         assert_eq!(seen.named().collect::<Vec<_>>(), [(B, 7)]);
         assert_eq!((seen.through(A), seen.through(B)), (5, 7));
+        assert_eq!(folds.seen(false).named().collect::<Vec<_>>(), [(A, 5), (B, 7)]);
         let token = seen.token(1).expect("one number");
         assert_eq!(token.ended, Some(run_hash(A, 5)));
         folds.remove(A);
-        assert_eq!(folds.seen().through(A), 5, "it is held as it was when all agreed");
+        assert_eq!(folds.seen(true).through(A), 5, "it is held as it was when all agreed");
         folds.agree();
-        assert_eq!(folds.seen().all(), BTreeMap::from([(B, 7)]));
+        assert_eq!(folds.seen(true).all(), BTreeMap::from([(B, 7)]));
         assert_eq!(folds.sums().all, run_hash(B, 7));
         let (ended, ended_changes) = (Arc::clone(folds.told()), Arc::clone(folds.changes()));
         let coverage = Coverage { ended, ended_changes, ..Coverage::default() };
@@ -217,7 +223,7 @@ mod tests {
         for origin in 1..=UNAGREED_MAX as u64 + 1 {
             folds.insert(OriginId(origin), 3, 0);
         }
-        let seen = folds.seen();
+        let seen = folds.seen(true);
         assert_eq!((seen.named().count(), seen.all().len()), (0, UNAGREED_MAX + 1));
     }
 

@@ -221,9 +221,9 @@ impl Known {
     }
 
     /// What is held without gaps, and which deletes were forgotten. `own` is the last of our own
-    /// writes.
-    pub(in crate::node) fn coverage(&self, own: u64) -> Coverage {
-        let mut seen = self.folded.seen();
+    /// writes; `by_sum` is that readers may be told of what is folded by its sum.
+    pub(in crate::node) fn coverage(&self, own: u64, by_sum: bool) -> Coverage {
+        let mut seen = self.folded.seen(by_sum);
         for (origin, through) in self.heads(own) {
             let origin = OriginId(origin);
             let through = if mutated!(WatchClaimMore) {

@@ -136,7 +136,8 @@ pub(in crate::node) struct Peer {
     pub(in crate::node) folded_told: Option<FoldedTold>,
     /// The hash of what it has folded itself, as it told last.
     pub(in crate::node) folded_hash: Option<u64>,
-    /// Whether it takes a part of our list: its digests say what its own folded origins cover.
+    /// Whether it takes a part of our list, and reads tokens with sums: its digests say what its
+    /// own folded origins cover.
     pub(in crate::node) takes_parts: bool,
     /// What of ours it has folded, when it takes a part, and enough is known.
     pub(in crate::node) folded_there: Option<FoldedThere>,

@@ -1,8 +1,9 @@
 //! What of the folded origins a peer has folded as well: of the others it is told.
 //!
 //! Two nodes may differ for long, by one that is dead: one of them remembers it as a member for a
-//! day. The whole list is tens of kilobytes after a year, so it is told only to a peer of which
-//! nothing is known yet.
+//! day. The whole list is tens of kilobytes after a year, so it is told to a peer of which nothing
+//! is known yet, and seldom again while the two differ: it also proves that its sender holds what
+//! the other has folded, and a message may be lost.
 
 use super::known::{Claims, Known};
 use crate::kv::{Dot, OriginId};
@@ -70,6 +71,8 @@ pub(in crate::node) struct FoldedTold {
     pub(in crate::node) at: Instant,
     /// How long to wait before it is told the same again.
     pub(in crate::node) wait: Duration,
+    /// When it was last told all of them.
+    pub(in crate::node) whole_at: Instant,
     /// What was folded here and there, as hashes.
     pub(in crate::node) hashes: (u64, u64),
 }

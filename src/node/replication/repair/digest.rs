@@ -23,6 +23,9 @@ const INTERVAL: (Duration, Duration) = (Duration::from_millis(900), Duration::fr
 /// Least and longest time between two tellings of our folded origins to one peer: it doubles while
 /// neither side folds anything.
 const FOLDED_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
+/// Between two tellings of all of them to one peer that takes a part: ten times the least, and so
+/// much for each.
+const FOLDED_PAUSE: Duration = Duration::from_millis(20);
 /// The root hash of a digest whose sender holds more than its heads say.
 const ROOT_UNTOLD: u64 = 0;
 /// Disagreements in a row before the buckets are compared.
@@ -239,21 +242,28 @@ fn covered_folds(cx: &Context<'_>, from: OriginId, told: u64) -> u64 {
 
 /// Tells a peer whose folded origins are not ours what is folded here and not known to be folded
 /// there: after a year the whole list is tens of kilobytes, and two nodes may differ for the day
-/// for which one of them remembers a dead member. `theirs` is the hash that it has told.
+/// for which one of them remembers a dead member. All of it follows seldom, as by what a node tells
+/// a peer knows that it holds those. `theirs` is the hash that it has told.
 fn tell_folded(cx: &mut Context<'_>, to: OriginId, theirs: u64) {
-    let hashes = (cx.known.folded_hash(), theirs);
-    let Some(peer) = cx.peers.get_mut(to) else { return };
-    let rest = peer.folded_there.as_ref().map(|there| there.rest(cx.known));
-    let list = rest.unwrap_or_else(|| cx.known.folded_list());
+    let (now, hashes) = (cx.now.instant, (cx.known.folded_hash(), theirs));
     let (least, longest) = FOLDED_INTERVAL;
-    let again = peer.folded_told.filter(|told| told.hashes == hashes);
+    let whole_interval = least * 10 + FOLDED_PAUSE * cx.known.n_folded() as u32;
+    let Some(peer) = cx.peers.get_mut(to) else { return };
+    let told = peer.folded_told;
+    let again = told.filter(|told| told.hashes == hashes);
     let wait = again.map_or(least, |told| told.wait);
-    let told_lately = peer.folded_told.is_some_and(|told| cx.now.instant.since(told.at) < wait);
-    if list.is_empty() || told_lately {
+    let is_due = told.is_none_or(|told| now.since(told.at) >= wait);
+    let is_whole_due = told.is_none_or(|told| now.since(told.whole_at) >= whole_interval);
+    let rest = peer.folded_there.as_ref().filter(|_| !is_whole_due);
+    let rest = rest.map(|there| there.rest(cx.known));
+    let whole_at = if rest.is_some() { told.map(|told| told.whole_at) } else { None };
+    let list = rest.unwrap_or_else(|| cx.known.folded_list());
+    if list.is_empty() || !(is_due || is_whole_due) {
         return;
     }
     let wait = again.map_or(least, |told| longest.min(2 * told.wait));
-    peer.folded_told = Some(FoldedTold { at: cx.now.instant, wait, hashes });
+    let whole_at = whole_at.unwrap_or(now);
+    peer.folded_told = Some(FoldedTold { at: now, wait, whole_at, hashes });
     let folded = Folded { from: cx.me.0, list };
     cx.send(to, &KvMessage::Folded(folded));
 }
