@@ -33,6 +33,8 @@ const RETRY: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// When such a peer is asked again.
 const ASK_NEW: Duration = Duration::from_millis(500);
+/// How long ago a founder may have said that it is new, to have founded the same cluster.
+const FOUNDED_TOGETHER: Duration = Duration::from_secs(5);
 /// Least time between two questions to a peer that has not told its stage, and most at once.
 const GREET_AGAIN: Duration = Duration::from_millis(300);
 const GREETED_MAX: usize = 16;
@@ -198,6 +200,7 @@ pub(in crate::node) fn told(cx: &mut Context<'_>, digest: &Digest) -> Option<Nex
     let peer = cx.peers.get_mut(from)?;
     // One that was new may have copied from elsewhere.
     let was_ready = peer.told_at.is_some() && peer.has_copies();
+    let was_new = peer.is_new_within(cx.now.instant, FOUNDED_TOGETHER);
     peer.told_at = Some(cx.now.instant);
     peer.stage = stage.map(Stage::of).or(peer.stage);
     peer.came_new |= peer.stage == Some(Stage::New);
@@ -209,7 +212,10 @@ pub(in crate::node) fn told(cx: &mut Context<'_>, digest: &Digest) -> Option<Nex
             *origin != me && !cx.known.covers_through(*origin, *through)
         };
         // One that tells no stage may be as new as it is full of what clients wrote to it.
-        let is_foreign = stage.is_some() && (has_folded || heads.iter().any(lacks));
+        let holds_other = stage.is_some() && (has_folded || heads.iter().any(lacks));
+        // Who was new a moment ago has founded as this node has. What it holds since is on its way.
+        let is_of_ours = was_new && stage.map(Stage::of) == Some(Stage::Founded);
+        let is_foreign = holds_other && !is_of_ours;
         if let Some(peer) = cx.peers.get_mut(from) {
             peer.is_foreign = is_foreign;
         }

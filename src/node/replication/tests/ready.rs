@@ -249,3 +249,35 @@ fn a_late_digest_makes_no_peer_with_data_look_new() {
     joiner.digested(now, &untold, Via::Datagram, 100);
     assert!(looks_new(joiner));
 }
+
+#[test]
+fn who_founds_in_the_same_moment_is_not_of_another_cluster() {
+    for seed in 0..20 {
+        let mut cluster = Cluster::new(0, 0.0);
+        cluster.rng = Rng::from_seed(seed);
+        for _ in 0..2 {
+            cluster.add(Duration::from_secs(3600));
+        }
+        for index in 0..2 {
+            cluster.tell(index, &[1 - index]);
+            cluster.drain(index);
+        }
+        cluster.run(Duration::from_secs(1));
+        // What the first tells of its stage is lost, and it takes writes at once.
+        (cluster.udp_cut, cluster.tcp_cut) = (vec![(0, 1)], vec![(0, 1)]);
+        for index in 0..2 {
+            let now = cluster.now;
+            cluster.members[index].replication.found(now);
+            cluster.drain(index);
+        }
+        cluster.run(MILLIS * 20);
+        (cluster.udp_cut, cluster.tcp_cut) = (Vec::new(), Vec::new());
+        for number in 0..2000 {
+            cluster.put(0, &format!("k{number}"), b"v");
+            cluster.run(MILLIS);
+            let founded = |index| stage(&cluster, index) == Stage::Founded;
+            assert!((0..2).all(founded), "seed {seed}: {number}");
+        }
+        assert!(cluster.run_until(Duration::from_secs(2), |c| n_keys(c, 1) == 2000));
+    }
+}
