@@ -25,6 +25,8 @@ protect() {
     call cloudformation update-termination-protection "$switch" --stack-name "$1" >/dev/null || fail "stack $1: $(reason)"
 }
 
+# shellcheck disable=SC2034  # remember.sh looks there
+ALSO=
 recall
 find_owner
 check_settings

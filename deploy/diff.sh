@@ -47,12 +47,13 @@ difference_of_backups() {
 
 # What SET names may be a parameter of the backups, where there are any.
 read_stack "$BACKUP_STACK"
-also=
+ALSO=
 if is_backup; then
     read_template backup "$BACKUP_TEMPLATE"
-    also=backup
+    # shellcheck disable=SC2034  # remember.sh looks there
+    ALSO=backup
 fi
-recall $also
+recall
 find_owner
 check_settings
 if [ -n "$OWN_NETWORK" ]; then

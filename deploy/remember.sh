@@ -35,12 +35,12 @@ find_stacks() {
     [ -d "$PARAMETERS" ] || say "there is no folder $PARAMETERS: parameters stay as the stack has them"
 }
 
-# The service's stacks, and what is said of their parameters. SET may also have those of templates $@.
+# The service's stacks, and what is said of their parameters. SET may also have those of the template $ALSO.
 recall() {
     find_stacks
     read_template network "$NETWORK_TEMPLATE"
     read_template service "$SERVICE_TEMPLATE"
-    check_set network service "$@"
+    check_set network service ${ALSO:+"$ALSO"}
     settings network "$NETWORK_STACK"
     settings service "$STACK"
 }
