@@ -26,10 +26,7 @@ impl Signals {
     /// # Errors
     /// When the system refuses.
     pub fn listen() -> io::Result<Signals> {
-        Ok(Signals {
-            terminate: Some(signal(SignalKind::terminate())?),
-            interrupt: Some(signal(SignalKind::interrupt())?),
-        })
+        Signals::but(0)
     }
 
     /// The same but for those that the process was started to ignore, as a shell wants of what runs
@@ -38,7 +35,11 @@ impl Signals {
     /// # Errors
     /// When the system refuses.
     pub fn listen_unless_ignored() -> io::Result<Signals> {
-        let ignored = fs::read_to_string("/proc/self/status").map_or(0, |text| ignored(&text));
+        Signals::but(fs::read_to_string("/proc/self/status").map_or(0, |text| ignored(&text)))
+    }
+
+    /// Those whose bits are not among these.
+    fn but(ignored: u64) -> io::Result<Signals> {
         let listen = |kind: SignalKind| {
             let is_ignored = ignored >> (kind.as_raw_value() - 1) & 1 == 1;
             (!is_ignored).then(|| signal(kind)).transpose()

@@ -2,14 +2,14 @@
 //!
 //! A peer is one run of one process, named by its origin; a restarted member is another peer.
 
-use crate::kv::OriginId;
+use crate::kv::{Dot, OriginId};
 use crate::limits::ORIGINS_MAX;
 use crate::mutation::mutated;
 use crate::node::formats::Formats;
 use crate::node::io::ConnId;
 use crate::node::links::Links;
-use crate::node::replication::facts::folds::FoldedHash;
-use crate::node::replication::facts::known::Known;
+use crate::node::replication::facts::folds::{FoldedHash, FoldedOrigin};
+use crate::node::replication::facts::known::{Claims, Known};
 use crate::node::replication::facts::paths::Paths;
 use crate::node::replication::facts::rtt::RoundTrip;
 use crate::node::replication::facts::shared_folds::{FoldedThere, FoldedTold};
@@ -334,6 +334,17 @@ impl Peer {
             }
             let known = self.heads.entry(origin).or_default();
             *known = (*through).max(*known);
+        }
+    }
+
+    /// Takes it that the peer holds all origins that are folded here now, if its heads say so of
+    /// those of which that is not known yet, or `listed`, which it has folded itself.
+    pub(in crate::node) fn prove_folds(&mut self, known: &Known, listed: &Claims) {
+        let holds = |(origin, folded): (OriginId, &FoldedOrigin)| {
+            listed.covers(Dot { origin, seq: folded.last }) || self.head(origin) >= folded.last
+        };
+        if known.folded_since(self.folds_held).all(holds) {
+            self.holds_folded(known);
         }
     }
 

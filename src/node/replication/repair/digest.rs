@@ -4,11 +4,11 @@
 //! where two nodes agree on every write their root hashes must agree: if not, twice in a row, the
 //! buckets are compared.
 
-use crate::kv::{Dot, OriginId};
+use crate::kv::OriginId;
 use crate::mutation::mutated;
 use crate::node::replication::capacity;
 use crate::node::replication::context::Context;
-use crate::node::replication::facts::folds::{FoldedHash, FoldedOrigin, covered_hash};
+use crate::node::replication::facts::folds::{FoldedHash, covered_hash};
 use crate::node::replication::facts::known::Claims;
 use crate::node::replication::facts::paths::Via;
 use crate::node::replication::facts::shared_folds::{FoldedThere, FoldedTold};
@@ -165,15 +165,15 @@ pub(in crate::node) fn heard(cx: &mut Context<'_>, digest: &Digest) -> Heard {
     peer.folded_hash = Some(digest.folded);
     peer.takes_parts = digest.covered.is_some();
     let is_same = digest.folded == cx.known.folded_hash();
-    // One that remembers a member that is dead counts with it, and has not folded it.
-    if is_same || cx.known.folded_since(peer.folds_held).all(|(run, f)| peer.head(run) >= f.last) {
-        peer.holds_folded(cx.known);
-    }
-    let there = peer.folded_there.take();
-    peer.folded_there = there.and_then(|there| there.counts_with(cx.known, &digest.heads));
     if is_same {
+        peer.holds_folded(cx.known);
         peer.folded_there = peer.takes_parts.then(|| FoldedThere::all(cx.known));
         agree_on_folds(cx);
+    } else {
+        // One that remembers a member that is dead counts with it, and has not folded it.
+        peer.prove_folds(cx.known, &Claims::default());
+        let there = peer.folded_there.take();
+        peer.folded_there = there.and_then(|there| there.counts_with(cx.known, &digest.heads));
     }
     Heard::News
 }
@@ -251,18 +251,20 @@ fn tell_folded(cx: &mut Context<'_>, to: OriginId, theirs: u64) {
     let Some(peer) = cx.peers.get_mut(to) else { return };
     let told = peer.folded_told;
     let again = told.filter(|told| told.hashes == hashes);
-    let wait = again.map_or(least, |told| told.wait);
-    let is_due = told.is_none_or(|told| now.since(told.at) >= wait);
     let is_whole_due = told.is_none_or(|told| now.since(told.whole_at) >= whole_interval);
-    let rest = peer.folded_there.as_ref().filter(|_| !is_whole_due);
-    let rest = rest.map(|there| there.rest(cx.known));
-    let whole_at = if rest.is_some() { told.map(|told| told.whole_at) } else { None };
-    let list = rest.unwrap_or_else(|| cx.known.folded_list());
-    if list.is_empty() || !(is_due || is_whole_due) {
+    let wait = again.map_or(least, |told| told.wait);
+    if !is_whole_due && told.is_some_and(|told| now.since(told.at) < wait) {
+        return;
+    }
+    let there = peer.folded_there.as_ref().filter(|_| !is_whole_due);
+    let (list, whole_at) = match (there, told) {
+        (Some(there), Some(told)) => (there.rest(cx.known), told.whole_at),
+        _ => (cx.known.folded_list(), now),
+    };
+    if list.is_empty() {
         return;
     }
     let wait = again.map_or(least, |told| longest.min(2 * told.wait));
-    let whole_at = whole_at.unwrap_or(now);
     peer.folded_told = Some(FoldedTold { at: now, wait, whole_at, hashes });
     let folded = Folded { from: cx.me.0, list };
     cx.send(to, &KvMessage::Folded(folded));
@@ -284,10 +286,5 @@ pub(in crate::node) fn folded(cx: &mut Context<'_>, folded: &Folded) {
     let is_whole = peer.takes_parts && Some(peer.folded_listed.all) == peer.folded_hash;
     let there = peer.folded_there.take().or(is_whole.then(FoldedThere::default));
     peer.folded_there = there.and_then(|there| there.told(cx.known, &theirs));
-    let holds = |(run, folded): (OriginId, &FoldedOrigin)| {
-        theirs.covers(Dot { origin: run, seq: folded.last }) || peer.head(run) >= folded.last
-    };
-    if cx.known.folded_since(peer.folds_held).all(holds) {
-        peer.holds_folded(cx.known);
-    }
+    peer.prove_folds(cx.known, &theirs);
 }

@@ -111,12 +111,17 @@ fn is_folded(cluster: &Cluster, member: usize, run: u64) -> bool {
     cluster.members[member].replication.shared.known.is_folded(OriginId(run))
 }
 
-/// The first member remembers one that is dead, for a day; the second came later, and has folded
-/// it.
-fn remembering(cluster: &mut Cluster, run: u64) {
+/// The first member has the run of one that is dead among its members.
+fn remember(cluster: &mut Cluster, run: u64) {
     let dead = PeerInfo { origin: OriginId(run), addr: addr(9), ..cluster.info(1, false) };
     let (infos, now) = (vec![cluster.info(1, true), dead], cluster.now);
     cluster.members[0].replication.members(now, infos);
+}
+
+/// The first member remembers one that is dead, for a day; the second came later, and has folded
+/// it.
+fn remembering(cluster: &mut Cluster, run: u64) {
+    remember(cluster, run);
     for member in &mut cluster.members {
         assert!(member.replication.shared.known.observe(OriginId(run), 1, 1));
     }
@@ -158,9 +163,7 @@ fn stores_are_compared_where_one_member_has_folded_more() {
 #[test]
 fn a_run_with_which_a_member_counted_again_is_folded_again() {
     let mut cluster = aged();
-    let dead = PeerInfo { origin: OriginId(FIRST), addr: addr(9), ..cluster.info(1, false) };
-    let (infos, now) = (vec![cluster.info(1, true), dead], cluster.now);
-    cluster.members[0].replication.members(now, infos);
+    remember(&mut cluster, FIRST);
     cluster.run(Duration::from_secs(3));
     assert!(!is_folded(&cluster, 0, FIRST) && is_folded(&cluster, 1, FIRST));
     cluster.meet();
