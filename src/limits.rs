@@ -202,8 +202,11 @@ pub const TURN_RECORDS_MAX: usize = 8_192;
 /// Key changes across the cluster at once.
 pub const KEY_CHANGES_MAX: usize = 16;
 
-/// Client connections the gate holds at once.
-pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// Client connections the gate holds at once, unless it is set.
+pub const HTTP_CONNECTIONS_DEFAULT_MAX: usize = 4_096;
+/// The most that it can be set to. Streams and long polls hold a connection each, so this bounds
+/// them, too.
+pub const HTTP_CONNECTIONS_HARD_MAX: usize = 65_536;
 /// Bytes of a request head.
 pub const HTTP_HEAD_LEN_MAX: usize = 16 << 10;
 /// Header lines of a request.
@@ -239,6 +242,9 @@ pub const HTTP_LANE_DEPTH_MAX: usize = 256;
 pub const HTTP_BULK_DEPTH_MAX: usize = 16;
 /// Requests that wait for one of those connections; more are refused.
 pub const HTTP_BULK_WAITING_MAX: usize = 512;
+/// Long polls that are asked, or asked again, at once beside those: the others of them have their
+/// turns later.
+pub const HTTP_POLL_TURNS_MAX: usize = 64;
 /// Writes that wait for other members at once (`?w=`).
 pub const HTTP_WAITING_MAX: usize = 1_024;
 /// Requests that ask the node something at once (members, metrics, keys). They have seats of their
@@ -273,8 +279,6 @@ pub const FEED_LOGGED_MAX: u64 = 1_024;
 pub const WATCH_DIRTY_MAX: usize = 1_024;
 /// Bytes of those keys.
 pub const WATCH_DIRTY_LEN_MAX: usize = 64 << 10;
-/// Streams and long polls open at once.
-pub const HTTP_WATCHES_MAX: usize = 10_000;
 /// Longest wait of a read of Consul's API, unless it is set: proxies end what is silent for 60 s.
 pub const CONSUL_WAIT_MAX: Duration = Duration::from_secs(55);
 /// Bytes of a list in Consul's API, which knows no pages.

@@ -62,6 +62,7 @@ impl AgentArgs {
         http.keys_on_loopback = config.front.keys_on_loopback;
         http.hosts = config.front.hosts.clone();
         http.cors_origins = config.front.cors_origins.clone();
+        http.connections_max = config.front.connections_max;
         http.timing.idle = config.front.idle;
         http.consul_wait_max = config.front.consul_wait_max;
         http.consul_write_concern = config.front.consul_write_concern;

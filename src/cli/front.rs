@@ -5,7 +5,7 @@ use super::files::{self, Kind};
 use super::parse;
 use super::reader::Reader;
 use crate::http::{Certificate, HostName, Origin, TokenList};
-use crate::limits::MEMBERS_MAX;
+use crate::limits::{HTTP_CONNECTIONS_HARD_MAX, MEMBERS_MAX};
 use crate::node::command::Concern;
 use clap::Args;
 use std::ffi::{OsStr, OsString};
@@ -15,6 +15,9 @@ use std::time::Duration;
 
 /// Holds the token itself, for platforms that hand out secrets as variables.
 pub(super) const TOKEN_VARIABLE: &str = "GOSSIPYKV_HTTP_TOKEN";
+
+/// From what lets a browser, a scraper and a health check in to what the memory of a node bears.
+const CONNECTIONS: RangeInclusive<u64> = 16..=HTTP_CONNECTIONS_HARD_MAX as u64;
 
 /// From what a client can use at all to what no pool keeps.
 const IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60 * 60);
@@ -66,6 +69,12 @@ pub(super) struct FrontFlags {
     #[arg(long, value_name = "ORIGIN", env = "GOSSIPYKV_CORS_ORIGIN", hide_env_values = true)]
     cors_origin: Vec<OsString>,
 
+    /// How many HTTP connections are held at once, streams and long polls among them; never more
+    /// than half of the open files that the process may have (ulimit -n)
+    #[arg(long, value_name = "N", hide_env_values = true, default_value = "4096")]
+    #[arg(env = "GOSSIPYKV_HTTP_CONNECTIONS_MAX")]
+    http_connections_max: OsString,
+
     /// How long an idle HTTP connection is kept, and told to be; longer than what is in front of
     /// the node keeps it
     #[arg(long, value_name = "DURATION", hide_env_values = true, default_value = "75s")]
@@ -96,6 +105,7 @@ pub(super) struct Front {
     pub(super) keys_on_loopback: bool,
     pub(super) hosts: Vec<HostName>,
     pub(super) cors_origins: Vec<Origin>,
+    pub(super) connections_max: usize,
     pub(super) idle: Duration,
     pub(super) consul_wait_max: Duration,
     pub(super) consul_write_concern: Option<Concern>,
@@ -127,6 +137,10 @@ impl Reader<'_> {
             self.value("keys_on_loopback", &flags.keys_on_loopback, parse::boolean);
         let hosts = self.words("http_host", &flags.http_host);
         let cors_origins = self.words("cors_origin", &flags.cors_origin);
+        let connections_max =
+            self.value("http_connections_max", &flags.http_connections_max, |text| {
+                parse::number(text, CONNECTIONS)
+            });
         let idle = self.value("http_idle_timeout", &flags.http_idle_timeout, |text| {
             parse::duration(text, IDLE)
         });
@@ -136,6 +150,7 @@ impl Reader<'_> {
         let consul_write_concern =
             self.value("consul_write_concern", &flags.consul_write_concern, concern);
         let (keys_on_loopback, idle) = (keys_on_loopback?, idle?);
+        let connections_max = usize::try_from(connections_max?).ok()?;
         let (consul_wait_max, consul_write_concern) = (consul_wait_max?, consul_write_concern?);
         Some(Front {
             tokens,
@@ -144,6 +159,7 @@ impl Reader<'_> {
             keys_on_loopback,
             hosts,
             cors_origins,
+            connections_max,
             idle,
             consul_wait_max,
             consul_write_concern,

@@ -4,7 +4,7 @@ use super::hosts::HostName;
 use super::manner::Origin;
 use super::tls::Tls;
 use super::tokens::Tokens;
-use crate::limits::{CONSUL_WAIT_MAX, HTTP_CONNECTIONS_MAX, VALUE_LEN_DEFAULT_MAX};
+use crate::limits::{CONSUL_WAIT_MAX, HTTP_CONNECTIONS_DEFAULT_MAX, VALUE_LEN_DEFAULT_MAX};
 use crate::node::command::Concern;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,7 +39,9 @@ pub struct Config {
     /// How many members hold a write of Consul's API before it is answered; `None` for this node
     /// alone.
     pub consul_write_concern: Option<Concern>,
-    /// Most client connections at one time.
+    /// Most client connections at one time, at most
+    /// [`HTTP_CONNECTIONS_HARD_MAX`](crate::limits::HTTP_CONNECTIONS_HARD_MAX) and half of the file
+    /// descriptors that the process may have.
     pub connections_max: usize,
     /// How long clients may take.
     pub timing: Timing,
@@ -75,7 +77,7 @@ impl Config {
             serves_while_starting: false,
             consul_wait_max: CONSUL_WAIT_MAX,
             consul_write_concern: None,
-            connections_max: HTTP_CONNECTIONS_MAX,
+            connections_max: HTTP_CONNECTIONS_DEFAULT_MAX,
             timing: Timing::default(),
             version,
             log_lines_dropped: Arc::default(),

@@ -16,7 +16,7 @@
 use super::counters::Counters;
 use super::long::LongAnswer;
 use super::watch::wish::{PollWish, StreamWish};
-use crate::limits::{HTTP_ASKING_MAX, HTTP_WAITING_MAX, HTTP_WATCHES_MAX};
+use crate::limits::{HTTP_ASKING_MAX, HTTP_CONNECTIONS_HARD_MAX, HTTP_WAITING_MAX};
 use crate::node::command::{Bridge, Command, Reply};
 use crate::time::WallMillis;
 use parking_lot::Mutex;
@@ -76,7 +76,7 @@ pub(super) enum Waiter {
     Write,
     /// A question to the node: members, numbers, keys.
     Question,
-    /// A stream of events, or a long poll.
+    /// A stream of events, or a long poll. Each holds a connection, whose bound is also theirs.
     Watch,
 }
 
@@ -88,7 +88,7 @@ impl Waiter {
         match self {
             Waiter::Write => HTTP_WAITING_MAX,
             Waiter::Question => HTTP_ASKING_MAX,
-            Waiter::Watch => HTTP_WATCHES_MAX,
+            Waiter::Watch => HTTP_CONNECTIONS_HARD_MAX,
         }
     }
 }

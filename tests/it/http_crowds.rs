@@ -5,7 +5,7 @@ use crate::agents::Node;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gossipykv::http::Reason;
-use gossipykv::limits::{HTTP_BULK_DEPTH_MAX, HTTP_BULK_WAITING_MAX, HTTP_CONNECTIONS_MAX};
+use gossipykv::limits::{HTTP_BULK_DEPTH_MAX, HTTP_BULK_WAITING_MAX, HTTP_CONNECTIONS_DEFAULT_MAX};
 use gossipykv::node::command::Reply;
 use gossipykv::runtime::clock::Clock;
 use gossipykv::time::Instant;
@@ -64,7 +64,7 @@ fn who_has_ended_sending_is_answered_all_the_same() {
 #[test]
 fn too_many_lists_are_refused_and_nothing_else() {
     let mut config = config();
-    config.connections_max = HTTP_CONNECTIONS_MAX;
+    config.connections_max = HTTP_CONNECTIONS_DEFAULT_MAX;
     let rig = Rig::with(config);
     for key in ["/kv/a", "/kv/b"] {
         rig.send("PUT", key, "", &[0; 400 << 10]).is(200);
@@ -89,6 +89,38 @@ fn too_many_lists_are_refused_and_nothing_else() {
     let told = clients.iter().position(is_told).unwrap();
     let answer = clients[told].answer().is(503);
     assert_eq!(answer.header("Retry-After"), Some("1"));
+}
+
+/// More clients than lists may wait, all of which ask for `target`.
+fn crowd(rig: &Rig, target: &str) -> Vec<Client> {
+    let n_clients = 2 * N_BULK * (HTTP_BULK_DEPTH_MAX + HTTP_BULK_WAITING_MAX);
+    let mut clients: Vec<Client> = (0..n_clients).map(|_| rig.client()).collect();
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    clients.iter_mut().for_each(|client| client.raw(&request));
+    until("all watch", || {
+        assert_eq!(rig.server.n_refused(Reason::Busy), 0);
+        rig.metric("http_watches") == n_clients as f64
+    });
+    clients
+}
+
+#[test]
+fn streams_begin_together_however_many_they_are() {
+    // They waited among the lists: of 10,000 clients that came back at once most were refused.
+    let rig = Rig::new();
+    drop(crowd(&rig, "/kv/?watch"));
+}
+
+#[test]
+fn long_polls_are_asked_again_together_however_many_they_are() {
+    // The same when they began, and whenever something changed.
+    let rig = Rig::new();
+    let token = rig.ask("GET", "/kv/").is(200).json()["token"].as_str().unwrap().to_owned();
+    let clients = crowd(&rig, &format!("/kv/?since={token}&wait=55s"));
+    rig.send("PUT", "/kv/a", "", b"v").is(200);
+    for mut client in clients {
+        assert_eq!(client.answer().is(200).json()["items"][0]["key"], "a");
+    }
 }
 
 #[test]

@@ -55,6 +55,17 @@ pub(super) struct Streaming {
     pub(super) _slot: Slot,
 }
 
+/// How a request goes to the workers.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    /// Whether it takes its time, so that quick requests must not stand behind it.
+    is_bulk: bool,
+    /// Whether it is one of those that are asked again. Thousands of them are, at the same moment,
+    /// when a key changes that all wait for. They take turns: to refuse them would have them
+    /// call again.
+    takes_turn: bool,
+}
+
 /// A long poll under way.
 struct Polling {
     wish: PollWish,
@@ -76,7 +87,8 @@ impl Conn {
         let manner = job.manner;
         let head = may_wait.then(|| without_end(&job.bytes));
         self.look(tells, COVERAGE_AGE).await;
-        let answer = self.submit(job, is_bulk).await?;
+        let way = Way { is_bulk, takes_turn: may_wait };
+        let answer = self.submit(job, way).await?;
         match (answer.ending, head) {
             (Ending::Parked(Parked::Stream(wish, slot)), _) => {
                 let streaming = Streaming { wish, manner, is_http_1_0, _slot: slot };
@@ -86,10 +98,10 @@ impl Conn {
                 let now = self.shared().bridge.now().instant;
                 let (until, hold) = (now + wish.wait, wish.hold.map(|hold| now + hold));
                 let polling = Polling { wish, _slot: slot, head, until, hold };
-                self.poll(polling, manner, is_bulk, tells).await
+                self.poll(polling, manner, way, tells).await
             }
             (Ending::Parked(Parked::Rest(known)), Some(head)) => {
-                self.go_on(&head, Poll::Known(known), manner, is_bulk).await
+                self.go_on(&head, Poll::Known(known), manner, way).await
             }
             (ending, _) => self.finish(Answer { ending, ..answer }, manner).await,
         }
@@ -101,10 +113,10 @@ impl Conn {
         head: &[u8],
         poll: Poll,
         manner: Manner,
-        is_bulk: bool,
+        way: Way,
     ) -> Result<Asked, Stop> {
         loop {
-            let answer = self.submit(again(head, poll, manner), is_bulk).await?;
+            let answer = self.submit(again(head, poll, manner), way).await?;
             if !matches!(answer.ending, Ending::Parked(Parked::Rest(_))) {
                 return self.finish(answer, manner).await;
             }
@@ -116,7 +128,7 @@ impl Conn {
         &mut self,
         mut polling: Polling,
         manner: Manner,
-        is_bulk: bool,
+        way: Way,
         tells: Tells,
     ) -> Result<Asked, Stop> {
         let mut poll = polling.wish.first;
@@ -125,7 +137,7 @@ impl Conn {
             // What the worker is to look at must be known to be new. If it is not told in time, it
             // is asked for again soon.
             let is_new = self.look(tells, Duration::ZERO).await;
-            let answer = self.submit(again(&polling.head, poll, manner), is_bulk).await?;
+            let answer = self.submit(again(&polling.head, poll, manner), way).await?;
             match answer.ending {
                 Ending::Parked(Parked::Nothing) if poll != Poll::Over => {}
                 Ending::Parked(Parked::Known(known)) if poll != Poll::Over => {
@@ -175,20 +187,31 @@ impl Conn {
     }
 
     /// Has a worker answer.
-    async fn submit(&mut self, job: Job, is_bulk: bool) -> Result<Answer, Stop> {
+    async fn submit(&mut self, job: Job, way: Way) -> Result<Answer, Stop> {
         let manner = job.manner;
-        let answer = self.submit_once(job, is_bulk).await?;
+        let answer = self.submit_once(job, way).await?;
         if let Ending::Again = answer.ending {
             // A quick worker has found that it takes time.
             let job = Job { bytes: answer.bytes, body: Vec::new(), manner };
-            return self.submit_once(job, true).await;
+            return self.submit_once(job, Way { is_bulk: true, ..way }).await;
         }
         Ok(answer)
     }
 
-    async fn submit_once(&mut self, job: Job, is_bulk: bool) -> Result<Answer, Stop> {
-        let lane = self.gate.lanes.least_loaded(is_bulk);
-        let Some(mut answer) = lane.submit(job) else { return Err(Refusal::busy().into()) };
+    async fn submit_once(&mut self, job: Job, way: Way) -> Result<Answer, Stop> {
+        let gate = Arc::clone(&self.gate);
+        let turn = if way.is_bulk && way.takes_turn {
+            tokio::select! {
+                biased;
+                turn = gate.poll_turns.acquire() => Some(turn.map_err(|_| Refusal::broken())?),
+                () = self.gone() => return Err(Stop::Gone),
+            }
+        } else {
+            None
+        };
+        let lane = gate.lanes.least_loaded(way.is_bulk);
+        let answer = if turn.is_some() { lane.submit_in_turn(job) } else { lane.submit(job) };
+        let mut answer = answer.ok_or_else(Refusal::busy)?;
         let is_backed_up = lane.is_backed_up();
         let answer = if is_backed_up {
             tokio::select! {

@@ -11,6 +11,7 @@ use crate::http::route;
 use crate::http::shared::Shared;
 use crate::http::sources::{Place, Places};
 use crate::http::throttle::Throttle;
+use crate::limits::HTTP_POLL_TURNS_MAX;
 use crate::source::Source;
 use std::sync::Arc;
 use tokio::sync::{Notify, Semaphore};
@@ -35,6 +36,8 @@ pub(in crate::http) struct Gate {
     pub(super) crowd: Arc<Crowd>,
     /// Turns of those that read long answers.
     pub(super) turns: Semaphore,
+    /// Turns of long polls at the workers for what takes its time.
+    pub(super) poll_turns: Semaphore,
     /// Turns of the steps of TLS handshakes.
     pub(super) handshakes: Semaphore,
     /// Lines of the log about handshakes that come to nothing.
@@ -52,6 +55,14 @@ impl Gate {
         handler: Arc<dyn Handler>,
     ) -> Gate {
         let connections_max = listen::connections_max(shared.config.connections_max);
+        let wanted = shared.config.connections_max;
+        if connections_max < wanted {
+            tracing::warn!(
+                connections_max,
+                wanted,
+                "the limit of open files permits fewer HTTP connections than wanted"
+            );
+        }
         let connections = Places::new(connections_max);
         let waits = Waiter::ALL.map(|waiter| Places::new(waiter.max()));
         let (turns, last_closed) = (Semaphore::new(TURNS), Notify::new());
@@ -64,6 +75,7 @@ impl Gate {
             waits,
             crowd: Crowd::new(),
             turns,
+            poll_turns: Semaphore::new(HTTP_POLL_TURNS_MAX),
             handshakes: Semaphore::new(1),
             unmet_told: Throttle::default(),
             tls_begun_told: Throttle::default(),

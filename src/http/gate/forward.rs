@@ -80,9 +80,16 @@ fn may_be_asked_again(head: &Head<'_>, route: Route<'_>) -> bool {
     waits || waits_as_consul(head, route) || (head.method == Method::Delete && is_of_many)
 }
 
+/// Whether it begins a stream: what that tells is read by the gate, a part at a time.
+fn begins_stream(head: &Head<'_>) -> bool {
+    let (_, query) = head.target.split_once('?').unwrap_or_default();
+    query.split('&').any(|pair| matches!(pair, "watch" | "watch=" | "watch=1" | "watch=true"))
+}
+
 /// Whether it takes its time.
 fn is_bulk(head: &Head<'_>, route: Route<'_>) -> bool {
     match route {
+        Route::List if begins_stream(head) => false,
         Route::List | Route::ConsulTxn | Route::OfrepFlags => true,
         Route::ConsulKv(_) => asks_for(head, &["recurse", "keys"]),
         _ => false,

@@ -16,6 +16,7 @@ use crate::http::memory::Held;
 use crate::http::pending::Parked;
 use crate::http::request::Form;
 use crate::http::shared::Shared;
+use crate::limits::HTTP_POLL_TURNS_MAX;
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use memchr::memchr;
 use parking_lot::Mutex;
@@ -139,11 +140,21 @@ impl Lane {
     /// Sends a request when its turn comes, unless nobody waits for the answer any more. The
     /// receiver fails only when the lane is broken. `None` when too many wait already.
     pub(in crate::http) fn submit(&self, job: Job) -> Option<oneshot::Receiver<Answer>> {
+        self.push(job, self.waiting_max)
+    }
+
+    /// The same for one that has one of the [`HTTP_POLL_TURNS_MAX`] turns: there is room for all of
+    /// these.
+    pub(in crate::http) fn submit_in_turn(&self, job: Job) -> Option<oneshot::Receiver<Answer>> {
+        self.push(job, self.waiting_max + HTTP_POLL_TURNS_MAX)
+    }
+
+    fn push(&self, job: Job, waiting_max: usize) -> Option<oneshot::Receiver<Answer>> {
         let (answer_to, answer) = oneshot::channel();
         let mut queue = self.queue.lock();
-        if queue.unsent.len() >= self.waiting_max {
+        if queue.unsent.len() >= waiting_max {
             queue.unsent.retain(|(_, answer_to)| !self.is_forgotten(answer_to));
-            if queue.unsent.len() >= self.waiting_max {
+            if queue.unsent.len() >= waiting_max {
                 return None;
             }
         }

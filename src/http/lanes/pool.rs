@@ -6,7 +6,7 @@ use super::secret::Secret;
 use super::worker::{Kind, Worker};
 use crate::http::request::Handler;
 use crate::limits::{
-    HTTP_BULK_DEPTH_MAX, HTTP_BULK_WAITING_MAX, HTTP_CONNECTIONS_MAX, HTTP_LANE_DEPTH_MAX,
+    HTTP_BULK_DEPTH_MAX, HTTP_BULK_WAITING_MAX, HTTP_CONNECTIONS_HARD_MAX, HTTP_LANE_DEPTH_MAX,
 };
 use std::io;
 use std::num::NonZero;
@@ -50,7 +50,7 @@ impl Lanes {
             })
             .collect::<io::Result<Vec<_>>>()?;
         // What is quick never waits long, and there are no more clients than connections.
-        let quick = || Lane::new(HTTP_LANE_DEPTH_MAX, HTTP_CONNECTIONS_MAX);
+        let quick = || Lane::new(HTTP_LANE_DEPTH_MAX, HTTP_CONNECTIONS_HARD_MAX);
         let bulk = || Lane::new(HTTP_BULK_DEPTH_MAX, HTTP_BULK_WAITING_MAX);
         let lanes = Lanes {
             secret,
