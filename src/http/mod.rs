@@ -34,6 +34,7 @@ pub mod local;
 mod long;
 mod manner;
 mod memory;
+mod object;
 mod pending;
 mod percent;
 pub mod readers;

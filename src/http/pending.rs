@@ -15,16 +15,21 @@
 
 use super::counters::Counters;
 use super::long::LongAnswer;
+use super::shutdown::Shutdown;
 use super::watch::wish::{PollWish, StreamWish};
 use crate::limits::{HTTP_ASKING_MAX, HTTP_CONNECTIONS_HARD_MAX, HTTP_WAITING_MAX};
 use crate::node::command::{Bridge, Command, Reply};
 use crate::time::WallMillis;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// How long after the node has left what others have said to it may still come.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Appends the answer for the client and returns its status. `None`: the node gave no reply in
 /// time.
@@ -43,17 +48,31 @@ pub(super) struct PendingAnswer {
 
 impl PendingAnswer {
     /// Waits for the node, at most as long as was said; appends the answer and counts it. A wait
-    /// that the node can end is ended when the client has `gone`: then it returns false.
+    /// that the node can end is ended when the client has `gone`, and then it returns false. When
+    /// the server drains, the node has left: soon nothing more comes of such a wait, and its answer
+    /// says that.
     pub(super) async fn finish(
         mut self,
         bridge: &dyn Bridge,
+        shutdown: &Shutdown,
         counters: &Counters,
         out: &mut Vec<u8>,
         gone: impl Future<Output = ()>,
     ) -> bool {
+        let mut drain = pin!(shutdown.draining());
+        drain.as_mut().enable();
+        let drained = async {
+            if !shutdown.is_draining() {
+                drain.await;
+            }
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        let leaving = || Reply::Refused("this node is leaving the cluster".into());
         let reply = tokio::select! {
             biased;
-            reply = tokio::time::timeout(self.limit, &mut self.reply) => reply,
+            reply = tokio::time::timeout(self.limit, &mut self.reply) => {
+                reply.ok().and_then(Result::ok)
+            }
             () = gone, if self.end.is_some() => {
                 if let Some(end) = self.end {
                     // A node that is too busy ends it at its deadline.
@@ -61,8 +80,9 @@ impl PendingAnswer {
                 }
                 return false;
             }
+            () = drained, if self.end.is_some() => Some(leaving()),
         };
-        let status = (self.render)(reply.ok().and_then(Result::ok), bridge.now().wall, out);
+        let status = (self.render)(reply, bridge.now().wall, out);
         counters.answered(self.route, status);
         true
     }

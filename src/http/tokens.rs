@@ -51,9 +51,9 @@ impl Role {
 /// A token with its name and its role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
-    name: Box<str>,
+    name: Arc<str>,
     role: Role,
-    token: Token,
+    token: Arc<Token>,
 }
 
 /// Why a text makes no list of tokens. Nothing of it shows what stands in the line.
@@ -72,6 +72,9 @@ pub enum TokensProblem {
     /// Two words, or more than three.
     #[error("neither the token alone nor ROLE NAME TOKEN")]
     Words,
+    /// A token that stands alone, and is what begins a line of a role: the rest may be missing.
+    #[error("a word that is the name of a role is no token: anybody would guess it")]
+    Guessed,
     /// The first of three words.
     #[error("the role is none of read, write, admin")]
     Role,
@@ -100,18 +103,21 @@ impl TokenList {
     /// A token alone, which may everything.
     #[must_use]
     pub fn alone(token: Token) -> TokenList {
-        TokenList(vec![Named { name: ALONE.into(), role: Role::Admin, token }])
+        TokenList(vec![Named { name: ALONE.into(), role: Role::Admin, token: Arc::new(token) }])
     }
 
-    /// The tokens of a file's text. Empty lines and those that begin with `#` count for nothing,
-    /// unless the text is one word.
+    /// The tokens of a file's text. Empty lines and those that begin with `#` count for nothing.
     ///
     /// # Errors
     /// The first line that is wrong.
     pub fn parse(text: &str) -> Result<TokenList, TokensError> {
-        if text.split_whitespace().count() == 1 {
-            let token =
-                Token::new(text).map_err(|error| TokensError { line: 1, problem: error.into() })?;
+        if text.split_whitespace().count() == 1 && !text.trim_start().starts_with('#') {
+            let wrong = |problem| TokensError { line: 1, problem };
+            let token = Token::new(text).map_err(|error| wrong(error.into()))?;
+            // A file that was cut short in its first line would be this.
+            if Role::from_name(token.as_str()).is_some() {
+                return Err(wrong(TokensProblem::Guessed));
+            }
             return Ok(TokenList::alone(token));
         }
         let mut found: Vec<(usize, Named)> = Vec::new();
@@ -160,9 +166,10 @@ impl TokenList {
 impl Named {
     fn parse(line: usize, words: &[&str]) -> Result<Named, TokensProblem> {
         match *words {
+            [token] if Role::from_name(token).is_some() => Err(TokensProblem::Guessed),
             [token] => {
                 let name = format!("line{line}").into();
-                Ok(Named { name, role: Role::Admin, token: Token::new(token)? })
+                Ok(Named { name, role: Role::Admin, token: Arc::new(Token::new(token)?) })
             }
             [role, name, token] => {
                 let role = Role::from_name(role).ok_or(TokensProblem::Role)?;
@@ -170,7 +177,7 @@ impl Named {
                 if name.len() > NAME_LEN_MAX || !name.bytes().all(is_plain) {
                     return Err(TokensProblem::Name);
                 }
-                Ok(Named { name: name.into(), role, token: Token::new(token)? })
+                Ok(Named { name: name.into(), role, token: Arc::new(Token::new(token)?) })
             }
             _ => Err(TokensProblem::Words),
         }
@@ -190,7 +197,19 @@ pub(super) struct Shown {
     pub(super) role: Role,
     /// Shared, so that it outlives an exchange.
     pub(super) name: Arc<str>,
+    token: Arc<Token>,
 }
+
+impl Shown {
+    /// What a request that waits is asked for again.
+    pub(super) fn pass(self) -> Pass {
+        Pass(self.token)
+    }
+}
+
+/// A token that was shown by a request that may wait for long. It may be exchanged meanwhile.
+#[derive(Debug, Clone)]
+pub(super) struct Pass(Arc<Token>);
 
 /// The tokens in use.
 pub struct Tokens {
@@ -259,7 +278,13 @@ impl Tokens {
         }
         let entry = found?;
         entry.n_shown.fetch_add(1, Ordering::Relaxed);
-        Some(Shown { role: entry.named.role, name: Arc::from(&*entry.named.name) })
+        let Named { role, name, token } = &entry.named;
+        Some(Shown { role: *role, name: Arc::clone(name), token: Arc::clone(token) })
+    }
+
+    /// Whether the token is still in use, so that whoever has shown it may read on.
+    pub(super) fn admit_still(&self, pass: &Pass) -> bool {
+        self.entries.read().iter().any(|entry| entry.named.token == pass.0)
     }
 
     /// For each its name, its role and how often it was shown.
@@ -291,7 +316,6 @@ mod tests {
     #[test]
     fn a_file_holds_one_token_or_many_with_roles() {
         assert_eq!(parse(" s3cret\n"), TokenList::alone(Token::new("s3cret").unwrap()));
-        assert_eq!(parse("#odd\n").strongest(), "#odd");
         let list = parse("# ours\n\nread r aaa\r\n  admin\ta.b_c-1  bbb \nwrite w ccc\nddd\n");
         let roles: Vec<_> = list.0.iter().map(|named| (&*named.name, named.role)).collect();
         let expected = [("r", Role::Read), ("a.b_c-1", Role::Admin), ("w", Role::Write)];
@@ -309,6 +333,9 @@ mod tests {
         for (text, line, problem) in [
             ("", 1, TokensProblem::Token(TokenError::Empty)),
             ("# nothing\n# here", 1, TokensProblem::Token(TokenError::Empty)),
+            ("#tok3n", 1, TokensProblem::Token(TokenError::Empty)),
+            ("admin\n", 1, TokensProblem::Guessed),
+            ("read a tok3n\nwrite", 2, TokensProblem::Guessed),
             ("two tok3ns", 1, TokensProblem::Words),
             ("read a b\nread a tok3n more", 2, TokensProblem::Words),
             ("read a b\nREAD s3cret tok3n", 2, TokensProblem::Role),

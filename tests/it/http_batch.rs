@@ -76,6 +76,9 @@ fn what_is_malformed_is_named_and_changes_nothing() {
     check(json!([put, { "put": "a", "delete": "b", "value": "" }]), 400, "op 1");
     check(json!([put, { "get": "a", "value": "v" }]), 400, "only put");
     check(json!([put, { "check": "a" }]), 400, "if_version");
+    let expired = "0000000000000001-0000000000000001-expired";
+    check(json!([put, { "check": "a", "if_version": expired }]), 412, "op 1");
+    check(json!([["a", null, null, null, "v", null, null, null, ""]]), 400, "a JSON object");
     check(json!([put, { "get": "a", "if_version": "x" }]), 400, "if_version");
     check(json!([{ "put": "a", "value": "v", "if_version": null }]), 400, "null");
     check(json!([put, { "put": "", "value": "v" }]), 400, "1 to 512");

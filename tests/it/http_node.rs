@@ -1,7 +1,7 @@
 //! What the node has to be asked for: members, numbers, keys, holders of a write.
 
-use super::http_rig::{Answer, Rig, config, tokens, until};
-use gossipykv::http::{Config, HostName, local};
+use super::http_rig::{Answer, PATIENCE, Rig, config, tokens, until};
+use gossipykv::http::{Config, HostName, Server, local};
 use gossipykv::kv::OriginId;
 use gossipykv::limits::{HTTP_ASKING_MAX, HTTP_WAITING_MAX};
 use gossipykv::node::command::{Bridge as _, Busy, Command, Concern, KeyCommand, Reply, ReplyTo};
@@ -176,6 +176,26 @@ fn one_source_leaves_places_to_wait_to_others() {
     until("all wait", || kept.lock().unwrap().len() == HTTP_ASKING_MAX);
     let answer = rig.ask("GET", "/metrics").is(200).text();
     assert!(answer.contains("\ngossipykv_node_replies 0\n"), "{answer}");
+}
+
+#[test]
+fn a_wait_ends_when_the_server_does() {
+    // Its client was cut off without an answer after the time that a drain may take.
+    let rig = Rig::new();
+    let kept = silent(&rig);
+    let (mut put, mut clear) = (rig.client(), rig.client());
+    put.request("PUT", "/kv/k?w=5&timeout=20s", "", b"v");
+    until("one waits", || !kept.lock().unwrap().is_empty());
+    clear.request("DELETE", "/kv/?prefix=k&w=5&timeout=20s", "", b"");
+    until("both wait", || kept.lock().unwrap().len() >= 2);
+    let Rig { server, .. } = rig;
+    std::thread::scope(|threads| {
+        threads.spawn(move || Server::drain(server, PATIENCE));
+        for client in [&mut put, &mut clear] {
+            let told = client.answer().is(504).text();
+            assert!(told.contains("the write stands") && told.contains("leaving"), "{told}");
+        }
+    });
 }
 
 #[test]

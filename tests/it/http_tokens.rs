@@ -62,6 +62,40 @@ fn each_token_may_what_its_role_may() {
 }
 
 #[test]
+fn what_waits_ends_with_its_token() {
+    // A stream told on what was written after its token had been taken out of use.
+    let shared = tokens("admin a aaa\nread b bbb\n");
+    let rig = Rig::with(Config { tokens: Some(shared.clone()), ..config() });
+    let wait = |token: &str, target: &str| {
+        let mut client = rig.client();
+        client.request("GET", target, &format!("Authorization: Bearer {token}\r\n"), b"");
+        client
+    };
+    let mut streams = [wait("aaa", "/kv/?watch"), wait("bbb", "/kv/?watch")];
+    let mut polls = [wait("aaa", "/kv/k?newer="), wait("bbb", "/kv/k?newer=")];
+    for stream in &mut streams {
+        assert_eq!(stream.head().status, 200);
+    }
+    let n_watches = || ask(&rig, "aaa", "GET", "/metrics", b"").text();
+    until("all wait", || n_watches().contains("\ngossipykv_http_watches 4\n"));
+    // The name is another's now, which changes nothing.
+    shared.exchange(TokenList::parse("admin b aaa\nread a new\n").unwrap());
+    ask(&rig, "aaa", "PUT", "/kv/k", b"s3cret").is(200);
+    let told = |stream: &mut Client, last: &str| {
+        let mut told = String::new();
+        while !told.contains(last) {
+            told += &String::from_utf8(stream.chunk().expect("no end")).unwrap();
+        }
+        told
+    };
+    assert!(told(&mut streams[0], "s3cret").contains("\"put\""));
+    let revoked = told(&mut streams[1], "bye");
+    assert!(!revoked.contains("s3cret") && revoked.contains("token"), "{revoked}");
+    polls[0].answer().is(200);
+    polls[1].answer().is(401);
+}
+
+#[test]
 fn an_exchange_under_load_refuses_nobody() {
     let shared = tokens("admin a old");
     let rig = Rig::with(Config { tokens: Some(shared.clone()), ..config() });

@@ -16,11 +16,13 @@ use super::client::{Conn, Stop};
 use super::forward::{Opened, Tells};
 use super::refusal::Refusal;
 use super::send::Outgoing;
+use super::trust;
 use crate::http::lanes::{Answer, Ending, Job};
 use crate::http::manner::Manner;
 use crate::http::pending::{Parked, Slot};
 use crate::http::request::Poll;
 use crate::http::shared::Shared;
+use crate::http::tokens::Pass;
 use crate::http::watch::wish::{PollWish, StreamWish};
 use crate::time::Instant;
 use std::pin::pin;
@@ -51,6 +53,7 @@ pub(super) struct Streaming {
     pub(super) manner: Manner,
     /// Whether its client knows no chunks.
     pub(super) is_http_1_0: bool,
+    pub(super) pass: Option<Pass>,
     /// Its place among all streams.
     pub(super) _slot: Slot,
 }
@@ -73,6 +76,7 @@ struct Polling {
     /// The request as it is asked anew, its empty line left out.
     head: Vec<u8>,
     until: Instant,
+    pass: Option<Pass>,
     /// When it is over unless it is known by then what it waits for.
     hold: Option<Instant>,
 }
@@ -83,7 +87,7 @@ impl Conn {
     /// # Errors
     /// A [`Refusal`], or that the client has gone.
     pub(super) async fn ask(&mut self, opened: Opened) -> Result<Asked, Stop> {
-        let Opened { job, is_bulk, may_wait, tells, is_http_1_0, .. } = opened;
+        let Opened { job, is_bulk, may_wait, tells, is_http_1_0, pass, .. } = opened;
         let manner = job.manner;
         let head = may_wait.then(|| without_end(&job.bytes));
         self.look(tells, COVERAGE_AGE).await;
@@ -91,13 +95,13 @@ impl Conn {
         let answer = self.submit(job, way).await?;
         match (answer.ending, head) {
             (Ending::Parked(Parked::Stream(wish, slot)), _) => {
-                let streaming = Streaming { wish, manner, is_http_1_0, _slot: slot };
+                let streaming = Streaming { wish, manner, is_http_1_0, pass, _slot: slot };
                 Ok(Asked::Stream(Box::new(streaming)))
             }
             (Ending::Parked(Parked::Poll(wish, slot)), Some(head)) => {
                 let now = self.shared().bridge.now().instant;
                 let (until, hold) = (now + wish.wait, wish.hold.map(|hold| now + hold));
-                let polling = Polling { wish, _slot: slot, head, until, hold };
+                let polling = Polling { wish, _slot: slot, head, until, pass, hold };
                 self.poll(polling, manner, way, tells).await
             }
             (Ending::Parked(Parked::Rest(known)), Some(head)) => {
@@ -133,6 +137,9 @@ impl Conn {
     ) -> Result<Asked, Stop> {
         let mut poll = polling.wish.first;
         loop {
+            if !trust::lasts(self.shared(), polling.pass.as_ref()) {
+                return Err(trust::ended().into());
+            }
             polling.wish.watch.take();
             // What the worker is to look at must be known to be new. If it is not told in time, it
             // is asked for again soon.
@@ -235,8 +242,9 @@ impl Conn {
             Ending::Parked(Parked::Waits(pending)) => {
                 bytes.clear();
                 let gate = Arc::clone(&self.gate);
-                let Shared { bridge, counters, lines, .. } = &*gate.shared;
-                if !pending.finish(&**bridge, counters, &mut bytes, self.left()).await {
+                let Shared { bridge, shutdown, counters, lines, .. } = &*gate.shared;
+                let left = self.left();
+                if !pending.finish(&**bridge, shutdown, counters, &mut bytes, left).await {
                     return Err(Stop::Gone);
                 }
                 lines.insert(manner, &mut bytes);

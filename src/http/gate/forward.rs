@@ -12,7 +12,7 @@
 use super::context::Gate;
 use super::head::{Framing, Head};
 use super::refusal::Refusal;
-use super::trust;
+use super::trust::{self, Admission};
 use crate::http::counters::Reason;
 use crate::http::lanes::{BODY_OUT_OF_BAND, COPIED_BODY_LEN_MAX, Job};
 use crate::http::manner::Manner;
@@ -20,6 +20,7 @@ use crate::http::pending::Waiter;
 use crate::http::request::{Method, Poll, Request, Trust};
 use crate::http::response::number;
 use crate::http::route::{self, Route};
+use crate::http::tokens::Pass;
 use std::net::IpAddr;
 
 /// A request whose head is read and whose client is admitted; the body is still to come.
@@ -41,6 +42,8 @@ pub(super) struct Opened {
     pub(super) is_http_1_0: bool,
     /// As whom it may have to wait.
     pub(super) waiter: Option<Waiter>,
+    /// What it was let in with, to be looked for again while it waits.
+    pub(super) pass: Option<Pass>,
 }
 
 /// What an answer tells that has to be learnt of the node before.
@@ -139,12 +142,12 @@ impl Opened {
         mut out: Vec<u8>,
     ) -> Result<Opened, Refusal> {
         let route = head.route();
-        let trust = match trust::of(&gate.shared, peer, head, route) {
+        let Admission { trust, pass } = match trust::of(&gate.shared, peer, head, route) {
             Err(refusal) if refusal.reason == Reason::Token && asks_person(head, route) => {
                 gate.shared.counters.refused(refusal.reason);
                 return Ok(Opened::answered(gate, head, Trust::Stranger, manner, out));
             }
-            trust => trust?,
+            admission => admission?,
         };
         if route.is_probe() {
             return Ok(Opened::answered(gate, head, trust, manner, out));
@@ -190,6 +193,7 @@ impl Opened {
             },
             is_http_1_0: head.is_http_1_0,
             waiter: waiter(gate, head, route),
+            pass,
             takes_body: head.method.takes_body()
                 && route.methods().is_some_and(|(methods, _)| methods.contains(&head.method)),
         })
@@ -227,6 +231,7 @@ impl Opened {
             is_bulk: false,
             is_answered: true,
             waiter: None,
+            pass: None,
             takes_body: false,
             may_wait: false,
             tells: Tells::Nothing,

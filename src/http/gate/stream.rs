@@ -14,6 +14,7 @@
 
 use super::ask::Streaming;
 use super::client::{Conn, Stop};
+use super::trust;
 use crate::http::memory::Held;
 use crate::http::watch::bell::Told;
 use crate::http::watch::token;
@@ -66,6 +67,7 @@ type Bye = &'static str;
 
 const LEAVING: Bye = "this node is leaving: go on at another one";
 const INCOMPLETE: Bye = "this node is not ready: go on at another one";
+const REVOKED: Bye = "the token of this stream is in use no more";
 const SILENT: Bye = "this node is too busy to say what it holds: go on at another one";
 
 impl Stream<'_> {
@@ -133,6 +135,9 @@ impl Stream<'_> {
         let shared = self.writer.conn.shared();
         if shared.shutdown.is_draining() || shared.shutdown.is_not_ready() {
             return Some(LEAVING);
+        }
+        if !trust::lasts(shared, self.streaming.pass.as_ref()) {
+            return Some(REVOKED);
         }
         let is_complete = shared.config.serves_while_starting || shared.bridge.is_complete();
         (!is_complete).then_some(INCOMPLETE)

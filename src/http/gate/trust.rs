@@ -14,7 +14,7 @@ use crate::http::request::{Method, Trust};
 use crate::http::route::{self, Route};
 use crate::http::shared::Shared;
 use crate::http::token::Token;
-use crate::http::tokens::Role;
+use crate::http::tokens::{Pass, Role};
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
@@ -30,7 +30,7 @@ pub(super) fn of(
     peer: IpAddr,
     head: &Head<'_>,
     route: Route<'_>,
-) -> Result<Trust, Refusal> {
+) -> Result<Admission, Refusal> {
     let Shared { config, local, n_local, .. } = shared;
     // What tells nothing of the store is told to anybody: probes, and what may be asked for.
     let is_open = route.is_probe() || head.method == Method::Options;
@@ -38,7 +38,7 @@ pub(super) fn of(
     if local.as_ref().is_some_and(shows) {
         n_local.fetch_add(1, Ordering::Relaxed);
         tell(head, route, "(local)");
-        return Ok(Trust::Token);
+        return Ok(Trust::Token.into());
     }
     let Some(tokens) = &config.tokens else {
         let is_address = head.host.is_empty() || hosts::is_address(head.host);
@@ -46,7 +46,8 @@ pub(super) fn of(
             return Err(Refusal::misdirected(head.host));
         }
         let is_local = is_loopback(peer) && !head.is_relayed && is_address;
-        return Ok(if config.keys_on_loopback && is_local { Trust::Local } else { Trust::Anybody });
+        let is_local = config.keys_on_loopback && is_local;
+        return Ok(if is_local { Trust::Local } else { Trust::Anybody }.into());
     };
     let is_consul = route::is_consul(head.target);
     let consul_token = if is_consul { consul_token(head) } else { None };
@@ -57,7 +58,7 @@ pub(super) fn of(
     let Some(shown) = shown else {
         let is_none = consul_token.is_none() && head.authorization.is_none();
         return match is_open {
-            true => Ok(Trust::Anybody),
+            true => Ok(Trust::Anybody.into()),
             false if is_consul => Err(unknown_to_consul(is_none)),
             false => Err(unknown(head)),
         };
@@ -74,10 +75,37 @@ pub(super) fn of(
         return Err(Refusal::new(Reason::Token, 403, message));
     }
     if shown.role < Role::Admin {
-        return Ok(Trust::Anybody);
+        return Ok(Admission { trust: Trust::Anybody, pass: Some(shown.pass()) });
     }
     tell(head, route, &shown.name);
-    Ok(Trust::Token)
+    Ok(Admission { trust: Trust::Token, pass: Some(shown.pass()) })
+}
+
+/// How a client is let in.
+#[derive(Debug)]
+pub(super) struct Admission {
+    pub(super) trust: Trust,
+    /// What lets it in only as long as that is in use.
+    pub(super) pass: Option<Pass>,
+}
+
+impl From<Trust> for Admission {
+    fn from(trust: Trust) -> Admission {
+        Admission { trust, pass: None }
+    }
+}
+
+/// Whether a client that was let in with this would be now.
+pub(super) fn lasts(shared: &Shared, pass: Option<&Pass>) -> bool {
+    let tokens = shared.config.tokens.as_ref();
+    tokens.zip(pass).is_none_or(|(tokens, pass)| tokens.admit_still(pass))
+}
+
+/// What a long poll is answered with whose token was taken out of use.
+pub(super) fn ended() -> Refusal {
+    let message = "the token of this request is in use no more";
+    let failure = Failure::new(401, message).with("WWW-Authenticate", "Bearer");
+    Refusal { reason: Reason::Token, failure }
 }
 
 /// Whether a client that has shown no certificate may ask this. Where certificates are asked for,

@@ -15,9 +15,10 @@ use super::precondition::Precondition;
 use super::query;
 use crate::http::failure::{Failure, error_body};
 use crate::http::json::{json_text, json_value, json_value_len};
+use crate::http::object::Object;
 use crate::http::pending::Waiter;
 use crate::http::response::{
-    Response, expires_field, number, type_field, version_field, version_fields,
+    EXPIRED, Response, expires_field, number, type_field, version_field, version_fields,
 };
 use crate::kv::{Act, BatchError, Done, Op, Record, Stamp, WriteError};
 use crate::limits::{BATCH_OPS_MAX, HTTP_LIST_LEN_MAX, HTTP_LONG_LEN, KEY_LEN_MAX};
@@ -30,7 +31,7 @@ use serde::{Deserialize, Deserializer};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
-    ops: Vec<Part>,
+    ops: Vec<Object<Part>>,
 }
 
 /// One operation; exactly one of the first four names it.
@@ -75,6 +76,8 @@ pub(super) enum Asks {
 enum Expected {
     Absent,
     Version(Stamp),
+    /// A version that has expired: nothing is at it any more.
+    Expired,
 }
 
 impl Expected {
@@ -83,6 +86,7 @@ impl Expected {
         match self {
             Expected::Absent => current.is_none(),
             Expected::Version(version) => current == Some(version),
+            Expected::Expired => false,
         }
     }
 }
@@ -174,11 +178,11 @@ impl Asked {
     /// # Errors
     /// The status and the text to refuse it with.
     pub(super) fn of_line(line: &[u8], value_len_max: usize) -> Result<Asked, Wrong> {
-        let part = serde_json::from_slice::<Part>(line);
+        let part = serde_json::from_slice::<Object<Part>>(line);
         // Which line it is knows the caller.
         let why =
             |error: serde_json::Error| error.to_string().replace("at line 1 column", "at column");
-        part.map_err(|error| (400, why(error)))?.read(value_len_max)
+        part.map_err(|error| (400, why(error)))?.0.read(value_len_max)
     }
 
     fn is_write(&self) -> bool {
@@ -223,7 +227,7 @@ impl Asked {
 }
 
 fn read(body: &[u8], value_len_max: usize) -> Result<Vec<Asked>, Failure> {
-    let body: Body = serde_json::from_slice(body).map_err(|error| {
+    let Object(body): Object<Body> = serde_json::from_slice(body).map_err(|error| {
         let form = "{\"ops\":[{\"put\":\"k\",\"value\":\"v\"},{\"delete\":\"k\"},{\"get\":\"k\"}]}";
         Failure::new(400, format_args!("the body is not {form}: {error}"))
     })?;
@@ -234,7 +238,7 @@ fn read(body: &[u8], value_len_max: usize) -> Result<Vec<Asked>, Failure> {
     }
     let parts = body.ops.into_iter().enumerate();
     parts
-        .map(|(index, part)| {
+        .map(|(index, Object(part))| {
             part.read(value_len_max)
                 .map_err(|(status, why)| Failure::new(status, format_args!("op {index}: {why}")))
         })
@@ -290,7 +294,8 @@ impl Part {
             // A client that means "no condition" leaves it out.
             Some(None) => return wrong("if_version is null; it is a version, or empty"),
             Some(Some("")) => Some(Expected::Absent),
-            Some(Some(text)) => match text.parse() {
+            Some(Some(text)) => match text.strip_suffix(EXPIRED).unwrap_or(text).parse() {
+                Ok(_) if text.ends_with(EXPIRED) => Some(Expected::Expired),
                 Ok(version) => Some(Expected::Version(version)),
                 Err(error) => return Err((400, format!("if_version: {error}, or empty"))),
             },

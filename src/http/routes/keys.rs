@@ -6,6 +6,7 @@
 
 use super::context::{Api, Call, Outcome};
 use crate::http::failure::Failure;
+use crate::http::object::Object;
 use crate::http::route::Route;
 use crate::node::command::{Command, KeyCommand, Reply};
 use base64::Engine as _;
@@ -54,7 +55,7 @@ pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
 
 fn key(body: &[u8]) -> Result<Vec<u8>, Failure> {
     let wrong = || Failure::new(400, "the body is not {\"key\":\"BASE64 of 16, 24 or 32 bytes\"}");
-    let body: KeyBody<'_> = serde_json::from_slice(body).map_err(|_| wrong())?;
+    let Object(body): Object<KeyBody<'_>> = serde_json::from_slice(body).map_err(|_| wrong())?;
     let key = STANDARD.decode(body.key.trim()).map_err(|_| wrong())?;
     if matches!(key.len(), 16 | 24 | 32) { Ok(key) } else { Err(wrong()) }
 }

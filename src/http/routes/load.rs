@@ -46,8 +46,6 @@ pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     if !Precondition::of(call.request)?.is_empty() {
         return Err(Failure::new(400, "If-Match and If-None-Match are for one key"));
     }
-    // A node that copies does not know yet how much it is to hold, and has enough to do.
-    api.check_complete()?;
     let body = call.request.body;
     let n_lines = lines(body).take(LOAD_LINES_MAX + 1).count();
     if n_lines > LOAD_LINES_MAX {
@@ -62,6 +60,8 @@ pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     if let Some(status) = checked.status {
         return Ok(wrong(call, &checked, status));
     }
+    // A node that copies does not know yet how much it is to hold, and has enough to do.
+    api.check_complete()?;
     if checked.lasts {
         api.check_ttl()?;
     }

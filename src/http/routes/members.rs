@@ -3,6 +3,7 @@
 use super::context::{Api, Call, NODE_LIMIT, Outcome};
 use super::keys::{self, MEMBERS_LIMIT};
 use crate::http::failure::Failure;
+use crate::http::object::Object;
 use crate::node::command::{Command, MemberView, Reply};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -44,8 +45,9 @@ struct NameBody<'a> {
 /// Has a dead member forgotten; answers with what each of the others says.
 pub(super) fn forget(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     Api::check_admin(call.request)?;
-    let body = serde_json::from_slice::<NameBody<'_>>(call.request.body);
-    let body = body.map_err(|_| Failure::new(400, "the body is not {\"name\":\"MEMBER\"}"))?;
+    let body = serde_json::from_slice::<Object<NameBody<'_>>>(call.request.body);
+    let Object(body) =
+        body.map_err(|_| Failure::new(400, "the body is not {\"name\":\"MEMBER\"}"))?;
     let command = Command::Forget(body.name.into_owned());
     api.ask_node(call, command, MEMBERS_LIMIT, |reply, response| match reply {
         Some(Reply::Keys(results)) => response.body(200, "application/json", &keys::table(results)),

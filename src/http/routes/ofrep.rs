@@ -13,6 +13,7 @@ use super::context::{Api, Call, Outcome};
 use super::precondition::{Precondition, Verdict};
 use super::query;
 use crate::http::failure::Failure;
+use crate::http::object::Object;
 use crate::http::response::Response;
 use crate::http::route::Spelt;
 use crate::kv::Record;
@@ -143,13 +144,9 @@ fn read(body: &[u8]) -> Result<(), String> {
     if body.is_empty() {
         return Ok(());
     }
-    let read = || match body.trim_ascii_start() {
-        [b'{', ..] => serde_json::from_slice::<Body>(body).map_err(|error| error.to_string()),
-        // Reading would take an array for the fields of the object, in their order.
-        _ => Err("it is something else".to_owned()),
-    };
+    let read = serde_json::from_slice::<Object<Body>>(body);
     let told = |error| format!("the body is not a JSON object as {{\"context\":{{..}}}}: {error}");
-    read().map(|_| ()).map_err(told)
+    read.map(|_| ()).map_err(told)
 }
 
 fn wrong(key: Option<&str>, code: &str, details: &str) -> Value {

@@ -28,8 +28,8 @@ pub(super) struct Awaited {
 pub(super) enum Version {
     /// Later than this one, of which is told whether it had expired; or any when there is none.
     Newer(Option<(Stamp, bool)>),
-    /// This one or a later one.
-    AtLeast(Stamp),
+    /// This one, which had expired or not, or a later one.
+    AtLeast((Stamp, bool)),
 }
 
 impl Awaited {
@@ -48,7 +48,7 @@ impl Awaited {
             }
             (Some(newer), None) if newer.text().is_empty() => Version::Newer(None),
             (Some(newer), None) => Version::Newer(Some(read("newer", newer)?)),
-            (None, Some(least)) => Version::AtLeast(read("min_version", least)?.0),
+            (None, Some(least)) => Version::AtLeast(read("min_version", least)?),
             (None, None) if wait.is_some() => {
                 let message = "wait is for newer=VERSION, min_version=VERSION and min_token=TOKEN: \
                     what to wait for";
@@ -73,7 +73,7 @@ impl Version {
         entry.is_some_and(|record| match self {
             Version::Newer(Some(than)) => (record.stamp(), record.has_expired()) > than,
             Version::Newer(None) => !record.is_tombstone(),
-            Version::AtLeast(least) => record.stamp() >= least,
+            Version::AtLeast(least) => (record.stamp(), record.has_expired()) >= least,
         })
     }
 
@@ -100,8 +100,9 @@ impl Version {
             }
             None => "it has none".to_owned(),
         };
+        let (stamp, suffix) = (least.0, if least.1 { EXPIRED } else { "" });
         let message =
-            format_args!("this node has not seen version {least} within {wait:?}: {held}");
+            format_args!("this node has not seen version {stamp}{suffix} within {wait:?}: {held}");
         Err(Failure::new(504, message).about(entry))
     }
 }
@@ -130,10 +131,14 @@ mod tests {
         for (version, met) in [
             (Version::Newer(Some((stamp(5), false))), [false, false, false, true, true]),
             (Version::Newer(None), [false, true, true, true, false]),
-            (Version::AtLeast(stamp(5)), [false, false, true, true, true]),
+            (Version::AtLeast((stamp(5), false)), [false, false, true, true, true]),
         ] {
             let entries = [None, Some(live(4)), Some(live(5)), Some(live(6)), Some(delete(6))];
             assert_eq!(entries.map(|entry| version.is_met(entry.as_ref())), met, "{version:?}");
         }
+        // Who has seen it expire is not told that it is still there.
+        let expired = Version::AtLeast((stamp(5), true));
+        assert!(!expired.is_met(Some(&live(5))) && expired.is_met(Some(&live(5).expired())));
+        assert!(expired.is_met(Some(&live(6))));
     }
 }
