@@ -1,7 +1,7 @@
 //! All keys at once: export, import, delete by prefix, list with sizes.
 
 use crate::agents::{Node, until};
-use crate::program::{Ended, run, run_fed};
+use crate::program::{Ended, Server, answer, run, run_fed};
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -109,6 +109,39 @@ fn an_import_overwrites_only_what_it_is_told_to() {
     let ended = import(&["--overwrite", "--json"]);
     let summary: Value = serde_json::from_str(ended.success()).expect("JSON");
     assert_eq!((&summary["lines"], &summary["written"]), (&2.into(), &2.into()));
+}
+
+#[test]
+fn of_the_lines_of_one_key_the_last_one_wins_or_the_first() {
+    let node = Node::start("n", &[], &[]);
+    let copy: String =
+        (0..3000).map(|n| format!("{{\"key\":\"k{}\",\"value\":\"{n:04}\"}}\n", n % 300)).collect();
+    for (flags, expected) in [(&["--overwrite"][..], 2700..3000), (&[], 0..300)] {
+        node.run(&["kv", "delete", "--prefix=k", "--yes"]);
+        let url = node.url();
+        let args = [&["kv", "import", "--server", &url], flags].concat();
+        let ended = run_fed(&args, copy.as_bytes());
+        told(&ended, "imported 3000 lines: ");
+        let list = node.run(&["kv", "list", "--json"]);
+        let value = |line: &str| {
+            let line: Value = serde_json::from_str(line).expect("JSON");
+            line["value"].as_str().expect("text").parse::<usize>().expect("a number")
+        };
+        let mut values: Vec<usize> = list.text().lines().map(value).collect();
+        values.sort_unstable();
+        assert!(values.into_iter().eq(expected.clone()), "{flags:?}: not {expected:?}");
+    }
+}
+
+#[test]
+fn a_line_that_is_tried_again_comes_before_later_ones_of_its_key() {
+    let closing = |status| answer(status, b"");
+    let server = Server::start([503, 200, 200].map(closing).to_vec());
+    let copy = b"{\"key\":\"a\",\"value\":\"1\"}\n{\"key\":\"a\",\"value\":\"2\"}\n";
+    let args = ["kv", "import", "--overwrite", "--server", &server.url()];
+    told(&run_fed(&args, copy), "imported 2 lines: 2 written");
+    let bodies: Vec<Vec<u8>> = server.asked().into_iter().map(|request| request.body).collect();
+    assert_eq!(bodies, [b"1", b"1", b"2"]);
 }
 
 #[test]

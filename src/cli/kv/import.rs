@@ -31,7 +31,8 @@ Examples:
 Lines are JSON objects as kv export and kv list --json write them; versions are not taken over.
 Without --overwrite a key that the node holds is left as it is, and counted as kept. A key that was
 deleted since the export is written again. What expires does so at its time, whenever it is
-imported; a line whose time is over is passed over. An import that stopped, by Ctrl-C, too, tells
+imported; a line whose time is over is passed over. Of several lines of one key the first one
+counts, with --overwrite the last one. An import that stopped, by Ctrl-C, too, tells
 where, and goes on with --skip, or from the start: that changes nothing but the time.";
 
 /// Most lines that are told one by one.
@@ -64,7 +65,7 @@ struct Tally {
     /// Lines whose time was over.
     expired: u64,
     /// Numbers of lines that are settled: from the first to the one behind the last. They come in
-    /// batches, so that these ranges are few.
+    /// batches, so that these ranges are few, and never more than lines are under way.
     settled: BTreeMap<u64, u64>,
 }
 
@@ -177,7 +178,7 @@ impl Work {
                     continue;
                 };
                 let bytes = request(&wire, &entry, ttl, self.how.overwrite);
-                if !sender.push(Order { number, bytes }) {
+                if !sender.push(&entry.key, Order { number, bytes }) {
                     break;
                 }
             }

@@ -2,8 +2,11 @@
 //! answers are read. A round trip for each request would be ten times slower.
 //!
 //! ```text
-//!   Sender::push --batch--> [ a short queue ] --> connection: write all, read all --> Settle
+//!   Sender::push --by key--> [ a short queue each ] --> connection: write all, read all --> Settle
 //! ```
+//!
+//! Orders of one key are done in the order in which they were pushed: one connection has all of
+//! them, and none is sent before the one before it is settled.
 //!
 //! What is not answered, because a connection ended or the node was busy, is sent again: every
 //! request here may be repeated. The first answer that makes all others pointless ends the work,
@@ -13,11 +16,13 @@ use crate::cli::client::{Client, Wire};
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Halt;
 use crate::cli::secure::objection;
-use std::collections::VecDeque;
+use std::collections::HashSet;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -25,13 +30,13 @@ use ureq::http::StatusCode;
 
 /// Connections at once.
 const CONNECTIONS: usize = 4;
-/// Most requests of a batch: their answers must fit into what the system holds of a connection,
-/// since nobody reads while we write.
+/// Most requests of the batches that are filled at once, be it one alone: their answers must fit
+/// into what the system holds of a connection, since nobody reads while we write.
 const BATCH_MAX: usize = 128;
-/// Bytes after which a batch is full.
+/// Bytes after which they are full.
 const BATCH_LEN_MAX: usize = 256 << 10;
-/// Batches that wait for a connection.
-const QUEUE_MAX: usize = 2 * CONNECTIONS;
+/// Batches that wait for one connection.
+const QUEUE_MAX: usize = 8;
 /// Longest head and longest body of an answer, in bytes.
 const HEAD_LEN_MAX: u64 = 16 << 10;
 const BODY_LEN_MAX: usize = 64 << 10;
@@ -42,7 +47,7 @@ const REST_MAX: Duration = Duration::from_secs(2);
 /// A request, and what it is called by whoever sends it.
 #[derive(Debug)]
 pub(super) struct Order {
-    /// For [`Settle`].
+    /// For [`Settle`]; it grows from one order to the next.
     pub(super) number: u64,
     /// Head and body.
     pub(super) bytes: Vec<u8>,
@@ -58,29 +63,50 @@ pub(super) struct Reply {
 /// Takes what orders came to, from several threads; an error ends the work.
 pub(super) type Settle<'s> = dyn Fn(u64, Reply) -> Result<(), Failure> + Sync + 's;
 
+/// An order, and what its key is among those under way: two keys may share a mark, seldom.
+#[derive(Debug)]
+struct Marked {
+    mark: u64,
+    order: Order,
+}
+
 /// Where orders are pushed.
 pub(super) struct Sender<'w> {
-    batch: Vec<Order>,
-    batch_len: usize,
-    queue: SyncSender<Vec<Order>>,
+    marks: RandomState,
+    lanes: [Lane; CONNECTIONS],
+    /// Orders of all the batches, and their bytes.
+    n_orders: usize,
+    n_bytes: usize,
     is_over: &'w AtomicBool,
 }
 
+/// What is to go to one connection.
+struct Lane {
+    batch: Vec<Marked>,
+    queue: SyncSender<Vec<Marked>>,
+}
+
 impl Sender<'_> {
-    /// Sends an order, in time; false when the work is over and nothing more is taken.
-    pub(super) fn push(&mut self, order: Order) -> bool {
-        self.batch_len += order.bytes.len();
-        self.batch.push(order);
-        if self.batch.len() < BATCH_MAX && self.batch_len < BATCH_LEN_MAX {
+    /// Sends an order that is about a key, in time; false when the work is over and nothing more
+    /// is taken.
+    pub(super) fn push(&mut self, key: &str, order: Order) -> bool {
+        let mark = self.marks.hash_one(key);
+        (self.n_orders, self.n_bytes) = (self.n_orders + 1, self.n_bytes + order.bytes.len());
+        self.lanes[(mark % CONNECTIONS as u64) as usize].batch.push(Marked { mark, order });
+        if self.n_orders < BATCH_MAX && self.n_bytes < BATCH_LEN_MAX {
             return !self.is_over.load(Relaxed);
         }
         self.flush()
     }
 
     fn flush(&mut self) -> bool {
-        self.batch_len = 0;
-        let batch = std::mem::take(&mut self.batch);
-        (batch.is_empty() || self.queue.send(batch).is_ok()) && !self.is_over.load(Relaxed)
+        let mut is_taken = true;
+        (self.n_orders, self.n_bytes) = (0, 0);
+        for lane in &mut self.lanes {
+            let batch = std::mem::take(&mut lane.batch);
+            is_taken &= batch.is_empty() || lane.queue.send(batch).is_ok();
+        }
+        is_taken && !self.is_over.load(Relaxed)
     }
 }
 
@@ -95,21 +121,21 @@ pub(super) fn run(
     settle: &Settle<'_>,
     push: impl FnOnce(&mut Sender<'_>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let (queue, orders) = sync_channel(QUEUE_MAX);
-    let (orders, is_over) = (Mutex::new(orders), AtomicBool::new(false));
-    let first = Mutex::new(None);
+    let (is_over, first) = (AtomicBool::new(false), Mutex::new(None));
     let pushed = thread::scope(|threads| {
-        for _ in 0..CONNECTIONS {
-            threads.spawn(|| {
+        let lanes = std::array::from_fn(|_| {
+            let (queue, batches) = sync_channel::<Vec<Marked>>(QUEUE_MAX);
+            let (is_over, first) = (&is_over, &first);
+            threads.spawn(move || {
                 let mut line = Line { client, wire: client.wire(), settle, stream: None };
-                while let Some(batch) = take(&orders) {
+                for batch in batches {
                     // Once it is over the queue is emptied all the same: whoever pushes must not
                     // wait for ever.
                     if is_over.load(Relaxed) {
                         continue;
                     }
                     let settled = halt.step().and_then(|step| {
-                        let settled = line.settle_all(batch.into(), &is_over);
+                        let settled = line.settle_all(batch, is_over);
                         drop(step);
                         settled
                     });
@@ -120,8 +146,10 @@ pub(super) fn run(
                     }
                 }
             });
-        }
-        let mut sender = Sender { batch: Vec::new(), batch_len: 0, queue, is_over: &is_over };
+            Lane { batch: Vec::new(), queue }
+        });
+        let (marks, is_over) = (RandomState::new(), &is_over);
+        let mut sender = Sender { marks, lanes, n_orders: 0, n_bytes: 0, is_over };
         let pushed = push(&mut sender);
         sender.flush();
         pushed
@@ -130,10 +158,6 @@ pub(super) fn run(
         Some(failure) => Err(failure),
         None => pushed,
     }
-}
-
-fn take(orders: &Mutex<Receiver<Vec<Order>>>) -> Option<Vec<Order>> {
-    orders.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
 /// One connection, made anew when it ends.
@@ -161,21 +185,25 @@ enum Left {
 
 impl Line<'_> {
     /// Until every order is settled, or nothing has been for as long as an answer may take.
-    fn settle_all(
-        &mut self,
-        mut orders: VecDeque<Order>,
-        is_over: &AtomicBool,
-    ) -> Result<(), Failure> {
+    fn settle_all(&mut self, mut orders: Vec<Marked>, is_over: &AtomicBool) -> Result<(), Failure> {
         let mut rested = Duration::ZERO;
         loop {
             let n_before = orders.len();
-            let Some(left) = self.round(&mut orders)? else { return Ok(()) };
+            let (mut begun, mut held) = first_of_each(orders);
+            let left = self.round(&mut begun)?;
+            begun.append(&mut held);
+            begun.sort_by_key(|marked| marked.order.number);
+            orders = begun;
+            if orders.is_empty() {
+                return Ok(());
+            }
             if is_over.load(Relaxed) {
                 return Ok(());
             }
             if orders.len() < n_before {
                 rested = Duration::ZERO;
             }
+            let Some(left) = left else { continue };
             let (failure, rest) = match left {
                 // Another try would find the same.
                 Left::Broken(error) if objection(&error).is_some() => {
@@ -193,20 +221,22 @@ impl Line<'_> {
     }
 
     /// Sends what is there and reads the answers. Orders that are settled are gone afterwards.
-    fn round(&mut self, orders: &mut VecDeque<Order>) -> Result<Option<Left>, Failure> {
+    fn round(&mut self, orders: &mut Vec<Marked>) -> Result<Option<Left>, Failure> {
         let mut stream = match self.stream.take().map_or_else(|| connect(&self.wire), Ok) {
             Ok(stream) => stream,
             Err(error) => return Ok(Some(Left::Broken(error))),
         };
-        let bytes: Vec<u8> = orders.iter().flat_map(|order| &order.bytes).copied().collect();
+        let mut bytes = Vec::new();
+        orders.iter().for_each(|marked| bytes.extend_from_slice(&marked.order.bytes));
         // What was answered before the connection ended is read all the same.
         let sent = stream.get_mut().write_all(&bytes).and_then(|()| stream.get_mut().flush());
         let (mut busy, mut again) = (None, Vec::new());
-        while let Some(order) = orders.pop_front() {
+        let mut sent_orders = std::mem::take(orders).into_iter();
+        while let Some(marked) = sent_orders.next() {
             let answer = match read_answer(&mut stream) {
                 Ok(answer) => answer,
                 Err(error) => {
-                    again.push(order);
+                    again.push(marked);
                     let is_objection = objection(&error).is_some();
                     let sent = sent.err().filter(|_| !is_objection);
                     busy = busy.or(Some(Left::Broken(sent.unwrap_or(error))));
@@ -215,14 +245,14 @@ impl Line<'_> {
             };
             let (reply, closes) = (answer.reply, answer.closes);
             if matches!(reply.status.as_u16(), 408 | 429 | 503) {
-                again.push(order);
+                again.push(marked);
                 busy = Some(Left::Busy(reply, answer.rest.unwrap_or(REST).min(REST_MAX)));
             } else {
-                (self.settle)(order.number, reply)?;
+                (self.settle)(marked.order.number, reply)?;
             }
             if closes {
                 let error = io::Error::new(io::ErrorKind::ConnectionReset, "closed by the server");
-                orders.extend(again);
+                orders.extend(again.into_iter().chain(sent_orders));
                 let is_all = orders.is_empty();
                 return Ok(busy.or((!is_all).then_some(Left::Broken(error))));
             }
@@ -230,9 +260,16 @@ impl Line<'_> {
         if !matches!(busy, Some(Left::Broken(_))) {
             self.stream = Some(stream);
         }
-        orders.extend(again);
+        orders.extend(again.into_iter().chain(sent_orders));
         Ok(busy)
     }
+}
+
+/// The orders that may be sent together, and those that wait for one of the same key: a node may
+/// do what it gets at once in any order, and say of any of it that it is busy.
+fn first_of_each(orders: Vec<Marked>) -> (Vec<Marked>, Vec<Marked>) {
+    let mut marks = HashSet::with_capacity(orders.len());
+    orders.into_iter().partition(|marked| marks.insert(marked.mark))
 }
 
 fn connect(wire: &Wire) -> io::Result<BufReader<Stream>> {

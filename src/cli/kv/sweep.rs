@@ -73,7 +73,7 @@ impl Sweep {
                 for Key { key } in keys {
                     let (path, headers) = (target(&key, &[]), &wire.headers);
                     let head = format!("DELETE {}{path} HTTP/1.1\r\n{headers}\r\n", wire.prefix);
-                    if !sender.push(Order { number: 0, bytes: head.into_bytes() }) {
+                    if !sender.push(&key, Order { number: 0, bytes: head.into_bytes() }) {
                         return Ok(());
                     }
                 }
