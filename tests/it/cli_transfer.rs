@@ -233,6 +233,47 @@ fn keys_are_deleted_by_prefix_after_a_yes() {
 }
 
 #[test]
+fn all_keys_are_deleted_only_when_that_is_said() {
+    let node = Node::start("n", &[], &[]);
+    for key in ["a", "b"] {
+        assert_eq!(node.run(&["kv", "put", key, "1"]).code, Some(0));
+    }
+    // A variable of a script that is not set.
+    let refused = node.run(&["kv", "delete", "--prefix", "", "--yes"]);
+    let expected = "--prefix: it is empty, and every key begins so; --all deletes them all";
+    assert_eq!(refused.error(2), expected);
+    assert_eq!(node.run(&["kv", "list"]).success(), "a\nb\n");
+    let refused = node.run(&["kv", "delete", "--all"]);
+    assert_eq!(refused.error(2), "--all: there are 2 keys; --yes deletes them");
+    for wrong in [&["k", "--all"][..], &["--prefix=k", "--all"], &["--all", "--w=all"], &["--yes"]]
+    {
+        assert_eq!(run(&[&["kv", "delete"], wrong].concat()).code, Some(2), "{wrong:?}");
+    }
+    told(&node.run(&["kv", "delete", "--all", "--yes"]), "deleted 2 keys; ");
+    assert_eq!(node.run(&["kv", "list"]).success(), "");
+}
+
+#[test]
+fn blank_lines_and_a_byte_order_mark_are_no_lines_of_an_import() {
+    let node = Node::start("n", &[], &[]);
+    let url = node.url();
+    let import = |copy: &str, flags: &[&str]| {
+        run_fed(&[&["kv", "import", "--server", &url], flags].concat(), copy.as_bytes())
+    };
+    let copy =
+        "\u{feff}{\"key\":\"a\",\"value\":\"1\"}\r\n\r\n  \n{\"key\":\"b\",\"value\":\"2\"}\n\n";
+    told(&import(copy, &[]), "imported 2 lines: 2 written");
+    // They count where lines are numbered.
+    let ended = import(&format!("{copy}{{}}\n"), &["--skip=1"]);
+    assert!(ended.err.contains("error: line 6: ") && ended.err.contains("--skip 5"), "{ended:?}");
+    told(&import(copy, &["--skip=5"]), "imported 0 lines: ");
+    let ended = import(copy, &["--skip=6"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.err.ends_with("error: --skip: there are only 5 lines\n"), "{ended:?}");
+    assert_eq!(import("\u{feff}", &[]).code, Some(0));
+}
+
+#[test]
 fn a_long_list_has_sizes_times_and_types() {
     let node = Node::start("n", &[], &[]);
     assert_eq!(node.run(&["kv", "put", "a", "four", "--type=text/x"]).code, Some(0));

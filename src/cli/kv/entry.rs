@@ -41,6 +41,7 @@ Examples:
   gossipykv kv delete greeting
   gossipykv kv delete --prefix user/             asks before it does so
   gossipykv kv delete --prefix user/ --yes
+  gossipykv kv delete --all                      every key, after a yes
 
 It succeeds whether the key was there or not.";
 
@@ -79,13 +80,16 @@ pub(super) struct PutArgs {
 #[command(after_help = DELETE_EXAMPLES)]
 pub(super) struct DeleteArgs {
     /// 1 to 512 bytes of UTF-8
-    #[arg(required_unless_present = "prefix", conflicts_with = "prefix")]
+    #[arg(required_unless_present = "many", conflicts_with = "many")]
     key: Option<OsString>,
-    /// Delete every key that begins with this; it asks on a terminal
-    #[arg(long, value_name = "PREFIX", conflicts_with_all = ["if_match", "w"])]
+    /// Delete every key that begins with this, one byte at least; it asks on a terminal
+    #[arg(long, value_name = "PREFIX", group = "many", conflicts_with_all = ["if_match", "w"])]
     prefix: Option<OsString>,
+    /// Delete every key there is; it asks on a terminal
+    #[arg(long, group = "many", conflicts_with_all = ["if_match", "w"])]
+    all: bool,
     /// Do not ask
-    #[arg(long, requires = "prefix")]
+    #[arg(long, requires = "many")]
     yes: bool,
     #[command(flatten)]
     concern: Concern,
@@ -233,7 +237,15 @@ impl PutArgs {
 impl DeleteArgs {
     pub(super) fn run(self, server: &ServerFlags) -> Result<(), Failure> {
         if let Some(prefix) = self.prefix {
-            return sweep::delete(server, &utf8(prefix, "--prefix")?, self.yes);
+            let prefix = utf8(prefix, "--prefix")?;
+            if prefix.is_empty() {
+                let why = "--prefix: it is empty, and every key begins so; --all deletes them all";
+                return Err(Failure::usage(why));
+            }
+            return sweep::delete(server, &prefix, self.yes);
+        }
+        if self.all {
+            return sweep::delete(server, "", self.yes);
         }
         let key = key(self.key.unwrap_or_default())?;
         let client = self.concern.client(server)?;

@@ -29,12 +29,15 @@ Examples:
   gossipykv kv export --server 10.0.0.1 | gossipykv kv import
 
 Lines are JSON objects as kv export and kv list --json write them; versions are not taken over.
+Blank lines are passed over, and a byte order mark before the first one; --skip counts them.
 Without --overwrite a key that the node holds is left as it is, and counted as kept. A key that was
 deleted since the export is written again. What expires does so at its time, whenever it is
 imported; a line whose time is over is passed over. Of several lines of one key the first one
 counts, with --overwrite the last one. An import that stopped, by Ctrl-C, too, tells
 where, and goes on with --skip, or from the start: that changes nothing but the time.";
 
+/// What some editors begin a file with.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Most lines that are told one by one.
 const TOLD_MAX: u64 = 20;
 
@@ -162,14 +165,21 @@ impl Work {
     ) -> Result<(), Failure> {
         let clock = Clock::start();
         let settle = |number: u64, reply: Reply| self.count(client, number, reply);
+        let mut number = 0;
         let ended = pipeline::run(client, halt, &settle, |sender| {
-            let (wire, mut text, mut number) = (client.wire(), Vec::new(), 0);
+            let (wire, mut text) = (client.wire(), Vec::new());
             while source(&mut text, number + 1)? == Next::Line {
                 number += 1;
                 if number <= self.how.skip {
                     continue;
                 }
-                let entry = line::read(&text)
+                let mark = if number == 1 { BYTE_ORDER_MARK } else { b"" };
+                let text = text.strip_prefix(mark).unwrap_or(&text);
+                if text.trim_ascii().is_empty() {
+                    self.tally().settle(number);
+                    continue;
+                }
+                let entry = line::read(text)
                     .map_err(|why| Failure::failed(format!("line {number}: {why}")))?;
                 let Ok(ttl) = entry.ttl(clock.now().wall) else {
                     let mut tally = self.tally();
@@ -189,6 +199,9 @@ impl Work {
         if let Err(failure) = ended {
             logging::say(&format!("stopped; {}", self.go_on()));
             return Err(failure);
+        }
+        if number < self.how.skip {
+            return Err(Failure::usage(format!("--skip: there are only {number} lines")));
         }
         match self.tally().refused {
             0 => Ok(()),

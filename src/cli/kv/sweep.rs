@@ -1,4 +1,4 @@
-//! `delete --prefix`: many keys at once, for whoever has said yes.
+//! `delete --prefix` and `--all`: many keys at once, for whoever has said yes.
 
 use super::list::Pages;
 use super::pipeline::{self, Order, Reply};
@@ -19,7 +19,7 @@ struct Key {
     key: String,
 }
 
-/// Deletes every key that begins with `prefix`, after a yes.
+/// Deletes every key that begins with `prefix`, after a yes; with an empty one all there are.
 ///
 /// # Errors
 /// No yes, nobody to ask, or what the server says.
@@ -100,10 +100,17 @@ impl Sweep {
 /// Asks on the terminal.
 fn confirm(n_keys: usize, prefix: &str) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
-        let problem = format!("--prefix: {n_keys} keys begin with {prefix:?}; --yes deletes them");
+        let problem = match prefix {
+            "" => format!("--all: there are {n_keys} keys; --yes deletes them"),
+            _ => format!("--prefix: {n_keys} keys begin with {prefix:?}; --yes deletes them"),
+        };
         return Err(Failure::usage(problem));
     }
-    logging::say(&format!("{n_keys} keys begin with {prefix:?}. Delete them on all nodes? [y/N]"));
+    let which = match prefix {
+        "" => format!("{n_keys} keys are all there are"),
+        _ => format!("{n_keys} keys begin with {prefix:?}"),
+    };
+    logging::say(&format!("{which}. Delete them on all nodes? [y/N]"));
     let mut answer = String::new();
     io::stdin()
         .lock()
