@@ -3,9 +3,9 @@
 use super::config::{AgentConfig, AgentFlags, Profile};
 use super::failure::Failure;
 use super::identity::{self, Identity};
-use super::logging;
+use super::logging::{self, Logging};
 use super::reader::variable;
-use super::serving::{self, Ending, Flags, Serving, Watch};
+use super::serving::{self, Ending, Flags, Hangup, Serving, Watch};
 use super::{settings, status};
 use crate::discovery;
 use crate::http::{Tls, Tokens};
@@ -26,7 +26,8 @@ Every flag has an environment variable: GOSSIPYKV_ and the flag in capitals, wit
 win over variables, variables over defaults; an empty variable counts as not set.
 
 SIGTERM and SIGINT: readiness turns 503, queued writes go to the peers, the node leaves, HTTP
-finishes what is in flight. A second signal ends it at once.";
+finishes what is in flight. A second signal ends it at once. SIGHUP has files of tokens and
+certificates read again, and ends nothing: a node outlives the terminal it was started in.";
 
 /// Runs one node: it serves HTTP from its first moment and never gives up looking for peers.
 #[derive(Debug, Args)]
@@ -40,18 +41,10 @@ impl AgentArgs {
     /// `unknown` are complaints about variables that nobody reads.
     pub(super) fn run(self, matches: &ArgMatches, unknown: Vec<String>) -> Result<(), Failure> {
         const FLAGS: Flags = Flags { gossip: "--bind", http: "--http" };
-        let config = match self.flags.check(matches, variable) {
-            Ok(config) if unknown.is_empty() => config,
-            Ok(_) => return Err(Failure::Usage(unknown)),
-            Err(problems) => return Err(Failure::Usage([problems, unknown].concat())),
-        };
-        let logging = logging::start(config.log)?;
-        serving::settle_in();
-        let identity = identity::settle(&config)?;
-        settings::collect(matches, &config, &identity, variable).tell();
-        for warning in settings::warnings(matches, &config) {
-            tracing::warn!("{warning}");
-        }
+        let watch = Watch::begin(Hangup::ReadsAgain)?;
+        let matches = matches.clone();
+        let prepared = watch.prepare(move || self.prepare(&matches, unknown))?;
+        let Some((mut watch, (config, identity, logging))) = prepared else { return Ok(()) };
         let (drain_delay, leave_timeout) = (config.drain_delay, config.leave_timeout);
         let mut http = serving::http_config(config.http);
         http.tokens = config.front.tokens.clone().map(Tokens::new);
@@ -69,7 +62,6 @@ impl AgentArgs {
         http.value_len_max = config.value_len_max;
         http.serves_while_starting = config.serves_while_starting;
         http.log_lines_dropped = Arc::clone(&logging.dropped);
-        let watch = Watch::begin()?;
         if let Some((tokens, path)) = tokens {
             watch.reload(tokens, path)?;
         }
@@ -84,6 +76,28 @@ impl AgentArgs {
             })?;
         }
         watch.serve(vec![node], Ending { drain_delay, leave_timeout }, &logging.fault)
+    }
+
+    /// Everything that is settled before a port is opened, the log among it. It may take long:
+    /// files are read, and others are asked.
+    fn prepare(
+        self,
+        matches: &ArgMatches,
+        unknown: Vec<String>,
+    ) -> Result<(AgentConfig, Identity, Logging), Failure> {
+        let config = match self.flags.check(matches, variable) {
+            Ok(config) if unknown.is_empty() => config,
+            Ok(_) => return Err(Failure::Usage(unknown)),
+            Err(problems) => return Err(Failure::Usage([problems, unknown].concat())),
+        };
+        let logging = logging::start(config.log)?;
+        serving::settle_in();
+        let identity = identity::settle(&config)?;
+        settings::collect(matches, &config, &identity, variable).tell();
+        for warning in settings::warnings(matches, &config) {
+            tracing::warn!("{warning}");
+        }
+        Ok((config, identity, logging))
     }
 }
 

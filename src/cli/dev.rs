@@ -5,7 +5,7 @@ use super::logging::{self, LogConfig};
 use super::output;
 use super::parse;
 use super::reader::Reader;
-use super::serving::{self, Ending, Flags, Serving, Watch};
+use super::serving::{self, Ending, Flags, Hangup, Serving, Watch};
 use super::table::Table;
 use crate::discovery::{self, Seed};
 use crate::limits::EXPIRED_GRACE;
@@ -39,7 +39,7 @@ Examples:
   gossipykv dev --nodes 5 --http-port 9000
 
 Node i, counted from 0, serves HTTP on http-port + i and gossips on gossip-port + i.
-Ctrl-C ends it.";
+Ctrl-C ends it, and so does closing the terminal.";
 
 /// Runs a whole cluster on 127.0.0.1 in this terminal, to try things out.
 #[derive(Debug, Args)]
@@ -77,7 +77,7 @@ impl DevArgs {
         plan.try_ports()?;
         let logging = logging::start(LogConfig { level: plan.level, format: None })?;
         serving::settle_in();
-        let watch = Watch::begin()?;
+        let watch = Watch::begin(Hangup::Ends)?;
         let nodes = (0..plan.n_nodes).map(|index| plan.start(index));
         let nodes = nodes.collect::<Result<Vec<Serving>, Failure>>()?;
         serving::meet(&nodes, MEET_TIMEOUT);

@@ -5,12 +5,13 @@
 //! its own ([`aside`]): signals and the other files go on. A command, which ends when it is
 //! interrupted, takes a pipe, too: `--token-file <(pass show kv)`.
 
+use crate::runtime::signal;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 
 /// Most bytes of a file of keys or of a token.
 const SECRET_LEN_MAX: u64 = 64 << 10;
@@ -88,7 +89,7 @@ impl Looks {
     /// # Errors
     /// When the system refuses.
     pub(super) fn new() -> io::Result<Looks> {
-        Ok(Looks { hangup: signal(SignalKind::hangup())? })
+        Ok(Looks { hangup: signal::hangup()? })
     }
 
     /// Waits for the next one; true when it was asked for, by SIGHUP.

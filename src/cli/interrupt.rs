@@ -174,8 +174,12 @@ fn flat(ended: Result<Result<(), Failure>, JoinError>) -> Result<(), Failure> {
     ended.unwrap_or_else(|error| Err(Failure::failed(error.to_string())))
 }
 
-/// Has the process die of a signal, as it would have without us; returns if that cannot be.
+/// Has the process die of a signal, as it would have without us; returns if that cannot be. The
+/// first process of a container cannot: no signal of its own kills it.
 pub(super) fn die_of(name: &'static str) {
+    if rustix::process::getpid().is_init() {
+        return;
+    }
     let number = signal::number(name).as_raw();
     // There is nobody to tell when that fails; the exit code will have to do.
     let _ = signal_hook::low_level::emulate_default_handler(number);

@@ -1,10 +1,10 @@
 //! Nodes at work, from their start to their end: one for `agent`, some for `dev`.
 //!
 //! ```text
-//!   start --> serve --signal--> not ready, leave, drain, stop --> exit 0, or 1 when writes could
-//!               |                     |                             not be handed over
-//!               |                     +-- second signal --> exit 128 + its number, at once
-//!               +-- a part has died ----------------------> exit 1, with its last word
+//!   prepare --> start --> serve --signal--> not ready, leave, drain, stop --> exit 0, or 1 when
+//!      |                    |                     |                  writes were not handed over
+//!      +-- signal: exit 0   |                     +-- second signal --> exit 128 + its number
+//!                           +-- a part has died ----------> exit 1, with its last word
 //! ```
 
 use super::certificates::{CertificateFiles, Renewal};
@@ -14,7 +14,7 @@ use super::version;
 use crate::http::{self, Server, Tls, Tokens};
 use crate::node::command::{Bridge, Command, Health, MemberStatus, Reply};
 use crate::runtime::clock::Clock;
-use crate::runtime::signal::Signals;
+use crate::runtime::signal::{self, Signals};
 use crate::runtime::threads::Fault;
 use crate::runtime::{self, Agent};
 use crate::time::Instant;
@@ -25,7 +25,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::JoinSet;
+use tokio::signal::unix::Signal;
+use tokio::task::{JoinSet, spawn_blocking};
 
 /// How long past the leave timeout HTTP may take for what is in flight.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(1200);
@@ -255,10 +256,22 @@ fn sees(bridge: &dyn Bridge, n_nodes: usize) -> bool {
     }
 }
 
-/// What waits for signals. From its making on, none of them kills the process by itself.
+/// What SIGHUP means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hangup {
+    /// The terminal has closed: the end, in good order.
+    Ends,
+    /// Files are to be read again, where there are any.
+    ReadsAgain,
+}
+
+/// What waits for signals. From its making on, none of them kills the process by itself, and as the
+/// first process of a container it misses none.
 pub(super) struct Watch {
     runtime: Runtime,
     signals: Signals,
+    /// SIGHUP, while there is nobody who reads anything again.
+    hangup: Option<Signal>,
 }
 
 impl Watch {
@@ -266,23 +279,56 @@ impl Watch {
     ///
     /// # Errors
     /// When the system refuses.
-    pub(super) fn begin() -> Result<Watch, Failure> {
+    pub(super) fn begin(hangup: Hangup) -> Result<Watch, Failure> {
         let begin = || {
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            let signals = {
+            let (signals, hangup) = {
                 let _entered = runtime.enter();
-                Signals::listen()?
+                let signals = Signals::listen()?;
+                match hangup {
+                    Hangup::Ends => (signals.and_hangup()?, None),
+                    Hangup::ReadsAgain => (signals, Some(signal::hangup()?)),
+                }
             };
-            Ok(Watch { runtime, signals })
+            Ok(Watch { runtime, signals, hangup })
         };
         begin().map_err(|error: io::Error| Failure::failed(format!("signals: {error}")))
+    }
+
+    /// Does what comes before serving, on a thread of its own: it may wait for files, for name
+    /// servers and endpoints that are silent. `None` when a signal came first; there is nothing to
+    /// hand over yet, so that is the end.
+    ///
+    /// # Errors
+    /// What `work` fails with.
+    pub(super) fn prepare<T: Send + 'static>(
+        mut self,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<Option<(Watch, T)>, Failure> {
+        let signals = &mut self.signals;
+        let done = self.runtime.block_on(async {
+            tokio::select! {
+                done = spawn_blocking(work) => Some(done),
+                signal = signals.next() => {
+                    tracing::info!(signal, "ended before it began to serve");
+                    None
+                }
+            }
+        });
+        let Some(done) = done else {
+            // The work may stand where nothing wakes it.
+            self.runtime.shutdown_background();
+            return Ok(None);
+        };
+        let done = done.unwrap_or_else(|error| Err(Failure::failed(error.to_string())))?;
+        Ok(Some((self, done)))
     }
 
     /// Has tokens read again from their file whenever it changes, as long as it serves.
     ///
     /// # Errors
     /// When the system refuses.
-    pub(super) fn reload(&self, tokens: Arc<Tokens>, path: PathBuf) -> Result<(), Failure> {
+    pub(super) fn reload(&mut self, tokens: Arc<Tokens>, path: PathBuf) -> Result<(), Failure> {
         self.keep(|| Reload::new(tokens, path).map(Reload::run))
     }
 
@@ -290,18 +336,19 @@ impl Watch {
     ///
     /// # Errors
     /// When the system refuses.
-    pub(super) fn renew(&self, tls: Arc<Tls>, files: CertificateFiles) -> Result<(), Failure> {
+    pub(super) fn renew(&mut self, tls: Arc<Tls>, files: CertificateFiles) -> Result<(), Failure> {
         self.keep(|| Renewal::new(tls, files).map(Renewal::run))
     }
 
     /// Has something done that waits for signals, as long as it serves.
-    fn keep<F>(&self, begin: impl FnOnce() -> io::Result<F>) -> Result<(), Failure>
+    fn keep<F>(&mut self, begin: impl FnOnce() -> io::Result<F>) -> Result<(), Failure>
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let _entered = self.runtime.enter();
         let kept = begin().map_err(|error| Failure::failed(format!("signals: {error}")))?;
         drop(self.runtime.spawn(kept));
+        self.hangup = None;
         Ok(())
     }
 
@@ -315,10 +362,20 @@ impl Watch {
         ending: Ending,
         fault: &Fault,
     ) -> Result<(), Failure> {
+        if let Some(hangup) = self.hangup.take() {
+            drop(self.runtime.spawn(shrug(hangup)));
+        }
         let ended = self.runtime.block_on(serve(&mut self.signals, nodes, ending, fault));
         // What does not end in time must not keep the process.
         self.runtime.shutdown_background();
         ended
+    }
+}
+
+/// Tells whoever wants files to be read again that there are none.
+async fn shrug(mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        tracing::info!("SIGHUP: there is nothing to read again");
     }
 }
 
@@ -367,11 +424,12 @@ async fn serve(
     }
 }
 
-/// The next signal that is not an echo of the first.
+/// The next signal that is not an echo of the first. A terminal that closes is none: its shell may
+/// say so again.
 pub(super) async fn second(signals: &mut Signals, since_first: Clock) -> &'static str {
     loop {
         let signal = signals.next().await;
-        if since_first.instant() >= Instant::ZERO + ECHO {
+        if signal != "SIGHUP" && since_first.instant() >= Instant::ZERO + ECHO {
             return signal;
         }
     }

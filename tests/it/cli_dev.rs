@@ -23,13 +23,14 @@ fn free_ports(n_ports: u16) -> u16 {
         .expect("free ports")
 }
 
-struct Dev {
-    process: Running,
+/// A cluster in one process.
+pub struct Dev {
+    pub process: Running,
     http_port: u16,
 }
 
 /// Starts it on ports that somebody else may just have taken: then on others.
-fn start(n_nodes: u16) -> Dev {
+pub fn start(n_nodes: u16) -> Dev {
     until("a start", || {
         let (http_port, gossip_port) = (free_ports(n_nodes), free_ports(n_nodes));
         let [nodes, http, gossip] = [n_nodes, http_port, gossip_port].map(|n| n.to_string());

@@ -15,6 +15,7 @@ mod cli_interrupt;
 mod cli_lines;
 mod cli_log;
 mod cli_settings;
+mod cli_signals;
 mod cli_status;
 mod cli_terminal;
 mod cli_tls;
