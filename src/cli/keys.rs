@@ -1,8 +1,8 @@
 //! `keys`: the gossip keyring of a running cluster, rotated without a restart.
 //!
 //! A rotation is three steps, each told to every member by the node that is asked: install the
-//! new key everywhere, use it everywhere, remove the old one everywhere. Every step may be
-//! repeated until all members say that it is done.
+//! new key everywhere, use it everywhere, remove the old one everywhere. The node refuses a step
+//! that would shut a member out, and a row says of each member that has not done it why.
 
 use super::client::ServerFlags;
 use super::failure::{Failure, one_line};
@@ -31,8 +31,9 @@ Examples, a whole rotation:
   gossipykv keys list                            until every member shows it first
   gossipykv keys remove - < old.key              nobody decrypts with the old one any more
 
-A step that misses a member names it and exits with 1: repeat it until it misses nobody, unless that
-member is gone for good.
+A step that would shut out a member that answers is refused with exit status 4, and nothing changes
+anywhere. One that misses a member names it, says why, and exits with 1: do not go on then, unless
+that member is gone for good.
 
 A change lasts as long as the nodes run: write it into the file or the secret that each starts with,
 too, or one that is started again comes back with its old keys and is shut out.
@@ -61,13 +62,15 @@ const USE_EXAMPLES: &str = "\
 Example:
   gossipykv keys use - < new.key
 
-The key must be installed on every member first.";
+The key must be installed on every member first: as long as one that answers lacks it, or does not
+say which it has, this is refused and changes nothing. Exit status 4 then.";
 
 const REMOVE_EXAMPLES: &str = "\
 Example:
   gossipykv keys remove - < old.key
 
-The key in use cannot be removed.";
+The key in use cannot be removed: as long as a member that answers encrypts with it, or does not say
+with which it does, this is refused and changes nothing. Exit status 4 then.";
 
 /// Rotates the gossip keys of the whole cluster.
 #[derive(Debug, Args)]
@@ -163,7 +166,7 @@ fn report(answers: &Answers, as_json: bool, is_change: bool) -> Result<(), Failu
         }
         return Ok(());
     }
-    Err(Failure::failed(format!("not done on {}; it may be repeated", failed.join(", "))))
+    Err(Failure::failed(format!("not done on {}; the table says why", failed.join(", "))))
 }
 
 impl KeyArgs {

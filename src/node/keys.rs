@@ -1,13 +1,20 @@
 //! The gossip keyring, changed on every member of our kind without a restart.
 //!
 //! ```text
-//! keys install|use|remove|list:   applied here, then   --KeyRequest--> each peer
-//!                                                      <--KeyReply---  answered when all have,
-//!                                                                      or at the limit
+//! install, list:   done here, then     --KeyRequest--> each peer
+//!                                      <--KeyReply---  answered when all have, or at the limit
+//! use, remove:     each peer is asked which keys it has; if one says what is against it, or
+//!                  nothing, it is refused. Then each is told, and last it is done here
 //! ```
 //!
 //! Keys travel over links encrypted with the present one; without encryption nothing is installed.
-//! A rotation is install, use, remove: at each step every member can read every other.
+//! A rotation is install, use, remove: at each step every member can read every other. So nobody
+//! uses a key that some member lacks, and none is removed that some member uses; who cannot be
+//! reached is named. A link encrypts when it sends: who told the others of a key that it uses
+//! itself already would tell nothing to one that lacks it.
+//!
+//! While a node has others use or remove a key, it refuses to be asked for such a change: of two
+//! that begin at once, one goes on at most.
 //!
 //! A dead member is given up in the same way: all are told its name in the place of a key. One of a
 //! version that cannot do that refuses it, as no key of AES or an unknown action.
@@ -24,12 +31,16 @@ use crate::time::{Instant, Now};
 use crate::wire::keyring::{Key, Keyring};
 use crate::wire::message::NodeName;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long members have to answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// How long members have to answer, each time that they are asked.
+const ANSWER_LIMIT: Duration = Duration::from_secs(4);
+/// Why two changes do not go on at once.
+const UNDER_WAY: &str = "another change of the keys is under way; try again";
+/// Most objections that an answer names.
+const OBJECTIONS_MAX: usize = 8;
 
 const LIST: u8 = 0;
 const INSTALL: u8 = 1;
@@ -40,12 +51,91 @@ const FORGET: u8 = 4;
 /// Per member, its name and the fingerprints it holds, or why it refused.
 type Results = Vec<(String, Result<Vec<String>, String>)>;
 
-#[derive(Debug)]
+/// How far a change has come.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// The members are asked which keys they have.
+    Asking,
+    /// They are told; here it is done when all have done it.
+    Telling,
+    /// They are told, and here it is done.
+    Done,
+}
+
 struct Change {
     ticket: Ticket,
+    action: u8,
+    /// The key, or what else the action is about.
+    key: Vec<u8>,
+    step: Step,
+    /// Those that were asked, and are silent yet.
     waiting: BTreeMap<OriginId, String>,
+    /// What the others have said.
     results: Results,
+    /// What it came to here.
+    own: Result<Vec<String>, String>,
+    /// Whom the members' keys were asked of.
+    asked: BTreeSet<OriginId>,
     deadline: Instant,
+}
+
+impl std::fmt::Debug for Change {
+    /// Key bytes never reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("Change");
+        shown.field("action", &self.action).field("step", &self.step);
+        shown.field("waiting", &self.waiting).finish_non_exhaustive()
+    }
+}
+
+impl Change {
+    /// Whether it may shut a member out.
+    fn is_grave(&self) -> bool {
+        matches!(self.action, USE | REMOVE)
+    }
+
+    fn fingerprint(&self) -> String {
+        Key::from_bytes(&self.key).map_or_else(String::new, |key| key.fingerprint().to_owned())
+    }
+
+    /// What those that were asked have against it.
+    fn objections(&self) -> Vec<String> {
+        let mark = self.fingerprint();
+        let mut objections = Vec::new();
+        for (name, result) in &self.results {
+            match result {
+                Ok(keys) if self.action == USE && !keys.contains(&mark) => {
+                    objections.push(format!("{name} does not hold it"));
+                }
+                Ok(keys) if self.action == REMOVE && keys.first() == Some(&mark) => {
+                    objections.push(format!("{name} encrypts with it"));
+                }
+                Ok(_) => {}
+                Err(why) => objections.push(format!("{name}: {why}")),
+            }
+        }
+        let silent = self.waiting.values();
+        objections.extend(silent.map(|name| format!("{name} has not said which keys it holds")));
+        objections
+    }
+
+    /// That it is refused, by whom, and what to do.
+    fn refusal(&self, mut objections: Vec<String>) -> String {
+        let more = objections.len().saturating_sub(OBJECTIONS_MAX);
+        objections.truncate(OBJECTIONS_MAX);
+        if more > 0 {
+            objections.push(format!("and {more} more"));
+        }
+        let (done, remedy) = match self.action {
+            USE => ("used", "install it on every member first"),
+            _ => ("removed", "have every member use another one first"),
+        };
+        format!(
+            "key {} cannot be {done} now, nothing has been changed: {}; {remedy}",
+            self.fingerprint(),
+            objections.join(", ")
+        )
+    }
 }
 
 /// Changes under way.
@@ -58,6 +148,11 @@ pub(super) struct KeyChanges {
 impl KeyChanges {
     pub(super) fn deadline(&self) -> Instant {
         self.changes.values().map(|change| change.deadline).min().unwrap_or(Instant::NEVER)
+    }
+
+    /// Whether this node has others use or remove a key.
+    fn is_grave(&self) -> bool {
+        self.changes.values().any(Change::is_grave)
     }
 }
 
@@ -84,7 +179,22 @@ impl Node {
             self.answer(ticket, Reply::Refused(why));
             return;
         }
-        self.tell_all(now, ticket, action, &key);
+        let is_grave = matches!(action, USE | REMOVE);
+        if is_grave && self.keys.is_grave() {
+            self.answer(ticket, Reply::Refused(UNDER_WAY.into()));
+            return;
+        }
+        let change = self.new_change(now, ticket, action, key);
+        if !is_grave {
+            self.tell_all(now, change);
+        } else if let Some(objection) = self.own_objection(&change) {
+            let why = change.refusal(vec![objection]);
+            self.answer(change.ticket, Reply::Refused(why));
+        } else {
+            let mark = change.fingerprint();
+            self.ask_others(now, change, LIST, mark.as_bytes());
+        }
+        self.keys_moved(now);
     }
 
     /// Has every member forget one that is dead.
@@ -97,23 +207,60 @@ impl Node {
             self.answer(ticket, Reply::Refused(format!("{name:?}: {why}")));
             return;
         }
-        self.tell_all(now, ticket, FORGET, name.as_bytes());
+        let change = self.new_change(now, ticket, FORGET, name.as_bytes().to_vec());
+        self.tell_all(now, change);
+        self.keys_moved(now);
     }
 
-    /// Asks every member for a change and makes it here; they are answered for together.
-    fn tell_all(&mut self, now: Now, ticket: Ticket, action: u8, key: &[u8]) {
-        // The others hear of it under the key that they all have: before `use`, that is the old.
+    fn new_change(&self, now: Now, ticket: Ticket, action: u8, key: Vec<u8>) -> Change {
+        Change {
+            ticket,
+            action,
+            key,
+            step: Step::Asking,
+            waiting: BTreeMap::new(),
+            results: Results::new(),
+            own: Ok(Vec::new()),
+            asked: BTreeSet::new(),
+            deadline: now.instant + ANSWER_LIMIT,
+        }
+    }
+
+    /// What this node itself has against a change.
+    fn own_objection(&self, change: &Change) -> Option<String> {
+        let key = Key::from_bytes(&change.key)?;
+        let keys = self.security.keyring.keys();
+        match change.action {
+            USE if !keys.contains(&key) => Some("it is not installed here".into()),
+            REMOVE if keys.first() == Some(&key) => Some("it is in use here".into()),
+            _ => None,
+        }
+    }
+
+    /// Makes a change here that harms nobody, and asks every member for it.
+    fn tell_all(&mut self, now: Now, mut change: Change) {
+        change.own = self.apply(now.instant, change.action, &change.key);
+        change.step = Step::Done;
+        let (action, key) = (change.action, change.key.clone());
+        self.ask_others(now, change, action, &key);
+    }
+
+    /// Asks every member that is not dead; the answers are awaited.
+    fn ask_others(&mut self, now: Now, mut change: Change, action: u8, key: &[u8]) {
         let id = self.keys.next_id;
         self.keys.next_id += 1;
         let request = KeyRequest { id, action, key: Bytes::copy_from_slice(key) };
         let payload = KvMessage::KeyRequest(request).encode();
-        let mut waiting = BTreeMap::new();
-        let mut results = Results::new();
+        (change.waiting, change.results) = (BTreeMap::new(), Results::new());
         for (origin, name) in self.replication().reachable_names() {
+            if change.action == USE && self.refuses(origin) {
+                continue;
+            }
             if self.replication.link_send(&mut self.links.lend(now), origin, payload.clone()) {
-                waiting.insert(origin, name);
+                change.waiting.insert(origin, name);
+                change.asked.insert(origin);
             } else {
-                results.push((name, Err("its link takes nothing now".into())));
+                change.results.push((name, Err("its link takes nothing now".into())));
             }
         }
         for (name, formats) in self.incompatible() {
@@ -121,7 +268,53 @@ impl Node {
                 Some(_) => "not told: it does not know keys that expire, and some are held".into(),
                 None => format!("not told: it speaks replication formats {formats} only"),
             };
-            results.push((name.to_string(), Err(why)));
+            change.results.push((name.to_string(), Err(why)));
+        }
+        change.deadline = now.instant + ANSWER_LIMIT;
+        self.keys.changes.insert(id, change);
+    }
+
+    /// Whether a member has said that it lacks the key that this node uses. It cannot be asked, and
+    /// to use another one can only help.
+    fn refuses(&self, origin: OriginId) -> bool {
+        self.replication().addr(origin).is_some_and(|addr| self.shut_out.refuses_key(addr))
+    }
+
+    /// All that were asked which keys they have are silent no more, or too long.
+    fn keys_asked(&mut self, now: Now, mut change: Change) {
+        let mut objections = change.objections();
+        objections.extend(self.own_objection(&change));
+        let there = self.replication().reachable_names();
+        let is_asked = |origin| change.asked.contains(&origin) || self.refuses(origin);
+        let came = there.into_iter().filter(|(origin, _)| !is_asked(*origin));
+        objections.extend(came.map(|(_, name)| format!("{name} has just joined")));
+        if !objections.is_empty() {
+            let why = change.refusal(objections);
+            self.answer(change.ticket, Reply::Refused(why));
+            return;
+        }
+        change.step = Step::Telling;
+        let (action, key) = (change.action, change.key.clone());
+        self.ask_others(now, change, action, &key);
+    }
+
+    /// All that were told have answered, or are silent for too long.
+    fn keys_told(&mut self, now: Now, mut change: Change) {
+        for name in std::mem::take(&mut change.waiting).into_values() {
+            change.results.push((name, Err("no answer in time; repeat it".into())));
+        }
+        if change.step == Step::Telling {
+            change.own = match change.results.iter().all(|(_, result)| result.is_ok()) {
+                true => self.apply(now.instant, change.action, &change.key),
+                false => Err("not done here, as others have not done it; repeat it".into()),
+            };
+        }
+        let mut results = change.results;
+        if change.action == USE {
+            let there = self.replication().reachable_names().into_iter();
+            let why = "not told: it lacks the key that this node used, or has just joined";
+            let refusing = there.filter(|(origin, _)| !change.asked.contains(origin));
+            results.extend(refusing.map(|(_, name)| (name, Err(why.into()))));
         }
         for (name, since) in self.unreached(now.instant) {
             let why = format!(
@@ -131,11 +324,18 @@ impl Node {
             );
             results.push((name, Err(why)));
         }
-        let own = self.apply(now.instant, action, key);
-        results.insert(0, (self.config.name.to_string(), own));
-        let deadline = now.instant + ANSWER_LIMIT;
-        self.keys.changes.insert(id, Change { ticket, waiting, results, deadline });
-        self.answer_key_changes(now);
+        results.insert(0, (self.config.name.to_string(), change.own));
+        self.answer(change.ticket, Reply::Keys(results));
+    }
+
+    /// What another member asks for.
+    fn key_requested(&mut self, now: Now, request: &KeyRequest) -> Result<Vec<String>, String> {
+        // It asks before it has all use or remove a key.
+        let prepares = request.action == LIST && !request.key.is_empty();
+        if (prepares || matches!(request.action, USE | REMOVE)) && self.keys.is_grave() {
+            return Err(UNDER_WAY.into());
+        }
+        self.apply(now.instant, request.action, &request.key)
     }
 
     /// Makes a change here.
@@ -179,7 +379,7 @@ impl Node {
     pub(super) fn key_message(&mut self, now: Now, conn: ConnId, message: KvMessage) {
         match message {
             KvMessage::KeyRequest(request) => {
-                let result = self.apply(now.instant, request.action, &request.key);
+                let result = self.key_requested(now, &request);
                 let (fingerprints, error) = match result {
                     Ok(fingerprints) => (fingerprints, String::new()),
                     Err(error) => (Vec::new(), error),
@@ -198,30 +398,25 @@ impl Node {
         let Some(name) = change.waiting.remove(&OriginId(reply.from)) else { return };
         let result = if reply.error.is_empty() { Ok(reply.fingerprints) } else { Err(reply.error) };
         change.results.push((name, result));
-        self.answer_key_changes(now);
+        self.keys_moved(now);
     }
 
-    fn answer_key_changes(&mut self, now: Now) {
-        let over: Vec<u64> = self
-            .keys
-            .changes
-            .iter()
-            .filter(|(_, change)| change.waiting.is_empty() || change.deadline <= now.instant)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in over {
-            let Some(change) = self.keys.changes.remove(&id) else { continue };
-            let mut results = change.results;
-            for name in change.waiting.into_values() {
-                results.push((name, Err("no answer in time".into())));
+    /// Moves on every change for which all have answered, or had their time.
+    fn keys_moved(&mut self, now: Now) {
+        let is_over = |change: &Change| change.waiting.is_empty() || change.deadline <= now.instant;
+        // A change is asked for and told, so this ends.
+        while let Some(id) = self.keys.changes.iter().find(|(_, c)| is_over(c)).map(|(id, _)| *id) {
+            let Some(change) = self.keys.changes.remove(&id) else { return };
+            match change.step {
+                Step::Asking => self.keys_asked(now, change),
+                Step::Telling | Step::Done => self.keys_told(now, change),
             }
-            self.answer(change.ticket, Reply::Keys(results));
         }
     }
 
     pub(super) fn keys_due(&mut self, now: Now) {
         if self.keys.deadline() <= now.instant {
-            self.answer_key_changes(now);
+            self.keys_moved(now);
         }
     }
 }
@@ -234,3 +429,6 @@ fn shown(time: Duration) -> String {
         seconds => format!("{} h", seconds / 3600),
     }
 }
+
+#[cfg(test)]
+mod tests;

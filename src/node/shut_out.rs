@@ -72,6 +72,11 @@ impl ShutOut {
         }
     }
 
+    /// Whether whoever is at `peer` has said of late that it cannot read us.
+    pub(super) fn refuses_key(&self, peer: SocketAddr) -> bool {
+        self.refusals.get(&peer).is_some_and(|(_, mismatch)| *mismatch == Mismatch::Key)
+    }
+
     /// Whoever is at `peer` talks to us.
     pub(super) fn answered(&mut self, peer: SocketAddr) {
         self.refusals.remove(&peer);

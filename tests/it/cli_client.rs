@@ -272,7 +272,7 @@ fn keys_are_sent_and_a_member_that_failed_fails_the_command() {
     for verb in ["install", "use", "remove"] {
         let (ended, asked) = against(&["keys", verb, KEY], 200, body);
         assert_eq!(ended.code, Some(1));
-        assert_eq!(ended.complaint(), "not done on n1; it may be repeated");
+        assert_eq!(ended.complaint(), "not done on n1; the table says why");
         assert_eq!(ended.text(), "MEMBER  KEYS\nn0      aabb\nn1      failed: no answer\n");
         assert_eq!(asked.line, format!("POST /keys/{verb}"));
         assert_eq!(asked.body, format!("{{\"key\":\"{KEY}\"}}").into_bytes());

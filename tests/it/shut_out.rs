@@ -69,6 +69,67 @@ fn a_rotation_past_a_node_that_is_cut_off_does_not_end_silently() {
     assert_eq!(a.run(&["keys", "list"]).code, Some(0));
 }
 
+/// Starts n2 with these keys beside two whose keys are others, and waits until all see it.
+#[track_caller]
+fn joined(seed: &Node, others: &[&Node], keys: &str) -> Node {
+    let settings = [("GOSSIPYKV_ENCRYPT_KEYS", keys), ("GOSSIPYKV_PROFILE", "local")];
+    let node = Node::start("n2", &["--join", &seed.gossip.to_string()], &settings);
+    node.await_ready();
+    for other in others {
+        until("n2 is alive", || other.sees("n2", "alive").then_some(()));
+    }
+    node
+}
+
+/// A change that is refused: the complaint has these words, and no member's keys are others then.
+#[track_caller]
+fn refused(nodes: &[&Node], asked: &Node, args: &[&str], words: &[&str]) {
+    let keys = || nodes.iter().map(|node| node.run(&["keys", "list"]).out).collect::<Vec<_>>();
+    let before = keys();
+    let ended = asked.run(&[&["keys"], args].concat());
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    assert!(words.iter().all(|word| ended.err.contains(word)), "{words:?}: {ended:?}");
+    assert_eq!(keys(), before);
+    assert!(before.iter().all(|keys| *keys == before[0]), "{before:?}");
+}
+
+#[test]
+fn a_key_that_a_member_lacks_is_not_used_and_one_that_it_uses_is_not_removed() {
+    let both = format!("{OLD},{NEW}");
+    let settings = [("GOSSIPYKV_ENCRYPT_KEYS", both.as_str()), ("GOSSIPYKV_PROFILE", "local")];
+    let [a, b] = Node::cluster::<2>(&[], &settings);
+    let c = joined(&a, &[&a, &b], OLD);
+    let nodes = [&a, &b, &c];
+    refused(&nodes, &a, &["use", NEW], &["n2 does not hold it", "nothing has been changed"]);
+    refused(&nodes, &c, &["use", NEW], &["is not installed here", "nothing has been changed"]);
+    assert_eq!(a.run(&["keys", "install", NEW]).code, Some(0));
+    assert_eq!(c.run(&["keys", "use", NEW]).code, Some(0));
+    assert_eq!(a.run(&["keys", "remove", OLD]).code, Some(0));
+    drop(c);
+    until("n2 is dead", || a.sees("n2", "dead").then_some(()));
+
+    // One comes back with the old key first: all read each other as long as all have both.
+    let (key, other) = (NEW, OLD);
+    assert_eq!(a.run(&["keys", "install", other]).code, Some(1), "n2 is dead");
+    let c = joined(&a, &[&a, &b], &format!("{other},{key}"));
+    let nodes = [&a, &b, &c];
+    refused(&nodes, &a, &["remove", other], &["n2 encrypts with it", "nothing has been changed"]);
+    refused(&nodes, &c, &["remove", other], &["it is in use here", "nothing has been changed"]);
+    assert_eq!(c.run(&["kv", "put", "w", "1"]).code, Some(0));
+    until("it is everywhere", || (a.get("/kv/w")?.0 == 200).then_some(()));
+    assert_eq!(a.run(&["keys", "use", key]).code, Some(0));
+    assert_eq!(c.run(&["keys", "remove", other]).code, Some(0));
+    let list = a.run(&["keys", "list"]);
+    let rows: Vec<String> =
+        String::from_utf8_lossy(&list.out).lines().skip(1).map(|row| row[2..].to_owned()).collect();
+    assert_eq!(rows.len(), 3, "{list:?}");
+    assert!(
+        rows.iter().all(|row| *row == rows[0] && row.split_whitespace().count() == 1),
+        "{rows:?}"
+    );
+    assert!(nodes.iter().all(|node| health(node).0 == 200));
+}
+
 #[test]
 fn silence_shuts_nobody_out_nor_does_a_peer_that_comes_back_with_another_key() {
     let [a, b, c] = Node::cluster::<3>(&[], &SETTINGS);

@@ -146,7 +146,11 @@ fn key_request(head: &KeyRequest) -> Value {
     if is_name {
         return json!({ "id": head.id, "action": action, "member": text(&head.key) });
     }
-    let print = Key::from_bytes(&head.key).map(|key| key.fingerprint().to_owned());
+    // Who lists names no key, or the fingerprint of one that it is about to have used or removed.
+    let print = match head.action {
+        0 if !head.key.is_empty() => Some(text(&head.key)),
+        _ => Key::from_bytes(&head.key).map(|key| key.fingerprint().into()),
+    };
     json!({ "id": head.id, "action": action, "key": print })
 }
 

@@ -243,7 +243,8 @@ pub struct KeyRequest {
     pub id: u64,
     /// 0 list, 1 install, 2 use, 3 remove, 4 forget a dead member.
     pub action: u8,
-    /// The key, empty to list; of 4 the member's name.
+    /// The key; of 0 nothing, or the fingerprint of one that the sender is about to have used or
+    /// removed; of 4 the member's name.
     pub key: Bytes,
 }
 
