@@ -6,6 +6,7 @@ use super::front::TOKEN_VARIABLE;
 use super::parse;
 use super::reader::variable;
 use super::secure::{Objection, Secure, SecureConnector, Trusted, objection};
+use crate::discovery::Families;
 use crate::discovery::dns::Dns;
 use crate::discovery::fetch;
 use crate::http;
@@ -277,11 +278,12 @@ impl ServerUrl {
             .enable_all()
             .build()
             .map_err(|error| error.to_string())?;
-        let addresses = runtime.block_on(async {
-            let dns = Dns::new(None).map_err(|error| error.to_string())?;
+        let found = runtime.block_on(async {
+            let dns = Dns::new(None, Families::BOTH).map_err(|error| error.to_string())?;
             dns.addresses(&self.host).await.map_err(|error| error.to_string())
         })?;
-        Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, self.port)).collect())
+        let addresses = found.addresses.into_iter();
+        Ok(addresses.map(|ip| SocketAddr::new(ip, self.port)).collect())
     }
 }
 

@@ -5,21 +5,33 @@
 //!   asked for again over TCP.
 //! - `/etc/resolv.conf` and `/etc/hosts` are read whenever a [`Dns`] is made, which is at every
 //!   look. Without a `resolv.conf` (an image from scratch), `/etc/hosts` still counts.
+//! - Servers are asked one after the other, in the order given. The first one that answers counts,
+//!   with one exception: that there is nobody counts only when no server before it has failed. Who
+//!   found a cluster on the word of a second server would do so wherever only the first one knows
+//!   the name.
+//! - A and AAAA are asked for separately, and so is each name that the search list makes of one.
+//!   What failed beside what was found is told, too.
 
-use hickory_resolver::TokioResolver;
+use super::Families;
+use super::system::System;
 use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts,
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as WireError, NetError};
-use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{Name, RData};
+use hickory_resolver::proto::op::{Query, ResponseCode};
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::{Hosts, TokioResolver};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long one server may take to answer one question.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often each server is asked the same question, when none answers.
+const ROUNDS: usize = 2;
 /// How long resolving one name may take in all: retries, search list, TCP.
 const NAME_TIMEOUT: Duration = Duration::from_secs(6);
 
@@ -44,6 +56,9 @@ pub enum DnsError {
     /// No server answered in time.
     #[error("no answer from the DNS server in time")]
     Timeout,
+    /// A server says that there is nothing, and one before it has failed.
+    #[error("{0}")]
+    Doubted(String),
     /// No server is known, or the known one cannot be asked.
     #[error("{0}")]
     Failed(String),
@@ -92,14 +107,27 @@ impl Answer {
     }
 }
 
-impl<A: IntoIterator<Item = SocketAddr>> From<Result<A, DnsError>> for Answer {
-    fn from(result: Result<A, DnsError>) -> Answer {
-        match result {
-            Ok(addresses) => {
-                Answer { addresses: addresses.into_iter().collect(), ..Answer::default() }
+impl Answer {
+    /// What one name came to, for those who listen on `port`.
+    #[must_use]
+    pub fn at(port: u16, found: Result<Host, DnsError>) -> Answer {
+        match found {
+            Ok(Host { addresses, failure }) => {
+                let at = |ip| SocketAddr::new(ip, port);
+                let addresses = addresses.into_iter().map(at).collect();
+                Answer { addresses, failure, ..Answer::default() }
             }
-            Err(error) if error.is_answer() => Answer { nothing: Some(error), ..Answer::default() },
-            Err(error) => Answer { failure: Some(error), ..Answer::default() },
+            Err(error) => error.into(),
+        }
+    }
+}
+
+impl From<DnsError> for Answer {
+    fn from(error: DnsError) -> Answer {
+        if error.is_answer() {
+            Answer { nothing: Some(error), ..Answer::default() }
+        } else {
+            Answer { failure: Some(error), ..Answer::default() }
         }
     }
 }
@@ -113,102 +141,278 @@ pub struct Target {
     pub port: u16,
 }
 
-/// A resolver over the configuration as it stands now. Cheap to make and to clone.
-#[derive(Clone)]
-pub struct Dns {
-    resolver: TokioResolver,
+/// What a name came to: one address at least.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Every address that is known.
+    pub addresses: Vec<IpAddr>,
+    /// What failed on the way, so that there may be others.
+    pub failure: Option<DnsError>,
 }
 
-impl std::fmt::Debug for Dns {
+/// A resolver over the configuration as it stands now. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Dns(Arc<Resolver>);
+
+/// What the clones share.
+struct Resolver {
+    servers: Vec<Server>,
+    system: System,
+    hosts: Hosts,
+    families: Families,
+}
+
+impl std::fmt::Debug for Resolver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Dns")
+        f.debug_struct("Resolver").field("system", &self.system).finish_non_exhaustive()
+    }
+}
+
+/// One server, and whether it has been silent to a question of a kind: it is asked last then, so
+/// that a dead one costs its time once.
+struct Server {
+    addr: Option<SocketAddr>,
+    resolver: TokioResolver,
+    silent: [AtomicBool; 3],
+}
+
+impl Server {
+    /// # Errors
+    /// [`DnsError::Failed`] when it cannot be made.
+    fn new(addr: Option<SocketAddr>) -> Result<Server, DnsError> {
+        let servers = addr.map(reached_at).into_iter().collect();
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+        let provider = TokioRuntimeProvider::default();
+        let mut builder = TokioResolver::builder_with_config(config, provider);
+        adjust(builder.options_mut());
+        let resolver = builder.build().map_err(|error| DnsError::Failed(error.to_string()))?;
+        Ok(Server { addr, resolver, silent: Default::default() })
+    }
+
+    fn silent(&self, kind: RecordType) -> &AtomicBool {
+        match kind {
+            RecordType::A => &self.silent[0],
+            RecordType::AAAA => &self.silent[1],
+            _ => &self.silent[2],
+        }
     }
 }
 
 impl Dns {
-    /// A resolver that asks `server`, or else the system's servers.
+    /// A resolver that asks `server`, or else the system's servers, for a node that dials addresses
+    /// of these families.
     ///
     /// # Errors
-    /// [`DnsError::Failed`] when the system's configuration cannot be read.
-    pub fn new(server: Option<SocketAddr>) -> Result<Dns, DnsError> {
-        let mut builder = match server {
-            Some(server) => {
-                let provider = TokioRuntimeProvider::default();
-                TokioResolver::builder_with_config(only(server), provider)
-            }
-            None => TokioResolver::builder_tokio().unwrap_or_else(|_| {
-                let nowhere = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
-                TokioResolver::builder_with_config(nowhere, TokioRuntimeProvider::default())
-            }),
-        };
-        adjust(builder.options_mut());
-        let resolver = builder.build().map_err(|error| DnsError::Failed(error.to_string()))?;
-        Ok(Dns { resolver })
+    /// [`DnsError::Failed`] when it cannot be made.
+    pub fn new(server: Option<SocketAddr>, families: Families) -> Result<Dns, DnsError> {
+        Dns::with(server.map_or_else(System::read, System::only), families)
+    }
+
+    /// The same over a configuration that has been read.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) fn with(system: System, families: Families) -> Result<Dns, DnsError> {
+        let mut servers: Vec<Server> =
+            system.servers.iter().map(|addr| Server::new(Some(*addr))).collect::<Result<_, _>>()?;
+        if servers.is_empty() {
+            // It still knows what `localhost` is.
+            servers.push(Server::new(None)?);
+        }
+        // Without the file there are no hosts in it.
+        let hosts = Hosts::from_system().unwrap_or_default();
+        Ok(Dns(Arc::new(Resolver { servers, system, hosts, families })))
     }
 
     /// Every address of a host: literal, from `/etc/hosts`, or A and AAAA from DNS.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
+    pub async fn addresses(&self, host: &str) -> Result<Host, DnsError> {
         if let Ok(ip) = host.parse() {
-            return Ok(vec![ip]);
+            return Ok(Host { addresses: vec![ip], failure: None });
         }
         self.resolve(Name::from_str_relaxed(host).map_err(|_| DnsError::BadName)?).await
     }
 
-    /// Every address of a name, A and AAAA.
+    /// Every address of a name, A and AAAA, by the search list where it has no final dot.
     ///
     /// # Errors
-    /// Why there is none.
-    pub async fn resolve(&self, name: Name) -> Result<Vec<IpAddr>, DnsError> {
-        let lookup = tokio::time::timeout(NAME_TIMEOUT, self.resolver.lookup_ip(name)).await;
-        let found = lookup.map_err(|_| DnsError::Timeout)?.map_err(|e| explain(&e, "A or AAAA"))?;
-        let addresses: Vec<IpAddr> = found.iter().collect();
-        if addresses.is_empty() { Err(DnsError::NoRecord("A or AAAA")) } else { Ok(addresses) }
+    /// Why there is none. That one of several questions has failed weighs more than that the
+    /// others were answered with nothing.
+    pub async fn resolve(&self, name: Name) -> Result<Host, DnsError> {
+        let whole = tokio::time::timeout(NAME_TIMEOUT, self.search(&name)).await;
+        whole.unwrap_or(Err(DnsError::Timeout))
     }
 
-    /// The targets of one SRV answer. Records that say "not here" (target `.`, port 0) are left
-    /// out.
+    async fn search(&self, name: &Name) -> Result<Host, DnsError> {
+        let (mut failure, mut nothing) = (None, DnsError::NoName);
+        let names = self.0.system.expansions(name);
+        for (at, full) in names.iter().enumerate() {
+            match self.host(full).await {
+                Ok(host) => return Ok(Host { failure: failure.or(host.failure), ..host }),
+                Err(DnsError::NoName) => {}
+                Err(error) if error.is_answer() => nothing = error,
+                Err(error) if names.len() == 1 => return Err(error),
+                Err(error) => {
+                    let why = format!("{full} ({} of {}): {error}", at + 1, names.len());
+                    failure.get_or_insert(DnsError::Failed(why));
+                }
+            }
+        }
+        Err(failure.unwrap_or(nothing))
+    }
+
+    /// The addresses of an absolute name.
+    async fn host(&self, name: &Name) -> Result<Host, DnsError> {
+        let listed = |kind| self.0.hosts.lookup_static_host(&Query::query(name.clone(), kind));
+        let listed = [RecordType::A, RecordType::AAAA].map(listed).into_iter().flatten();
+        let data = listed.flat_map(|found| found.answers().to_vec()).map(|record| record.data);
+        let addresses: Vec<IpAddr> = data.filter_map(|data| data.ip_addr()).collect();
+        if !addresses.is_empty() {
+            return Ok(Host { addresses, failure: None });
+        }
+        let of = async |kind| {
+            let found = self.ask(name, kind).await?;
+            let addresses: Vec<IpAddr> = found.iter().filter_map(RData::ip_addr).collect();
+            if addresses.is_empty() { Err(DnsError::NoRecord(word(kind))) } else { Ok(addresses) }
+        };
+        let (ipv4, ipv6) = tokio::join!(of(RecordType::A), of(RecordType::AAAA));
+        both(self.0.families, ipv4, ipv6)
+    }
+
+    /// The targets of one SRV answer. A record whose target is `.` says "not here" and is left out.
     ///
     /// # Errors
     /// Why there is none.
     pub async fn targets(&self, name: Name) -> Result<Vec<Target>, DnsError> {
-        let lookup = tokio::time::timeout(NAME_TIMEOUT, self.resolver.srv_lookup(name)).await;
-        let found = lookup.map_err(|_| DnsError::Timeout)?.map_err(|e| explain(&e, "SRV"))?;
-        let targets: Vec<Target> = found
-            .answers()
-            .iter()
-            .filter_map(|record| match &record.data {
-                RData::SRV(srv) if srv.port != 0 && !srv.target.is_root() => {
-                    Some(Target { name: srv.target.clone(), port: srv.port })
-                }
-                _ => None,
-            })
-            .collect();
+        let records = tokio::time::timeout(NAME_TIMEOUT, self.ask(&name, RecordType::SRV)).await;
+        let records = records.unwrap_or(Err(DnsError::Timeout))?;
+        let targets = records.iter().filter_map(|data| match data {
+            RData::SRV(srv) if !srv.target.is_root() => {
+                Some(Target { name: srv.target.clone(), port: srv.port })
+            }
+            _ => None,
+        });
+        let targets: Vec<Target> = targets.collect();
         if targets.is_empty() { Err(DnsError::NoRecord("SRV")) } else { Ok(targets) }
+    }
+
+    /// Asks one server after the other, those that have been silent last.
+    async fn ask(&self, name: &Name, kind: RecordType) -> Result<Vec<RData>, DnsError> {
+        let servers = &self.0.servers;
+        let mut failures: Vec<Option<DnsError>> = vec![None; servers.len()];
+        for _ in 0..ROUNDS {
+            let mut order = Vec::from_iter(servers.iter().enumerate());
+            order.sort_by_key(|(_, server)| server.silent(kind).load(Ordering::Relaxed));
+            for (at, server) in order {
+                let error = match server.resolver.lookup(name.clone(), kind).await {
+                    Ok(found) => {
+                        return Ok(found.answers().iter().map(|r| r.data.clone()).collect());
+                    }
+                    Err(NetError::NoConnections) if server.addr.is_none() => {
+                        return Err(DnsError::Failed(self.0.system.lacks.clone()));
+                    }
+                    Err(error) => explain(&error, word(kind)),
+                };
+                if error.is_answer() {
+                    return Err(self.doubted(at, kind, &failures).unwrap_or(error));
+                }
+                if error == DnsError::Timeout {
+                    server.silent(kind).store(true, Ordering::Relaxed);
+                }
+                failures[at] = Some(error);
+            }
+        }
+        // What a server says tells more than that another one is silent.
+        let mut failures = Vec::from_iter(failures.into_iter().flatten());
+        failures.sort_by_key(|error| *error == DnsError::Timeout);
+        Err(failures.into_iter().next().unwrap_or(DnsError::Timeout))
+    }
+
+    /// Why the word of this server, that there is nothing, does not count: one before it, which
+    /// may know the name, has failed.
+    fn doubted(
+        &self,
+        at: usize,
+        kind: RecordType,
+        failures: &[Option<DnsError>],
+    ) -> Option<DnsError> {
+        let mut before = self.0.servers[..at].iter().zip(failures);
+        before.find_map(|(server, failure)| {
+            let silent = || server.silent(kind).load(Ordering::Relaxed);
+            let failure = failure.clone().or_else(|| silent().then_some(DnsError::Timeout))?;
+            let (first, second) = (server.addr?.ip(), self.0.servers[at].addr?.ip());
+            Some(DnsError::Doubted(format!(
+                "the DNS server {second} knows nothing, and {first} before it has failed: {failure}"
+            )))
+        })
     }
 }
 
-/// One server, asked over UDP and, for what does not fit, over TCP.
-fn only(server: SocketAddr) -> ResolverConfig {
+/// What records of this type are called.
+fn word(kind: RecordType) -> &'static str {
+    match kind {
+        RecordType::A => "A",
+        RecordType::AAAA => "AAAA",
+        _ => "SRV",
+    }
+}
+
+/// What the answers for both families come to.
+fn both(
+    families: Families,
+    ipv4: Result<Vec<IpAddr>, DnsError>,
+    ipv6: Result<Vec<IpAddr>, DnsError>,
+) -> Result<Host, DnsError> {
+    let failed = |of: &Result<_, DnsError>| of.as_ref().err().filter(|e| !e.is_answer()).cloned();
+    let named = |kind: &str, error: DnsError| match error {
+        doubted @ DnsError::Doubted(_) => doubted,
+        other => DnsError::Failed(format!("for {kind}, {other}")),
+    };
+    let failures = [(families.ipv4, "A", failed(&ipv4)), (families.ipv6, "AAAA", failed(&ipv6))];
+    if let [(.., Some(first)), (.., Some(second))] = &failures
+        && first == second
+    {
+        return Err(first.clone());
+    }
+    let is_nobody = [&ipv4, &ipv6].iter().all(|of| **of == Err(DnsError::NoName));
+    let addresses: Vec<IpAddr> = ipv4.into_iter().chain(ipv6).flatten().collect();
+    let has_none = addresses.is_empty();
+    // A family that cannot be dialled matters where no other has an address: there may be peers.
+    // Whoever knows an address of the name is believed that it has none of the other family.
+    let counts = |(is_reached, _, error): &(bool, &str, Option<DnsError>)| {
+        has_none || *is_reached && !matches!(error, Some(DnsError::Doubted(_)))
+    };
+    let mut failures = failures.into_iter().filter(counts);
+    let failure = failures.find_map(|(_, kind, error)| Some(named(kind, error?)));
+    match failure {
+        failure if !has_none => Ok(Host { addresses, failure }),
+        Some(failure) => Err(failure),
+        None if is_nobody => Err(DnsError::NoName),
+        None => Err(DnsError::NoRecord("A or AAAA")),
+    }
+}
+
+/// A server, asked over UDP and, for what does not fit, over TCP.
+fn reached_at(server: SocketAddr) -> NameServerConfig {
     let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
         connection.port = server.port();
         connection
     });
-    let server = NameServerConfig::new(server.ip(), true, connections.to_vec());
-    ResolverConfig::from_parts(None, Vec::new(), vec![server])
+    NameServerConfig::new(server.ip(), true, connections.to_vec())
 }
 
 fn adjust(options: &mut ResolverOpts) {
     options.edns0 = true;
     options.try_tcp_on_error = true;
     options.timeout = ANSWER_TIMEOUT;
-    options.attempts = 2;
+    // Asking again is done above, over all servers.
+    options.attempts = 0;
     options.cache_size = 0;
     options.positive_max_ttl = Some(Duration::ZERO);
     options.negative_max_ttl = Some(Duration::ZERO);
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    options.use_hosts_file = ResolveHosts::Never;
 }
 
 /// Hickory's errors in words that stay the same from one look to the next.
@@ -225,5 +429,150 @@ fn explain(error: &NetError, record: &'static str) -> DnsError {
         NetError::Timeout => DnsError::Timeout,
         NetError::NoConnections => DnsError::Failed("no DNS server answers".into()),
         other => DnsError::Failed(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{Says, at, dns, fails, no_name, nothing, server};
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    const V4: Families = Families { ipv4: true, ipv6: false };
+
+    /// One whose answers are these for one name, and that no other exists.
+    async fn knows(name: &'static str, a: Says, aaaa: Says) -> SocketAddr {
+        let says = move |asked: &str, kind| match kind {
+            _ if asked != name => no_name(),
+            RecordType::A => a.clone(),
+            _ => aaaa.clone(),
+        };
+        server(says).await
+    }
+
+    async fn always(says: Says) -> SocketAddr {
+        server(move |_, _| says.clone()).await
+    }
+
+    fn a(ip: &str) -> Says {
+        at(RecordType::A, &[ip])
+    }
+
+    /// Addresses and failure, or the error.
+    async fn resolve(dns: &Dns, name: &str) -> (Vec<String>, String) {
+        let found = dns.resolve(Name::from_ascii(name).expect("a name")).await;
+        let text = |error: DnsError| error.to_string();
+        match found {
+            Ok(Host { addresses, failure }) => (
+                addresses.iter().map(ToString::to_string).collect(),
+                failure.map(text).unwrap_or_default(),
+            ),
+            Err(error) if error.is_answer() => (vec![], text(error)),
+            Err(error) => (vec![], format!("failed: {error}")),
+        }
+    }
+
+    #[track_caller]
+    fn check((addresses, why): (Vec<String>, String), expected: &[&str], says: &str) {
+        assert_eq!(addresses, expected, "{why}");
+        assert!(if says.is_empty() { why.is_empty() } else { why.contains(says) }, "{why}");
+    }
+
+    #[tokio::test]
+    async fn servers_are_asked_in_their_order() {
+        let slow = server(|_, kind| Says::Late(Box::new(at(kind, &["10.0.0.1"]))));
+        let (knows, knows_not) = (slow.await, always(no_name()).await);
+        let both = |servers: &[SocketAddr]| dns(servers, "", Families::BOTH);
+        check(resolve(&both(&[knows, knows_not]), "kv.").await, &["10.0.0.1"], "");
+        check(resolve(&both(&[knows_not, knows]), "kv.").await, &[], "no such name");
+        // One that fails is none that has answered.
+        for first in [fails(), Says::Code(ResponseCode::Refused), Says::Silence] {
+            let first = always(first).await;
+            check(resolve(&both(&[first, knows]), "kv.").await, &["10.0.0.1"], "");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_believed_only_when_no_server_before_has_failed() {
+        let (failing, silent) = (always(fails()).await, always(Says::Silence).await);
+        let nobody = always(no_name()).await;
+        let both = |servers: &[SocketAddr]| dns(servers, "", Families::BOTH);
+        let says = "failed: the DNS server 127.0.0.1 knows nothing, and 127.0.0.1 before it";
+        check(resolve(&both(&[failing, nobody]), "kv.").await, &[], says);
+        let dns = both(&[silent, nobody]);
+        check(resolve(&dns, "kv.").await, &[], says);
+        // It is asked last now, and its silence still counts.
+        check(resolve(&dns, "kv.").await, &[], "no answer from the DNS server in time");
+        check(resolve(&both(&[nobody, failing]), "kv.").await, &[], "no such name");
+    }
+
+    #[tokio::test]
+    async fn a_dead_server_costs_its_time_once() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = asked.clone();
+        let silent = server(move |_, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Says::Silence
+        });
+        let (silent, knows) = (silent.await, server(|_, kind| at(kind, &["10.0.0.1"])).await);
+        let dns = dns(&[silent, knows], "a b c d", V4);
+        check(resolve(&dns, "kv.").await, &["10.0.0.1"], "");
+        let before = asked.load(Ordering::Relaxed);
+        for _ in 0..5 {
+            check(resolve(&dns, "kv.").await, &["10.0.0.1"], "");
+        }
+        assert_eq!((before > 0, asked.load(Ordering::Relaxed)), (true, before));
+    }
+
+    #[tokio::test]
+    async fn one_name_of_the_search_list_that_fails_is_a_failure() {
+        let of = |says: Says| knows("kv.ns.svc.", says.clone(), says);
+        let search = "ns.svc svc local";
+        let failing = dns(&[of(fails()).await], search, V4);
+        let says = "failed: kv.ns.svc. (1 of 4): the DNS server says Server Failure";
+        check(resolve(&failing, "kv").await, &[], says);
+        let empty = dns(&[of(nothing()).await], search, V4);
+        check(resolve(&empty, "kv").await, &[], "no A or AAAA record");
+        check(resolve(&empty, "other").await, &[], "no such name");
+        // Another that the list leads to may be somebody else.
+        let wild = |asked: &str, _: RecordType| match asked {
+            "kv.ns.svc." => fails(),
+            "kv.svc." => a("10.0.0.9"),
+            _ => no_name(),
+        };
+        let wild = dns(&[server(wild).await], search, V4);
+        check(resolve(&wild, "kv").await, &["10.0.0.9"], "kv.ns.svc. (1 of 4)");
+    }
+
+    #[tokio::test]
+    async fn each_family_counts_by_itself() {
+        let v6 = || at(RecordType::AAAA, &["2001:db8::1"]);
+        let why = "the DNS server says Server Failure";
+        for (ipv4, ipv6, families, addresses, says) in [
+            (a("10.0.0.1"), nothing(), Families::BOTH, &["10.0.0.1"][..], ""),
+            (a("10.0.0.1"), fails(), V4, &["10.0.0.1"], ""),
+            (a("10.0.0.1"), fails(), Families::BOTH, &["10.0.0.1"], "for AAAA, the DNS server"),
+            (fails(), v6(), V4, &["2001:db8::1"], "for A, the DNS server"),
+            (a("10.0.0.1"), v6(), V4, &["10.0.0.1", "2001:db8::1"], ""),
+            // There may be peers of the other family.
+            (nothing(), fails(), V4, &[], "failed: for AAAA, the DNS server"),
+            (fails(), no_name(), Families::BOTH, &[], "failed: for A, the DNS server"),
+            (fails(), fails(), V4, &[], &format!("failed: {why}")),
+            (nothing(), no_name(), V4, &[], "no A or AAAA record"),
+            (no_name(), no_name(), V4, &[], "no such name"),
+        ] {
+            let server = knows("kv.", ipv4.clone(), ipv6.clone()).await;
+            let found = resolve(&dns(&[server], "", families), "kv.").await;
+            println!("{ipv4:?} {ipv6:?}: {found:?}");
+            check(found, addresses, says);
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_server_it_says_why() {
+        let dns = dns(&[], "", V4);
+        check(resolve(&dns, "kv.").await, &[], "no DNS server: /etc/resolv.conf names none");
+        let localhost = resolve(&dns, "localhost").await.0;
+        assert!(localhost.contains(&"127.0.0.1".to_owned()), "{localhost:?}");
     }
 }

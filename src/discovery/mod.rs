@@ -19,10 +19,13 @@
 pub mod backoff;
 pub mod dns;
 pub mod ecs;
+#[cfg(test)]
+mod fake;
 pub mod fetch;
 pub mod seeds;
 pub mod srv;
 mod standing;
+mod system;
 
 pub use seeds::Seed;
 pub use srv::SrvName;
@@ -56,17 +59,39 @@ impl Config {
         self.seeds.is_empty() && self.srv.is_none()
     }
 
+    /// What is dialled from where it listens can be of these families.
+    #[must_use]
+    pub fn families(&self) -> Families {
+        match self.bound {
+            None => Families::BOTH,
+            Some(SocketAddr::V4(_)) => Families { ipv4: true, ipv6: false },
+            // Listening on every address is listening on those of IPv4, too.
+            Some(SocketAddr::V6(bound)) => {
+                Families { ipv4: bound.ip().is_unspecified(), ipv6: true }
+            }
+        }
+    }
+
     /// Whether what is dialled from where it listens can be of this family.
     #[must_use]
     pub fn reaches(&self, addr: SocketAddr) -> bool {
-        let is_ipv4 = addr.ip().to_canonical().is_ipv4();
-        match self.bound {
-            None => true,
-            Some(SocketAddr::V4(_)) => is_ipv4,
-            // Listening on every address is listening on those of IPv4, too.
-            Some(SocketAddr::V6(bound)) => !is_ipv4 || bound.ip().is_unspecified(),
-        }
+        let Families { ipv4, ipv6 } = self.families();
+        if addr.ip().to_canonical().is_ipv4() { ipv4 } else { ipv6 }
     }
+}
+
+/// Families of addresses that can be dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Families {
+    /// IPv4, also when written as IPv6.
+    pub ipv4: bool,
+    /// IPv6 proper.
+    pub ipv6: bool,
+}
+
+impl Families {
+    /// All there is.
+    pub const BOTH: Families = Families { ipv4: true, ipv6: true };
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Peers given by hand: `HOST[:PORT]`, resolved again at every try.
 
 use super::GOSSIP_PORT;
-use super::dns::{Dns, DnsError};
+use super::dns::{Answer, Dns};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -37,12 +37,9 @@ pub enum SeedError {
 
 impl Seed {
     /// Every socket address it stands for now.
-    ///
-    /// # Errors
-    /// Why there is none.
-    pub async fn resolve(&self, dns: &Dns) -> Result<Vec<SocketAddr>, DnsError> {
-        let addresses = dns.addresses(&self.host).await?;
-        Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, self.port)).collect())
+    pub async fn resolve(&self, dns: &Dns) -> Answer {
+        let found = dns.addresses(&self.host).await;
+        Answer::at(self.port, found)
     }
 
     /// The socket address when the host is literal.

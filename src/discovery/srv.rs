@@ -9,7 +9,6 @@ use super::seeds::is_dns_name;
 use hickory_resolver::proto::rr::Name;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::SocketAddr;
 use std::str::FromStr;
 use tokio::task::JoinSet;
 
@@ -54,24 +53,21 @@ impl fmt::Display for SrvName {
 pub async fn look(dns: &Dns, name: &SrvName) -> Answer {
     let targets = match targets(dns, name).await {
         Ok(targets) => targets,
-        Err(error) => return Err::<[SocketAddr; 0], _>(error).into(),
+        Err(error) => return error.into(),
     };
     let n_targets = targets.len();
     let mut resolving = JoinSet::new();
     for target in targets {
         let dns = dns.clone();
-        resolving.spawn(async move {
-            let addresses = dns.resolve(target.name).await?;
-            let at = move |ip| SocketAddr::new(ip, target.port);
-            Ok::<_, DnsError>(addresses.into_iter().map(at))
-        });
+        resolving.spawn(async move { Answer::at(target.port, dns.resolve(target.name).await) });
     }
     let mut answer = Answer::default();
     while let Some(resolved) = resolving.join_next().await {
         match resolved {
-            Ok(Ok(addresses)) => answer.addresses.extend(addresses),
-            Ok(Err(error)) if error.is_answer() => {}
-            Ok(Err(error)) => answer.failure = Some(error),
+            Ok(target) => {
+                answer.addresses.extend(target.addresses);
+                answer.failure = target.failure.or(answer.failure);
+            }
             // A task of ours neither panics nor is cancelled while its set lives.
             Err(error) => answer.failure = Some(DnsError::Failed(error.to_string())),
         }

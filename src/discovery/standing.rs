@@ -124,7 +124,7 @@ fn questions(
         let answer = Answer { addresses: literal, ..Answer::default() };
         questions.spawn(async move { ("the addresses given".to_owned(), answer) });
     }
-    let dns = match Dns::new(config.dns) {
+    let dns = match Dns::new(config.dns, config.families()) {
         Ok(dns) => dns,
         Err(error) => {
             let source = "the DNS configuration";
@@ -136,7 +136,7 @@ fn questions(
     for seed in &config.seeds {
         if seed.literal().is_none() {
             let (seed, dns) = (seed.clone(), dns.clone());
-            questions.spawn(async move { (seed.to_string(), seed.resolve(&dns).await.into()) });
+            questions.spawn(async move { (seed.to_string(), seed.resolve(&dns).await) });
         }
     }
     if let Some(name) = config.srv.clone() {
@@ -181,40 +181,10 @@ impl ChangeLog {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake::{Says, at, config, fails, no_name, nothing, server, srv};
     use super::*;
-
-    /// A DNS server that gives every question this response code, or no answer at all.
-    async fn server(code: Option<u8>) -> SocketAddr {
-        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a port");
-        let addr = socket.local_addr().expect("its address");
-        tokio::spawn(async move {
-            let mut buffer = [0; 512];
-            while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
-                let Some(code) = code else { continue };
-                // The question comes back as the answer, without further records.
-                (buffer[2], buffer[3]) = (buffer[2] | 0x80, code);
-                (buffer[10], buffer[11]) = (0, 0);
-                let end = 12 + question_len(&buffer[12..len]);
-                let _ = socket.send_to(&buffer[..end], from).await;
-            }
-        });
-        addr
-    }
-
-    /// Bytes of the question at the front: a name, its type and its class.
-    fn question_len(bytes: &[u8]) -> usize {
-        bytes.iter().position(|byte| *byte == 0).map_or(bytes.len(), |end| end + 5)
-    }
-
-    fn config(dns: SocketAddr, seeds: &[&str]) -> Config {
-        Config {
-            srv: "_gossip._tcp.kv.internal".parse().ok(),
-            seeds: seeds.iter().map(|seed| seed.parse().expect("a seed")).collect(),
-            dns: Some(dns),
-            own: "127.0.0.1:1".parse().ok(),
-            bound: None,
-        }
-    }
+    use hickory_resolver::proto::op::ResponseCode;
+    use hickory_resolver::proto::rr::RecordType;
 
     /// One look, and the addresses told before its end.
     async fn looked(config: &Config) -> (Look, Vec<SocketAddr>) {
@@ -230,17 +200,17 @@ mod tests {
 
     #[tokio::test]
     async fn what_dns_says_is_an_answer_and_what_it_does_not_say_is_a_failure() {
-        let (no_name, no_record) = (Some(3), Some(0));
-        for code in [no_name, no_record] {
-            let (look, early) = looked(&config(server(code).await, &[])).await;
-            assert_eq!((look, early), (Look::default(), vec![]), "{code:?}");
+        let always = |says: Says| server(move |_, _| says.clone());
+        for says in [no_name(), nothing()] {
+            let (look, early) = looked(&config(always(says).await, &[])).await;
+            assert_eq!((look, early), (Look::default(), vec![]));
         }
-        for (code, why) in [
-            (Some(2), "the DNS server says Server Failure"),
-            (Some(5), "the DNS server says Query Refused"),
-            (None, "no answer from the DNS server in time"),
+        for (says, why) in [
+            (fails(), "the DNS server says Server Failure"),
+            (Says::Code(ResponseCode::Refused), "the DNS server says Query Refused"),
+            (Says::Silence, "no answer from the DNS server in time"),
         ] {
-            let (look, _) = looked(&config(server(code).await, &[])).await;
+            let (look, _) = looked(&config(always(says).await, &[])).await;
             let expected = Look {
                 failed: vec![format!("SRV _gossip._tcp.kv.internal.: {why}")],
                 ..Look::default()
@@ -252,12 +222,27 @@ mod tests {
     #[tokio::test]
     async fn addresses_are_told_while_another_source_is_still_asked() {
         let seeds = ["127.0.0.1:2", "127.0.0.1:1", "127.0.0.1:2", "localhost.:3"];
-        let (look, early) = looked(&config(server(None).await, &seeds)).await;
+        let (look, early) = looked(&config(server(|_, _| Says::Silence).await, &seeds)).await;
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
         assert!(early.contains(&address(2)), "{early:?}");
         assert!(look.named.contains(&address(2)) && !look.named.contains(&address(1)));
         assert!(look.names_me);
         assert_eq!(look.failed.len(), 1, "{:?}", look.failed);
+    }
+
+    #[tokio::test]
+    async fn a_family_that_fails_is_told_beside_addresses() {
+        // Two of three targets may have IPv6 addresses; the third is this node.
+        let says = |name: &str, kind: RecordType| match (name, kind) {
+            (_, RecordType::SRV) => srv(&[("a.kv.", 1), ("b.kv.", 2), ("c.kv.", 3)]),
+            ("a.kv.", _) => at(kind, &["127.0.0.1"]),
+            (_, RecordType::A) => nothing(),
+            _ => fails(),
+        };
+        let (look, _) = looked(&config(server(says).await, &[])).await;
+        assert!(look.names_me && look.named.is_empty(), "{look:?}");
+        let why = "SRV _gossip._tcp.kv.internal.: for AAAA, the DNS server says Server Failure";
+        assert_eq!(look.failed, [why]);
     }
 
     #[tokio::test]
