@@ -6,10 +6,10 @@
 //! interrupted, takes a pipe, too: `--token-file <(pass show kv)`.
 
 use crate::runtime::signal;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::signal::unix::Signal;
 
@@ -50,6 +50,24 @@ pub(super) fn secret(path: impl AsRef<Path>, kind: Kind) -> Result<String, Strin
 /// What the system says; another kind of file; one longer than 1 MiB.
 pub(super) fn bundle(path: &Path, kind: Kind) -> Result<Vec<u8>, String> {
     read(path, kind, BUNDLE_LEN_MAX)
+}
+
+/// The file to write where one at `path` is to be replaced: the one that a link leads to; and what
+/// is there, if anything. What is no regular file stays under the name that was given.
+///
+/// # Errors
+/// What the system says; a link that leads nowhere.
+pub(super) fn target(path: &Path) -> io::Result<(PathBuf, Option<Metadata>)> {
+    let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    match fs::metadata(path) {
+        Ok(found) if is_link && found.is_file() => Ok((fs::canonicalize(path)?, Some(found))),
+        Ok(found) => Ok((path.to_owned(), Some(found))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_link => {
+            Err(io::Error::new(error.kind(), "a link that leads nowhere"))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((path.to_owned(), None)),
+        Err(error) => Err(error),
+    }
 }
 
 fn read(path: &Path, kind: Kind, len_max: u64) -> Result<Vec<u8>, String> {
@@ -165,7 +183,6 @@ async fn aside_or<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
     use std::sync::mpsc;
     use tokio::runtime::Builder;
 
@@ -173,7 +190,7 @@ mod tests {
     fn a_node_reads_regular_files_and_commands_read_pipes() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("file");
-        std::fs::write(&file, "text").expect("room");
+        fs::write(&file, "text").expect("room");
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&file, &link).expect("a link");
         for path in [&file, &link] {
@@ -191,12 +208,12 @@ mod tests {
             assert!(bundle(&other, Kind::Regular).is_err());
         }
         std::thread::scope(|threads| {
-            threads.spawn(|| std::fs::write(&pipe, "piped").expect("a reader"));
+            threads.spawn(|| fs::write(&pipe, "piped").expect("a reader"));
             assert_eq!(secret(&pipe, Kind::Any), Ok("piped".to_owned()));
         });
-        std::fs::write(&file, [0xff; 9]).expect("room");
+        fs::write(&file, [0xff; 9]).expect("room");
         assert!(secret(&file, Kind::Regular).is_err_and(|error| error.contains("UTF-8")));
-        std::fs::write(&file, vec![b'a'; 1 + (64 << 10)]).expect("room");
+        fs::write(&file, vec![b'a'; 1 + (64 << 10)]).expect("room");
         assert!(secret(&file, Kind::Regular).is_err_and(|error| error.contains("longer")));
         assert!(bundle(&file, Kind::Regular).is_ok());
     }

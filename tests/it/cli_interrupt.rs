@@ -152,7 +152,8 @@ fn an_export_that_is_interrupted_goes_on_with_resume() {
     let lines = ended.interrupted();
     assert!(lines[0].starts_with("exported 1 keys; ") && lines.len() == 2, "{}", ended.err);
     assert_eq!(lines[1], "go on with --resume");
-    let kept = std::fs::read_to_string(&file).expect("the file");
+    assert!(!file.exists(), "it is not whole");
+    let kept = std::fs::read_to_string(folder.path().join(".copy.part")).expect("the part");
     assert_eq!(kept, "{\"key\":\"a\",\"value\":\"1\",\"version\":\"v\"}\n");
 }
 

@@ -213,6 +213,32 @@ fn an_export_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn an_export_that_fails_leaves_the_one_before_it_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("copy");
+    std::fs::write(&path, "older\n").expect("room");
+    let path_text = path.display().to_string();
+    let export = |server: &str| run(&["kv", "export", "--output", &path_text, "--server", server]);
+    let ended = export("http://127.0.0.1:1");
+    assert_eq!(ended.code, Some(5), "{ended:?}");
+    assert!(ended.err.contains("stopped; nothing was written\n"), "{ended:?}");
+    // In the middle, too.
+    let page = br#"{"items":[{"key":"a","value":"1","version":"v"}],"next":"a","more":true}"#;
+    let server = Server::start(vec![answer(200, page), answer(500, b"")]);
+    let ended = export(&server.url());
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    assert!(ended.err.contains("stopped; go on with --resume\n"), "{ended:?}");
+    assert_eq!(std::fs::read_to_string(&path).expect("text"), "older\n");
+    let rest = br#"{"items":[{"key":"b","value":"2","version":"v"}],"next":null}"#;
+    let server = Server::start(vec![answer(200, rest)]);
+    let args = ["kv", "export", "--resume", "--output", &path_text, "--server", &server.url()];
+    assert_eq!(run(&args).code, Some(0));
+    assert!(server.asked()[0].line.contains("after=a"));
+    assert_eq!(std::fs::read_to_string(&path).expect("text").lines().count(), 2);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 1);
+}
+
+#[test]
 fn keys_are_deleted_by_prefix_after_a_yes() {
     let [a, b] = Node::cluster::<2>(&[], &[]);
     let copy: String =

@@ -7,6 +7,7 @@ use super::local::Folder;
 use super::s3::{Encryption, S3};
 use super::shelf::Shelf;
 use crate::cli::failure::Failure;
+use crate::cli::files;
 use crate::time::WallMillis;
 use std::ffi::OsStr;
 use std::path::Path;
@@ -48,6 +49,11 @@ impl Place {
         }
         if path.is_dir() {
             return Ok(Place { shelf: Box::new(Folder::new(path)), name: None });
+        }
+        let failed = |why: &str| Failure::failed(format!("{}: {why}", path.display()));
+        let (path, found) = files::target(path).map_err(|error| failed(&error.to_string()))?;
+        if found.is_some_and(|found| !found.is_file()) {
+            return Err(failed("not a regular file; a backup appears whole, and is read twice"));
         }
         let name = path.file_name().and_then(OsStr::to_str);
         let (Some(name), false) = (name, ends_with_slash(text)) else {
@@ -166,6 +172,17 @@ mod tests {
         }
         let absent = place(folder.path().join("absent/").as_os_str());
         assert!(absent.is_err_and(|why| format!("{why:?}").contains("no such folder")));
+        // What is replaced is what a link leads to, and no pipe nor device.
+        fs::write(folder.path().join("real"), "older").expect("room");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("real", &link).expect("a link");
+        let linked = place(link.as_os_str()).expect("a file");
+        assert_eq!(linked.name.as_deref(), Some("real"));
+        fs::remove_file(folder.path().join("real")).expect("there");
+        let nowhere = place(link.as_os_str());
+        assert!(nowhere.is_err_and(|why| format!("{why:?}").contains("leads nowhere")));
+        let device = place(OsStr::new("/dev/null"));
+        assert!(device.is_err_and(|why| format!("{why:?}").contains("not a regular file")));
         let empty = place(folder.path().as_os_str()).expect("a folder").existing();
         assert!(empty.is_err_and(|why| format!("{why:?}").contains("no backup is there")));
     }

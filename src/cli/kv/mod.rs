@@ -2,6 +2,7 @@
 
 mod entry;
 mod export;
+mod export_file;
 pub(super) mod import;
 pub(super) mod line;
 pub(super) mod list;
