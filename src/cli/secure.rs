@@ -17,7 +17,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, RootCertStore};
-use rustls::{DigitallySignedStruct, Error, InvalidMessage, SignatureScheme, StreamOwned};
+use rustls::{
+    DigitallySignedStruct, Error, InvalidMessage, OtherError, SignatureScheme, StreamOwned,
+};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -288,6 +290,9 @@ pub(super) fn objection(error: &io::Error) -> Option<Objection> {
     })
 }
 
+/// What the verifier calls a server's certificate that is one of a CA.
+const OWN_CA: &str = "CaUsedAsEndEntity";
+
 /// What is wrong with a server's certificate.
 fn certificate(error: &CertificateError) -> String {
     let date = |time: &UnixTime| super::certificates::date(Duration::from_secs(time.as_secs()));
@@ -309,6 +314,11 @@ fn certificate(error: &CertificateError) -> String {
         // The latter of one that bears the name of a CA that is trusted, and is another.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "the certificate is signed by no CA that is trusted; give --ca-file".to_owned()
+        }
+        CertificateError::Other(OtherError(error)) if error.to_string() == OWN_CA => {
+            "the certificate is a CA itself (CA:TRUE, as openssl req -x509 makes it), signed by no \
+             CA that is trusted; give that certificate as --ca-file"
+                .to_owned()
         }
         error => format!("the certificate will not do: {error}"),
     }

@@ -79,6 +79,11 @@ fn certificates_that_will_not_do_are_told_in_a_line() {
     let other = Ca::new();
     let unknown = get(&url(node.http), &other.own_file());
     assert!(unknown.error(5).contains("signed by no CA that is trusted; give --ca-file"));
+    // One that is a CA itself, and none of those that are trusted.
+    let own = start(&ca, &self_signed_until(4000), &[]);
+    let own = get(&url(own.http), &other.own_file());
+    let expected = "signed by no CA that is trusted; give that certificate as --ca-file";
+    assert!(own.error(5).ends_with(expected), "{own:?}");
     // The same of many requests at once, at once.
     let lines = ca.file("lines", "{\"key\":\"a\",\"value\":\"b\"}\n");
     let import = ["kv", "import", &lines, "--server", &by_address, "--ca-file", &ca_file];
