@@ -6,18 +6,17 @@ use super::front::TOKEN_VARIABLE;
 use super::parse;
 use super::reader::variable;
 use super::secure::{Objection, Secure, SecureConnector, Trusted, objection};
-use crate::discovery::Families;
-use crate::discovery::dns::Dns;
+use super::server_url::ServerUrl;
 use crate::discovery::fetch;
 use crate::http;
 use clap::Args;
 use std::fmt;
 use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
-use ureq::http::{Method, Request, Response, StatusCode, Uri};
+use ureq::Timeout;
+use ureq::http::{Method, Request, Response, StatusCode};
 use ureq::unversioned::transport::TcpConnector;
 
 /// Where a node serves unless told otherwise.
@@ -26,8 +25,6 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 const HTTP_VARIABLE: &str = "GOSSIPYKV_HTTP";
 /// The certificate of that agent, when it speaks TLS.
 const CERTIFICATE_VARIABLE: &str = "GOSSIPYKV_HTTP_TLS_CERT";
-/// The port of a node that is named without a scheme.
-const NODE_PORT: u16 = 8080;
 /// Most bytes of an error answer that are read.
 const ERROR_LEN_MAX: u64 = 64 << 10;
 /// Most bytes of a JSON answer: a page of a thousand values of the hard maximum is beyond it on
@@ -68,7 +65,7 @@ pub(super) struct ServerFlags {
     #[arg(global = true)]
     client_key: Option<PathBuf>,
 
-    /// How long a whole request may take [default: 15s; of health 3s]
+    /// How long a whole request may take [default: 15s; of health 3s; of a connection of watch 10m]
     #[arg(long, value_name = "DURATION", value_parser = timeout, global = true)]
     timeout: Option<Duration>,
 
@@ -192,101 +189,6 @@ pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     parse::duration(text, Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60))
 }
 
-/// `[http[s]://]HOST[:PORT][/PATH]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ServerUrl {
-    host: String,
-    port: u16,
-    is_secure: bool,
-    /// Without a slash at its end.
-    base: String,
-}
-
-impl FromStr for ServerUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<ServerUrl, String> {
-        const WANTED: &str = "not http://HOST[:PORT] or https://HOST[:PORT]";
-        let has_scheme = text.contains("://");
-        let whole = if has_scheme { text.to_owned() } else { format!("http://{text}") };
-        let uri: Uri = whole.parse().map_err(|_| WANTED.to_owned())?;
-        let is_secure = uri.scheme_str() == Some("https");
-        let authority = uri.authority().ok_or(WANTED)?;
-        let host = authority.host();
-        // A port that is no number is left out of `port_u16` without a word.
-        let rest = authority.as_str().strip_prefix(host).ok_or(WANTED)?;
-        let port = match rest.strip_prefix(':') {
-            Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or("no such port")?,
-            None if rest.is_empty() && is_secure => 443,
-            None if rest.is_empty() && has_scheme => 80,
-            None if rest.is_empty() => NODE_PORT,
-            None => return Err(WANTED.to_owned()),
-        };
-        let name = host.trim_start_matches('[').trim_end_matches(']');
-        let is_known = is_secure || uri.scheme_str() == Some("http");
-        if !is_known || name.is_empty() || uri.query().is_some() {
-            return Err(WANTED.to_owned());
-        }
-        let path = uri.path().trim_end_matches('/');
-        // The port is always there, so that an error tells which one was tried.
-        let base = format!("{}://{host}:{port}{path}", scheme(is_secure));
-        Ok(ServerUrl { host: name.to_owned(), port, is_secure, base })
-    }
-}
-
-impl fmt::Display for ServerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.base)
-    }
-}
-
-fn scheme(is_secure: bool) -> &'static str {
-    if is_secure { "https" } else { "http" }
-}
-
-impl ServerUrl {
-    /// The server at an address; the one a node listens on may be "any", which is dialled as
-    /// loopback.
-    pub(super) fn at(mut addr: SocketAddr, is_secure: bool) -> ServerUrl {
-        if addr.ip().is_unspecified() {
-            addr.set_ip(match addr.ip() {
-                IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-                IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-            });
-        }
-        let (host, port) = (addr.ip().to_string(), addr.port());
-        ServerUrl { host, port, is_secure, base: format!("{}://{addr}", scheme(is_secure)) }
-    }
-
-    /// Whether it is this machine by its address or its name.
-    fn is_loopback(&self) -> bool {
-        let is_loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
-        self.host.parse().map_or(self.host.eq_ignore_ascii_case("localhost"), is_loopback)
-    }
-
-    /// The host as a URL has it.
-    fn host_text(&self) -> String {
-        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
-    }
-
-    /// Every address of the host, without the C library's resolver, which a static binary lacks.
-    fn resolve(&self) -> Result<Vec<SocketAddr>, String> {
-        if let Ok(ip) = self.host.parse() {
-            return Ok(vec![SocketAddr::new(ip, self.port)]);
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| error.to_string())?;
-        let found = runtime.block_on(async {
-            let dns = Dns::new(None, Families::BOTH).map_err(|error| error.to_string())?;
-            dns.addresses(&self.host).await.map_err(|error| error.to_string())
-        })?;
-        let addresses = found.addresses.into_iter();
-        Ok(addresses.map(|ip| SocketAddr::new(ip, self.port)).collect())
-    }
-}
-
 /// One server and how to ask it.
 pub(super) struct Client {
     agent: ureq::Agent,
@@ -295,6 +197,8 @@ pub(super) struct Client {
     server: ServerUrl,
     token: Option<String>,
     limit: Duration,
+    /// How long nothing may come of an answer.
+    silence: Option<Duration>,
     secure: Option<Secure>,
 }
 
@@ -321,16 +225,22 @@ fn connected(
         true => Some(Secure::new(&server.host, trusted)?),
         false => None,
     };
-    let addresses =
-        server.resolve().map_err(|error| Failure::Unreachable(format!("{server}: {error}")))?;
-    let agent = match secure.clone() {
-        None => fetch::client(addresses.clone(), limit),
+    let addresses = addresses_of(server)?;
+    Ok((agent_to(&addresses, limit, secure.as_ref()), addresses, secure))
+}
+
+fn addresses_of(server: &ServerUrl) -> Result<Vec<SocketAddr>, Failure> {
+    server.resolve().map_err(|error| Failure::Unreachable(format!("{server}: {error}")))
+}
+
+fn agent_to(addresses: &[SocketAddr], limit: Duration, secure: Option<&Secure>) -> ureq::Agent {
+    match secure.cloned() {
+        None => fetch::client(addresses.to_owned(), limit),
         Some(secure) => {
             let connector = SecureConnector { secure, tcp: TcpConnector::default() };
-            fetch::client_over(connector, addresses.clone(), limit)
+            fetch::client_over(connector, addresses.to_owned(), limit)
         }
-    };
-    Ok((agent, addresses, secure))
+    }
 }
 
 /// What a connection of one's own needs to know of the server.
@@ -369,7 +279,23 @@ impl Client {
         trusted: &Trusted<'_>,
     ) -> Result<Client, Failure> {
         let (agent, addresses, secure) = connected(&server, limit, trusted)?;
-        Ok(Client { agent, addresses, server, token, limit, secure })
+        Ok(Client { agent, addresses, server, token, limit, silence: None, secure })
+    }
+
+    /// The same that gives up an answer of which nothing comes for so long, too.
+    pub(super) fn with_silence(self, silence: Duration) -> Client {
+        Client { silence: Some(silence), ..self }
+    }
+
+    /// Resolves the name of the server again, and forgets its connections: another machine may
+    /// bear the name by now.
+    ///
+    /// # Errors
+    /// No address behind the name; the client stays as it was.
+    pub(super) fn look_up(&mut self) -> Result<(), Failure> {
+        self.addresses = addresses_of(&self.server)?;
+        self.agent = agent_to(&self.addresses, self.limit, self.secure.as_ref());
+        Ok(())
     }
 
     /// Asks for `path`, which begins with a slash and is encoded.
@@ -401,10 +327,15 @@ impl Client {
         }
         let wrong = |error: ureq::http::Error| Failure::usage(error.to_string());
         let answer = match body {
-            Some(body) => self.agent.run(request.body(body).map_err(wrong)?),
-            None => self.agent.run(request.body(()).map_err(wrong)?),
+            Some(body) => self.send(request.body(body).map_err(wrong)?),
+            None => self.send(request.body(()).map_err(wrong)?),
         };
         answer.map_err(|error| self.no_answer(&error))
+    }
+
+    fn send(&self, request: Request<impl ureq::AsSendBody>) -> Result<Answer, ureq::Error> {
+        let request = self.agent.configure_request(request).timeout_per_read(self.silence);
+        self.agent.run(request.build())
     }
 
     /// What is wrong with a server that did not answer as it should.
@@ -421,6 +352,10 @@ impl Client {
     pub(super) fn no_answer(&self, error: &ureq::Error) -> Failure {
         match error {
             ureq::Error::Io(error) => self.broken(error),
+            ureq::Error::Timeout(Timeout::PerRead) => {
+                let silence = humantime::format_duration(self.silence.unwrap_or(self.limit));
+                self.unreachable(&format!("nothing came for {silence}"))
+            }
             ureq::Error::Timeout(_) => {
                 let limit = humantime::format_duration(self.limit);
                 self.unreachable(&format!("no answer within {limit}"))
@@ -547,44 +482,30 @@ fn status_line(status: StatusCode) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn check(text: &str, expected: Result<(&str, u16, &str), &str>) {
-        let url = text.parse::<ServerUrl>();
-        let url = url.as_ref().map(|url| (&*url.host, url.port, &*url.base)).map_err(|e| &**e);
-        assert_eq!(url, expected, "{text}");
-    }
+    use std::io::Write as _;
+    use std::net::TcpListener;
 
     #[test]
-    fn server_urls() {
-        check("http://127.0.0.1:8080", Ok(("127.0.0.1", 8080, "http://127.0.0.1:8080")));
-        check("http://[::1]:8080/", Ok(("::1", 8080, "http://[::1]:8080")));
-        check("localhost:8080", Ok(("localhost", 8080, "http://localhost:8080")));
-        check("http://kv.example", Ok(("kv.example", 80, "http://kv.example:80")));
-        check("http://kv.example/a/", Ok(("kv.example", 80, "http://kv.example:80/a")));
-        check("10.0.0.1", Ok(("10.0.0.1", 8080, "http://10.0.0.1:8080")));
-        check("kv.example/a", Ok(("kv.example", 8080, "http://kv.example:8080/a")));
-        check("[::1]", Ok(("::1", 8080, "http://[::1]:8080")));
-        let wanted = Err("not http://HOST[:PORT] or https://HOST[:PORT]");
-        for wrong in ["", "http://", "ftp://a", "http://a?b", "http://u:p@a:1", "http://:80"] {
-            check(wrong, wanted);
-        }
-        check("http://a:0", Err("no such port"));
-        check("http://a:65536", Err("no such port"));
-        check("https://kv.example/a", Ok(("kv.example", 443, "https://kv.example:443/a")));
-        check("https://[::1]:8080", Ok(("::1", 8080, "https://[::1]:8080")));
-    }
-
-    #[test]
-    fn a_listener_on_any_address_is_dialled_on_loopback() {
-        for (listen, base) in [
-            ("0.0.0.0:80", "http://127.0.0.1:80"),
-            ("[::]:8080", "http://[::1]:8080"),
-            ("10.0.0.5:8080", "http://10.0.0.5:8080"),
-        ] {
-            let listen = listen.parse().unwrap();
-            assert_eq!(ServerUrl::at(listen, false).to_string(), base);
-            let secure = base.replace("http:", "https:");
-            assert_eq!(ServerUrl::at(listen, true).to_string(), secure);
-        }
+    fn a_server_that_falls_silent_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = ServerUrl::at(listener.local_addr().expect("an address"), false);
+        let limit = Duration::from_secs(60);
+        let client = Client::new(url, None, limit, &Trusted::default()).expect("an address");
+        let client = client.with_silence(Duration::from_millis(50));
+        std::thread::scope(|threads| {
+            // It has the connection open until the client has given up.
+            let (done, wait) = std::sync::mpsc::channel::<()>();
+            threads.spawn(move || {
+                let (mut stream, _) = listener.accept().expect("a client");
+                let head = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nbegun";
+                stream.write_all(head.as_bytes()).expect("room");
+                assert!(wait.recv().is_err());
+                drop((stream, listener));
+            });
+            let answer = client.get("/").expect("a head");
+            let said = client.body(answer).unwrap_err().line();
+            assert!(said.ends_with(": nothing came for 50ms"), "{said}");
+            drop(done);
+        });
     }
 }

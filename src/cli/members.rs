@@ -100,7 +100,7 @@ impl MembersArgs {
         if let Some(MembersCommand::Forget(args)) = self.command {
             return forget(&self.server, &args.name);
         }
-        let client = self.server.client()?;
+        let mut client = self.server.client()?;
         let answer = ask(&client)?;
         let mut members = Member::all(&client, &answer)?;
         if self.server.json {
@@ -120,7 +120,10 @@ impl MembersArgs {
             loop {
                 out.flush()?;
                 std::thread::sleep(interval);
-                let now = match ask(&client).and_then(|answer| Member::all(&client, &answer)) {
+                // The name may lead elsewhere by now.
+                let found = if is_lost { client.look_up() } else { Ok(()) };
+                let now = found.and_then(|()| ask(&client));
+                let now = match now.and_then(|answer| Member::all(&client, &answer)) {
                     Ok(now) => now,
                     // It may be restarted; who watches wants to see what comes then.
                     Err(Failure::Unreachable(line) | Failure::Refused(line)) => {

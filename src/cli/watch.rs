@@ -2,19 +2,21 @@
 //!
 //! A stream may end: the node leaves, the network breaks. The command goes on where it was, by the
 //! token of the last `sync`, at the same server, which may be another node each time. What it is
-//! told twice it prints once.
+//! told twice it prints once. A connection that is silent is lost: a `sync` comes every 15 s.
 
 use super::client::{Client, ServerFlags};
 use super::failure::{Failure, complain, one_line};
 use super::kv::encode;
 use super::output::{self, Out, Stop};
+use super::told::Told;
 use clap::Args;
 use serde::Deserialize;
-use std::collections::HashMap;
+use serde_json::json;
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, ErrorKind, Read as _, Write as _};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read as _, Write as _};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use ureq::Timeout;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,10 +28,16 @@ Examples:
                                                  standard input
 
 It prints \"put KEY VALUE\" and \"delete KEY\", separated by tabs, line breaks escaped. It ends when
-its output is closed, and goes on over failures and other nodes behind the same address.";
+its output is closed, and goes on over failures and other nodes behind the same name. A key that was
+told and is not there any more after a reset is told as deleted, with no version in JSON.
+
+--timeout is how long one connection lasts. The next one goes on where it was, and nothing is said
+of that. One of which nothing comes for 40s is given up sooner.";
 
 /// How long one connection lasts before the next goes on, unless a flag says otherwise.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(600);
+/// How long a connection may be silent: two beats of the server are lost then.
+const SILENCE: Duration = Duration::from_secs(40);
 /// The wait before the next connection, doubled up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// Most bytes of one event: the longest value, each byte six in JSON.
@@ -70,6 +78,22 @@ struct Event<'l> {
     reason: Option<String>,
 }
 
+impl Event<'_> {
+    /// One of ours.
+    fn named(event: &str) -> Event<'_> {
+        let (key, value, base64, version, token, reason) = (None, None, None, None, None, None);
+        Event { event, key, value, base64, version, token, reason }
+    }
+}
+
+/// Whose limit of time an error is, if it is one.
+fn timed_out(error: &io::Error) -> Option<Timeout> {
+    match error.get_ref()?.downcast_ref::<ureq::Error>()? {
+        ureq::Error::Timeout(timeout) => Some(*timeout),
+        _ => None,
+    }
+}
+
 impl WatchArgs {
     /// Watches until its output is closed.
     ///
@@ -77,8 +101,9 @@ impl WatchArgs {
     /// The server refuses; a token that is none.
     pub(super) fn run(self) -> Result<(), Failure> {
         let client = self.server.client_within(self.server.limit_or(CONNECTION_LIMIT))?;
+        let client = client.with_silence(SILENCE);
         let mut watching = Watching::new(self)?;
-        output::print(|out| watching.run(&client, out))
+        output::print(|out| watching.run(client, out))
     }
 }
 
@@ -88,8 +113,7 @@ struct Watching {
     token: Option<String>,
     json: bool,
     exec: Option<String>,
-    /// Of each key, the version that was printed last.
-    printed: HashMap<String, String>,
+    told: Told,
 }
 
 impl Watching {
@@ -106,19 +130,22 @@ impl Watching {
             target.push_str(if is_on { switch } else { "" });
         }
         let (json, token, exec) = (args.server.json, args.since, args.exec);
-        Ok(Watching { target, token, json, exec, printed: HashMap::new() })
+        Ok(Watching { target, token, json, exec, told: Told::default() })
     }
 
-    fn run(&mut self, client: &Client, out: &mut Out<'_>) -> Result<(), Stop> {
+    fn run(&mut self, mut client: Client, out: &mut Out<'_>) -> Result<(), Stop> {
         let mut is_first = true;
         let mut wait = RETRY.0;
         loop {
             let before = self.token.clone();
-            match self.connection(client, out) {
-                Ok(why) if !is_first || self.token != before || !self.printed.is_empty() => {
+            // The name may lead elsewhere by now.
+            let found = if is_first { Ok(()) } else { client.look_up() };
+            match found.map_err(Stop::from).and_then(|()| self.connection(&client, out)) {
+                Ok(None) => wait = RETRY.0,
+                Ok(Some(why)) if !is_first || self.token != before || !self.told.is_empty() => {
                     complain(&format!("{client}: {why}; going on"));
                 }
-                Ok(why) => return Err(client.unreachable(&why).into()),
+                Ok(Some(why)) => return Err(client.unreachable(&why).into()),
                 // Once it has worked, a refusal is of a node that is not ready, or of a proxy.
                 Err(Stop::Failure(Failure::Unreachable(why) | Failure::Refused(why)))
                     if !is_first =>
@@ -136,15 +163,16 @@ impl Watching {
         }
     }
 
-    /// Prints what one connection tells, until it is cut off or says good-bye; returns why.
-    fn connection(&mut self, client: &Client, out: &mut Out<'_>) -> Result<String, Stop> {
+    /// Prints what one connection tells, until it is cut off or says good-bye; returns why, and
+    /// nothing when it has lasted as long as it may.
+    fn connection(&mut self, client: &Client, out: &mut Out<'_>) -> Result<Option<String>, Stop> {
         let mut target = self.target.clone();
         if let Some(token) = &self.token {
             target.push_str("&since=");
             target.push_str(token);
         }
         let answer = client.accept(client.get(&target)?)?;
-        if self.token.is_none() && !self.printed.is_empty() {
+        if self.token.is_none() && !self.told.is_empty() {
             self.begin_anew(out)?;
         }
         let mut lines = BufReader::new(answer.into_body().into_reader());
@@ -157,31 +185,30 @@ impl Watching {
                 Ok(_) if line.len() as u64 == LINE_LEN_MAX => {
                     return Err(client.failure("an event has no end").into());
                 }
-                Ok(_) => return Ok("the stream has ended".into()),
+                Ok(_) => return Ok(Some("the stream has ended".into())),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Ok(error.to_string()),
+                Err(error) => match timed_out(&error) {
+                    None => return Ok(Some(error.to_string())),
+                    Some(Timeout::PerRead) => {
+                        let silence = humantime::format_duration(SILENCE);
+                        return Ok(Some(format!("nothing came for {silence}")));
+                    }
+                    Some(_) => return Ok(None),
+                },
             }
             let event: Event<'_> = serde_json::from_slice(&line)
                 .map_err(|_| client.failure("the answer is no stream of events"))?;
             if let Some(why) = self.take(&event, &line, out)? {
-                return Ok(why);
+                return Ok(Some(why));
             }
         }
     }
 
-    /// What was printed before a first sync does not count: everything follows, but no delete of
-    /// what is gone by now.
+    /// What was told before a first sync does not count: everything follows, but no delete of what
+    /// is gone by now.
     fn begin_anew(&mut self, out: &mut Out<'_>) -> Result<(), Stop> {
         let reason = "the stream ended before its first sync";
-        let event = Event {
-            event: "reset",
-            key: None,
-            value: None,
-            base64: None,
-            version: None,
-            token: None,
-            reason: Some(reason.to_owned()),
-        };
+        let event = Event { reason: Some(reason.to_owned()), ..Event::named("reset") };
         let line = format!("{{\"event\":\"reset\",\"reason\":\"{reason}\"}}\n");
         self.take(&event, line.as_bytes(), out)?;
         Ok(())
@@ -197,6 +224,7 @@ impl Watching {
         match event.event {
             "sync" => {
                 self.token = event.token.map(str::to_owned).or(self.token.take());
+                self.tell_gone(out)?;
                 if self.json {
                     out.write_all(line)?;
                 }
@@ -205,7 +233,7 @@ impl Watching {
             }
             "reset" => {
                 self.token = None;
-                self.printed.clear();
+                self.told.reset();
                 self.print(event, line, out)?;
             }
             "bye" => {
@@ -224,14 +252,18 @@ impl Watching {
     /// Whether an event is about a version later than the one printed last; notes it.
     fn is_news(&mut self, event: &Event<'_>) -> bool {
         let (Some(key), Some(version)) = (&event.key, event.version) else { return true };
-        match self.printed.get_mut(key) {
-            Some(printed) if printed.as_str() >= version => return false,
-            Some(printed) => version.clone_into(printed),
-            None => {
-                self.printed.insert(key.clone(), version.to_owned());
-            }
+        self.told.is_news(key, version, event.event == "delete")
+    }
+
+    /// Tells of each key that went while nobody could tell of it.
+    fn tell_gone(&mut self, out: &mut Out<'_>) -> Result<(), Stop> {
+        for key in self.told.gone() {
+            let line = format!("{}\n", json!({ "event": "delete", "key": key }));
+            let event = Event { key: Some(key), ..Event::named("delete") };
+            self.print(&event, line.as_bytes(), out)?;
+            self.execute(line.as_bytes())?;
         }
-        true
+        Ok(())
     }
 
     fn print(&self, event: &Event<'_>, line: &[u8], out: &mut Out<'_>) -> Result<(), Stop> {

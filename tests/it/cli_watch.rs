@@ -3,7 +3,8 @@
 use crate::agents::Node;
 use crate::program::{Server, answer, command, run};
 use serde_json::json;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::{Child, ChildStdout};
 
 /// A watch that runs.
@@ -81,9 +82,49 @@ fn what_came_before_a_first_sync_does_not_count() {
     let server = Server::start(bodies.to_vec());
     let mut watching = Watching::start(&["flags/"], &server.url());
     let reset = "reset\tthe stream ended before its first sync";
-    for line in ["put\tgone\t1", "put\ta\t1", reset, "put\ta\t1"] {
+    for line in ["put\tgone\t1", "put\ta\t1", reset, "put\ta\t1", "delete\tgone"] {
         assert_eq!(watching.line(), line);
     }
+}
+
+#[test]
+fn a_key_that_is_gone_after_a_reset_is_told_as_deleted_to_commands_too() {
+    let first = event("put", "gone", "1", V1) + &event("put", "a", "1", V1) + &sync("t1.one");
+    let second = format!(
+        "{{\"event\":\"reset\",\"reason\":\"old\"}}\n{}{}",
+        event("put", "a", "1", V1),
+        sync("t1.two")
+    );
+    let bodies = [first, second].map(|body| answer(200, body.as_bytes()));
+    let server = Server::start(bodies.to_vec());
+    let mut watching = Watching::start(&["--exec", "cat"], &server.url());
+    let lines: Vec<String> = (0..9).map(|_| watching.line()).collect();
+    let count = |line: &str| lines.iter().filter(|found| *found == line).count();
+    assert_eq!(count("reset\told"), 1, "{lines:?}");
+    assert_eq!(count("delete\tgone"), 1, "{lines:?}");
+    assert_eq!(count("{\"event\":\"delete\",\"key\":\"gone\"}"), 1, "{lines:?}");
+}
+
+#[test]
+fn a_connection_that_has_lasted_as_long_as_it_may_is_no_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let mut watching = Watching::start(&["--timeout", "500ms"], &url);
+    // Each stays open, so that nothing but the limit ends it.
+    let open = [0; 3].map(|_| {
+        let (mut stream, _) = listener.accept().expect("a watch");
+        let lines = BufReader::new(&stream).lines().map(|line| line.expect("a head"));
+        assert!(lines.take_while(|line| !line.is_empty()).count() > 0);
+        let head = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n";
+        stream.write_all((head.to_owned() + &sync("t1.one")).as_bytes()).expect("room");
+        stream
+    });
+    watching.child.kill().expect("it runs");
+    let mut err = String::new();
+    let told = watching.child.stderr.take().expect("standard error").read_to_string(&mut err);
+    told.expect("text");
+    assert_eq!(err, "");
+    drop(open);
 }
 
 #[test]

@@ -11,9 +11,10 @@
 mod load;
 mod report;
 
-use super::client::{Answer, Client, ServerFlags, ServerUrl};
+use super::client::{Answer, Client, ServerFlags};
 use super::failure::Failure;
 use super::kv::list::Pages;
+use super::server_url::ServerUrl;
 use crate::limits::VALUE_LEN_HARD_MAX;
 use crate::rng::Rng;
 use crate::runtime::entropy;

@@ -15,10 +15,11 @@ mod download;
 mod upload;
 
 use super::shelf::{Shelf, Target};
-use crate::cli::client::{self, Answer, ServerUrl};
+use crate::cli::client::{self, Answer};
 use crate::cli::failure::{Failure, one_line};
 use crate::cli::reader::variable;
 use crate::cli::secure::{Trusted, objection};
+use crate::cli::server_url::ServerUrl;
 use credentials::Keeper;
 use rusty_s3::actions::{ListObjectsV2, ListObjectsV2Response};
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
