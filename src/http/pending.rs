@@ -15,6 +15,7 @@
 
 use super::counters::Counters;
 use super::long::LongAnswer;
+use super::memory::Held;
 use super::shutdown::Shutdown;
 use super::watch::wish::{PollWish, StreamWish};
 use crate::limits::{HTTP_ASKING_MAX, HTTP_CONNECTIONS_HARD_MAX, HTTP_WAITING_MAX};
@@ -35,6 +36,14 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// time.
 pub(super) type Render = Box<dyn FnOnce(Option<Reply>, WallMillis, &mut Vec<u8>) -> u16 + Send>;
 
+/// How the answer of a route is finished.
+pub(super) struct Finish {
+    pub(super) route: usize,
+    pub(super) render: Render,
+    /// Memory that the answer has been promised.
+    pub(super) room: Option<Held>,
+}
+
 /// What is needed to answer a client once the node has replied.
 pub(super) struct PendingAnswer {
     reply: oneshot::Receiver<Reply>,
@@ -43,6 +52,8 @@ pub(super) struct PendingAnswer {
     render: Render,
     /// What to tell the node when the client goes first, where it is worth it.
     end: Option<Command>,
+    /// Memory that the answer has been promised.
+    pub(super) room: Option<Held>,
     _slot: Slot,
 }
 
@@ -142,6 +153,8 @@ struct Numbered {
 pub(super) enum Parked {
     /// The node has yet to reply.
     Waits(PendingAnswer),
+    /// The answer, with the memory that it was promised.
+    Whole(Vec<u8>, Held),
     /// The body has yet to be made.
     Long(LongAnswer),
     /// A stream of events, to be written.
@@ -175,8 +188,7 @@ impl PendingAnswers {
         self.n_writes.load(Ordering::Relaxed) + self.n_questions.load(Ordering::Relaxed)
     }
 
-    /// Hands `command` to the node and parks the answer to a request for `route`. Returns the
-    /// number to answer with.
+    /// Hands `command` to the node and parks the answer. Returns the number to answer with.
     ///
     /// # Errors
     /// `render`, when the node takes no command: the answer can be given at once.
@@ -186,8 +198,7 @@ impl PendingAnswers {
         slot: Slot,
         command: Command,
         limit: Duration,
-        route: usize,
-        render: Render,
+        finish: Finish,
     ) -> Result<u64, Render> {
         let end = match command {
             Command::AwaitHolders { dot, .. } => Some(Command::EndWait { dot }),
@@ -198,10 +209,11 @@ impl PendingAnswers {
             // A client that has gone needs no answer.
             let _ = reply_to.send(answer);
         });
+        let Finish { route, render, room } = finish;
         if bridge.send(command, reply_to).is_err() {
             return Err(render);
         }
-        let answer = PendingAnswer { reply, limit, route, render, end, _slot: slot };
+        let answer = PendingAnswer { reply, limit, route, render, end, room, _slot: slot };
         Ok(self.leave(Parked::Waits(answer)))
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// An answer of this status. Errors are plain text.
 #[track_caller]
-fn is(answer: Answer, status: u16) -> Answer {
+pub(super) fn is(answer: Answer, status: u16) -> Answer {
     assert_eq!(answer.status, status, "{}", String::from_utf8_lossy(&answer.body));
     if status >= 400 && !answer.body.is_empty() && status != 409 {
         assert_eq!(answer.header("Content-Type"), Some("text/plain; charset=utf-8"));
@@ -32,7 +32,7 @@ fn index(answer: &Answer) -> u64 {
 }
 
 #[track_caller]
-fn put(rig: &Rig, target: &str, value: &[u8]) {
+pub(super) fn put(rig: &Rig, target: &str, value: &[u8]) {
     assert_eq!(is(rig.send("PUT", target, "", value), 200).text(), "true");
 }
 
@@ -348,7 +348,7 @@ fn a_key_that_expires_is_at_another_index_then() {
     put(&rig, "/v1/kv/k?cas=0", b"new");
 }
 
-fn txn(rig: &Rig, ops: &Value) -> Answer {
+pub(super) fn txn(rig: &Rig, ops: &Value) -> Answer {
     let ops: Vec<Value> =
         ops.as_array().expect("operations").iter().map(|op| json!({ "KV": op })).collect();
     rig.send("PUT", "/v1/txn", "", Value::from(ops).to_string().as_bytes())
@@ -414,25 +414,6 @@ fn a_transaction_is_done_whole_or_not_at_all() {
         (0..129).map(|n| json!({"Verb": "get-or-empty", "Key": n.to_string()})).collect();
     let told = is(txn(&rig, &many.into()), 413).text();
     assert!(told.contains("too many operations (129 > 128)"), "{told}");
-}
-
-#[test]
-fn a_transaction_reads_and_deletes_trees() {
-    let rig = Rig::new();
-    for key in ["t/a", "t/b", "u"] {
-        put(&rig, &format!("/v1/kv/{key}"), b"v");
-    }
-    let answer =
-        txn(&rig, &json!([{"Verb": "get-tree", "Key": "t/"}, {"Verb": "get", "Key": "u"}]));
-    assert_eq!(is(answer, 200).json()["Results"].as_array().map(Vec::len), Some(3));
-    let answer = txn(&rig, &json!([{"Verb": "delete-tree", "Key": "t/"}]));
-    assert_eq!(is(answer, 200).json(), json!({"Results": [], "Errors": null}));
-    assert_eq!(is(rig.ask("GET", "/v1/kv/?keys"), 200).json(), json!(["u"]));
-    let now = rig.bridge.now();
-    for n in 0..4_100 {
-        rig.bridge.store().put(now, format!("t/{n}").as_bytes(), b"", None).expect("room");
-    }
-    is(txn(&rig, &json!([{"Verb": "delete-tree", "Key": "t/"}])), 413);
 }
 
 #[test]

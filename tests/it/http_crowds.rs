@@ -327,6 +327,49 @@ fn one_version_is_counted_once_and_many_are_bounded() {
     until("all is given back", || rig.metric("http_held_bytes") == 0.0);
 }
 
+/// Bodies that lack their last byte, as many from a source as it may have held.
+fn fill(rig: &Rig, source: &str) -> Vec<Client> {
+    let (n_refused, mut clients) = (rig.server.n_refused(Reason::Memory), Vec::new());
+    while rig.server.n_refused(Reason::Memory) == n_refused {
+        let held = rig.metric("http_held_bytes");
+        let (mut client, len) = (rig.client_from(source), 1 << 20);
+        let head = "PUT /kv/held HTTP/1.1\r\nHost: localhost\r\nContent-Length: ";
+        client.raw(format!("{head}{len}\r\n\r\n"));
+        client.raw_if_wanted(vec![0; len - 1]);
+        clients.push(client);
+        until("it is held, or refused", || {
+            rig.metric("http_held_bytes") > held + (len - (1 << 10)) as f64
+                || rig.server.n_refused(Reason::Memory) > n_refused
+        });
+    }
+    clients
+}
+
+#[test]
+fn a_write_whose_answer_finds_no_room_is_not_made() {
+    // It was made, and answered with 503: try again.
+    let mut config = config();
+    config.value_len_max = 3 << 20;
+    let rig = Rig::with(config);
+    rig.send("PUT", "/kv/long", "", &[b'v'; 3 << 20]).is(200);
+    let batch = |key| json!({"ops": [{"put": key, "value": "v"}, {"get": "long"}]}).to_string();
+    let get = json!({"KV": {"Verb": "get", "Key": "long"}});
+    let txn = |key| json!([{"KV": {"Verb": "set", "Key": key, "Value": "dg=="}}, get]).to_string();
+    let most = fill(&rig, "127.0.0.1");
+    // What one source may have is no bound for what is done already.
+    assert!(rig.send("POST", "/kv/", "", batch("a").as_bytes()).is(200).body.len() > 3 << 20);
+    assert!(rig.send("PUT", "/v1/txn", "", txn("b").as_bytes()).is(200).body.len() > 3 << 20);
+    let rest: Vec<_> = (2..6).map(|n| fill(&rig, &format!("127.0.0.{n}"))).collect();
+    let told = rig.send("POST", "/kv/", "", batch("c").as_bytes()).is(503);
+    assert!(told.text().contains("nothing has changed"), "{}", told.text());
+    assert_eq!(rig.send("PUT", "/v1/txn", "", txn("d").as_bytes()).status, 503);
+    for (key, status) in [("a", 200), ("b", 200), ("c", 404), ("d", 404)] {
+        rig.ask("GET", &format!("/kv/{key}")).is(status);
+    }
+    drop((most, rest));
+    until("all is given back", || rig.metric("http_held_bytes") == 0.0);
+}
+
 #[test]
 fn a_probe_waits_for_no_worker() {
     // It waited behind whatever the workers had to do.

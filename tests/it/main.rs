@@ -31,6 +31,7 @@ mod http_answers;
 mod http_batch;
 mod http_catalog;
 mod http_consul;
+mod http_consul_trees;
 mod http_crowds;
 mod http_curl;
 mod http_framing;

@@ -239,7 +239,12 @@ impl Conn {
         held.belong_to(self.source).map_err(|_| Refusal::memory())?;
         match ending {
             Ending::Ready => {}
-            Ending::Parked(Parked::Waits(pending)) => {
+            Ending::Parked(Parked::Whole(whole, room)) => {
+                (bytes, held) = (whole, room);
+                self.shared().lines.insert(manner, &mut bytes);
+            }
+            Ending::Parked(Parked::Waits(mut pending)) => {
+                held = pending.room.take().unwrap_or(held);
                 bytes.clear();
                 let gate = Arc::clone(&self.gate);
                 let Shared { bridge, shutdown, counters, lines, .. } = &*gate.shared;

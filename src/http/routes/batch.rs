@@ -14,18 +14,23 @@ use super::context::{Api, Call, Outcome};
 use super::precondition::Precondition;
 use super::query;
 use crate::http::failure::{Failure, error_body};
-use crate::http::json::{json_text, json_value, json_value_len};
+use crate::http::json::{json_text, json_text_len, json_value, json_value_len};
 use crate::http::object::Object;
 use crate::http::pending::Waiter;
 use crate::http::response::{
     EXPIRED, Response, expires_field, number, type_field, version_field, version_fields,
 };
 use crate::kv::{Act, BatchError, Done, Op, Record, Stamp, WriteError};
-use crate::limits::{BATCH_OPS_MAX, HTTP_LIST_LEN_MAX, HTTP_LONG_LEN, KEY_LEN_MAX};
+use crate::limits::{
+    BATCH_OPS_MAX, CONTENT_TYPE_LEN_MAX, HTTP_LIST_LEN_MAX, HTTP_LONG_LEN, KEY_LEN_MAX,
+};
 use crate::time::Now;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
+
+/// Bytes of what the answer says of an operation, at most, beside its key, its value and its type.
+const TOLD_LEN_MAX: usize = 224;
 
 /// What a client sends.
 #[derive(Deserialize)]
@@ -92,7 +97,7 @@ impl Expected {
 }
 
 /// Does all operations of a body, or none.
-pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
+pub(super) fn answer(api: &Api, mut call: Call<'_>) -> Result<Outcome, Failure> {
     let [w, timeout] = query::parameters(call.query, ["w", "timeout"])?;
     let wait = concern::wait(w, timeout)?;
     if !Precondition::of(call.request)?.is_empty() {
@@ -106,11 +111,15 @@ pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     if asked.iter().any(Asked::lasts) {
         api.check_ttl()?;
     }
-    if takes_time(api, call.now, &asked)? && !call.request.may_take_time {
+    let read = Read::of(api, call.now, &asked)?;
+    if read.takes_time() && !call.request.may_take_time {
         return Ok(call.again());
     }
     let slot = wait.map(|wait| Ok((api.slot(Waiter::Write)?, wait))).transpose()?;
     let is_write = asked.iter().any(Asked::is_write);
+    if is_write {
+        api.reserve(&mut call, read.written + asked.iter().map(Asked::told_len).sum::<usize>())?;
+    }
     let writing = is_write.then(|| api.shared.shutdown.begin_write()).transpose()?;
     let ops: Vec<_> = asked.iter().map(Asked::op).collect();
     let done = api.store().batch(call.now, &ops);
@@ -141,27 +150,39 @@ pub(super) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
     }))
 }
 
-/// Whether what it reads is long, so that it takes time to write it down.
-///
-/// # Errors
-/// 413, when it is longer than a page of a list may be: it is made whole.
-fn takes_time(api: &Api, now: Now, asked: &[Asked]) -> Result<bool, Failure> {
-    let is_read = |asked: &&Asked| matches!(asked.act, Asks::Get);
-    let read = asked.iter().filter(is_read);
-    let read = read.filter_map(|asked| api.store().get(now, asked.key.as_bytes()));
-    let (mut records, mut len) = (Vec::new(), 0);
-    for record in read {
-        len += record.value().unwrap_or_default().len();
-        records.push(record);
-        if len > HTTP_LIST_LEN_MAX {
+/// How long the values are that it reads.
+struct Read {
+    len: usize,
+    /// As they are written down.
+    written: usize,
+}
+
+impl Read {
+    /// # Errors
+    /// 413, when they are longer than a page of a list may be: the answer is made whole.
+    fn of(api: &Api, now: Now, asked: &[Asked]) -> Result<Read, Failure> {
+        let is_read = |asked: &&Asked| matches!(asked.act, Asks::Get);
+        let read = asked.iter().filter(is_read);
+        let read = read.filter_map(|asked| api.store().get(now, asked.key.as_bytes()));
+        let (mut records, mut len) = (Vec::new(), 0);
+        for record in read {
+            len += record.value().unwrap_or_default().len();
+            records.push(record);
+            if len > HTTP_LIST_LEN_MAX {
+                return Err(too_long());
+            }
+        }
+        let values = records.iter().map(|record| record.value().unwrap_or_default());
+        let written = values.map(json_value_len).sum::<usize>();
+        if written > HTTP_LIST_LEN_MAX {
             return Err(too_long());
         }
+        Ok(Read { len, written })
     }
-    let written = records.iter().map(|record| json_value_len(record.value().unwrap_or_default()));
-    if written.sum::<usize>() > HTTP_LIST_LEN_MAX {
-        return Err(too_long());
+
+    fn takes_time(&self) -> bool {
+        self.len > HTTP_LONG_LEN
     }
-    Ok(len > HTTP_LONG_LEN)
 }
 
 fn too_long() -> Failure {
@@ -187,6 +208,12 @@ impl Asked {
 
     fn is_write(&self) -> bool {
         matches!(self.act, Asks::Put(..) | Asks::Delete)
+    }
+
+    /// Bytes of what is told of it at most, but for a value that is read.
+    fn told_len(&self) -> usize {
+        let type_len = if matches!(self.act, Asks::Get) { 6 * CONTENT_TYPE_LEN_MAX } else { 0 };
+        json_text_len(&self.key) + type_len + TOLD_LEN_MAX
     }
 
     /// Whether it writes without a condition.

@@ -7,12 +7,13 @@ use crate::http::counters::Reason;
 use crate::http::failure::Failure;
 use crate::http::long::{LongAnswer, Part};
 use crate::http::memory::Held;
-use crate::http::pending::{Parked, Render, Slot, Waiter};
+use crate::http::pending::{Finish, Parked, Render, Slot, Waiter};
 use crate::http::request::{Form, Request, Trust};
 use crate::http::response::{Response, number};
 use crate::http::route::Route;
 use crate::http::shared::Shared;
 use crate::kv::{Bound, Record, Stamp, Store, WriteError};
+use crate::limits::HTTP_UNCOUNTED_LEN_MAX;
 use crate::node::command::{Command, Health, NotReady, Reply};
 use crate::time::{Now, WallMillis};
 use std::sync::Arc;
@@ -20,6 +21,9 @@ use std::time::Duration;
 
 /// How long the node may take for an answer it has at hand.
 pub(super) const NODE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Bytes of the head of an answer, with the lines that the gate adds.
+const HEAD_LEN_MAX: usize = 1 << 10;
 
 /// What all routes have in common.
 pub(super) struct Api {
@@ -37,6 +41,8 @@ pub(super) struct Call<'a> {
     pub(super) body: &'a mut Vec<u8>,
     /// Where the answer goes.
     pub(super) out: &'a mut Vec<u8>,
+    /// Memory that its answer has been promised; see [`Api::reserve`].
+    pub(super) room: &'a mut Option<Held>,
 }
 
 /// What has been written.
@@ -166,7 +172,8 @@ impl Api {
             Box::new(move |reply, now, out| render(reply, &mut PendingResponse { out, now, form }));
         let Shared { pending, bridge, counters, .. } = &*self.shared;
         let route = call.route.number();
-        match pending.park(&**bridge, slot, command, limit, route, render) {
+        let finish = Finish { route, render, room: call.room.take() };
+        match pending.park(&**bridge, slot, command, limit, finish) {
             Ok(parked) => {
                 write_number(call.out, parked);
                 Outcome::Parked
@@ -204,6 +211,23 @@ impl Api {
     /// Leaves something for the gate to finish, and answers with its number.
     pub(super) fn park(&self, call: &mut Call<'_>, parked: Parked) {
         write_number(call.out, self.shared.pending.leave(parked));
+    }
+
+    /// Promises the answer to a write memory for a body of `len` bytes, before anything is written:
+    /// an answer that found none after it would say that nothing has changed.
+    ///
+    /// # Errors
+    /// 503 when so many are held for other clients.
+    pub(super) fn reserve(&self, call: &mut Call<'_>, len: usize) -> Result<(), Failure> {
+        if len + HEAD_LEN_MAX <= HTTP_UNCOUNTED_LEN_MAX {
+            return Ok(());
+        }
+        let mut room = Held::new(&self.shared.budget);
+        room.grow_to(len + HEAD_LEN_MAX).map_err(|_| {
+            Failure::busy("too many bytes are held for other clients; nothing has changed")
+        })?;
+        *call.room = Some(room);
+        Ok(())
     }
 
     /// Refuses what only a complete store can answer: reads, and writes on a condition. A route
@@ -245,7 +269,7 @@ impl Api {
 }
 
 /// Tells the gate where the answer is parked.
-fn write_number(out: &mut Vec<u8>, parked: u64) {
+pub(super) fn write_number(out: &mut Vec<u8>, parked: u64) {
     out.extend_from_slice(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nPending: ");
     number(out, usize::try_from(parked).unwrap_or(usize::MAX));
     out.extend_from_slice(b"\r\n\r\n");

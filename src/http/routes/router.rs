@@ -1,10 +1,11 @@
 //! Finds the route of a request, has it answered, and counts the answer.
 
-use super::context::{Api, Call, Outcome};
+use super::context::{Api, Call, Outcome, write_number};
 use super::{
     batch, clear, consul, entry, keys, list, load, members, metrics, ofrep, openapi, page, probes,
 };
 use crate::http::failure::Failure;
+use crate::http::pending::Parked;
 use crate::http::request::{Form, Handler, Method, Request};
 use crate::http::response::Response;
 use crate::http::route::{Route, is_consul};
@@ -79,11 +80,18 @@ impl Handler for Router {
         };
         let (shared, route) = (&self.api.shared, Route::of(path, query));
         let now = shared.bridge.now();
-        let outcome = route
-            .check(request.method, path)
-            .and_then(|()| self.dispatch(Call { request, route, query, now, body: scratch, out }));
+        let room = &mut None;
+        let outcome = route.check(request.method, path).and_then(|()| {
+            self.dispatch(Call { request, route, query, now, body: scratch, out, room })
+        });
         match outcome {
-            Ok(Outcome::Answered(status)) => shared.counters.answered(route.number(), status),
+            Ok(Outcome::Answered(status)) => {
+                shared.counters.answered(route.number(), status);
+                if let Some(room) = room.take() {
+                    let whole = Parked::Whole(std::mem::take(out), room);
+                    write_number(out, shared.pending.leave(whole));
+                }
+            }
             Ok(Outcome::Parked | Outcome::Again) => {}
             Err(failure) => {
                 shared.counters.answered(route.number(), failure.status);

@@ -15,13 +15,16 @@ use super::index;
 use super::kv::{is_at, is_gone_or_at, refused};
 use super::txn_body::{self, Sent};
 use crate::http::failure::Failure;
-use crate::http::json::json_text;
+use crate::http::json::{json_text, json_text_len};
 use crate::http::response::{Response, number};
 use crate::http::routes::context::{Api, Call, Outcome};
 use crate::kv::{Act, BatchError, Done, Op, Record, WriteError};
 use crate::limits::{CONSUL_TREE_MAX, HTTP_LIST_LEN_MAX};
 use crate::time::Now;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Bytes of what the answer says of a step, at most, beside its key and its value.
+const TOLD_LEN_MAX: usize = 160;
 
 /// What a key must be for the transaction to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,10 +84,17 @@ struct Step<'s> {
 /// The operation that is in the way, and why.
 type InTheWay = (usize, String);
 
-type Planned<'s> = Result<Vec<Step<'s>>, InTheWay>;
+/// What the engine is to do.
+struct Plan<'s> {
+    steps: Vec<Step<'s>>,
+    /// Bytes of the values that are read, and some more.
+    read_len: usize,
+}
+
+type Planned<'s> = Result<Plan<'s>, InTheWay>;
 
 /// Does all of a transaction, or nothing.
-pub(in crate::http::routes) fn answer(api: &Api, call: Call<'_>) -> Result<Outcome, Failure> {
+pub(in crate::http::routes) fn answer(api: &Api, mut call: Call<'_>) -> Result<Outcome, Failure> {
     super::asked::Query::of(call.query)?;
     let sent = txn_body::read(call.request.body)?;
     check(&sent, api.shared.config.value_len_max)?;
@@ -94,11 +104,15 @@ pub(in crate::http::routes) fn answer(api: &Api, call: Call<'_>) -> Result<Outco
     if !call.request.may_take_time {
         return Ok(call.again());
     }
-    let steps = match plan(api, call.now, &sent)? {
-        Ok(steps) => steps,
+    let Plan { steps, read_len } = match plan(api, call.now, &sent)? {
+        Ok(plan) => plan,
         Err(in_the_way) => return Ok(conflict(api, call, &in_the_way)),
     };
     let is_write = steps.iter().any(|step| step.write.is_some());
+    if is_write {
+        let told_len = |step: &Step<'_>| json_text_len(&step.key) + TOLD_LEN_MAX;
+        api.reserve(&mut call, read_len / 3 * 4 + steps.iter().map(told_len).sum::<usize>())?;
+    }
     let wait = if is_write { Some(Wait::begin(api)?) } else { None };
     let writing = is_write.then(|| api.shared.shutdown.begin_write()).transpose()?;
     let ops: Vec<_> = steps.iter().map(Step::op).collect();
@@ -157,12 +171,12 @@ fn twice(key: &str) -> Failure {
 }
 
 /// The steps of all operations; or which is in the way, whatever the store has.
-fn plan<'s>(api: &Api, now: Now, sent: &'s [Sent]) -> Result<Planned<'s>, Failure> {
+fn plan<'s>(api: &Api, now: Now, all: &'s [Sent]) -> Result<Planned<'s>, Failure> {
     let mut steps: Vec<Step<'s>> = Vec::new();
     // Where a key is written.
     let mut written: BTreeMap<String, usize> = BTreeMap::new();
-    let mut len = 0;
-    for (of, sent) in sent.iter().enumerate() {
+    let mut read_len = 0;
+    for (of, sent) in all.iter().enumerate() {
         let (condition, shown) = match &*sent.verb {
             "set" => (Condition::Any, Shown::Entry),
             "cas" => (Condition::At(sent.index), Shown::Entry),
@@ -176,7 +190,7 @@ fn plan<'s>(api: &Api, now: Now, sent: &'s [Sent]) -> Result<Planned<'s>, Failur
             verb => return Ok(Err((of, format!("unknown KV operation: {verb}")))),
         };
         let keys = if sent.verb.ends_with("-tree") {
-            under(api, now, &sent.key)
+            under(api, now, &sent.key, &written)
         } else if sent.key.is_empty() {
             return Err(Failure::new(400, "Missing key name"));
         } else {
@@ -185,20 +199,21 @@ fn plan<'s>(api: &Api, now: Now, sent: &'s [Sent]) -> Result<Planned<'s>, Failur
         let is_read = matches!(shown, Shown::Value | Shown::ValueOrEmpty);
         for key in keys {
             let mut step = sent.step(of, key, condition, shown);
-            if is_read {
-                let record = api.store().get(now, step.key.as_bytes());
-                len += record.map_or(0, |record| record.as_bytes().len());
-            }
-            if let Some(&at) = written.get(&step.key) {
+            let at = written.get(&step.key).copied();
+            let at = at.filter(|at| !replaces(&mut steps, *at, &step, all));
+            if let Some(at) = at {
                 if let Err(why) = step.follow(at, &steps[at], sent) {
                     return why.map(Err);
                 }
             } else if step.write.is_some() {
                 written.insert(step.key.clone(), steps.len());
             }
+            if is_read {
+                read_len += step.read_len(api, now, &steps);
+            }
             steps.push(step);
         }
-        if steps.len() > CONSUL_TREE_MAX || len > HTTP_LIST_LEN_MAX {
+        if steps.len() > CONSUL_TREE_MAX || read_len > HTTP_LIST_LEN_MAX {
             let message = format_args!(
                 "Transaction is too large: trees of at most {CONSUL_TREE_MAX} keys, and values \
                  of at most {HTTP_LIST_LEN_MAX} bytes"
@@ -206,14 +221,30 @@ fn plan<'s>(api: &Api, now: Now, sent: &'s [Sent]) -> Result<Planned<'s>, Failur
             return Err(Failure::new(413, message));
         }
     }
-    Ok(Ok(steps))
+    Ok(Ok(Plan { steps, read_len }))
 }
 
-/// The keys under a prefix, and one more than may be at most.
-fn under(api: &Api, now: Now, prefix: &str) -> Vec<String> {
+/// The keys under a prefix that are there or `written` before, and one more than may be at most.
+fn under(api: &Api, now: Now, prefix: &str, written: &BTreeMap<String, usize>) -> Vec<String> {
     let page = api.store().list(now, prefix.as_bytes(), None, CONSUL_TREE_MAX + 1);
     let text = |record: &Record| String::from_utf8_lossy(record.key()).into_owned();
-    page.items.iter().map(text).collect()
+    let mut keys: BTreeSet<String> = page.items.iter().map(text).collect();
+    let written = written.range(prefix.to_owned()..).map(|(key, _)| key);
+    keys.extend(written.take_while(|key| key.starts_with(prefix)).cloned());
+    keys.into_iter().collect()
+}
+
+/// Whether a step that writes takes the place of the one at `at`, which deletes the same key as one
+/// of a tree and was asked about by none since: then that one is left out.
+fn replaces(steps: &mut [Step<'_>], at: usize, step: &Step<'_>, sent: &[Sent]) -> bool {
+    let is_of_tree = sent[steps[at].of].verb == "delete-tree";
+    let is_asked = || steps.iter().any(|other| other.by == Some(at));
+    let replaces = step.write.is_some() && step.condition == Condition::Any && is_of_tree;
+    if !replaces || is_asked() {
+        return false;
+    }
+    steps[at].write = None;
+    true
 }
 
 impl Sent {
@@ -240,6 +271,17 @@ impl<'s> Step<'s> {
             key: self.key.as_bytes(),
             act,
             condition: move |current: Option<&Record>| condition.holds(current),
+        }
+    }
+
+    /// Bytes of the value that it reads, and some more.
+    fn read_len(&self, api: &Api, now: Now, before: &[Step<'_>]) -> usize {
+        match self.by.map(|at| before[at].write) {
+            None => {
+                let record = api.store().get(now, self.key.as_bytes());
+                record.map_or(0, |record| record.as_bytes().len())
+            }
+            Some(written) => written.flatten().map_or(0, |sent| sent.value.len()),
         }
     }
 
