@@ -262,7 +262,7 @@ impl Api {
         if request.trust != Trust::Anybody {
             return Ok(());
         }
-        let message = "the gossip keys are for the command gossipykv keys on this node's host, run \
+        let message = "this is for the commands of gossipykv on this node's host, run \
             as the node's user or as root, or with --http-token-file for who knows the token";
         Err(Failure::new(403, message))
     }
