@@ -8,13 +8,15 @@ use super::hlc::Hlc;
 use super::log::KeyRing;
 use super::stats::Counters;
 use super::store::Store;
-use super::version::{Dot, HlcTime, OriginId};
+use super::version::{Dot, HlcTime, OriginId, Stamp};
 use crate::limits::LOG_OWN_MAX;
 use crate::time::WallMillis;
 
 /// Clock and own log, behind one lock.
 #[derive(Debug)]
 pub(super) struct Head {
+    /// Whose writes they are.
+    origin: OriginId,
     hlc: Hlc,
     log: KeyRing,
 }
@@ -38,7 +40,7 @@ impl Head {
 
     /// As after that many writes, none of which is in the log any more.
     pub(super) fn after(origin: OriginId, n_writes: u64) -> Head {
-        Head { hlc: Hlc::new(origin), log: KeyRing::new(LOG_OWN_MAX, n_writes + 1) }
+        Head { origin, hlc: Hlc::new(origin), log: KeyRing::new(LOG_OWN_MAX, n_writes + 1) }
     }
 
     /// Numbers a write of `key` and stamps it no earlier than `floor`.
@@ -48,14 +50,24 @@ impl Head {
         floor: HlcTime,
         wall: WallMillis,
         counters: &Counters,
-    ) -> (HlcTime, u64) {
+    ) -> (Stamp, u64) {
         // One stamp far ahead is beaten for its own key's sake; it does not become our time.
         self.hlc.observe(floor, wall);
         let time = self.hlc.tick(wall).max(floor);
         let seq = self.log.next();
         self.log.push(key);
         counters.head(self.hlc.last(), seq, self.log.len());
-        (time, seq)
+        (Stamp { time, origin: self.origin }, seq)
+    }
+
+    /// Goes on as another run: its numbers begin anew, its clock goes on. The number of the last
+    /// write of the run before.
+    pub(super) fn renew(&mut self, origin: OriginId, counters: &Counters) -> u64 {
+        let last = self.log.next() - 1;
+        let hlc = self.hlc.renewed(origin);
+        *self = Head { hlc, ..Head::new(origin) };
+        counters.head(self.hlc.last(), 0, 0);
+        last
     }
 
     /// Follows a peer's stamp; true when it is too far ahead for that.

@@ -39,6 +39,12 @@ impl Hlc {
         Hlc { last: HlcTime::default(), first: (origin.0 & 1023) * STEP }
     }
 
+    /// The same clock for another run of the node.
+    #[must_use]
+    pub fn renewed(&self, origin: OriginId) -> Hlc {
+        Hlc { last: self.last, ..Hlc::new(origin) }
+    }
+
     /// The time of a local event: the wall's, or just past the last one if that is later.
     pub fn tick(&mut self, wall: WallMillis) -> HlcTime {
         let next = after(self.last).unwrap_or(HlcTime(u64::MAX));

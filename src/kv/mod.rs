@@ -54,7 +54,7 @@ pub use hlc::Hlc;
 pub use list::Listing;
 pub use merge::Merge;
 pub use reader::{Asked, Begun, Reader, Told};
-pub use record::{Record, RecordError};
+pub use record::{Record, RecordError, SEQ_MAX};
 pub use room::Bound;
 pub use seen::{Coverage, Seen, Token};
 pub use stats::StoreStats;

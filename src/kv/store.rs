@@ -40,7 +40,9 @@ pub struct StoreConfig {
 /// The replicated map.
 #[derive(Debug)]
 pub struct Store {
-    config: StoreConfig,
+    store_len_max: u64,
+    /// Changes under the lock of the head only.
+    origin: AtomicU64,
     slots: Box<[Slot]>,
     head: Mutex<Head>,
     remote_log: Mutex<RemoteLog>,
@@ -55,7 +57,8 @@ impl Store {
     #[must_use]
     pub fn new(config: StoreConfig) -> Store {
         Store {
-            config,
+            store_len_max: config.store_len_max,
+            origin: AtomicU64::new(config.origin.0),
             slots: (0..STORE_SHARDS).map(|_| Slot::default()).collect(),
             head: Mutex::new(Head::new(config.origin)),
             remote_log: Mutex::new(RemoteLog::new()),
@@ -75,10 +78,18 @@ impl Store {
         store
     }
 
-    /// Whose writes the local ones are.
+    /// Whose writes the local ones are: those from now on, where the node is set back.
     #[must_use]
     pub fn origin(&self) -> OriginId {
-        self.config.origin
+        OriginId(self.origin.load(Relaxed))
+    }
+
+    /// Has local writes be another run's from now on, numbered from 1. The number of the last write
+    /// of the run before.
+    pub fn renew(&self, origin: OriginId) -> u64 {
+        let mut head = self.head.lock();
+        self.origin.store(origin.0, Relaxed);
+        head.renew(origin, &self.counters)
     }
 
     /// The live record of `key`, unless it has expired by now.
@@ -103,7 +114,7 @@ impl Store {
     /// This node's own limit, in bytes; 0 for none.
     #[must_use]
     pub fn limit(&self) -> u64 {
-        self.config.store_len_max
+        self.store_len_max
     }
 
     pub(super) fn slot_of(&self, key: &[u8]) -> &Slot {

@@ -164,8 +164,7 @@ impl Store {
     ) -> (Written, Option<Record>) {
         // Before the write has a number that anybody may be told, and after it.
         self.feed().note(key);
-        let (time, seq) = self.head().lock().stamp(key, floor, now.wall, self.counters());
-        let stamp = Stamp { time, origin: self.origin() };
+        let (stamp, seq) = self.head().lock().stamp(key, floor, now.wall, self.counters());
         let record = draft.stamped(stamp, seq);
         self.note_lasting(now, &record);
         let old = shard.insert(record.clone());

@@ -43,10 +43,17 @@ impl Node {
             }
             Command::AwaitHolders { dot, concern, deadline } => {
                 let wait = Waiting { ticket, seq: dot.seq, concern, deadline };
-                self.replication.await_holders(&mut self.links.lend(now), wait);
+                let lent = &mut self.links.lend(now);
+                if dot.origin == self.store.origin() {
+                    self.replication.await_holders(lent, wait);
+                } else {
+                    self.replication.await_in_vain(lent, wait);
+                }
             }
             Command::EndWait { dot } => {
-                self.replication.end_wait(&mut self.links.lend(now), dot.seq);
+                if dot.origin == self.store.origin() {
+                    self.replication.end_wait(&mut self.links.lend(now), dot.seq);
+                }
                 self.answer(ticket, Reply::Done);
             }
             Command::Join(addresses) => {

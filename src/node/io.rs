@@ -206,6 +206,16 @@ pub enum Note {
     },
     /// This node had slept past forgotten deletes: it hides behind not-ready while it is reset.
     Reset,
+    /// A member holds more writes of this run than it has made: it was set back to an earlier
+    /// state, and goes on as another run. It hides until its store has been compared.
+    SetBack {
+        /// The name of that member.
+        by: String,
+        /// Writes of this run that it holds.
+        through: u64,
+        /// Writes that this run has made.
+        last: u64,
+    },
     /// Members of our kind share no replication format with this node: when there is a new one, and
     /// each minute.
     Incompatible {

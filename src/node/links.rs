@@ -180,6 +180,13 @@ impl Links {
         self.links.remove(&conn)
     }
 
+    /// Ends all connections.
+    pub(super) fn close_all(&mut self) {
+        for conn in std::mem::take(&mut self.links).into_keys() {
+            self.out.push_back(Output::Close { conn });
+        }
+    }
+
     /// Ends a connection.
     pub(super) fn close(&mut self, conn: ConnId) {
         if self.links.remove(&conn).is_some() {

@@ -139,6 +139,7 @@ impl Node {
         if self.replication.deadline(&self.links) <= now.instant {
             self.replication.timeout(&mut self.links.lend(now));
         }
+        self.renew_due(now);
         self.founding_due(now);
         self.shut_out_due(now);
         if self.health() == Health::Ok {
@@ -146,6 +147,13 @@ impl Node {
         }
         self.leave_due(now);
         self.keys_due(now);
+        self.move_outputs(now);
+    }
+
+    /// Goes on as another run where this one was set back.
+    fn renew_due(&mut self, now: Now) {
+        let Some(origin) = self.replication.renew(&mut self.links.lend(now)) else { return };
+        self.swim.update_meta(now.instant, meta::encode(origin, self.config.formats));
         self.move_outputs(now);
     }
 
@@ -439,3 +447,6 @@ fn as_user_message(payload: &Bytes) -> Bytes {
     message.put_slice(payload);
     message.freeze()
 }
+
+#[cfg(test)]
+mod tests;

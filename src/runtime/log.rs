@@ -240,6 +240,7 @@ impl Log {
                 "this node may lack deletes that the others have forgotten; it is not ready until \
                  its whole store has been compared with a ready member's"
             ),
+            Note::SetBack { by, through, last } => set_back(by, *through, *last),
             Note::Incompatible { members, name, theirs, ours }
                 if theirs.common(*ours).is_some() =>
             {
@@ -268,6 +269,18 @@ impl Log {
 /// A name as a string.
 pub(super) fn text(name: &NodeName) -> Cow<'_, str> {
     String::from_utf8_lossy(name.as_bytes())
+}
+
+/// This node goes on as another run.
+fn set_back(member: &str, held_there: u64, made_here: u64) {
+    tracing::error!(
+        member,
+        held_there,
+        made_here,
+        "this node was set back to an earlier state, as by a restored snapshot: a member holds \
+         more of its writes than it has made; it goes on under a new origin, and is not ready \
+         until its whole store has been compared with a ready member's"
+    );
 }
 
 /// The smallest limit of a member has changed.

@@ -411,6 +411,7 @@ impl Cluster {
                 match &note {
                     Note::Divergence { .. } => self.counts.divergences += 1,
                     Note::Reset => self.counts.resets += 1,
+                    Note::SetBack { .. } => self.counts.set_backs += 1,
                     Note::NoHeir { .. } => self.hosts[index].had_no_heir = true,
                     _ => {}
                 }

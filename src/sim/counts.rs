@@ -27,6 +27,8 @@ pub struct Counts {
     pub divergences: u64,
     /// Resets of nodes that had slept past forgotten deletes.
     pub resets: u64,
+    /// Nodes that took themselves for set back to an earlier state.
+    pub set_backs: u64,
     /// Copies from before a forgotten delete that processes refused, once they have ended.
     pub refused: u64,
 }

@@ -9,6 +9,7 @@ use super::facts::known::Known;
 use super::facts::met::Met;
 use super::facts::paths::{Unanswered, Via};
 use super::facts::peers::Peers;
+use super::facts::set_back::{Claim, SetBack};
 use super::facts::stage::Readiness;
 use super::message::{Busy, KvMessage, MessageError, Read, fit};
 use crate::kv::{OriginId, Record, Store};
@@ -72,6 +73,7 @@ pub(super) struct Shared {
     pub(super) known: Known,
     pub(super) met: Met,
     pub(super) ready: Readiness,
+    pub(super) set_back: SetBack,
     pub(super) unanswered: Unanswered,
     pub(super) counters: Counters,
     pub(super) out: VecDeque<Out>,
@@ -89,6 +91,7 @@ impl Shared {
             known: Known::new(me),
             met: Met::default(),
             ready: Readiness::new(),
+            set_back: SetBack::default(),
             unanswered: Unanswered::default(),
             counters: Counters::default(),
             out: VecDeque::new(),
@@ -127,6 +130,7 @@ impl Shared {
             known: &mut self.known,
             met: &mut self.met,
             ready: &mut self.ready,
+            set_back: &mut self.set_back,
             unanswered: &mut self.unanswered,
             links: lent.links,
             counters: &mut self.counters,
@@ -151,6 +155,7 @@ pub(super) struct Context<'a> {
     pub(super) met: &'a mut Met,
     /// How far this node has come.
     pub(super) ready: &'a mut Readiness,
+    pub(super) set_back: &'a mut SetBack,
     pub(super) unanswered: &'a mut Unanswered,
     pub(super) links: &'a mut Links,
     pub(super) counters: &'a mut Counters,
@@ -220,12 +225,27 @@ impl Context<'_> {
         }
     }
 
-    /// A peer holds our writes up to `through`. True when that is news.
+    /// A peer holds our writes up to `through`. True when that is news. One that holds more than
+    /// we have made acknowledges none of them.
     pub(super) fn acknowledged(&mut self, from: OriginId, through: u64) -> bool {
-        let through = through.min(self.store.last_seq());
+        let last = self.store.last_seq();
+        if through > last {
+            // Whichever of our writes that is about, it is not the ones we know of.
+            self.claims_more(Claim { by: from, through, last });
+            return false;
+        }
         let Some(peer) = self.peers.get_mut(from) else { return false };
         peer.heard(self.now.instant);
         peer.acknowledge(self.now.instant, through)
+    }
+
+    /// A peer says that it holds more of our writes than we have made.
+    fn claims_more(&mut self, claim: Claim) {
+        let Some(peer) = self.peers.get(claim.by) else { return };
+        let is_met = self.met.is_met(peer);
+        if !is_met || !self.set_back.claimed(self.now.instant, claim) {
+            self.counters.claims_ignored_total += 1;
+        }
     }
 
     /// Sends a frame to a peer over our link to it, in a format that both read, dialling when there

@@ -457,6 +457,11 @@ impl Replication {
         }
     }
 
+    /// Answers at once who waits for a write of a run that is over.
+    pub fn await_in_vain(&mut self, lent: &mut Lent<'_>, wait: Waiting) {
+        self.holders.in_vain(&mut self.shared.lend(lent), wait);
+    }
+
     /// Ends the waits for a write of ours.
     pub fn end_wait(&mut self, lent: &mut Lent<'_>, seq: u64) {
         self.holders.end(&mut self.shared.lend(lent), seq);

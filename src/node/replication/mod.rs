@@ -13,6 +13,7 @@
 //! walk     slept past forgotten deletes, or damaged              --> all shards compared (link)
 //! sweep    forgets tombstones that all hold, folds origins that all hold
 //! scrub    looks for damaged records, a shard a second           --> dropped, walk (link)
+//! renew    a peer holds more of this run than there is            --> another run, walk
 //! tails    deletes held past a lost write of a folded origin     --> told to all (link)
 //! ```
 //!
@@ -37,6 +38,7 @@ mod observe;
 #[cfg(feature = "next-format")]
 mod played;
 mod receive;
+mod renew;
 mod repair;
 mod spread;
 mod stats;

@@ -205,6 +205,16 @@ impl View<'_> {
                 c.resets_total,
             ),
             sample(
+                "set_backs_total",
+                "Times this node was set back, and went on as another run.",
+                c.set_backs_total,
+            ),
+            sample(
+                "set_back_claims_ignored_total",
+                "Claims to hold writes that this node has not made which counted for nothing.",
+                c.claims_ignored_total,
+            ),
+            sample(
                 "records_damaged_total",
                 "Records dropped because their bytes had changed in memory.",
                 c.damaged_total,

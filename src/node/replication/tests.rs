@@ -17,6 +17,7 @@ mod meet;
 mod pressure;
 mod ready;
 mod returned;
+mod set_back;
 mod stranded;
 
 use self::cluster::{Cluster, MILLIS, addr};
@@ -33,7 +34,7 @@ use super::spread::holders::Waiting;
 use super::{receive, spread::resend};
 use crate::kv::{Dot, OriginId, Record, Store, StoreConfig};
 use crate::limits::{COMPARED_RECORDS_LEN_MAX, GAPS_MAX, KV_HEAD_LEN_MAX, ORIGINS_MAX};
-use crate::node::command::{Concern, Health};
+use crate::node::command::{Concern, Health, Reply};
 use crate::node::formats::Formats;
 use crate::node::io::{ConnId, Note, Output, Ticket};
 use crate::rng::Rng;

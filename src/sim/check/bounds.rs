@@ -1,4 +1,5 @@
-//! Datagrams fit their budget; nobody who is not of our kind gets our bytes.
+//! Datagrams fit their budget; nobody who is not of our kind gets our bytes; no node takes itself
+//! for set back to an earlier state, as none is.
 
 use super::Violation;
 use crate::limits::DATAGRAM_LEN_MAX;
@@ -17,6 +18,10 @@ pub(super) fn check(cluster: &Cluster) -> Result<(), Violation> {
     let felt = &cluster.network.felt;
     if felt.corrupted > 0 && felt.encrypted == 0 {
         return Ok(());
+    }
+    if cluster.counts.set_backs > 0 {
+        let what = "a peer said to hold more writes than their node had made".to_owned();
+        return Err(Violation::new("nobody-is-set-back", what));
     }
     for host in &cluster.hosts {
         if let Some(Process::Foreign(foreign)) = &host.process

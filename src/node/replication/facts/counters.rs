@@ -26,6 +26,10 @@ pub(in crate::node) struct Counters {
     pub(in crate::node) window_full_total: u64,
     pub(in crate::node) dials_failed_total: u64,
     pub(in crate::node) resets_total: u64,
+    /// Times that it went on as another run, as a peer held more of the one before than there was.
+    pub(in crate::node) set_backs_total: u64,
+    /// Claims of such writes that counted for nothing.
+    pub(in crate::node) claims_ignored_total: u64,
     pub(in crate::node) compared_total: u64,
     pub(in crate::node) damaged_total: u64,
     pub(in crate::node) next_clock_note: Instant,

@@ -54,6 +54,14 @@ impl Known {
         }
     }
 
+    /// The same for another run of this node: `before` is a run like any other then, of which
+    /// everything to `last` is covered.
+    pub(in crate::node) fn renewed(self, me: OriginId, before: OriginId, last: u64) -> Known {
+        let mut known = Known { me, ..self };
+        known.claim(before, last);
+        known
+    }
+
     /// Whether this is our own run.
     pub(in crate::node) fn is_me(&self, origin: OriginId) -> bool {
         origin == self.me

@@ -24,6 +24,11 @@ impl Met {
         }
     }
 
+    /// For another run of this node, which nobody has named yet.
+    pub(in crate::node) fn renewed(self) -> Met {
+        Met { named: BTreeSet::new(), all: self.all }
+    }
+
     /// Takes all for met.
     pub(in crate::node) fn assume_all(&mut self) {
         self.all = true;

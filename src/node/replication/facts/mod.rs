@@ -11,5 +11,6 @@ pub(super) mod met;
 pub(super) mod paths;
 pub(super) mod peers;
 pub(super) mod rtt;
+pub(super) mod set_back;
 pub(super) mod shared_folds;
 pub(super) mod stage;

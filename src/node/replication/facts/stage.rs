@@ -83,6 +83,8 @@ pub(in crate::node) struct Readiness {
     pub(in crate::node) has_served: bool,
     /// It is about to end.
     pub(in crate::node) is_leaving: bool,
+    /// It goes on as another run, and has not compared its store yet.
+    pub(in crate::node) was_set_back: bool,
     /// It may not begin a first copy.
     pub(in crate::node) is_held: bool,
 }
@@ -95,6 +97,7 @@ impl Readiness {
             has_copied: false,
             has_served: false,
             is_leaving: false,
+            was_set_back: false,
             is_held: false,
         }
     }

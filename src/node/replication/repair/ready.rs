@@ -82,6 +82,9 @@ pub(in crate::node) fn not_ready_why(
             Some((name, n)) => format!("copies the store of {name}: {n} records so far"),
             None => "waits for a ready member to copy the store from".to_owned(),
         }),
+        State::Resetting if ready.was_set_back => Some(
+            "was set back to an earlier state: compares its store with a ready member".to_owned(),
+        ),
         State::Resetting => Some(
             "was away for longer than deletes are remembered: compares its store with a \
              ready member"
@@ -240,5 +243,6 @@ fn yield_to(cx: &mut Context<'_>, from: OriginId) -> Option<Next> {
 
 fn become_ready(cx: &mut Context<'_>) -> Next {
     cx.ready.state = State::Ready;
+    cx.ready.was_set_back = false;
     Next::StageChanged
 }

@@ -52,23 +52,27 @@ impl Holders {
 }
 
 impl Holders {
-    /// Begins a wait; the members counted are those alive now. A node that has never been ready
-    /// belongs to others, be they known yet or not. False when there are too many waits.
+    /// Begins a wait. False when there are too many.
     pub(in crate::node) fn begin(&mut self, cx: &mut Context<'_>, wait: Waiting) -> bool {
         if self.waiting.len() >= WAITERS_MAX {
             cx.reply(wait.ticket, Reply::Refused("too many writes wait for holders".into()));
             return false;
         }
-        let n_least = if cx.ready.has_been_ready() { 1 } else { 2 };
-        let n_members = (cx.peers.n_reachable() + 1).max(n_least);
-        let n_members = u32::try_from(n_members).unwrap_or(u32::MAX);
-        let wanted = match wait.concern {
-            Concern::All => n_members,
-            Concern::Majority => n_members / 2 + 1,
-            Concern::Count(n) => n,
-        };
-        self.waiting.push((wait, wanted));
+        self.waiting.push((wait, wanted(cx, wait.concern)));
         true
+    }
+
+    /// Answers a wait for a write of another run than this one, which nobody is known to hold.
+    pub(in crate::node) fn in_vain(&self, cx: &mut Context<'_>, wait: Waiting) {
+        let wanted = wanted(cx, wait.concern);
+        cx.reply(wait.ticket, Reply::Holders { held: 1, wanted });
+    }
+
+    /// Answers all waits as they are: the run whose writes they are about is over.
+    pub(in crate::node) fn end_all(&mut self, cx: &mut Context<'_>) {
+        for (wait, wanted) in std::mem::take(&mut self.waiting) {
+            cx.reply(wait.ticket, Reply::Holders { held: 1, wanted });
+        }
     }
 
     /// The write of a wait that began just now has gone out.
@@ -126,6 +130,19 @@ impl Holders {
             self.changed(cx);
             self.ask_again_due(cx);
         }
+    }
+}
+
+/// How many members have to hold a write. The members counted are those alive now; a node that has
+/// never been ready belongs to others, be they known yet or not.
+fn wanted(cx: &Context<'_>, concern: Concern) -> u32 {
+    let n_least = if cx.ready.has_been_ready() { 1 } else { 2 };
+    let n_members = (cx.peers.n_reachable() + 1).max(n_least);
+    let n_members = u32::try_from(n_members).unwrap_or(u32::MAX);
+    match concern {
+        Concern::All => n_members,
+        Concern::Majority => n_members / 2 + 1,
+        Concern::Count(n) => n,
     }
 }
 

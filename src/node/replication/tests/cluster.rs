@@ -53,6 +53,8 @@ pub(super) struct Cluster {
     pub(super) datagrams: u64,
     /// Per member, how often it has told of members that speak other formats.
     pub(super) notes: Vec<usize>,
+    /// How many held a write, and had to, of each wait that was answered.
+    pub(super) held: Vec<(u32, u32)>,
     /// Notes of a divergence.
     pub(super) divergences: usize,
 }
@@ -91,6 +93,7 @@ impl Cluster {
             datagram_len: 0,
             datagrams: 0,
             notes: Vec::new(),
+            held: Vec::new(),
             divergences: 0,
         };
         for _ in 0..n {
@@ -172,8 +175,13 @@ impl Cluster {
     }
 
     pub(super) fn drain(&mut self, index: usize) {
+        let is_other = self.members[index].replication.renew(self.now).is_some();
         while let Some(out) = self.members[index].replication.poll() {
             self.send(index, out);
+        }
+        if is_other {
+            // Membership tells of another run at the same place.
+            self.meet();
         }
     }
 
@@ -214,6 +222,9 @@ impl Cluster {
             Out::Output(Output::Close { conn }) => self.close(from, conn),
             Out::Output(Output::Note(Note::Incompatible { .. })) => self.notes[from] += 1,
             Out::Output(Output::Note(Note::Divergence { .. })) => self.divergences += 1,
+            Out::Output(Output::Reply { reply: Reply::Holders { held, wanted }, .. }) => {
+                self.held.push((held, wanted));
+            }
             Out::Output(_) | Out::Keys(..) => {}
         }
     }
@@ -239,6 +250,13 @@ impl Cluster {
             self.conns.remove(&(to, theirs));
             self.at(self.delay + MILLIS, Event::Closed { to, conn: theirs });
         }
+    }
+
+    /// All connections of a member end, and it has forgotten them.
+    pub(super) fn drop_conns(&mut self, of: usize) {
+        let conns: Vec<ConnId> =
+            self.conns.keys().filter(|(at, _)| *at == of).map(|(_, conn)| *conn).collect();
+        conns.into_iter().for_each(|conn| self.close(of, conn));
     }
 
     pub(super) fn advance(&mut self, to: Instant) {

@@ -60,6 +60,7 @@ impl Lent {
         await_holders(wait: Waiting);
         end_wait(seq: u64);
         found();
+        renew() -> Option<OriginId>;
         greet();
         drain();
         is_drained() -> bool;
