@@ -22,7 +22,7 @@ use hickory_resolver::net::{DnsError as WireError, NetError};
 use hickory_resolver::proto::op::{Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Hosts, TokioResolver};
-use std::collections::BTreeSet;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,6 +47,9 @@ pub enum DnsError {
     /// The name exists, but not with a record of this type.
     #[error("no {0} record")]
     NoRecord(&'static str),
+    /// A record whose port is 0.
+    #[error("its record has port 0")]
+    NoPort,
     /// There are SRV records, and none of their targets has an address.
     #[error("its {0} targets have no address")]
     NoAddress(usize),
@@ -69,66 +72,7 @@ impl DnsError {
     /// was silent, or failed.
     #[must_use]
     pub fn is_answer(&self) -> bool {
-        matches!(self, DnsError::NoName | DnsError::NoRecord(_) | DnsError::NoAddress(_))
-    }
-}
-
-/// What a source of addresses gave.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// All that it gave.
-    pub addresses: BTreeSet<SocketAddr>,
-    /// Why there is none, when DNS itself says so.
-    pub nothing: Option<DnsError>,
-    /// Why it gave no answer, or not all of one.
-    pub failure: Option<DnsError>,
-}
-
-impl Answer {
-    /// Leaves only addresses that can be dialled. Where none is left that is a failure: there are
-    /// peers, if none to be reached.
-    pub fn keep(&mut self, reaches: impl Fn(SocketAddr) -> bool) {
-        let n_given = self.addresses.len();
-        self.addresses.retain(|addr| reaches(*addr));
-        if n_given > 0 && self.addresses.is_empty() {
-            self.failure.get_or_insert(DnsError::OtherFamily(n_given));
-        }
-    }
-
-    /// What is worth a line in the log: how many addresses, or why there are none.
-    ///
-    /// # Errors
-    /// Why there are none.
-    pub fn to_log(&self) -> Result<usize, DnsError> {
-        match self.failure.as_ref().or(self.nothing.as_ref()) {
-            Some(error) if self.addresses.is_empty() => Err(error.clone()),
-            _ => Ok(self.addresses.len()),
-        }
-    }
-}
-
-impl Answer {
-    /// What one name came to, for those who listen on `port`.
-    #[must_use]
-    pub fn at(port: u16, found: Result<Host, DnsError>) -> Answer {
-        match found {
-            Ok(Host { addresses, failure }) => {
-                let at = |ip| SocketAddr::new(ip, port);
-                let addresses = addresses.into_iter().map(at).collect();
-                Answer { addresses, failure, ..Answer::default() }
-            }
-            Err(error) => error.into(),
-        }
-    }
-}
-
-impl From<DnsError> for Answer {
-    fn from(error: DnsError) -> Answer {
-        if error.is_answer() {
-            Answer { nothing: Some(error), ..Answer::default() }
-        } else {
-            Answer { failure: Some(error), ..Answer::default() }
-        }
+        matches!(self, DnsError::NoName | DnsError::NoRecord(_))
     }
 }
 
@@ -137,8 +81,14 @@ impl From<DnsError> for Answer {
 pub struct Target {
     /// The name to resolve.
     pub name: Name,
-    /// The port its addresses are dialled on.
+    /// The port its addresses are dialled on; 0 is none.
     pub port: u16,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name, self.port)
+    }
 }
 
 /// What a name came to: one address at least.
@@ -162,8 +112,8 @@ struct Resolver {
     families: Families,
 }
 
-impl std::fmt::Debug for Resolver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resolver").field("system", &self.system).finish_non_exhaustive()
     }
 }

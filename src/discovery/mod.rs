@@ -22,6 +22,7 @@ pub mod ecs;
 #[cfg(test)]
 mod fake;
 pub mod fetch;
+pub mod peers;
 pub mod seeds;
 pub mod srv;
 mod standing;

@@ -1,7 +1,8 @@
 //! Peers given by hand: `HOST[:PORT]`, resolved again at every try.
 
 use super::GOSSIP_PORT;
-use super::dns::{Answer, Dns};
+use super::dns::Dns;
+use super::peers::Answer;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -39,7 +40,7 @@ impl Seed {
     /// Every socket address it stands for now.
     pub async fn resolve(&self, dns: &Dns) -> Answer {
         let found = dns.addresses(&self.host).await;
-        Answer::at(self.port, found)
+        Answer::at(self.to_string(), self.port, found)
     }
 
     /// The socket address when the host is literal.

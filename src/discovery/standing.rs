@@ -1,7 +1,8 @@
 //! The loop that never gives up: look, tell, wait.
 
 use super::backoff::Pace;
-use super::dns::{Answer, Dns, DnsError};
+use super::dns::{Dns, DnsError};
+use super::peers::{self, Answer, Named, Peer};
 use super::{Config, srv};
 use crate::limits::LOOK_ADDRESSES_MAX;
 use crate::rng::Rng;
@@ -28,6 +29,11 @@ pub struct Look {
     /// What the sources gave, each address once and in order, our own left out; at most
     /// [`LOOK_ADDRESSES_MAX`], of more a random choice.
     pub named: Vec<SocketAddr>,
+    /// Everybody whom the sources named, those included who cannot be dialled, each name once and
+    /// names with an address in common as one. Their addresses are those of `named`.
+    pub peers: Vec<Peer>,
+    /// How many nodes more the sources named, which later looks try.
+    pub n_untried: usize,
     /// Whether our own address was among them.
     pub names_me: bool,
     /// Whether every source is an address given by hand: no DNS was asked.
@@ -87,27 +93,30 @@ async fn look(
 ) -> Look {
     let only_literal = config.srv.is_none() && config.seeds.iter().all(|s| s.literal().is_some());
     let mut look = Look { only_literal, ..Look::default() };
-    let mut all = BTreeSet::new();
-    let mut sources = questions(config, log, &mut look.failed);
+    let (mut all, mut addresses) = (Vec::new(), BTreeSet::new());
+    let mut sources = questions(config, log, &mut look.failed, rng);
     while let Some(answer) = sources.join_next().await {
         // A task of ours neither panics nor is cancelled while its set lives.
-        let Ok((source, mut answer)) = answer else { continue };
-        let own = config.own.is_some_and(|own| answer.addresses.contains(&own));
-        answer.keep(|addr| config.reaches(addr));
+        let Ok((source, answer)) = answer else { continue };
         look.failed.extend(answer.failure.iter().map(|error| format!("{source}: {error}")));
-        log.note(source, answer.to_log());
-        look.names_me |= own;
+        let dialled = answer.dialled(config);
+        log.note(source, answer.to_log(config));
         if !sources.is_empty() {
-            let early = choose(config, answer.addresses.clone(), rng);
+            let early = choose(config, dialled.clone(), rng);
             if !early.is_empty() {
                 tell(Found::Early(early));
             }
         }
-        all.extend(answer.addresses);
+        addresses.extend(dialled);
+        all.extend(answer.named);
+        look.n_untried += answer.n_untried;
     }
     look.failed.sort();
-    look.named = choose(config, all, rng);
-    look.named.sort();
+    let chosen = BTreeSet::from_iter(choose(config, addresses, rng));
+    let (peers, n_left) = peers::peers(config, all, &chosen);
+    look.names_me = peers.iter().any(|peer| peer.names_me);
+    look.n_untried += n_left;
+    (look.peers, look.named) = (peers, Vec::from_iter(chosen));
     look
 }
 
@@ -116,12 +125,14 @@ fn questions(
     config: &Config,
     log: &mut ChangeLog,
     failed: &mut Vec<String>,
+    rng: &mut Rng,
 ) -> JoinSet<(String, Answer)> {
     let mut questions = JoinSet::new();
     let literal: BTreeSet<SocketAddr> =
         config.seeds.iter().filter_map(super::Seed::literal).collect();
     if !literal.is_empty() {
-        let answer = Answer { addresses: literal, ..Answer::default() };
+        let named = literal.into_iter().map(Named::literal).collect();
+        let answer = Answer { named, ..Answer::default() };
         questions.spawn(async move { ("the addresses given".to_owned(), answer) });
     }
     let dns = match Dns::new(config.dns, config.families()) {
@@ -140,8 +151,9 @@ fn questions(
         }
     }
     if let Some(name) = config.srv.clone() {
+        let mut rng = Rng::from_seed(rng.next_u64());
         questions.spawn(async move {
-            let answer = srv::look(&dns, &name).await;
+            let answer = srv::look(&dns, &name, &mut rng).await;
             (format!("SRV {name}"), answer)
         });
     }
@@ -252,17 +264,46 @@ mod tests {
             (config.srv, config.bound) = (None, "0.0.0.0:7947".parse().ok());
             config
         };
+        let other = |addr: &str| {
+            let unreachable = Some(format!("{addr} is of a family that --bind has not"));
+            Peer { n_ipv6: 1, unreachable, ..Peer::default() }
+        };
         let (look, _) = looked(&seeds(&["127.0.0.1:2", "[64:ff9b::7f00:1]:2"])).await;
+        let addr = "127.0.0.1:2".parse().unwrap();
+        let peer = Peer { addresses: vec![addr], n_ipv4: 1, ..Peer::default() };
         let expected = Look {
-            named: vec!["127.0.0.1:2".parse().unwrap()],
+            named: vec![addr],
+            peers: vec![peer, other("[64:ff9b::7f00:1]:2")],
             only_literal: true,
             ..Look::default()
         };
         assert_eq!(look, expected);
         let (look, early) = looked(&seeds(&["[::1]:2", "[::1]:3"])).await;
-        let why = "the addresses given: its 2 addresses are of a family that --bind has not";
-        let expected = Look { only_literal: true, failed: vec![why.to_owned()], ..Look::default() };
+        let peers = vec![other("[::1]:2"), other("[::1]:3")];
+        let expected = Look { peers, only_literal: true, ..Look::default() };
         assert_eq!((look, early), (expected, vec![]));
+    }
+
+    #[tokio::test]
+    async fn peers_that_cannot_be_dialled_stand_beside_this_node() {
+        let is_own = |name: &str| name == "a.kv.";
+        let says = move |name: &str, kind: RecordType| match kind {
+            RecordType::SRV => srv(&[("a.kv.", 1), ("b.kv.", 2), ("c.kv.", 0), ("d.kv.", 4)]),
+            _ if is_own(name) => at(kind, &["127.0.0.1"]),
+            _ if name == "b.kv." => at(kind, &["::1"]),
+            _ => no_name(),
+        };
+        let mut config = config(server(says).await, &[]);
+        config.bound = "0.0.0.0:1".parse().ok();
+        let (look, _) = looked(&config).await;
+        assert!(look.names_me && look.named.is_empty() && look.failed.is_empty(), "{look:?}");
+        let whys: Vec<_> = look.peers.iter().filter_map(|peer| peer.unreachable.clone()).collect();
+        let expected = [
+            "b.kv.:2 is [::1]:2, of a family that --bind has not",
+            "c.kv.:0: its record has port 0",
+            "d.kv.:4: no such name",
+        ];
+        assert_eq!((look.peers.len(), &whys[..]), (4, &expected.map(str::to_owned)[..]));
     }
 
     #[test]

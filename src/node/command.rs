@@ -24,6 +24,10 @@ pub enum Concern {
 pub struct Look {
     /// Every address that a name, a record or a list gave, our own left out.
     pub named: Vec<SocketAddr>,
+    /// Everybody named, those included who cannot be dialled; their addresses are all in `named`.
+    pub peers: Vec<Peer>,
+    /// Nodes named beyond these, which later looks try.
+    pub n_untried: usize,
     /// Whether our own address was among them.
     pub names_me: bool,
     /// Whether every source is a list of addresses given by hand: no DNS was asked.
@@ -32,6 +36,36 @@ pub struct Look {
     pub failed: Vec<String>,
     /// Whether every source gave an answer; "there is no such record" is one.
     pub answered: bool,
+}
+
+impl Look {
+    /// An answer that names these, each a node by itself.
+    #[must_use]
+    pub fn each(named: Vec<SocketAddr>) -> Look {
+        let peer = |addr: &SocketAddr| {
+            let is_ipv4 = addr.ip().to_canonical().is_ipv4();
+            let (n_ipv4, n_ipv6) = (usize::from(is_ipv4), usize::from(!is_ipv4));
+            Peer { addresses: vec![*addr], n_ipv4, n_ipv6, ..Peer::default() }
+        };
+        let peers = named.iter().map(peer).collect();
+        Look { named, peers, answered: true, ..Look::default() }
+    }
+}
+
+/// Whoever one name stands for. It is as many nodes as it has addresses of that family of which it
+/// has more, and at least one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Its addresses that are dialled, our own left out.
+    pub addresses: Vec<SocketAddr>,
+    /// How many addresses of IPv4 it has, our own and those that cannot be dialled counted.
+    pub n_ipv4: usize,
+    /// How many of IPv6.
+    pub n_ipv6: usize,
+    /// Whether our own address is one of them.
+    pub names_me: bool,
+    /// A sentence where one of its addresses cannot be dialled, or it has none.
+    pub unreachable: Option<String>,
 }
 
 /// A request into the node.

@@ -6,7 +6,7 @@
 //! | a ready member | copies its store instead |
 //! | a named address refuses us; our name is taken | waits, and says so |
 //! | a source failed, or has not answered yet; a named address is still being dialled | waits |
-//! | itself and those joined, all of them new, are more than half of all addresses named | founds |
+//! | itself and those joined, all of them new, are more than half of all nodes named | founds |
 //! | a record that names nobody but this node, at two looks and for 8 s | founds |
 //! | an address list that names nobody but this node | waits: the list must be wrong |
 //! | nowhere to look | founds after 3 s in which members that know it may call |
@@ -28,6 +28,7 @@ use crate::time::{Instant, Now};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tally::{Outcome, Tally};
 
 /// How long members that know a node from before may take to call it, when it looks for nobody.
 const CALL_LIMIT: Duration = Duration::from_secs(3);
@@ -44,22 +45,12 @@ const HOLDER_LIMIT: Duration = Duration::from_secs(60);
 const CALLED_AGAIN: Duration = Duration::from_millis(200);
 /// Time between two judgements while nothing happens.
 const CHECK: Duration = Duration::from_millis(50);
-/// Addresses named in a sentence.
-const SHOWN_MAX: usize = 3;
-
-/// What became of the last try to join through an address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Outcome {
-    Joined,
-    Refused(Refusal),
-    NoAnswer(String),
-    /// It leads to this node.
-    Ourselves,
-}
 
 /// The evidence so far.
 #[derive(Debug)]
 pub(super) struct Founding {
+    /// The address of this node.
+    me: SocketAddr,
     began: Instant,
     look: Option<Look>,
     /// Looks in a row that named nobody else.
@@ -77,8 +68,9 @@ pub(super) struct Founding {
 }
 
 impl Founding {
-    pub(super) fn new(now: Instant) -> Founding {
+    pub(super) fn new(now: Instant, me: SocketAddr) -> Founding {
         Founding {
+            me,
             began: now,
             look: None,
             n_nobody: 0,
@@ -93,13 +85,28 @@ impl Founding {
 
     /// Takes over what discovery saw. What became of addresses that are named no more is forgotten.
     pub(super) fn looked(&mut self, now: Instant, look: Look) {
-        self.n_nobody = match (look.answered, look.named.is_empty()) {
-            (true, true) => self.n_nobody.saturating_add(1),
-            _ => 0,
+        self.n_nobody = if look.answered && self.is_nobody_else(&look) {
+            self.n_nobody.saturating_add(1)
+        } else {
+            0
         };
         self.outcomes.retain(|addr, _| look.named.contains(addr));
         self.look = Some(look);
         self.next = now;
+    }
+
+    /// Whether a look names this node at most, by what is known of its addresses so far.
+    fn is_nobody_else(&self, look: &Look) -> bool {
+        let is_me = |addr: SocketAddr| match self.outcomes.get(&addr) {
+            Some(Outcome::Ourselves) => Outcome::Ourselves,
+            _ => Outcome::NoAnswer(String::new()),
+        };
+        let mut tally = Tally::new();
+        let counted = look
+            .peers
+            .iter()
+            .all(|peer| tally.add(self.me, peer, |addr| Some(is_me(addr))).is_ok());
+        counted && tally.n_all + look.n_untried == 1
     }
 
     /// A try to join through `peer` has ended.
@@ -221,7 +228,7 @@ impl Node {
             let why = format!("cannot know whether there is a cluster: {}", failed(look));
             return Err(Wait::new(NotReady::Discovery, why));
         }
-        if look.named.is_empty() { self.nobody_named(now, look) } else { self.majority(now, look) }
+        self.majority(now, look)
     }
 
     /// Founds whatever discovery says, when it has had a moment to say it: a node whose setting was
@@ -346,30 +353,25 @@ impl Node {
         Err(Wait::new(NotReady::Alone, "discovery names nobody else yet"))
     }
 
-    /// This node and those joined are more than half of all addresses named.
+    /// This node and those joined are more than half of all nodes named.
     fn majority(&self, now: Instant, look: &Look) -> Verdict {
-        let (mut n_joined, mut n_all, mut missing) = (1, 1 + look.named.len(), Vec::new());
-        for addr in &look.named {
-            match self.outcome(now, *addr) {
-                Some(Outcome::Joined) => n_joined += 1,
-                Some(Outcome::Ourselves) => n_all -= 1,
-                Some(Outcome::NoAnswer(why)) => missing.push(format!("{addr}: {why}")),
-                Some(Outcome::Refused(why)) => missing.push(format!("{addr}: {why}")),
-                None => {
-                    let why = format!("waits for an answer of {addr}");
-                    return Err(Wait::new(NotReady::Alone, why));
-                }
-            }
+        let mut tally = Tally::new();
+        for peer in &look.peers {
+            let counted = tally.add(self.founding.me, peer, |addr| self.outcome(now, addr));
+            counted.map_err(|addr| {
+                Wait::new(NotReady::Alone, format!("waits for an answer of {addr}"))
+            })?;
         }
-        let told =
-            format!("{n_joined} of {n_all} addresses named, this node among them, are new members");
-        if n_joined * 2 > n_all {
+        tally.add_untried(look.n_untried, self.swim.n_alive().saturating_sub(1));
+        if tally.n_all == 1 && (look.named.is_empty() || !look.only_literal) {
+            // All of them are this node's own.
+            return self.nobody_named(now, look);
+        }
+        let told = tally.told();
+        if tally.is_majority() {
             return Ok(told);
         }
-        let more = missing.len().saturating_sub(SHOWN_MAX);
-        missing.truncate(SHOWN_MAX);
-        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-        let why = format!("only {told}, more than half are needed; {}{more}", missing.join(", "));
+        let why = format!("only {told}, more than half are needed; {}", tally.missing());
         Err(Wait::new(NotReady::Alone, why))
     }
 }
@@ -382,5 +384,6 @@ fn failed(look: &Look) -> String {
     look.failed.join("; ")
 }
 
+mod tally;
 #[cfg(test)]
 mod tests;

@@ -80,6 +80,7 @@ impl Node {
     /// A node that knows nobody; `store` is empty and its origin is this run's.
     #[must_use]
     pub fn new(config: Config, store: Arc<Store>, now: Now) -> Node {
+        let founding = Founding::new(now.instant, config.advertise);
         let me = Identity {
             name: config.name.clone(),
             addr: AddrBytes::from_ip(config.advertise.ip()),
@@ -108,7 +109,7 @@ impl Node {
             replication,
             links: Links::new(),
             exchanges: Exchanges::default(),
-            founding: Founding::new(now.instant),
+            founding,
             leaving: None,
             keys: KeyChanges::default(),
             shut_out: ShutOut::default(),

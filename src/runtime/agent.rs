@@ -13,7 +13,7 @@ use super::udp::Udp;
 use super::watchdog::{self, Watchdog};
 use crate::discovery;
 use crate::kv::Store;
-use crate::node::command::{Bridge, Command, Look};
+use crate::node::command::{Bridge, Command, Look, Peer};
 use crate::rng::Rng;
 use std::io;
 use std::net::SocketAddr;
@@ -140,14 +140,19 @@ async fn discover(config: discovery::Config, post: Post, _lifeline: Lifeline) {
 fn command(found: discovery::Found) -> Command {
     match found {
         discovery::Found::Early(addresses) => Command::Join(addresses),
-        discovery::Found::Look(discovery::Look { named, names_me, only_literal, failed }) => {
-            Command::Look(Look {
-                named,
-                names_me,
-                only_literal,
-                answered: failed.is_empty(),
-                failed,
-            })
-        }
+        discovery::Found::Look(look) => Command::Look(Look {
+            named: look.named,
+            peers: look.peers.into_iter().map(peer).collect(),
+            n_untried: look.n_untried,
+            names_me: look.names_me,
+            only_literal: look.only_literal,
+            answered: look.failed.is_empty(),
+            failed: look.failed,
+        }),
     }
+}
+
+fn peer(peer: discovery::peers::Peer) -> Peer {
+    let discovery::peers::Peer { addresses, n_ipv4, n_ipv6, names_me, unreachable } = peer;
+    Peer { addresses, n_ipv4, n_ipv6, names_me, unreachable }
 }

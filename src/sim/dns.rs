@@ -90,7 +90,7 @@ impl Run {
         let own = self.cluster.hosts[index].addr;
         let names_me = addresses.contains(&own);
         addresses.retain(|addr| *addr != own);
-        Look { named: addresses, names_me, answered: true, ..Look::default() }
+        Look { names_me, ..Look::each(addresses) }
     }
 
     /// A name server that breaks down. It never says that there is nobody where the nodes to come

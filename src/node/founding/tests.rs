@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kv::{Store, StoreConfig};
+use crate::node::command::Peer;
 use crate::node::command::{Command, Health};
 use crate::node::formats::Formats;
 use crate::node::io::{Input, Ticket};
@@ -57,7 +58,7 @@ fn pass(node: &mut Node, millis: u64) {
 
 fn named(last: &[u8]) -> Look {
     let named = last.iter().map(|last| addr(*last)).collect();
-    Look { named, names_me: true, answered: true, ..Look::default() }
+    Look { names_me: true, ..Look::each(named) }
 }
 
 /// What became of a try to join. Who was joined is a plain member.
@@ -159,7 +160,7 @@ fn more_than_half_of_all_addresses_named_must_have_joined() {
     joined(&mut node, 400, 4, no_answer());
     waits(&node, NotReady::Alone, "waits for an answer of 10.0.0.5:7947");
     joined(&mut node, 500, 5, no_answer());
-    waits(&node, NotReady::Alone, "only 2 of 5 addresses named");
+    waits(&node, NotReady::Alone, "only 2 of 5 nodes named");
     assert!(node.why().is_some_and(|why| why.contains("10.0.0.3:7947: connection refused")));
     joined(&mut node, 600, 5, Ok(()));
     is_ready(&node);
@@ -171,7 +172,7 @@ fn more_than_half_of_all_addresses_named_must_have_joined() {
         joined(&mut node, 200, last, result);
     }
     pass(&mut node, 8_000);
-    waits(&node, NotReady::Alone, "only 2 of 4 addresses named");
+    waits(&node, NotReady::Alone, "only 2 of 4 nodes named");
 }
 
 #[test]
@@ -213,6 +214,60 @@ fn an_address_that_leads_to_this_node_is_nobody_elses() {
     look(&mut node, 100, named(&[2, 3]));
     joined(&mut node, 200, 2, Err(JoinError::Ourselves));
     joined(&mut node, 200, 3, Ok(()));
+    is_ready(&node);
+}
+
+#[test]
+fn peers_that_cannot_be_dialled_are_not_nobody() {
+    let gone =
+        |name: &str| Peer { unreachable: Some(format!("{name}: no such name")), ..Peer::default() };
+    let with_gone = |last: &[u8], names: &[&str]| {
+        let mut look = named(last);
+        look.peers.push(Peer { n_ipv4: 1, names_me: true, ..Peer::default() });
+        look.peers.extend(names.iter().map(|name| gone(name)));
+        look
+    };
+    let mut node = seeking();
+    for second in 1..100 {
+        look(&mut node, second * 1000, with_gone(&[], &["b.kv.:7947", "c.kv.:7947"]));
+    }
+    waits(&node, NotReady::Alone, "only 1 of 3 nodes named");
+    waits(&node, NotReady::Alone, "b.kv.:7947: no such name, c.kv.:7947: no such name");
+    // Records of tasks that have stopped, beside more that are new.
+    look(&mut node, 100_000, with_gone(&[2], &["b.kv.:7947"]));
+    joined(&mut node, 100_100, 2, Ok(()));
+    is_ready(&node);
+}
+
+#[test]
+fn a_second_address_that_does_not_work_is_no_second_node() {
+    let second: SocketAddr = "[2001:db8::1]:7947".parse().unwrap();
+    let other = |last: u8| SocketAddr::new("2001:db8::2".parse().unwrap(), u16::from(last));
+    let mut node = seeking();
+    let peer = |addresses: &[SocketAddr], names_me| Peer {
+        addresses: addresses.to_vec(),
+        n_ipv4: 1,
+        n_ipv6: 1,
+        names_me,
+        ..Peer::default()
+    };
+    let peers = vec![peer(&[second], true), peer(&[addr(2), other(2)], false)];
+    let all = vec![second, addr(2), other(2)];
+    look(&mut node, 100, Look { peers, ..Look::each(all) });
+    for silent in [second, other(2)] {
+        node.founding.joined(at(200).instant, silent, &no_answer());
+    }
+    joined(&mut node, 300, 2, Ok(()));
+    is_ready(&node);
+
+    // A record that names this node alone takes its time, also by a second address.
+    let mut node = seeking();
+    let alone = Look { peers: vec![peer(&[second], true)], ..Look::each(vec![second]) };
+    look(&mut node, 100, alone.clone());
+    node.founding.joined(at(200).instant, second, &no_answer());
+    look(&mut node, 7_900, alone);
+    waits(&node, NotReady::Alone, "names nobody else yet");
+    pass(&mut node, 8_100);
     is_ready(&node);
 }
 

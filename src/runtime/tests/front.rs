@@ -3,7 +3,7 @@
 use super::puppet::{PATIENCE, Setup, Shell, with_stats};
 use crate::discovery;
 use crate::limits::TICKETS_MAX;
-use crate::node::command::{Busy, Command, Health, Look, NotReady, Reply};
+use crate::node::command::{Busy, Command, Health, Look, NotReady, Peer, Reply};
 use crate::node::io::{Input, Output};
 use crate::runtime::watchdog::Pace;
 use crate::time::Instant;
@@ -233,9 +233,10 @@ fn what_discovery_finds_is_told_at_the_end_of_each_look() {
             Input::Command { command: Command::Look(look), .. } => Some(look),
             _ => None,
         });
-        let named = vec!["127.0.0.1:9".parse().unwrap()];
-        let expected =
-            Look { named, names_me: true, only_literal: true, failed: vec![], answered: true };
+        let mut expected = Look::each(vec!["127.0.0.1:9".parse().unwrap()]);
+        (expected.names_me, expected.only_literal) = (true, true);
+        let own = Peer { n_ipv4: 1, names_me: true, ..Peer::default() };
+        expected.peers.push(own);
         assert_eq!(look, expected);
     }
     shell.set_deadline(Instant::ZERO);
