@@ -2,7 +2,8 @@
 //!
 //! | what discovery and membership show | the node |
 //! |---|---|
-//! | `--bootstrap` | founds when all named have answered or failed, at the latest after 3 s |
+//! | `--bootstrap` | founds when all named have answered or failed, 3 s after discovery has |
+//! | `--bootstrap`, and discovery fails | founds after 60 s |
 //! | a ready member | copies its store instead |
 //! | a named address refuses us; our name is taken | waits, and says so |
 //! | a source failed, or has not answered yet; a named address is still being dialled | waits |
@@ -34,6 +35,8 @@ use tally::{Outcome, Tally};
 const CALL_LIMIT: Duration = Duration::from_secs(3);
 /// The same where all of them are on this machine, and call every 50 ms.
 const CALL_LIMIT_LOOPBACK: Duration = Duration::from_millis(150);
+/// How long `--bootstrap` waits for discovery to answer.
+const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(60);
 /// How long, and at how many looks, a record must name nobody else.
 const NOBODY_FOR: Duration = Duration::from_secs(8);
 const NOBODY_LOOKS: u32 = 2;
@@ -53,6 +56,8 @@ pub(super) struct Founding {
     me: SocketAddr,
     began: Instant,
     look: Option<Look>,
+    /// When discovery answered for the first time.
+    answered_at: Option<Instant>,
     /// Looks in a row that named nobody else.
     n_nobody: u32,
     outcomes: BTreeMap<SocketAddr, Outcome>,
@@ -73,6 +78,7 @@ impl Founding {
             me,
             began: now,
             look: None,
+            answered_at: None,
             n_nobody: 0,
             outcomes: BTreeMap::new(),
             absent: BTreeMap::new(),
@@ -90,6 +96,9 @@ impl Founding {
         } else {
             0
         };
+        if look.answered {
+            self.answered_at.get_or_insert(now);
+        }
         self.outcomes.retain(|addr, _| look.named.contains(addr));
         self.look = Some(look);
         self.next = now;
@@ -231,20 +240,33 @@ impl Node {
         self.majority(now, look)
     }
 
-    /// Founds whatever discovery says, when it has had a moment to say it: a node whose setting was
-    /// left in place must not take itself for the first whenever it restarts.
+    /// Founds whatever discovery says, when it has had its time to say it: a node whose setting was
+    /// left in place must not take itself for the first whenever it restarts. That DNS fails then
+    /// is a reason to wait longer, because the members that it would name cannot be asked.
     fn bootstrap(&mut self, now: Instant) -> Verdict {
         let why = "told to by --bootstrap".to_owned();
-        if now.since(self.founding.began) >= CALL_LIMIT {
+        let Founding { began, answered_at, look, .. } = &self.founding;
+        let asks_nobody = !self.config.expects_peers;
+        let is_over = match answered_at.or(asks_nobody.then_some(*began)) {
+            Some(at) => now.since(at) >= CALL_LIMIT,
+            None => now.since(*began) >= BOOTSTRAP_LIMIT,
+        };
+        if is_over {
             return Ok(why);
         }
         self.members_are_new(now)?;
-        if !self.config.expects_peers {
+        if asks_nobody {
             return self.nowhere_to_look(now).map(|_| why);
         }
-        let is_known =
-            |look: &Look| look.named.iter().all(|addr| self.outcome(now, *addr).is_some());
-        if self.founding.look.as_ref().is_some_and(is_known) {
+        let look = look.as_ref();
+        let Some(look) = look.filter(|look| look.answered) else {
+            let failed = look.map_or_else(|| "discovery has not answered yet".to_owned(), failed);
+            let secs = BOOTSTRAP_LIMIT.as_secs();
+            let why =
+                format!("founds after {secs} s, as --bootstrap tells it to, because {failed}");
+            return Err(Wait::new(NotReady::Discovery, why));
+        };
+        if look.named.iter().all(|addr| self.outcome(now, *addr).is_some()) {
             return Ok(why);
         }
         let why = "asks the addresses that it knows before it founds, as --bootstrap tells it to";

@@ -273,12 +273,6 @@ fn a_second_address_that_does_not_work_is_no_second_node() {
 
 #[test]
 fn told_to_it_founds_whatever_discovery_says() {
-    let mut node = bootstrapping();
-    pass(&mut node, 2_900);
-    waits(&node, NotReady::Alone, "as --bootstrap tells it to");
-    pass(&mut node, 3_100);
-    is_ready(&node);
-
     for (last, result) in [(2, no_answer()), (3, Err(Refusal::Key.into())), (4, Ok(()))] {
         let mut node = bootstrapping();
         look(&mut node, 100, named(&[last]));
@@ -286,9 +280,43 @@ fn told_to_it_founds_whatever_discovery_says() {
         joined(&mut node, 200, last, result);
         is_ready(&node);
     }
+    // One that has not answered for so long does not keep it.
     let mut node = bootstrapping();
-    look(&mut node, 100, Look { answered: false, ..Look::default() });
+    look(&mut node, 100, named(&[2]));
+    pass(&mut node, 2_900);
+    waits(&node, NotReady::Alone, "as --bootstrap tells it to");
+    pass(&mut node, 3_100);
     is_ready(&node);
+}
+
+#[test]
+fn told_to_it_gives_discovery_a_minute_to_answer() {
+    let why = "founds after 60 s, as --bootstrap tells it to, because";
+    let failing = || {
+        let failed = vec!["SRV _kv.: SERVFAIL".to_owned()];
+        Look { failed, answered: false, ..Look::default() }
+    };
+    let mut silent = bootstrapping();
+    pass(&mut silent, 59_900);
+    waits(&silent, NotReady::Discovery, &format!("{why} discovery has not answered yet"));
+    pass(&mut silent, 60_100);
+    is_ready(&silent);
+
+    let mut failed = bootstrapping();
+    look(&mut failed, 100, failing());
+    pass(&mut failed, 59_900);
+    waits(&failed, NotReady::Discovery, &format!("{why} SRV _kv.: SERVFAIL"));
+    // Then it answers after all, and names somebody who has data or not: that one is asked.
+    look(&mut failed, 59_950, named(&[2]));
+    pass(&mut failed, 60_100);
+    waits(&failed, NotReady::Alone, "asks the addresses that it knows");
+    joined(&mut failed, 60_200, 2, no_answer());
+    is_ready(&failed);
+
+    let mut failed = bootstrapping();
+    look(&mut failed, 100, failing());
+    pass(&mut failed, 60_100);
+    is_ready(&failed);
 }
 
 fn bootstrapping() -> Node {
