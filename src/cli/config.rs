@@ -275,7 +275,7 @@ impl Reader<'_> {
         let log = self.log(flags.log_level, flags.log_format.as_deref(), variable);
         let status_interval =
             self.value("status_interval", &flags.status_interval, parse::interval);
-        self.same_port(bind, http);
+        self.addresses(bind, advertise, http);
         Some(AgentConfig {
             name,
             bind: bind?,
@@ -373,21 +373,6 @@ impl Reader<'_> {
         };
         let format = self.optional("log_format", format, |text| parse::choice(text, &FORMATS));
         LogConfig { level: level.unwrap_or(LevelFilter::INFO), format }
-    }
-
-    /// Gossip listens on TCP too, so one port cannot serve both.
-    fn same_port(&mut self, bind: Option<SocketAddr>, http: Option<SocketAddr>) {
-        let (Some(bind), Some(http)) = (bind, http) else { return };
-        let overlap =
-            bind.ip() == http.ip() || bind.ip().is_unspecified() || http.ip().is_unspecified();
-        if bind.port() == http.port() && bind.port() != 0 && overlap {
-            let source = self.source("http");
-            let port = http.port();
-            self.problem(
-                &source,
-                &format!("port {port} is the one of --bind, which listens on TCP too"),
-            );
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 //!                                                    else that of the default route
 //! ```
 
+use super::addresses::hears;
 use super::config::AgentConfig;
 use super::failure::Failure;
 use super::{parse, route};
@@ -122,8 +123,14 @@ fn advertise(
         return Some(SocketAddr::new(advertise.ip, advertise.port.unwrap_or(bind.port())));
     }
     let with_port = |ip| SocketAddr::new(ip, bind.port());
-    if let Some(ip) = metadata.and_then(|metadata| metadata.address(bind.is_ipv6())) {
-        return Some(with_port(ip));
+    if let Some(metadata) = metadata {
+        let heard = |ip: &IpAddr| hears(bind, *ip);
+        if let Some(ip) = metadata.addresses(bind.is_ipv6()).find(heard) {
+            return Some(with_port(ip));
+        }
+        if let Some(ip) = metadata.addresses(true).next() {
+            tracing::warn!(%bind, address = %ip, "no address of the ECS metadata is listened on");
+        }
     }
     let bound = bind.ip().to_canonical();
     if bound.is_unspecified() {
@@ -171,6 +178,29 @@ mod tests {
         check(&["--bind", "[::ffff:10.0.0.7]:5"], false, Some("10.0.0.7:5"));
         check(&["--bind", "[::]:7"], false, Some("[2001:db8::5]:7"));
         check(&[], false, None);
+    }
+
+    #[test]
+    fn an_address_of_the_metadata_that_nobody_listens_on_is_not_advertised() {
+        let both = Metadata {
+            name: "task-1".to_owned(),
+            ipv4: METADATA.parse().ok(),
+            ipv6: "fd00::2".parse().ok(),
+        };
+        let (v4, v6) =
+            (Metadata { ipv6: None, ..both.clone() }, Metadata { ipv4: None, ..both.clone() });
+        for (bind, metadata, expected) in [
+            ("0.0.0.0:5", &both, Some("10.0.1.2:5")),
+            ("[::]:5", &both, Some("[fd00::2]:5")),
+            ("[::]:5", &v4, Some("10.0.1.2:5")),
+            ("[fd00::2]:5", &both, Some("[fd00::2]:5")),
+            ("0.0.0.0:5", &v6, None),
+            ("10.0.0.7:5", &v6, Some("10.0.0.7:5")),
+            ("[fd00::2]:5", &v4, Some("[fd00::2]:5")),
+        ] {
+            let found = advertise(&config(&["--bind", bind]), Some(metadata), |_| None);
+            assert_eq!(found, expected.map(|addr| addr.parse().unwrap()), "{bind} {metadata:?}");
+        }
     }
 
     #[test]

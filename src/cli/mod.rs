@@ -9,6 +9,7 @@
 //! Each command is a file with its arguments, its help and its `run`. `config` makes a valid
 //! configuration of the many flags of `agent`, or names everything that is wrong with them.
 
+mod addresses;
 mod agent;
 mod backup;
 mod bench;

@@ -31,11 +31,11 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// The address to advertise: of the bind address's family if there is one, else the other.
-    #[must_use]
-    pub fn address(&self, prefer_ipv6: bool) -> Option<IpAddr> {
+    /// The addresses that could be advertised, at most one of each family, the preferred first.
+    pub fn addresses(&self, prefer_ipv6: bool) -> impl Iterator<Item = IpAddr> {
         let (v4, v6) = (self.ipv4.map(IpAddr::V4), self.ipv6.map(IpAddr::V6));
-        if prefer_ipv6 { v6.or(v4) } else { v4.or(v6) }
+        let both = if prefer_ipv6 { [v6, v4] } else { [v4, v6] };
+        both.into_iter().flatten()
     }
 }
 
@@ -147,9 +147,12 @@ mod tests {
             ipv4: Some(Ipv4Addr::new(10, 0, 1, 2)),
             ipv6: "2001:db8::2".parse().ok(),
         };
-        assert_eq!(both.address(false), "10.0.1.2".parse().ok());
-        assert_eq!(both.address(true), "2001:db8::2".parse().ok());
+        let shown = |metadata: &Metadata, prefer_ipv6| {
+            metadata.addresses(prefer_ipv6).map(|ip| ip.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&both, false), ["10.0.1.2", "2001:db8::2"]);
+        assert_eq!(shown(&both, true), ["2001:db8::2", "10.0.1.2"]);
         let v4 = Metadata { ipv6: None, ..both };
-        assert_eq!(v4.address(true), "10.0.1.2".parse().ok());
+        assert_eq!(shown(&v4, true), ["10.0.1.2"]);
     }
 }

@@ -8,7 +8,10 @@ use crate::limits::VALUE_LEN_DEFAULT_MAX;
 use std::io::Write as _;
 
 /// What flags and variables make.
-fn check(flags: &[&str], variables: &[(&str, &str)]) -> Result<AgentConfig, Vec<String>> {
+pub(in crate::cli) fn check(
+    flags: &[&str],
+    variables: &[(&str, &str)],
+) -> Result<AgentConfig, Vec<String>> {
     // Nothing of the environment the tests run in.
     let command = AgentFlags::augment_args(clap::Command::new("agent"))
         .mut_args(|arg| arg.env(None::<&'static str>));
@@ -176,20 +179,6 @@ fn a_token_comes_from_a_file_or_from_a_variable_and_is_never_shown() {
     let path = format!("--http-token-file={}", bad.path().display());
     let problems = problems(&[&path], &[]);
     assert!(problems[0].contains("line 1: neither the token") && !problems[0].contains("secrets"));
-}
-
-#[test]
-fn gossip_and_http_cannot_share_a_port() {
-    for (bind, http, clash) in [
-        ("127.0.0.1:9", "127.0.0.1:9", true),
-        ("0.0.0.0:9", "127.0.0.1:9", true),
-        ("127.0.0.1:9", "127.0.0.2:9", false),
-        ("127.0.0.1:0", "127.0.0.1:0", false),
-    ] {
-        let flags = [format!("--bind={bind}"), format!("--http={http}")];
-        let checked = check(&flags.each_ref().map(String::as_str), &[]);
-        assert_eq!(checked.is_err(), clash, "{bind} {http}");
-    }
 }
 
 #[test]
