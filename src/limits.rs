@@ -60,6 +60,28 @@ pub const KEYS_MAX: usize = 16;
 pub const STREAM_INFLATED_LEN_MAX: usize = 40 << 20;
 /// Most bytes read from one inbound stream message, all layers included.
 pub const STREAM_TOTAL_LEN_MAX: usize = 64 << 20;
+/// File descriptors that a node needs beside connections: listeners, runtimes, ways to its workers,
+/// the log, and the files it reads.
+const OPEN_FILES_OWN: usize = 64;
+/// Of the others clients have half, those that are told that there are too many among them; the
+/// rest is for connections that this node dials, and for these two. All are in sixteenths.
+pub const HTTP_CONNECTIONS_SHARE: usize = 7;
+/// See [`HTTP_CONNECTIONS_SHARE`].
+pub const HTTP_REFUSED_CONNECTIONS_SHARE: usize = 1;
+/// See [`HTTP_CONNECTIONS_SHARE`].
+pub const STREAMS_INBOUND_SHARE: usize = 2;
+/// See [`HTTP_CONNECTIONS_SHARE`].
+pub const LINKS_INBOUND_SHARE: usize = 3;
+
+/// How many connections of a kind that has so many sixteenths fit into so many file descriptors;
+/// one at least.
+#[must_use]
+pub fn connections_of(open_files: usize, sixteenths: usize) -> usize {
+    // In this order the product is never too large, and what is cut off is less than a share.
+    let fit = open_files.saturating_sub(OPEN_FILES_OWN) / 16 * sixteenths;
+    if fit == 0 { 1 } else { fit }
+}
+
 /// Inbound streams served at once. Of more, a newcomer takes the place of the one that has been
 /// silent longest.
 pub const STREAMS_INBOUND_MAX: usize = 128;
@@ -306,6 +328,8 @@ const _: () = assert!(STREAM_FRAME_LEN_MAX <= STREAM_INFLATED_LEN_MAX);
 const _: () = assert!(STREAM_INFLATED_LEN_MAX < STREAM_TOTAL_LEN_MAX);
 const _: () = assert!(STREAM_TOTAL_LEN_MAX < STREAM_UNFINISHED_LEN_MAX);
 const _: () = assert!(STREAMS_WAITING_PER_SOURCE_MAX < STREAMS_INBOUND_MAX);
+const _: () = assert!(HTTP_CONNECTIONS_SHARE + HTTP_REFUSED_CONNECTIONS_SHARE == 8);
+const _: () = assert!(STREAMS_INBOUND_SHARE + LINKS_INBOUND_SHARE < 8);
 const _: () = assert!(MAILBOX_MAX <= TICKETS_MAX);
 const _: () = assert!(DATAGRAM_LEN_MAX <= DATAGRAM_RECV_LEN);
 const _: () = assert!(META_LEN_MAX + NODE_NAME_LEN_MAX + 128 < DATAGRAM_LEN_MAX);

@@ -1,10 +1,21 @@
 //! What the system says of this process. Linux tells it in `/proc`; elsewhere nothing is told.
 
 use crate::node::command::Sample;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs;
 
 /// Ticks a second in which Linux counts processor time for programs, whatever its own are.
 const TICKS_A_SECOND: f64 = 100.0;
+
+/// How many files and sockets this process may have open, once the soft limit is raised to the hard
+/// one.
+pub(super) fn open_files_max() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let max =
+        if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX))
+}
 
 /// Bytes of memory in use.
 #[must_use]

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::SocketAddr;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::NamedTempFile;
 
@@ -46,9 +46,14 @@ pub struct Running {
 impl Running {
     /// Starts the program with arguments and variables.
     pub fn start(args: &[&str], variables: &[(&str, &str)]) -> Running {
+        Running::of(command(args), variables)
+    }
+
+    /// Starts a command that becomes the program.
+    pub fn of(mut command: Command, variables: &[(&str, &str)]) -> Running {
         let [out, log] = [(); 2].map(|()| NamedTempFile::new().expect("a temporary file"));
         let to = |file: &NamedTempFile| Stdio::from(file.reopen().expect("the file again"));
-        let child = command(args)
+        let child = command
             .envs(variables.iter().copied())
             .stdout(to(&out))
             .stderr(to(&log))
@@ -134,7 +139,12 @@ impl Node {
             args.extend(["--bind", "127.0.0.1:0"]);
         }
         args.extend(flags);
-        let mut process = Running::start(&args, variables);
+        Node::of(Running::start(&args, variables))
+    }
+
+    /// One that has been started with ports of the system's choice; returns when it serves.
+    #[track_caller]
+    pub fn of(mut process: Running) -> Node {
         let addr = |line: &Value, field: &str| {
             line[field].as_str().and_then(|addr| addr.parse().ok()).expect("an address")
         };

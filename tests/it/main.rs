@@ -55,6 +55,7 @@ mod kv_threads;
 mod labels;
 mod metrics_shown;
 mod nodes;
+mod open_files;
 mod program;
 mod replayed;
 mod replication_formats;

@@ -54,7 +54,8 @@ impl Gate {
         lanes: Lanes,
         handler: Arc<dyn Handler>,
     ) -> Gate {
-        let connections_max = listen::connections_max(shared.config.connections_max);
+        let room = listen::room(shared.config.connections_max);
+        let connections_max = room.connections;
         let wanted = shared.config.connections_max;
         if connections_max < wanted {
             tracing::warn!(
@@ -73,7 +74,7 @@ impl Gate {
             connections_max,
             connections,
             waits,
-            crowd: Crowd::new(),
+            crowd: Crowd::new(room.refused),
             turns,
             poll_turns: Semaphore::new(HTTP_POLL_TURNS_MAX),
             handshakes: Semaphore::new(1),

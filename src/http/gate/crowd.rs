@@ -5,7 +5,6 @@
 //! of a source takes the place of its oldest.
 
 use crate::http::sources::{Place, Places};
-use crate::limits::HTTP_REFUSED_CONNECTIONS_MAX;
 use crate::source::Source;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -32,8 +31,9 @@ pub(super) struct Heard {
 }
 
 impl Crowd {
-    pub(super) fn new() -> Arc<Crowd> {
-        let places = Places::new(HTTP_REFUSED_CONNECTIONS_MAX);
+    /// Room for so many.
+    pub(super) fn new(max: usize) -> Arc<Crowd> {
+        let places = Places::new(max);
         Arc::new(Crowd { places, heard: Mutex::default() })
     }
 
@@ -77,10 +77,11 @@ impl Drop for Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::HTTP_REFUSED_CONNECTIONS_MAX;
 
     #[test]
     fn the_newest_of_a_source_take_the_places_of_its_oldest() {
-        let crowd = Crowd::new();
+        let crowd = Crowd::new(HTTP_REFUSED_CONNECTIONS_MAX);
         let source = |text: &str| Source::of(text.parse().unwrap());
         let (one, two) = (source("10.0.0.1"), source("10.0.0.2"));
         let most = HTTP_REFUSED_CONNECTIONS_MAX * 7 / 8;

@@ -23,10 +23,14 @@ mod strangers;
 
 use super::clock::Clock;
 use super::mailbox::Reporter;
+use super::process;
 use super::sockets::canonical;
 use super::threads::{self, Fault, Lifeline};
 use super::throttle::Throttle;
-use crate::limits::{LINKS_INBOUND_MAX, STREAM_FRAMES_WAITING_MAX, STREAM_OUTBOX_MAX};
+use crate::limits::{
+    LINKS_INBOUND_MAX, LINKS_INBOUND_SHARE, STREAM_FRAMES_WAITING_MAX, STREAM_OUTBOX_MAX,
+    STREAMS_INBOUND_MAX, STREAMS_INBOUND_SHARE, connections_of,
+};
 use crate::node::io::ConnId;
 use crate::time::Instant;
 use crate::wire::packet::Security;
@@ -38,6 +42,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use strangers::Strangers;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
@@ -77,7 +82,7 @@ pub(super) struct Context {
     security: watch::Receiver<Arc<Security>>,
     fault: Fault,
     /// Inbound connections that are no links, or not yet.
-    strangers: Arc<strangers::Strangers>,
+    strangers: Arc<Strangers>,
     links: Arc<Semaphore>,
     frames: Arc<Semaphore>,
     unfinished: Arc<Semaphore>,
@@ -152,6 +157,8 @@ pub(super) fn start(
         let _entered = handle.enter();
         TcpListener::from_std(listener)?
     };
+    let open_files = process::open_files_max();
+    let fit = |share: usize, max: usize| max.min(connections_of(open_files, share));
     let (alive, gone) = mpsc::channel(1);
     let context = Arc::new(Context {
         clock: reporter.shared.clock,
@@ -159,8 +166,8 @@ pub(super) fn start(
         reporter,
         security,
         fault: fault.clone(),
-        strangers: Arc::default(),
-        links: Arc::new(Semaphore::new(LINKS_INBOUND_MAX)),
+        strangers: Arc::new(Strangers::new(fit(STREAMS_INBOUND_SHARE, STREAMS_INBOUND_MAX))),
+        links: Arc::new(Semaphore::new(fit(LINKS_INBOUND_SHARE, LINKS_INBOUND_MAX))),
         frames: Arc::new(Semaphore::new(STREAM_FRAMES_WAITING_MAX)),
         unfinished: Arc::new(Semaphore::new(limits.unfinished_len / UNFINISHED_UNIT_LEN)),
         next_accepted: AtomicU64::new(1),

@@ -6,9 +6,7 @@
 //! however many and from wherever, keep nobody out. Connections of addresses that this node has
 //! talked to, as members' are, give way to those of others only when they are silent for long.
 
-use crate::limits::{
-    STREAM_SOURCES_KNOWN_MAX, STREAMS_INBOUND_MAX, STREAMS_WAITING_PER_SOURCE_MAX,
-};
+use crate::limits::{STREAM_SOURCES_KNOWN_MAX, STREAMS_WAITING_PER_SOURCE_MAX};
 use crate::source::Source;
 use crate::time::Instant;
 use parking_lot::Mutex;
@@ -23,9 +21,13 @@ use tokio::sync::Notify;
 const QUIET: Duration = Duration::from_millis(250);
 
 /// All places of a node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Strangers {
     table: Mutex<Table>,
+    /// How many there are.
+    max: usize,
+    /// How many of them one source may have that waits.
+    share: usize,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +86,12 @@ pub(super) struct Place {
 }
 
 impl Strangers {
+    /// So many places.
+    pub fn new(max: usize) -> Strangers {
+        let share = STREAMS_WAITING_PER_SOURCE_MAX.min(max.div_ceil(2));
+        Strangers { table: Mutex::default(), max, share }
+    }
+
     /// A place for a connection from `ip`, and whether another one had to make room for it. `None`
     /// when nobody may be sent away for it.
     pub fn admit(self: &Arc<Strangers>, ip: IpAddr, now: Instant) -> Option<(Place, bool)> {
@@ -92,13 +100,13 @@ impl Strangers {
         let of_source = |seat: &Seat| seat.source == source;
         let is_at_share =
             table.seats.values().filter(|seat| seat.waits() && of_source(seat)).count()
-                >= STREAMS_WAITING_PER_SOURCE_MAX;
+                >= self.share;
         // Many requests of one source at once are no abuse: they wait for their turn here.
         let had_time = |seat: &Seat| of_source(seat) && seat.had_time(now);
         let beyond_share = is_at_share.then(|| table.first_to_go(now, had_time)).flatten();
         let victim = if beyond_share.is_some() {
             beyond_share
-        } else if table.seats.len() >= STREAMS_INBOUND_MAX {
+        } else if table.seats.len() >= self.max {
             let is_known = table.known.sources.contains(&source);
             let strange = |seat: &Seat| !table.known.sources.contains(&seat.source);
             let go = table.first_to_go(now, strange);
@@ -179,6 +187,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::STREAMS_INBOUND_MAX;
 
     fn ip(n: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, n])
@@ -199,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_oldest_silent_one_goes_first_and_then_the_oldest_that_waits() {
-        let strangers = Arc::new(Strangers::default());
+        let strangers = Arc::new(Strangers::new(STREAMS_INBOUND_MAX));
         let places = full(&strangers, |n| ip(n as u8));
         places[0].served(ip(0));
         places[1].spoke();
@@ -213,7 +222,7 @@ mod tests {
 
     #[test]
     fn who_is_served_gives_way_to_nobody() {
-        let strangers = Arc::new(Strangers::default());
+        let strangers = Arc::new(Strangers::new(STREAMS_INBOUND_MAX));
         let mut places = full(&strangers, |n| ip(n as u8));
         places.iter().for_each(|place| place.served(ip(0)));
         assert!(strangers.admit(ip(200), at(1_000)).is_none());
@@ -223,7 +232,7 @@ mod tests {
 
     #[test]
     fn one_source_has_a_share_of_the_waiting_places() {
-        let strangers = Arc::new(Strangers::default());
+        let strangers = Arc::new(Strangers::new(STREAMS_INBOUND_MAX));
         let mut places = Vec::new();
         for n in 0..2 * STREAMS_WAITING_PER_SOURCE_MAX {
             let came = at(n as u64 * 1_000);
@@ -247,7 +256,7 @@ mod tests {
 
     #[test]
     fn known_addresses_give_way_last() {
-        let strangers = Arc::new(Strangers::default());
+        let strangers = Arc::new(Strangers::new(STREAMS_INBOUND_MAX));
         let member = ip(1);
         strangers.know(member);
         let places = full(&strangers, |n| if n < 10 { member } else { ip(n as u8) });
