@@ -10,8 +10,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 /// Addresses set aside for documentation (RFC 5737, RFC 3849): only the default route leads there.
 const FAR_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const FAR_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
-const ROUTES_V4: &str = "/proc/net/route";
-const ADDRESSES_V6: &str = "/proc/net/if_inet6";
+// Not `/proc/net`, which is hidden where a service sees of `/proc` the processes alone.
+const ROUTES_V4: &str = "/proc/self/net/route";
+const ADDRESSES_V6: &str = "/proc/self/net/if_inet6";
 
 /// Our address for peers of a node that listens on every address: towards the first of `peers` that
 /// has a route. Where there is none, IPv6 first when it listens on IPv6, which hears IPv4 too.

@@ -1,5 +1,6 @@
 //! How much memory this process may use, as the system tells: its control groups' limits, or what
-//! the machine has.
+//! the machine has. Above `memory.high` a group is not ended but slowed down until it stands, so
+//! that is a limit, too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,10 +16,28 @@ const STORE_LEN_MIN: u64 = 1 << 20;
 /// Bytes that this process may use, where the system tells.
 #[must_use]
 pub fn limit() -> Option<u64> {
-    let meminfo = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_of(&text));
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let told = files_of(&groups).into_iter().filter_map(|file| fs::read_to_string(file).ok());
-    told.filter_map(|text| text.trim().parse().ok()).chain(meminfo).min()
+    limit_by(|path| fs::read_to_string(path).ok())
+}
+
+/// The same, of what these files hold.
+fn limit_by(read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
+    let meminfo = read(Path::new("/proc/meminfo")).and_then(|text| total_of(&text));
+    let machine = meminfo.or_else(total);
+    let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
+    let told = files_of(&groups).into_iter().filter_map(|file| read(&file));
+    told.filter_map(|text| text.trim().parse().ok()).chain(machine).min()
+}
+
+/// What the machine has, asked without a file: a service may be kept from seeing `/proc/meminfo`.
+fn total() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return {
+        let told = rustix::system::sysinfo();
+        let total = u128::from(told.totalram) * u128::from(told.mem_unit);
+        u64::try_from(total).ok().filter(|total| *total > 0)
+    };
+    #[cfg(not(target_os = "linux"))]
+    return None;
 }
 
 /// The bytes that the records of a store may count to in so much memory.
@@ -44,15 +63,17 @@ fn files_of(groups: &str) -> Vec<PathBuf> {
         else {
             continue;
         };
-        let (top, file) = if controllers.is_empty() {
-            ("/sys/fs/cgroup", "memory.max")
+        let (top, names) = if controllers.is_empty() {
+            ("/sys/fs/cgroup", &["memory.max", "memory.high"][..])
         } else if controllers.split(',').any(|name| name == "memory") {
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            ("/sys/fs/cgroup/memory", &["memory.limit_in_bytes"][..])
         } else {
             continue;
         };
         let path = Path::new(path.trim_start_matches('/'));
-        files.extend(path.ancestors().map(|group| Path::new(top).join(group).join(file)));
+        for group in path.ancestors() {
+            files.extend(names.iter().map(|file| Path::new(top).join(group).join(file)));
+        }
     }
     files
 }
@@ -69,11 +90,14 @@ mod tests {
             paths("0::/a/b\n"),
             [
                 "/sys/fs/cgroup/a/b/memory.max",
+                "/sys/fs/cgroup/a/b/memory.high",
                 "/sys/fs/cgroup/a/memory.max",
-                "/sys/fs/cgroup/memory.max"
+                "/sys/fs/cgroup/a/memory.high",
+                "/sys/fs/cgroup/memory.max",
+                "/sys/fs/cgroup/memory.high"
             ]
         );
-        assert_eq!(paths("0::/"), ["/sys/fs/cgroup/memory.max"]);
+        assert_eq!(paths("0::/").len(), 2);
         assert_eq!(
             paths("4:cpu:/x\n3:memory,hugetlb:/x\n"),
             [
@@ -92,6 +116,37 @@ mod tests {
         assert_eq!(store_len_max(u64::MAX), (u64::MAX - BESIDE_STORE) / 8 * 3);
         assert_eq!(total_of("MemFree: 1 kB\nMemTotal:  12 kB\n"), Some(12 << 10));
         assert_eq!(total_of("MemTotal: many kB\n"), None);
+    }
+
+    /// What a service of systemd is told, with `MemoryHigh` and `MemoryMax`.
+    fn told(path: &Path) -> Option<String> {
+        let text = match path.to_str()? {
+            "/proc/self/cgroup" => "0::/system.slice/gossipykv.service\n",
+            "/proc/meminfo" => "MemTotal:  1000000 kB\n",
+            "/sys/fs/cgroup/system.slice/gossipykv.service/memory.max" => "900000000\n",
+            "/sys/fs/cgroup/system.slice/gossipykv.service/memory.high" => "800000000\n",
+            "/sys/fs/cgroup/system.slice/memory.max" => "max\n",
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn the_smallest_limit_counts_and_where_groups_slow_down_is_one() {
+        assert_eq!(limit_by(told), Some(800_000_000));
+        let only_max = |path: &Path| told(path).filter(|_| !path.ends_with("memory.high"));
+        assert_eq!(limit_by(only_max), Some(900_000_000));
+        let no_group = |path: &Path| told(path).filter(|_| path.starts_with("/proc"));
+        assert_eq!(limit_by(no_group), Some(1_024_000_000));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_machine_tells_what_it_has_where_its_files_are_hidden() {
+        let total = limit_by(|_| None).expect("sysinfo(2) needs no file");
+        let told = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_of(&text));
+        // A container may be told that it has less.
+        assert!(total > 1 << 20 && told.is_none_or(|told| total >= told), "{total} {told:?}");
     }
 
     #[cfg(target_os = "linux")]
