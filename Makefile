@@ -4,7 +4,7 @@
 #   STACK, ENVIRONMENT, VPC_ID, PUBLIC_SUBNET_IDS, PRIVATE_SUBNET_IDS, SET, TAGS   deploy/lib.sh tells of them
 #   ENGINE, ARCH, TAG, REPOSITORY, REGISTRY, RUST_IMAGE                            deploy/image.sh
 #   IMAGE_URI, REPLACE=1, KEEP=1                                                   deploy/deploy.sh, deploy/backup.sh
-#   YES=1        destroy without asking
+#   YES=1        destroy, and deploy a stack that is not there yet, without asking
 # Of a stack that exists, deploy, diff and backup take what is not given from the stack.
 
 SHELL := /bin/sh

@@ -117,7 +117,7 @@ show_changes() {
     if ! grep -q '^#' "$WORK/changes"; then
         say "  nothing but outputs or tags"
     fi
-    replaced=
+    replaced='' LOST=''
     : >"$WORK/guarded"
     grep '^#' "$WORK/changes" >"$WORK/resources" || true
     while IFS="$(printf '\t')" read -r _ action id type replacement; do
@@ -133,6 +133,7 @@ show_changes() {
         say "  $color$mark $action $id ($type)$note$PLAIN"
         [ "$mark" != '!' ] || replaced="$replaced $id"
         case $mark in '!' | -) ! guarded_type "$type" || echo "$id ($type)${note:- REMOVED}" >>"$WORK/guarded" ;; esac
+        ! loses_keys "$mark" "$type" || LOST=yes
         [ "$action" = Modify ] || continue
         properties "$id"
         # Secrets Manager makes another value when it is told to make one differently.
@@ -153,12 +154,31 @@ properties() {
     }' "$WORK/properties"
 }
 
+# Whether no key outlives a change with mark $1 of a resource of type $2: tasks that find each other
+# by another name begin an empty cluster, while those with the keys are ended.
+loses_keys() {
+    case $1$2 in
+    '!AWS::ServiceDiscovery::'* | -AWS::ServiceDiscovery::* | -AWS::ECS::Service | -AWS::ECS::Cluster) return 0 ;;
+    esac
+    return 1
+}
+
+# Asks on a terminal before stack $1 is made: in another region or account than the one meant it would
+# be a cluster of its own.
+confirm_new() {
+    [ -t 0 ] && [ -z "${YES:-}" ] || return 0
+    asked "Stack $1 is not there. Make a new cluster in $WHERE? Type yes: " yes ||
+        missing "not deployed: YES=1 make $TARGET does not ask"
+}
+
 # Stops where the change set takes away what `guarded_type` names, unless that is wanted.
 confirm() {
     [ -s "$WORK/guarded" ] || return 0
     say "  ${RED}this takes away what holds data or what others know by its address:$PLAIN"
     sed 's/^/    /' "$WORK/guarded"
+    [ -z "$LOST" ] ||
+        say "  ${RED}all keys are lost: tasks that are started then find none that runs; take a backup first (make backup)$PLAIN"
     [ -z "${REPLACE:-}" ] || return 0
-    ! asked '  Type yes to go on: ' yes || return 0
+    ! asked "  Type yes to go on in $WHERE: " yes || return 0
     missing "not deployed: REPLACE=1 make $TARGET goes on all the same"
 }

@@ -5,6 +5,7 @@
 #
 # IMAGE_URI    the image to run [one made of these sources: looked up, else built and pushed]
 # REPLACE=1    goes on where something that holds data or has an address is replaced or removed
+# YES=1        does not ask on a terminal before a stack is made that is not there yet
 # KEEP=1       keeps what a failed first deployment leaves, to look at
 . "$(dirname -- "$0")/lib.sh"
 . "$(dirname -- "$0")/remember.sh"
@@ -30,6 +31,7 @@ ALSO=
 recall
 find_owner
 check_settings
+case $(seen_status "$STACK") in ABSENT | REVIEW_IN_PROGRESS) confirm_new "$STACK" ;; esac
 find_image
 if [ -n "$OWN_NETWORK" ]; then
     values=$(network_parameters)

@@ -72,7 +72,7 @@ fi
 
 if [ -z "${YES:-}" ]; then
     [ -t 0 ] || missing "refusing to delete without being asked on a terminal: YES=1 make destroy"
-    asked "Delete ${OURS:+$OURS, }$STACK and all its data in account $ACCOUNT? Type $STACK: " "$STACK" || missing "not deleted"
+    asked "Delete ${OURS:+$OURS, }$STACK and all its data in $WHERE? Type $STACK: " "$STACK" || missing "not deleted"
 fi
 if [ -n "$OURS" ]; then
     take_down "$OURS"

@@ -76,6 +76,8 @@ need_aws() {
         esac
     fi
     ACCOUNT=$(printf '%s' "$identity" | cut -f1) PARTITION=$(printf '%s' "$identity" | cut -d : -f2)
+    REGION=${AWS_DEFAULT_REGION:-$(call configure get region || true)}
+    WHERE="account $ACCOUNT, region $REGION"
 }
 need_folder() {
     [ -z "$ENVIRONMENT" ] || [ -d "$PARAMETERS" ] || missing "ENVIRONMENT=$ENVIRONMENT: there is no folder $PARAMETERS"

@@ -1,5 +1,7 @@
 """`make backup`: a stack beside the service's, and what it takes from there."""
 
+import re
+
 import pytest
 from cloudformation_double import Stack
 from conftest import BACKUP, run, tool
@@ -236,7 +238,9 @@ def test_destroy_takes_it_down_first(backed_up, report):
     backed_up.stacks["kv-network"] = Stack(environment="production", outputs={"VpcId": "vpc-9"})
     with terminal("kv") as stdin:
         shown = make("destroy", backed_up.environment, stdin=stdin)
-    assert shown.returncode == 0 and "Delete kv-backup, kv and all its data" in shown.stdout, shown.stdout
+    assert shown.returncode == 0 and re.search(
+        r"Delete kv-backup, kv and all its data in account \d{12}, region [a-z]+-[a-z]+-\d\? ", shown.stdout
+    ), shown.stdout
     assert backed_up.deleted == ["kv-backup", "kv", "kv-network"], shown.stdout
     assert "  the backups stay: s3://b/kv/\n" in shown.stdout
     report("make destroy: backups, service, network; it says where the backups are")

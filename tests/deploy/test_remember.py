@@ -1,5 +1,7 @@
 """What `make deploy` takes from a stack that exists, and what it does not do without being asked."""
 
+import re
+
 import pytest
 from cloudformation_double import Stack
 from making import make, terminal
@@ -129,9 +131,41 @@ def test_what_holds_data_or_has_an_address_is_not_taken_away_unasked(production,
     for what, (_, name, kind, _) in TAKEN.items():
         assert f"    {name} ({kind}) " in listed, what
     assert "    NewKey (AWS::SecretsManager::Secret) VALUE REPLACED\n" in listed
+    assert "all keys are lost" in listed, shown.stdout
     assert "CpuHigh" not in listed and "Relabelled" not in listed and "REPLACE=1" in listed, shown.stdout
     assert "ExecuteChangeSet" not in production.actions and "DeleteChangeSet" in production.actions
     report(f"make deploy that would leave {', '.join(TAKEN)}: exit 2, each is named, nothing is done")
+
+
+@pytest.mark.parametrize(
+    ("change", "lost"),
+    [(TAKEN["another namespace"], True), (TAKEN["another discovery service"], True), (TAKEN["another secret"], False),
+     (TAKEN["another load balancer"], False), (("Remove", "Service", "AWS::ECS::Service", ""), True)],
+)  # fmt: skip
+def test_what_loses_all_keys_says_so(production, change, lost):
+    production.changes = [(*change, [])]
+    shown = make("diff", production.environment)
+    assert shown.returncode == 0, shown.stdout
+    shown = make("deploy", production.environment)
+    assert shown.returncode == 2 and ("all keys are lost" in shown.stdout) == lost, shown.stdout
+
+
+def test_a_new_cluster_is_not_made_unasked_on_a_terminal(production, report):
+    """In a wrong region the stack is not there, and it was made anew without a question."""
+    production.stacks = {}
+    production.after_execute = [("CREATE_COMPLETE", [("CREATE_COMPLETE", "kv", "")])]
+    with terminal("no") as stdin:
+        shown = make("deploy", production.environment, stdin=stdin)
+    assert shown.returncode == 2 and not production.change_sets, shown.stdout
+    assert re.search(r"a new cluster in account \d{12}, region [a-z]+-[a-z]+-\d\? ", shown.stdout), shown.stdout
+    with terminal("yes") as stdin:
+        make("deploy", production.environment, stdin=stdin)
+    assert production.change_sets[0]["type"] == "CREATE"
+    production.stacks, production.change_sets[:] = {}, []
+    with terminal("no") as stdin:
+        shown = make("deploy", production.environment, stdin=stdin, YES="1")
+    assert production.change_sets and "a new cluster" not in shown.stdout, shown.stdout
+    report("make deploy of a stack that is not there: asked on a terminal, with account and region")
 
 
 def test_it_is_taken_away_when_that_is_wanted(production):
