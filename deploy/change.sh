@@ -171,13 +171,18 @@ confirm_new() {
         missing "not deployed: YES=1 make $TARGET does not ask"
 }
 
+# Lists what the change set takes away, and whether the data is among it.
+tell_guarded() {
+    sed 's/^/    /' "$WORK/guarded"
+    [ -z "$LOST" ] ||
+        say "  ${RED}all keys are lost: tasks that are started then find none that runs; take a backup first (make backup)$PLAIN"
+}
+
 # Stops where the change set takes away what `guarded_type` names, unless that is wanted.
 confirm() {
     [ -s "$WORK/guarded" ] || return 0
     say "  ${RED}this takes away what holds data or what others know by its address:$PLAIN"
-    sed 's/^/    /' "$WORK/guarded"
-    [ -z "$LOST" ] ||
-        say "  ${RED}all keys are lost: tasks that are started then find none that runs; take a backup first (make backup)$PLAIN"
+    tell_guarded
     [ -z "${REPLACE:-}" ] || return 0
     ! asked "  Type yes to go on in $WHERE: " yes || return 0
     missing "not deployed: REPLACE=1 make $TARGET goes on all the same"

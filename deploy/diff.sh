@@ -23,7 +23,7 @@ difference() {
     show_changes
     if [ -s "$WORK/guarded" ]; then
         say "  make $TARGET asks before it takes away:"
-        sed 's/^/    /' "$WORK/guarded"
+        tell_guarded
     fi
     drop_change_set
     CHANGE_SET=

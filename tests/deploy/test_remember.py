@@ -145,7 +145,7 @@ def test_what_holds_data_or_has_an_address_is_not_taken_away_unasked(production,
 def test_what_loses_all_keys_says_so(production, change, lost):
     production.changes = [(*change, [])]
     shown = make("diff", production.environment)
-    assert shown.returncode == 0, shown.stdout
+    assert shown.returncode == 0 and ("all keys are lost" in shown.stdout) == lost, shown.stdout
     shown = make("deploy", production.environment)
     assert shown.returncode == 2 and ("all keys are lost" in shown.stdout) == lost, shown.stdout
 
