@@ -52,6 +52,7 @@ mod usage;
 mod version;
 mod watch;
 
+use crate::runtime::signal;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use failure::Failure;
 use std::env;
@@ -136,6 +137,7 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 }
 
 fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    signal::end_as_first().map_err(|error| Failure::failed(format!("signals: {error}")))?;
     let cli = Cli::from_arg_matches(matches).map_err(|error| Failure::usage(error.to_string()))?;
     let flags = matches.subcommand().map_or(matches, |(_, flags)| flags);
     let unknown = environment::unknown(&environment::known(&Cli::command()), env::vars_os());

@@ -3,7 +3,9 @@
 //!
 //! What to do with them is the command's business; here they are only awaited.
 
-use rustix::process::Signal as Number;
+use rustix::process::{Signal as Number, getpid};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::{fs, io};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -15,6 +17,27 @@ pub struct Signals {
     interrupt: Option<Signal>,
     /// `None` but after [`Signals::and_hangup`].
     hangup: Option<Signal>,
+}
+
+/// Whether [`end_as_first`] still holds.
+static ENDS_AT_ONCE: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// Has SIGTERM and SIGINT end the first process of a container, for which the system has no default
+/// action: without this it would miss them. From [`Signals::listen`] on they are told as usual.
+///
+/// # Errors
+/// When the system refuses.
+pub fn end_as_first() -> io::Result<()> {
+    if !getpid().is_init() {
+        return Ok(());
+    }
+    ENDS_AT_ONCE.store(true, Ordering::Relaxed);
+    for number in [Number::TERM, Number::INT].map(Number::as_raw) {
+        let ends = Arc::clone(&ENDS_AT_ONCE);
+        // As a shell tells it of a process that died of the signal.
+        signal_hook::flag::register_conditional_shutdown(number, 128 + number, ends)?;
+    }
+    Ok(())
 }
 
 /// Takes SIGHUP over for whoever reads files again. Must be called within a tokio runtime whose I/O
@@ -65,11 +88,13 @@ impl Signals {
 
     /// Those whose bits are not among these.
     fn but(ignored: u64) -> io::Result<Signals> {
-        Ok(Signals {
+        let signals = Signals {
             terminate: listen(SignalKind::terminate(), ignored)?,
             interrupt: listen(SignalKind::interrupt(), ignored)?,
             hangup: None,
-        })
+        };
+        ENDS_AT_ONCE.store(false, Ordering::Relaxed);
+        Ok(signals)
     }
 
     /// The name of the next signal. Call it again while ending gracefully: a second signal means

@@ -103,4 +103,7 @@ fn the_first_process_of_a_container_misses_no_signal_and_ends_with_its_code() {
         matches!(&ended, Some((143, told)) if told.contains("stopped by SIGTERM")),
         "{ended:?}"
     );
+    // What has nothing to say at its end ends at once.
+    let ended = as_first(&listener, &["watch", "--server", server], &[]);
+    assert!(matches!(ended, Some((143, _))), "{ended:?}");
 }
