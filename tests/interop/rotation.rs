@@ -127,7 +127,8 @@ fn await_probes(agents: &[Agent]) {
     });
 }
 
-/// One step, repeated until all have done it, as the program says it may be.
+/// One step, tried again until all have done it: one that misses somebody may be repeated, and one
+/// that is refused has changed nothing.
 #[track_caller]
 fn change(agent: &Agent, verb: &str, key: &str) {
     eventually("all have done it", STEP_MAX, || {
