@@ -95,6 +95,21 @@ impl Held {
         Ok(())
     }
 
+    /// The same, whatever the source has already: what it is for cannot be refused any more.
+    pub(super) fn charge(&mut self, source: Source) {
+        if self.source.is_none() && self.len > 0 {
+            let mut state = self.budget.state.lock();
+            state.taken.give_back_unowned(self.len);
+            state.taken.add(source, self.len);
+        }
+        self.source = Some(source);
+    }
+
+    /// Whether its source may have nothing more, so that it is refused what is counted late.
+    pub(super) fn is_spent(&self) -> bool {
+        self.budget.permits(&self.budget.state.lock(), self.source, 1).is_err()
+    }
+
     /// Makes it a share of `len` bytes; the first [`HTTP_UNCOUNTED_LEN_MAX`] are free.
     ///
     /// # Errors

@@ -327,6 +327,35 @@ fn one_version_is_counted_once_and_many_are_bounded() {
     until("all is given back", || rig.metric("http_held_bytes") == 0.0);
 }
 
+#[test]
+fn answers_that_were_promised_room_are_their_own_and_nobody_elses() {
+    // Those that a worker had made before in the same turn went to the same client.
+    let rig = Rig::new();
+    let long = "k".repeat(200);
+    let ops =
+        |n| (0..128).map(|at| json!({"put": format!("{n}-{at}-{long}"), "value": "v"})).collect();
+    let mut clients: Vec<Client> = (0..60).map(|_| rig.client()).collect();
+    for _ in 0..3 {
+        for (n, client) in clients.iter_mut().enumerate() {
+            let ops: Vec<_> = ops(n);
+            match n % 3 {
+                0 => client.request("GET", &format!("/kv/?prefix={n}-&limit=1"), "", b""),
+                _ => {
+                    client.request("POST", "/kv/", "", json!({ "ops": ops }).to_string().as_bytes())
+                }
+            }
+        }
+        for (n, client) in clients.iter_mut().enumerate() {
+            let answer = client.answer().is(200).json();
+            let key = |at: &str| answer.pointer(at).and_then(|key| key.as_str()).map(str::to_owned);
+            match n % 3 {
+                0 => assert_eq!(answer["items"], json!([]), "client {n}"),
+                _ => assert_eq!(key("/results/127/key"), Some(format!("{n}-127-{long}"))),
+            }
+        }
+    }
+}
+
 /// Bodies that lack their last byte, as many from a source as it may have held.
 fn fill(rig: &Rig, source: &str) -> Vec<Client> {
     let (n_refused, mut clients) = (rig.server.n_refused(Reason::Memory), Vec::new());
@@ -355,14 +384,22 @@ fn a_write_whose_answer_finds_no_room_is_not_made() {
     let batch = |key| json!({"ops": [{"put": key, "value": "v"}, {"get": "long"}]}).to_string();
     let get = json!({"KV": {"Verb": "get", "Key": "long"}});
     let txn = |key| json!([{"KV": {"Verb": "set", "Key": key, "Value": "dg=="}}, get]).to_string();
-    let most = fill(&rig, "127.0.0.1");
+    let mut most = fill(&rig, "127.0.0.1");
+    let full = rig.metric("http_held_bytes");
+    drop(most.pop().and_then(|_refused| most.pop()));
+    let has_room = || rig.metric("http_held_bytes") <= full - (1 << 20) as f64;
+    until("there is some room", has_room);
     // What one source may have is no bound for what is done already.
     assert!(rig.send("POST", "/kv/", "", batch("a").as_bytes()).is(200).body.len() > 3 << 20);
+    until("its answer is given back", has_room);
     assert!(rig.send("PUT", "/v1/txn", "", txn("b").as_bytes()).is(200).body.len() > 3 << 20);
     let rest: Vec<_> = (2..6).map(|n| fill(&rig, &format!("127.0.0.{n}"))).collect();
-    let told = rig.send("POST", "/kv/", "", batch("c").as_bytes()).is(503);
+    let mut other = rig.client_from("127.0.0.9");
+    let told = other.ask("POST", "/kv/", "", batch("c").as_bytes()).is(503);
     assert!(told.text().contains("nothing has changed"), "{}", told.text());
-    assert_eq!(rig.send("PUT", "/v1/txn", "", txn("d").as_bytes()).status, 503);
+    assert_eq!(other.ask("PUT", "/v1/txn", "", txn("d").as_bytes()).status, 503);
+    // Who has its share is refused before it is asked.
+    rig.send("POST", "/kv/", "", batch("d").as_bytes()).is(503);
     for (key, status) in [("a", 200), ("b", 200), ("c", 404), ("d", 404)] {
         rig.ask("GET", &format!("/kv/{key}")).is(status);
     }

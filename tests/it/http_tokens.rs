@@ -73,11 +73,12 @@ fn what_waits_ends_with_its_token() {
     };
     let mut streams = [wait("aaa", "/kv/?watch"), wait("bbb", "/kv/?watch")];
     let mut polls = [wait("aaa", "/kv/k?newer="), wait("bbb", "/kv/k?newer=")];
+    let mut of_consul = wait("bbb", "/v1/kv/k?index=1&wait=55s");
     for stream in &mut streams {
         assert_eq!(stream.head().status, 200);
     }
     let n_watches = || ask(&rig, "aaa", "GET", "/metrics", b"").text();
-    until("all wait", || n_watches().contains("\ngossipykv_http_watches 4\n"));
+    until("all wait", || n_watches().contains("\ngossipykv_http_watches 5\n"));
     // The name is another's now, which changes nothing.
     shared.exchange(TokenList::parse("admin b aaa\nread a new\n").unwrap());
     ask(&rig, "aaa", "PUT", "/kv/k", b"s3cret").is(200);
@@ -93,6 +94,8 @@ fn what_waits_ends_with_its_token() {
     assert!(!revoked.contains("s3cret") && revoked.contains("token"), "{revoked}");
     polls[0].answer().is(200);
     polls[1].answer().is(401);
+    // Its clients take a 401 for a Consul without tokens.
+    assert_eq!(of_consul.answer().status, 403);
 }
 
 #[test]

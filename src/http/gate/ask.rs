@@ -19,6 +19,7 @@ use super::send::Outgoing;
 use super::trust;
 use crate::http::lanes::{Answer, Ending, Job};
 use crate::http::manner::Manner;
+use crate::http::memory::Held;
 use crate::http::pending::{Parked, Slot};
 use crate::http::request::Poll;
 use crate::http::shared::Shared;
@@ -87,10 +88,13 @@ impl Conn {
     /// # Errors
     /// A [`Refusal`], or that the client has gone.
     pub(super) async fn ask(&mut self, opened: Opened) -> Result<Asked, Stop> {
-        let Opened { job, is_bulk, may_wait, tells, is_http_1_0, pass, .. } = opened;
+        let Opened { job, is_bulk, may_wait, takes_body, tells, is_http_1_0, pass, .. } = opened;
         let manner = job.manner;
         let head = may_wait.then(|| without_end(&job.bytes));
         self.look(tells, COVERAGE_AGE).await;
+        if is_bulk && takes_body && Held::of(&self.shared().budget, self.source).is_spent() {
+            return Err(Refusal::memory().into());
+        }
         let way = Way { is_bulk, takes_turn: may_wait };
         let answer = self.submit(job, way).await?;
         match (answer.ending, head) {
@@ -137,13 +141,13 @@ impl Conn {
     ) -> Result<Asked, Stop> {
         let mut poll = polling.wish.first;
         loop {
-            if !trust::lasts(self.shared(), polling.pass.as_ref()) {
-                return Err(trust::ended().into());
-            }
             polling.wish.watch.take();
             // What the worker is to look at must be known to be new. If it is not told in time, it
             // is asked for again soon.
             let is_new = self.look(tells, Duration::ZERO).await;
+            if !trust::lasts(self.shared(), polling.pass.as_ref()) {
+                return Err(trust::ended(manner.is_plain).into());
+            }
             let answer = self.submit(again(&polling.head, poll, manner), way).await?;
             match answer.ending {
                 Ending::Parked(Parked::Nothing) if poll != Poll::Over => {}
@@ -241,10 +245,14 @@ impl Conn {
             Ending::Ready => {}
             Ending::Parked(Parked::Whole(whole, room)) => {
                 (bytes, held) = (whole, room);
+                held.charge(self.source);
                 self.shared().lines.insert(manner, &mut bytes);
             }
             Ending::Parked(Parked::Waits(mut pending)) => {
-                held = pending.room.take().unwrap_or(held);
+                if let Some(room) = pending.room.take() {
+                    held = room;
+                    held.charge(self.source);
+                }
                 bytes.clear();
                 let gate = Arc::clone(&self.gate);
                 let Shared { bridge, shutdown, counters, lines, .. } = &*gate.shared;

@@ -174,6 +174,10 @@ impl Stream<'_> {
             Begun::Anew => self.streaming.wish.style.reset(&mut self.writer.out, token::OLD),
         }
         while let Some(part) = self.part() {
+            // It may take as long as its client likes.
+            if self.must_end().is_some() {
+                return Ok(false);
+            }
             for record in &part {
                 self.write(record).await?;
             }

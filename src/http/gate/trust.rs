@@ -102,7 +102,10 @@ pub(super) fn lasts(shared: &Shared, pass: Option<&Pass>) -> bool {
 }
 
 /// What a long poll is answered with whose token was taken out of use.
-pub(super) fn ended() -> Refusal {
+pub(super) fn ended(is_consul: bool) -> Refusal {
+    if is_consul {
+        return unknown_to_consul(false);
+    }
     let message = "the token of this request is in use no more";
     let failure = Failure::new(401, message).with("WWW-Authenticate", "Bearer");
     Refusal { reason: Reason::Token, failure }

@@ -80,7 +80,8 @@ impl Handler for Router {
         };
         let (shared, route) = (&self.api.shared, Route::of(path, query));
         let now = shared.bridge.now();
-        let room = &mut None;
+        // The answers before this one belong to others.
+        let (before, room) = (out.len(), &mut None);
         let outcome = route.check(request.method, path).and_then(|()| {
             self.dispatch(Call { request, route, query, now, body: scratch, out, room })
         });
@@ -88,7 +89,7 @@ impl Handler for Router {
             Ok(Outcome::Answered(status)) => {
                 shared.counters.answered(route.number(), status);
                 if let Some(room) = room.take() {
-                    let whole = Parked::Whole(std::mem::take(out), room);
+                    let whole = Parked::Whole(out.split_off(before), room);
                     write_number(out, shared.pending.leave(whole));
                 }
             }
