@@ -116,8 +116,9 @@ pub(super) struct AgentFlags {
     #[arg(default_value = "auto")]
     max_store_bytes: OsString,
 
-    /// Found a new cluster whatever discovery says, after it has had 3 s to say it: for the first
-    /// node of all, and for a disaster. Where a cluster is in reach the node joins it all the same
+    /// Found a new cluster whatever discovery says, 3 s after it has answered, or after 60 s where
+    /// it fails: for the first node of all, and for a disaster. Where a cluster is in reach the
+    /// node joins it all the same
     #[arg(long, value_name = "BOOL", env = "GOSSIPYKV_BOOTSTRAP", hide_env_values = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(default_value = "false")]

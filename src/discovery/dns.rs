@@ -205,7 +205,11 @@ impl Dns {
                 Err(error) if error.is_answer() => nothing = error,
                 Err(error) if names.len() == 1 => return Err(error),
                 Err(error) => {
-                    let why = format!("{full} ({} of {}): {error}", at + 1, names.len());
+                    let why = format!(
+                        "{full}, {} of {} by the search list: {error}",
+                        at + 1,
+                        names.len()
+                    );
                     failure.get_or_insert(DnsError::Failed(why));
                 }
             }
@@ -479,7 +483,8 @@ mod tests {
         let of = |says: Says| knows("kv.ns.svc.", says.clone(), says);
         let search = "ns.svc svc local";
         let failing = dns(&[of(fails()).await], search, V4);
-        let says = "failed: kv.ns.svc. (1 of 4): the DNS server says Server Failure";
+        let says =
+            "failed: kv.ns.svc., 1 of 4 by the search list: the DNS server says Server Failure";
         check(resolve(&failing, "kv").await, &[], says);
         let empty = dns(&[of(nothing()).await], search, V4);
         check(resolve(&empty, "kv").await, &[], "no A or AAAA record");
@@ -491,7 +496,7 @@ mod tests {
             _ => no_name(),
         };
         let wild = dns(&[server(wild).await], search, V4);
-        check(resolve(&wild, "kv").await, &["10.0.0.9"], "kv.ns.svc. (1 of 4)");
+        check(resolve(&wild, "kv").await, &["10.0.0.9"], "kv.ns.svc., 1 of 4 by the search");
     }
 
     #[tokio::test]
