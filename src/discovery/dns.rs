@@ -32,8 +32,11 @@ use std::time::Duration;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often each server is asked the same question, when none answers.
 const ROUNDS: usize = 2;
-/// How long resolving one name may take in all: retries, search list, TCP.
+/// How long resolving one name may take in all: retries, TCP. Each form that the search list makes
+/// of it has half of that.
 const NAME_TIMEOUT: Duration = Duration::from_secs(6);
+/// For how many forms of a name there is time.
+const FORMS_MAX: usize = 8;
 
 /// Why a name gave no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -98,6 +101,15 @@ pub struct Host {
     pub addresses: Vec<IpAddr>,
     /// What failed on the way, so that there may be others.
     pub failure: Option<DnsError>,
+    /// Which form of the name that the search list puts before this one has failed, so that the
+    /// addresses may be somebody else's.
+    pub doubt: Option<DnsError>,
+}
+
+impl From<Vec<IpAddr>> for Host {
+    fn from(addresses: Vec<IpAddr>) -> Host {
+        Host { addresses, failure: None, doubt: None }
+    }
 }
 
 /// A resolver over the configuration as it stands now. Cheap to clone.
@@ -180,7 +192,7 @@ impl Dns {
     /// Why there is none.
     pub async fn addresses(&self, host: &str) -> Result<Host, DnsError> {
         if let Ok(ip) = host.parse() {
-            return Ok(Host { addresses: vec![ip], failure: None });
+            return Ok(vec![ip].into());
         }
         self.resolve(Name::from_str_relaxed(host).map_err(|_| DnsError::BadName)?).await
     }
@@ -191,16 +203,33 @@ impl Dns {
     /// Why there is none. That one of several questions has failed weighs more than that the
     /// others were answered with nothing.
     pub async fn resolve(&self, name: Name) -> Result<Host, DnsError> {
-        let whole = tokio::time::timeout(NAME_TIMEOUT, self.search(&name)).await;
+        let n_forms = self.0.system.expansions(&name).len().clamp(2, FORMS_MAX);
+        let limit = NAME_TIMEOUT / 2 * u32::try_from(n_forms).unwrap_or(2);
+        let whole = tokio::time::timeout(limit, self.search(&name)).await;
         whole.unwrap_or(Err(DnsError::Timeout))
     }
 
+    /// What `/etc/hosts` says of a name as it is, whatever the search list would make of it.
+    fn listed(&self, name: &Name) -> Option<Host> {
+        let mut name = name.clone();
+        name.set_fqdn(true);
+        let listed = |kind| self.0.hosts.lookup_static_host(&Query::query(name.clone(), kind));
+        let listed = [RecordType::A, RecordType::AAAA].map(listed).into_iter().flatten();
+        let data = listed.flat_map(|found| found.answers().to_vec()).map(|record| record.data);
+        let addresses: Vec<IpAddr> = data.filter_map(|data| data.ip_addr()).collect();
+        (!addresses.is_empty()).then(|| addresses.into())
+    }
+
     async fn search(&self, name: &Name) -> Result<Host, DnsError> {
+        if let Some(host) = self.listed(name) {
+            return Ok(host);
+        }
         let (mut failure, mut nothing) = (None, DnsError::NoName);
         let names = self.0.system.expansions(name);
         for (at, full) in names.iter().enumerate() {
-            match self.host(full).await {
-                Ok(host) => return Ok(Host { failure: failure.or(host.failure), ..host }),
+            let found = tokio::time::timeout(NAME_TIMEOUT / 2, self.host(full)).await;
+            match found.unwrap_or(Err(DnsError::Timeout)) {
+                Ok(host) => return Ok(Host { doubt: failure, ..host }),
                 Err(DnsError::NoName) => {}
                 Err(error) if error.is_answer() => nothing = error,
                 Err(error) if names.len() == 1 => return Err(error),
@@ -219,12 +248,8 @@ impl Dns {
 
     /// The addresses of an absolute name.
     async fn host(&self, name: &Name) -> Result<Host, DnsError> {
-        let listed = |kind| self.0.hosts.lookup_static_host(&Query::query(name.clone(), kind));
-        let listed = [RecordType::A, RecordType::AAAA].map(listed).into_iter().flatten();
-        let data = listed.flat_map(|found| found.answers().to_vec()).map(|record| record.data);
-        let addresses: Vec<IpAddr> = data.filter_map(|data| data.ip_addr()).collect();
-        if !addresses.is_empty() {
-            return Ok(Host { addresses, failure: None });
+        if let Some(host) = self.listed(name) {
+            return Ok(host);
         }
         let of = async |kind| {
             let found = self.ask(name, kind).await?;
@@ -341,7 +366,7 @@ fn both(
     let mut failures = failures.into_iter().filter(counts);
     let failure = failures.find_map(|(_, kind, error)| Some(named(kind, error?)));
     match failure {
-        failure if !has_none => Ok(Host { addresses, failure }),
+        failure if !has_none => Ok(Host { failure, ..addresses.into() }),
         Some(failure) => Err(failure),
         None if is_nobody => Err(DnsError::NoName),
         None => Err(DnsError::NoRecord("A or AAAA")),
@@ -417,9 +442,9 @@ mod tests {
         let found = dns.resolve(Name::from_ascii(name).expect("a name")).await;
         let text = |error: DnsError| error.to_string();
         match found {
-            Ok(Host { addresses, failure }) => (
+            Ok(Host { addresses, failure, doubt }) => (
                 addresses.iter().map(ToString::to_string).collect(),
-                failure.map(text).unwrap_or_default(),
+                failure.or(doubt).map(text).unwrap_or_default(),
             ),
             Err(error) if error.is_answer() => (vec![], text(error)),
             Err(error) => (vec![], format!("failed: {error}")),
@@ -497,6 +522,18 @@ mod tests {
         };
         let wild = dns(&[server(wild).await], search, V4);
         check(resolve(&wild, "kv").await, &["10.0.0.9"], "kv.ns.svc., 1 of 4 by the search");
+    }
+
+    #[tokio::test]
+    async fn a_name_in_etc_hosts_is_asked_of_nobody() {
+        // DNS was asked for the forms of the search list before.
+        for says in [fails(), a("10.0.0.9"), Says::Silence] {
+            let mut dns = dns(&[always(says).await], "corp.lan", V4);
+            let resolver = Arc::get_mut(&mut dns.0).expect("no clone yet");
+            resolver.hosts = Hosts::default();
+            resolver.hosts.read_hosts_conf(&b"10.0.0.2 node2\n"[..]).expect("hosts");
+            check(resolve(&dns, "node2").await, &["10.0.0.2"], "");
+        }
     }
 
     #[tokio::test]

@@ -58,6 +58,8 @@ pub struct Answer {
     pub nothing: Option<DnsError>,
     /// Why it gave no answer, or not all of one.
     pub failure: Option<DnsError>,
+    /// Why those may be somebody else, where our own address is not among theirs.
+    pub doubt: Option<DnsError>,
 }
 
 impl Answer {
@@ -65,14 +67,22 @@ impl Answer {
     #[must_use]
     pub fn at(name: String, port: u16, found: Result<Host, DnsError>) -> Answer {
         match found {
-            Ok(Host { addresses, failure }) => {
+            Ok(Host { addresses, failure, doubt }) => {
                 let at = |ip| SocketAddr::new(ip, port);
                 let addresses = addresses.into_iter().map(at).collect();
                 let named = vec![Named { name, addresses, why: None }];
-                Answer { named, failure, ..Answer::default() }
+                Answer { named, failure, doubt, ..Answer::default() }
             }
             Err(error) => error.into(),
         }
+    }
+
+    /// What failed of it for this node. Addresses among which is its own are those that it looks
+    /// for, whatever another form of their name came to.
+    pub fn failed(&self, config: &Config) -> Option<&DnsError> {
+        let has_own = |named: &Named| config.own.is_some_and(|own| named.addresses.contains(&own));
+        let names_me = self.named.iter().any(has_own);
+        self.failure.as_ref().or(self.doubt.as_ref().filter(|_| !names_me))
     }
 
     /// Its addresses that can be dialled.
@@ -194,6 +204,22 @@ mod tests {
 
     fn every(all: &[Named]) -> BTreeSet<SocketAddr> {
         all.iter().flat_map(|named| named.addresses.iter().copied()).collect()
+    }
+
+    #[test]
+    fn a_doubt_is_none_where_the_own_address_is_named() {
+        let config = config("0.0.0.0:1");
+        let of = |addresses: &[&str], failure: Option<DnsError>| Answer {
+            named: vec![named("kv", addresses)],
+            failure,
+            doubt: Some(DnsError::Timeout),
+            ..Answer::default()
+        };
+        let others = ["10.0.0.2:1", "10.0.0.3:1"];
+        assert_eq!(of(&others, None).failed(&config), Some(&DnsError::Timeout));
+        assert_eq!(of(&["10.0.0.1:1", "10.0.0.2:1"], None).failed(&config), None);
+        let failing = of(&["10.0.0.1:1"], Some(DnsError::BadName));
+        assert_eq!(failing.failed(&config), Some(&DnsError::BadName));
     }
 
     #[test]

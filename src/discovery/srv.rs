@@ -73,6 +73,7 @@ pub async fn look(dns: &Dns, name: &SrvName, rng: &mut Rng) -> Answer {
         let target = resolved.unwrap_or_else(|error| DnsError::Failed(error.to_string()).into());
         answer.named.extend(target.named);
         answer.failure = answer.failure.or(target.failure);
+        answer.doubt = answer.doubt.or(target.doubt);
     }
     // They come as they are resolved.
     answer.named.sort_by(|a, b| a.name.cmp(&b.name));

@@ -98,7 +98,7 @@ async fn look(
     while let Some(answer) = sources.join_next().await {
         // A task of ours neither panics nor is cancelled while its set lives.
         let Ok((source, answer)) = answer else { continue };
-        look.failed.extend(answer.failure.iter().map(|error| format!("{source}: {error}")));
+        look.failed.extend(answer.failed(config).map(|error| format!("{source}: {error}")));
         let dialled = answer.dialled(config);
         log.note(source, answer.to_log(config));
         if !sources.is_empty() {
