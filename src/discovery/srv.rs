@@ -49,7 +49,7 @@ impl fmt::Display for SrvName {
     }
 }
 
-/// One look at the record: everybody whom it names, and the addresses of at most [`TARGETS_MAX`], a
+/// One look at the record: everybody whom it names, and the addresses of at most `TARGETS_MAX`, a
 /// random choice of more. A target that DNS does not know, or one without a port, is named all the
 /// same: it may be a node that cannot be reached. One that could not be resolved makes the answer
 /// one that is not whole.

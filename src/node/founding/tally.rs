@@ -3,7 +3,9 @@
 //!
 //! Counted are nodes, not addresses. A name with one address of either family is one node, on two
 //! networks of which one may not work: who is joined through one of them is joined. A name with
-//! several addresses of one family may be a whole cluster, so each of these counts.
+//! several addresses of one family may be a whole cluster, so each of these counts. With as many of
+//! either family it is a cluster on two networks; with more of one than of the other, some may be
+//! on one network alone, so all count.
 
 use crate::node::command::Peer;
 use crate::swim::io::Refusal;
@@ -59,10 +61,13 @@ impl Tally {
         }
         let is_me = n_me != [0, 0];
         let n_given = [peer.n_ipv4, peer.n_ipv6];
-        // Of each family one is this node's, where any is.
-        let others = |at: usize| n_given[at].saturating_sub(n_me[at].max(usize::from(is_me)));
-        let n_others = others(0).max(others(1)).max(usize::from(!is_me));
-        let n_joined = n_joined[0].max(n_joined[1]).min(n_others);
+        let is_paired = n_given[0] == n_given[1] || n_given.iter().all(|n| *n <= 1);
+        // Where each has one of either family, so has this node.
+        let own = |at: usize| n_me[at].max(usize::from(is_me && is_paired));
+        let others = [0, 1].map(|at| n_given[at].saturating_sub(own(at)));
+        let all = |of: [usize; 2]| if is_paired { of[0].max(of[1]) } else { of[0] + of[1] };
+        let n_others = all(others).max(usize::from(!is_me));
+        let n_joined = all(n_joined).min(n_others);
         self.n_all += n_others;
         self.n_joined += n_joined;
         if n_joined < n_others {
@@ -141,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_as_many_nodes_as_it_has_addresses_of_one_family() {
+    fn a_name_is_as_many_nodes_as_its_addresses_may_be() {
         for (ipv4, ipv6, expected) in [
             ("", "", (1, 2)),
             ("x", "", (1, 2)),
@@ -163,7 +168,10 @@ mod tests {
             ("mjx", "---", (2, 3)),
             ("mjx", "xxx", (2, 3)),
             ("mjo", "", (2, 2)),
-            ("m", "xx", (1, 2)),
+            ("m", "xx", (1, 3)),
+            ("mj", "---", (2, 5)),
+            ("mjj", "xx", (3, 5)),
+            ("mjj", "jj", (5, 5)),
             ("jx", "", (2, 3)),
         ] {
             assert_eq!(count(ipv4, ipv6), expected, "{ipv4} {ipv6}");

@@ -84,6 +84,10 @@ impl Handover {
         if is_store_of_one(cx) {
             return true;
         }
+        // What it wrote under numbers of others is held by nobody, whatever they say of these.
+        if cx.ready.was_set_back {
+            return false;
+        }
         if cx.peers.n_reachable() == 0 {
             return own_unheld(cx) == 0 && self.others_are_held(cx);
         }
@@ -143,6 +147,9 @@ impl Handover {
             return 0;
         }
         let own = own_unheld(cx);
+        if cx.ready.was_set_back {
+            return own.max(cx.store.stats().n_live);
+        }
         if cx.peers.n_reachable() > 0 && is_to_be_copied(cx) {
             return own.max(cx.store.stats().n_live);
         }

@@ -221,3 +221,43 @@ fn one_that_leaves_stays_what_it_is() {
     cluster.run(Duration::from_secs(3));
     assert_eq!((set_backs(&cluster), cluster.members[0].store.origin()), (0, origin));
 }
+
+#[test]
+fn one_that_leaves_before_its_store_is_compared_has_that_done_first() {
+    let (mut cluster, before) = gone_on(GRACE);
+    restore(&mut cluster, 0, &before);
+    for index in 0..5 {
+        cluster.put(0, &format!("after{index}"), b"v");
+    }
+    // Nothing can be compared without a link, and everything else can be told.
+    cluster.tcp_cut = vec![(0, 1), (0, 2)];
+    let hides = |c: &Cluster| !is_ready(c, 0);
+    assert!(cluster.run_until(Duration::from_secs(3), hides), "it never notices");
+    let now = cluster.now;
+    cluster.members[0].replication.drain(now);
+    cluster.drain(0);
+    for _ in 0..40 {
+        cluster.run(MILLIS * 50);
+        let now = cluster.now;
+        // The others say that they hold all those numbers, which are of other writes.
+        assert!(!cluster.members[0].replication.is_drained(now));
+    }
+    let now = cluster.now;
+    assert!(cluster.members[0].replication.unsent(now) > 0);
+    cluster.tcp_cut.clear();
+    let mut is_drained = false;
+    for _ in 0..400 {
+        cluster.run(MILLIS * 20);
+        let now = cluster.now;
+        is_drained = cluster.members[0].replication.is_drained(now);
+        if is_drained {
+            break;
+        }
+    }
+    assert!(is_drained, "it is never compared");
+    for at in 1..3 {
+        for index in 0..5 {
+            assert!(cluster.value(at, &format!("after{index}")).is_some(), "after{index} at {at}");
+        }
+    }
+}
