@@ -138,7 +138,8 @@ mod tests {
         }
         // Who has seen it expire is not told that it is still there.
         let expired = Version::AtLeast((stamp(5), true));
-        assert!(!expired.is_met(Some(&live(5))) && expired.is_met(Some(&live(5).expired())));
+        let lasting = Record::lasting(stamp(5), 1, b"k", Some((b"v", None)), 3);
+        assert!(!expired.is_met(Some(&lasting)) && expired.is_met(Some(&lasting.expired())));
         assert!(expired.is_met(Some(&live(6))));
     }
 }
