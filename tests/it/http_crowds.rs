@@ -168,6 +168,12 @@ fn what_takes_time_lets_all_else_go_first() {
     // On one processor, workers that measured long values took most of it from the gate.
     let node = Node::start("n", &[], &[]);
     let tasks = format!("/proc/{}/task", node.process.pid().as_raw_nonzero());
+    // A thread gives itself its name, at some time after it has begun.
+    until("all have their names", || {
+        let tasks = std::fs::read_dir(&tasks).expect("Linux").map(|task| task.expect("a thread"));
+        let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm"));
+        tasks.map(name).any(|name| name.is_ok_and(|name| name == "http-gate\n"))
+    });
     let tasks = std::fs::read_dir(tasks).expect("Linux").map(|task| task.expect("a thread"));
     let nice = |task: std::fs::DirEntry| {
         let stat = std::fs::read_to_string(task.path().join("stat")).expect("it runs");
