@@ -205,6 +205,8 @@ def test_properties_before_and_after(double, tmp_path, report):
         "  replaced, with what they hold and their addresses: Namespace\n"
         "  make deploy asks before it takes away:\n"
         "    Namespace (AWS::ServiceDiscovery::PrivateDnsNamespace) REPLACED\n"
+        "  all keys are lost: tasks that are started then find none that runs; take a backup first "
+        "(make backup)\n"
     )
     assert double.actions.count("DeleteChangeSet") == 1 and "ExecuteChangeSet" not in double.actions
     report("make diff of changed properties: exit 0, before and after, replacements marked")
