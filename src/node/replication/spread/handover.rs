@@ -18,6 +18,7 @@ use crate::node::replication::context::Context;
 use crate::node::replication::facts::peers::{DIRECT_PEERS_MAX, Peer};
 use crate::node::replication::facts::stage::Stage;
 use crate::time::Instant;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// First time between two rounds of asking heirs what they hold; it doubles.
@@ -33,8 +34,9 @@ pub(in crate::node) struct Handover {
     began: Instant,
     /// When heirs are asked next, and how long the round after that waits.
     ask: Option<(Instant, Duration)>,
-    /// What we held, when it began, of origins other than ours and no heir has said to hold.
-    others: Vec<(OriginId, u64)>,
+    /// What we hold of origins other than ours, as of when each was first told of in digests since
+    /// it began; `None` once an heir has said to hold that.
+    others: BTreeMap<OriginId, Option<u64>>,
 }
 
 impl Handover {
@@ -47,10 +49,19 @@ impl Handover {
     /// Begins to hand over. Our own writes have been flushed without waiting.
     pub(in crate::node) fn begin(&mut self, cx: &Context<'_>) {
         self.began = cx.now.instant;
+        self.others.clear();
+        self.note_others(cx);
+        self.ask = Some((cx.now.instant, ASK_AGAIN));
+    }
+
+    /// Notes origins that are told of and were not before: one may have been folded, with more here
+    /// than where it was folded, too.
+    fn note_others(&mut self, cx: &Context<'_>) {
         let heads = cx.known.heads(cx.store.last_seq());
         let others = heads.into_iter().map(|(of, through)| (OriginId(of), through));
-        self.others = others.filter(|(of, _)| *of != cx.me).collect();
-        self.ask = Some((cx.now.instant, ASK_AGAIN));
+        for (of, through) in others.filter(|(of, _)| *of != cx.me) {
+            self.others.entry(of).or_insert(Some(through));
+        }
     }
 
     /// Asks heirs how much of our writes they hold. Returns those that are to be told now what is
@@ -105,14 +116,16 @@ impl Handover {
     /// Whether what others wrote is held, too. What an heir has said to hold is settled; the word
     /// of the dead counts only as long as nobody answers.
     fn others_are_held(&mut self, cx: &Context<'_>) -> bool {
+        self.note_others(cx);
         let mut others = std::mem::take(&mut self.others);
-        let is_unheld = |(of, through): &(OriginId, u64)| self.n_unheld(cx, *of, *through) > 0;
-        let are_held = if cx.peers.n_reachable() == 0 {
-            !others.iter().any(is_unheld)
-        } else {
-            others.retain(is_unheld);
-            others.is_empty()
-        };
+        let (is_settled, mut are_held) = (cx.peers.n_reachable() > 0, true);
+        for (of, through) in &mut others {
+            let is_held = through.is_none_or(|through| self.n_unheld(cx, *of, through) == 0);
+            are_held &= is_held;
+            if is_held && is_settled {
+                *through = None;
+            }
+        }
         self.others = others;
         are_held && self.is_folded_held(cx)
     }
@@ -154,9 +167,9 @@ impl Handover {
             return own.max(cx.store.stats().n_live);
         }
         let folded = if self.is_folded_held(cx) { 0 } else { n_folded_values(cx) };
-        let others = self.others.iter();
+        let others = self.others.iter().filter_map(|(of, through)| Some((*of, (*through)?)));
         others.fold(own.saturating_add(folded), |sum, (of, through)| {
-            sum.saturating_add(self.n_unheld(cx, *of, *through))
+            sum.saturating_add(self.n_unheld(cx, of, through))
         })
     }
 }

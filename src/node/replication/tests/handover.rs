@@ -267,3 +267,27 @@ fn those_that_were_never_ready_are_no_heirs_of_each_other_when_both_leave() {
         assert_eq!(cluster.members[at].replication.unsent(cluster.now), 1, "{at}");
     }
 }
+
+#[test]
+fn a_run_that_is_folded_no_more_while_its_holder_leaves_is_handed_over() {
+    // The first has folded it with 5 of its writes, and the others, whom some of it never reached,
+    // with none.
+    let mut cluster = Cluster::new(3, 0.0);
+    let lost = OriginId(0x77);
+    let (now, time) = (cluster.now, cluster.members[0].store.stats().hlc);
+    let write = |seq: u64| {
+        let stamp = crate::kv::Stamp { time, origin: lost };
+        Record::new(stamp, seq, format!("of {seq}").as_bytes(), Some((b"v", None)))
+    };
+    let (held, past): (Vec<_>, _) = ((1..=5).map(write).collect(), write(9));
+    let first = &mut cluster.members[0].replication;
+    first.with(now, |cx| receive::apply(cx, &held, true));
+    first.shared.known.fold(lost);
+    drain(&mut cluster, 0);
+    let first = &mut cluster.members[0].replication;
+    first.with(now, |cx| receive::apply(cx, &[past], true));
+    assert!(!first.shared.known.is_folded(lost));
+    assert!(is_drained_within(&mut cluster, 0, Duration::from_secs(4)));
+    let is_held = |at: usize| (1..=5).all(|seq| cluster.value(at, &format!("of {seq}")).is_some());
+    assert!(is_held(1) || is_held(2));
+}
