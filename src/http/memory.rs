@@ -45,6 +45,11 @@ impl Budget {
         self.state.lock().taken.all()
     }
 
+    /// Whether a source has as much as it may, so that it is refused what is counted late.
+    pub(super) fn is_spent(&self, source: Source) -> bool {
+        self.permits(&self.state.lock(), Some(source), 1).is_err()
+    }
+
     /// Whether `more` fit, for all and for a source.
     fn permits(&self, state: &State, source: Option<Source>, more: usize) -> Result<(), Spent> {
         let fits = state.taken.all().saturating_add(more) <= self.len_max;
@@ -103,11 +108,6 @@ impl Held {
             state.taken.add(source, self.len);
         }
         self.source = Some(source);
-    }
-
-    /// Whether its source may have nothing more, so that it is refused what is counted late.
-    pub(super) fn is_spent(&self) -> bool {
-        self.budget.permits(&self.budget.state.lock(), self.source, 1).is_err()
     }
 
     /// Makes it a share of `len` bytes; the first [`HTTP_UNCOUNTED_LEN_MAX`] are free.

@@ -48,16 +48,18 @@ pub(super) struct Finish {
 pub(super) struct PendingAnswer {
     reply: oneshot::Receiver<Reply>,
     limit: Duration,
-    route: usize,
-    render: Render,
+    finish: Finish,
     /// What to tell the node when the client goes first, where it is worth it.
     end: Option<Command>,
-    /// Memory that the answer has been promised.
-    pub(super) room: Option<Held>,
     _slot: Slot,
 }
 
 impl PendingAnswer {
+    /// The memory that the answer has been promised, if any.
+    pub(super) fn take_room(&mut self) -> Option<Held> {
+        self.finish.room.take()
+    }
+
     /// Waits for the node, at most as long as was said; appends the answer and counts it. A wait
     /// that the node can end is ended when the client has `gone`, and then it returns false. When
     /// the server drains, the node has left: soon nothing more comes of such a wait, and its answer
@@ -93,8 +95,8 @@ impl PendingAnswer {
             }
             () = drained, if self.end.is_some() => Some(leaving()),
         };
-        let status = (self.render)(reply, bridge.now().wall, out);
-        counters.answered(self.route, status);
+        let status = (self.finish.render)(reply, bridge.now().wall, out);
+        counters.answered(self.finish.route, status);
         true
     }
 }
@@ -209,11 +211,10 @@ impl PendingAnswers {
             // A client that has gone needs no answer.
             let _ = reply_to.send(answer);
         });
-        let Finish { route, render, room } = finish;
         if bridge.send(command, reply_to).is_err() {
-            return Err(render);
+            return Err(finish.render);
         }
-        let answer = PendingAnswer { reply, limit, route, render, end, room, _slot: slot };
+        let answer = PendingAnswer { reply, limit, finish, end, _slot: slot };
         Ok(self.leave(Parked::Waits(answer)))
     }
 

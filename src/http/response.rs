@@ -178,8 +178,13 @@ pub(super) const EXPIRED: &str = "-expired";
 
 /// Appends the version of a record as text.
 pub(super) fn version_of(out: &mut Vec<u8>, record: &Record) {
-    version(out, record.stamp());
-    if record.has_expired() {
+    version_text(out, (record.stamp(), record.has_expired()));
+}
+
+/// Appends a version as text: its stamp, and whether it has expired since.
+pub(super) fn version_text(out: &mut Vec<u8>, (stamp, has_expired): (Stamp, bool)) {
+    version(out, stamp);
+    if has_expired {
         out.extend_from_slice(EXPIRED.as_bytes());
     }
 }

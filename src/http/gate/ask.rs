@@ -19,7 +19,6 @@ use super::send::Outgoing;
 use super::trust;
 use crate::http::lanes::{Answer, Ending, Job};
 use crate::http::manner::Manner;
-use crate::http::memory::Held;
 use crate::http::pending::{Parked, Slot};
 use crate::http::request::Poll;
 use crate::http::shared::Shared;
@@ -88,11 +87,11 @@ impl Conn {
     /// # Errors
     /// A [`Refusal`], or that the client has gone.
     pub(super) async fn ask(&mut self, opened: Opened) -> Result<Asked, Stop> {
-        let Opened { job, is_bulk, may_wait, takes_body, tells, is_http_1_0, pass, .. } = opened;
+        let Opened { job, is_bulk, may_wait, is_told_long, tells, is_http_1_0, pass, .. } = opened;
         let manner = job.manner;
         let head = may_wait.then(|| without_end(&job.bytes));
         self.look(tells, COVERAGE_AGE).await;
-        if is_bulk && takes_body && Held::of(&self.shared().budget, self.source).is_spent() {
+        if is_told_long && self.shared().budget.is_spent(self.source) {
             return Err(Refusal::memory().into());
         }
         let way = Way { is_bulk, takes_turn: may_wait };
@@ -249,7 +248,7 @@ impl Conn {
                 self.shared().lines.insert(manner, &mut bytes);
             }
             Ending::Parked(Parked::Waits(mut pending)) => {
-                if let Some(room) = pending.room.take() {
+                if let Some(room) = pending.take_room() {
                     held = room;
                     held.charge(self.source);
                 }

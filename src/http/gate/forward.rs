@@ -42,6 +42,8 @@ pub(super) struct Opened {
     pub(super) is_http_1_0: bool,
     /// As whom it may have to wait.
     pub(super) waiter: Option<Waiter>,
+    /// Whether it is a write whose answer may be long: that is counted for its source late.
+    pub(super) is_told_long: bool,
     /// What it was let in with, to be looked for again while it waits.
     pub(super) pass: Option<Pass>,
 }
@@ -62,10 +64,15 @@ const WAITS: [&str; 4] = ["newer", "since", "min_version", TOKEN];
 /// The one for which the node has to say what it holds.
 const TOKEN: &str = "min_token";
 
+/// The parameters of a query as they are spelt.
+fn parameters<'h>(head: &Head<'h>) -> impl Iterator<Item = &'h str> {
+    let (_, query) = head.target.split_once('?').unwrap_or_default();
+    query.split('&')
+}
+
 /// Whether a query has one of these parameters.
 fn asks_for(head: &Head<'_>, wanted: &[&str]) -> bool {
-    let (_, query) = head.target.split_once('?').unwrap_or_default();
-    let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+    let mut names = parameters(head).map(|pair| pair.split('=').next().unwrap_or_default());
     names.any(|name| wanted.contains(&name))
 }
 
@@ -85,8 +92,7 @@ fn may_be_asked_again(head: &Head<'_>, route: Route<'_>) -> bool {
 
 /// Whether it begins a stream: what that tells is read by the gate, a part at a time.
 fn begins_stream(head: &Head<'_>) -> bool {
-    let (_, query) = head.target.split_once('?').unwrap_or_default();
-    query.split('&').any(|pair| matches!(pair, "watch" | "watch=" | "watch=1" | "watch=true"))
+    parameters(head).any(|pair| matches!(pair, "watch" | "watch=" | "watch=1" | "watch=true"))
 }
 
 /// Whether it takes its time.
@@ -178,6 +184,8 @@ impl Opened {
             }
         }
         let is_read = matches!(head.method, Method::Get | Method::Head);
+        let takes_body = head.method.takes_body()
+            && route.methods().is_some_and(|(methods, _)| methods.contains(&head.method));
         Ok(Opened {
             job: Job { bytes: out, body: Vec::new(), manner },
             framing: head.framing,
@@ -194,8 +202,8 @@ impl Opened {
             is_http_1_0: head.is_http_1_0,
             waiter: waiter(gate, head, route),
             pass,
-            takes_body: head.method.takes_body()
-                && route.methods().is_some_and(|(methods, _)| methods.contains(&head.method)),
+            takes_body,
+            is_told_long: takes_body && matches!(route, Route::List | Route::ConsulTxn),
         })
     }
 
@@ -233,6 +241,7 @@ impl Opened {
             waiter: None,
             pass: None,
             takes_body: false,
+            is_told_long: false,
             may_wait: false,
             tells: Tells::Nothing,
             is_http_1_0: head.is_http_1_0,

@@ -11,7 +11,7 @@ use super::context::{Call, Outcome};
 use super::query::{self, Parameter};
 use super::watch;
 use crate::http::failure::Failure;
-use crate::http::response::{EXPIRED, Response, version_of};
+use crate::http::response::{EXPIRED, Response, version_text};
 use crate::kv::{Record, Stamp};
 use crate::limits::HTTP_POLL_MAX;
 use std::time::Duration;
@@ -92,17 +92,18 @@ impl Version {
             }
             return Ok(Outcome::Answered(304));
         };
-        let held = match entry {
-            Some(record) => {
-                let mut version = Vec::new();
-                version_of(&mut version, record);
-                format!("it has version {}", String::from_utf8_lossy(&version))
-            }
-            None => "it has none".to_owned(),
+        let text = |of| {
+            let mut text = Vec::new();
+            version_text(&mut text, of);
+            String::from_utf8(text).unwrap_or_default()
         };
-        let (stamp, suffix) = (least.0, if least.1 { EXPIRED } else { "" });
+        let held = entry.map_or_else(
+            || "it has none".to_owned(),
+            |record| format!("it has version {}", text((record.stamp(), record.has_expired()))),
+        );
+        let least = text(least);
         let message =
-            format_args!("this node has not seen version {stamp}{suffix} within {wait:?}: {held}");
+            format_args!("this node has not seen version {least} within {wait:?}: {held}");
         Err(Failure::new(504, message).about(entry))
     }
 }

@@ -199,8 +199,11 @@ fn plan<'s>(api: &Api, now: Now, all: &'s [Sent]) -> Result<Planned<'s>, Failure
         let is_read = matches!(shown, Shown::Value | Shown::ValueOrEmpty);
         for key in keys {
             let mut step = sent.step(of, key, condition, shown);
-            let at = written.get(&step.key).copied();
-            let at = at.filter(|at| !replaces(&mut steps, *at, &step, all));
+            let mut at = written.get(&step.key).copied();
+            if let Some(before) = at.filter(|at| step.replaces(*at, &steps, all)) {
+                steps[before].write = None;
+                at = None;
+            }
             if let Some(at) = at {
                 if let Err(why) = step.follow(at, &steps[at], sent) {
                     return why.map(Err);
@@ -232,19 +235,6 @@ fn under(api: &Api, now: Now, prefix: &str, written: &BTreeMap<String, usize>) -
     let written = written.range(prefix.to_owned()..).map(|(key, _)| key);
     keys.extend(written.take_while(|key| key.starts_with(prefix)).cloned());
     keys.into_iter().collect()
-}
-
-/// Whether a step that writes takes the place of the one at `at`, which deletes the same key as one
-/// of a tree and was asked about by none since: then that one is left out.
-fn replaces(steps: &mut [Step<'_>], at: usize, step: &Step<'_>, sent: &[Sent]) -> bool {
-    let is_of_tree = sent[steps[at].of].verb == "delete-tree";
-    let is_asked = || steps.iter().any(|other| other.by == Some(at));
-    let replaces = step.write.is_some() && step.condition == Condition::Any && is_of_tree;
-    if !replaces || is_asked() {
-        return false;
-    }
-    steps[at].write = None;
-    true
 }
 
 impl Sent {
@@ -283,6 +273,14 @@ impl<'s> Step<'s> {
             }
             Some(written) => written.flatten().map_or(0, |sent| sent.value.len()),
         }
+    }
+
+    /// Whether it takes the place of the step at `at`, which deletes the same key as one of a tree
+    /// and was asked about by none since: then that one writes nothing.
+    fn replaces(&self, at: usize, before: &[Step<'_>], sent: &[Sent]) -> bool {
+        let is_of_tree = sent[before[at].of].verb == "delete-tree";
+        let is_asked = || before.iter().any(|other| other.by == Some(at));
+        self.write.is_some() && self.condition == Condition::Any && is_of_tree && !is_asked()
     }
 
     /// Makes it one after the step at `at`, which writes the same key.
