@@ -3,13 +3,8 @@
 
 use super::parse::Advertise;
 use super::reader::Reader;
+use crate::discovery::Families;
 use std::net::{IpAddr, SocketAddr};
-
-/// Whether a node that listens there hears who dials `ip`: `[::]` listens on IPv4 as well.
-pub(super) fn hears(bind: SocketAddr, ip: IpAddr) -> bool {
-    let (bound, ip) = (bind.ip().to_canonical(), ip.to_canonical());
-    bound.is_ipv4() == ip.is_ipv4() || bound.is_ipv6() && bound.is_unspecified()
-}
 
 impl Reader<'_> {
     /// What is wrong with addresses each of which is right by itself.
@@ -30,7 +25,7 @@ impl Reader<'_> {
 
     /// Who dials an address of another family reaches nobody, and cannot be answered.
     fn same_family(&mut self, bind: SocketAddr, ip: IpAddr) {
-        if hears(bind, ip) {
+        if Families::of(bind).has(ip) {
             return;
         }
         let (source, port) = (self.source("advertise"), bind.port());

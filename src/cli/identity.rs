@@ -7,12 +7,11 @@
 //!                                                    else that of the default route
 //! ```
 
-use super::addresses::hears;
 use super::config::AgentConfig;
 use super::failure::Failure;
 use super::{parse, route};
 use crate::discovery::ecs::{self, Metadata};
-use crate::discovery::{self, Seed};
+use crate::discovery::{self, Families, Seed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -124,7 +123,7 @@ fn advertise(
     }
     let with_port = |ip| SocketAddr::new(ip, bind.port());
     if let Some(metadata) = metadata {
-        let heard = |ip: &IpAddr| hears(bind, *ip);
+        let heard = |ip: &IpAddr| Families::of(bind).has(*ip);
         if let Some(ip) = metadata.addresses(bind.is_ipv6()).find(heard) {
             return Some(with_port(ip));
         }

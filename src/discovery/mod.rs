@@ -32,7 +32,7 @@ pub use seeds::Seed;
 pub use srv::SrvName;
 pub use standing::{Found, Look, look_once, run};
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The port of gossip where none is given.
 pub const GOSSIP_PORT: u16 = 7947;
@@ -63,21 +63,13 @@ impl Config {
     /// What is dialled from where it listens can be of these families.
     #[must_use]
     pub fn families(&self) -> Families {
-        match self.bound {
-            None => Families::BOTH,
-            Some(SocketAddr::V4(_)) => Families { ipv4: true, ipv6: false },
-            // Listening on every address is listening on those of IPv4, too.
-            Some(SocketAddr::V6(bound)) => {
-                Families { ipv4: bound.ip().is_unspecified(), ipv6: true }
-            }
-        }
+        self.bound.map_or(Families::BOTH, Families::of)
     }
 
     /// Whether what is dialled from where it listens can be of this family.
     #[must_use]
     pub fn reaches(&self, addr: SocketAddr) -> bool {
-        let Families { ipv4, ipv6 } = self.families();
-        if addr.ip().to_canonical().is_ipv4() { ipv4 } else { ipv6 }
+        self.families().has(addr.ip())
     }
 }
 
@@ -93,6 +85,19 @@ pub struct Families {
 impl Families {
     /// All there is.
     pub const BOTH: Families = Families { ipv4: true, ipv6: true };
+
+    /// Those of whoever listens there: every address of IPv6 is every address of IPv4, too.
+    #[must_use]
+    pub fn of(bound: SocketAddr) -> Families {
+        let ip = bound.ip().to_canonical();
+        Families { ipv4: ip.is_ipv4() || ip.is_unspecified(), ipv6: ip.is_ipv6() }
+    }
+
+    /// Whether an address is of one of them.
+    #[must_use]
+    pub fn has(self, ip: IpAddr) -> bool {
+        if ip.to_canonical().is_ipv4() { self.ipv4 } else { self.ipv6 }
+    }
 }
 
 #[cfg(test)]

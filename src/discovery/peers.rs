@@ -1,9 +1,8 @@
-//! Whom the names stand for: what each name, target and address came to, and how many nodes that
-//! is at least.
+//! Whom the names stand for: what each name, target and address came to.
 //!
-//! A name with addresses of both families is as many nodes as it has addresses of that family of
-//! which it has more: a node on two networks has one of each, and a name that lists a cluster has
-//! one of each for every node. Two addresses of one family may always be two nodes.
+//! A node on two networks has an address of each family, and a name that lists a cluster of such
+//! nodes has one of each for every node. Where a name has more of one family than of the other,
+//! some nodes may be on one network alone. Two addresses of one family may always be two nodes.
 
 use super::Config;
 use super::dns::{DnsError, Host};
