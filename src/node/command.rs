@@ -52,8 +52,7 @@ impl Look {
     }
 }
 
-/// Whoever one name stands for. It is as many nodes as it has addresses of that family of which it
-/// has more, and at least one.
+/// Whoever one name stands for: at least one node. How many it may be, founding counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Peer {
     /// Its addresses that are dialled, our own left out.

@@ -18,6 +18,8 @@ pub mod replication;
 mod shut_out;
 mod stats;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 pub use config::Config;
 pub use machine::Node;

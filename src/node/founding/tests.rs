@@ -1,42 +1,14 @@
 //! What discovery saw, and what a node makes of it.
 
 use super::*;
-use crate::kv::{Store, StoreConfig};
-use crate::node::command::Peer;
-use crate::node::command::{Command, Health};
-use crate::node::formats::Formats;
+use crate::node::command::{Command, Health, Peer};
 use crate::node::io::{Input, Ticket};
+use crate::node::tests::{self, addr, at};
 use crate::node::{Config, Node};
-use crate::swim;
-use crate::time::WallMillis;
-use crate::wire::message::{AddrBytes, NodeName, PushNodeState};
-use crate::wire::packet::Security;
-use std::sync::Arc;
-
-fn at(millis: u64) -> Now {
-    Now { instant: Instant::from_millis(millis), wall: WallMillis(1_800_000_000_000 + millis) }
-}
-
-fn addr(last: u8) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, last], 7947))
-}
+use crate::wire::message::PushNodeState;
 
 fn node(advertise: SocketAddr, expects_peers: bool, bootstrap: bool) -> Node {
-    let store = Arc::new(Store::new(StoreConfig { origin: OriginId(1), store_len_max: 0 }));
-    let config = Config {
-        name: NodeName::from("a"),
-        advertise,
-        incarnation: 1,
-        swim: swim::Config::lan(),
-        security: Security::default(),
-        tombstone_grace: Duration::from_secs(3600),
-        expired_grace: Duration::from_secs(600),
-        expects_peers,
-        bootstrap,
-        formats: Formats::SPOKEN,
-        rng_seed: 1,
-    };
-    Node::new(config, store, at(1))
+    tests::node(Config { advertise, expects_peers, bootstrap, ..tests::config() })
 }
 
 /// A node that looks for others at 10.0.0.1.
@@ -64,14 +36,7 @@ fn named(last: &[u8]) -> Look {
 /// What became of a try to join. Who was joined is a plain member.
 fn joined(node: &mut Node, millis: u64, last: u8, result: Result<(), JoinError>) {
     if result.is_ok() {
-        let state = PushNodeState {
-            name: format!("plain-{last}").as_str().into(),
-            addr: Some(AddrBytes::from_ip(addr(last).ip())),
-            port: addr(last).port(),
-            incarnation: 1,
-            vsn: Some(bytes::Bytes::from_static(&[1, 5, 2, 0, 0, 0])),
-            ..PushNodeState::default()
-        };
+        let state = PushNodeState { meta: None, ..tests::member(&format!("plain-{last}"), last) };
         node.swim.acquaint(at(millis).instant, vec![state]);
     }
     node.founding.joined(at(millis).instant, addr(last), &result);

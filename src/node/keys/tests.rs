@@ -1,28 +1,16 @@
 //! Who is asked before a key is used or removed, and what comes of what they say.
 
 use super::*;
-use crate::kv::{Store, StoreConfig};
+use crate::node::Config;
 use crate::node::command::Command;
 use crate::node::formats::Formats;
 use crate::node::io::{Input, Output};
-use crate::node::{Config, meta};
-use crate::swim;
-use crate::time::WallMillis;
-use crate::wire::message::{AddrBytes, PushNodeState};
+use crate::node::tests::{self, addr, at};
 use crate::wire::packet::Security;
 use crate::wire::stream::{Frame, Payload};
-use std::net::SocketAddr;
 
 const OLD: [u8; 16] = [1; 16];
 const NEW: [u8; 16] = [2; 16];
-
-fn at(millis: u64) -> Now {
-    Now { instant: Instant::from_millis(millis), wall: WallMillis(1_800_000_000_000 + millis) }
-}
-
-fn addr(last: u8) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, last], 7947))
-}
 
 fn mark(key: [u8; 16]) -> String {
     Key::from_bytes(&key).expect("an AES key").fingerprint().to_owned()
@@ -37,33 +25,11 @@ struct Rig {
 impl Rig {
     /// Beside the members b and c, whose origins are 2 and 3.
     fn new(keys: &[[u8; 16]]) -> Rig {
-        let store = Arc::new(Store::new(StoreConfig { origin: OriginId(1), store_len_max: 0 }));
         let keys = keys.iter().map(|key| Key::from_bytes(key).expect("an AES key"));
         let keyring = Keyring::new(keys).expect("a few");
-        let config = Config {
-            name: NodeName::from("a"),
-            advertise: addr(1),
-            incarnation: 1,
-            swim: swim::Config::lan(),
-            security: Security { keyring, ..Security::default() },
-            tombstone_grace: Duration::from_secs(3600),
-            expired_grace: Duration::from_secs(600),
-            expects_peers: true,
-            bootstrap: true,
-            formats: Formats::SPOKEN,
-            rng_seed: 1,
-        };
-        let mut node = Node::new(config, store, at(1));
-        let states = [("b", 2), ("c", 3)].map(|(name, origin)| PushNodeState {
-            name: name.into(),
-            addr: Some(AddrBytes::from_ip(addr(origin).ip())),
-            port: addr(origin).port(),
-            incarnation: 1,
-            state: 0,
-            meta: Some(meta::encode(OriginId(u64::from(origin)), Formats::SPOKEN)),
-            vsn: Some(Bytes::from_static(&[1, 5, 2, 0, 0, 0])),
-        });
-        node.acquaint(at(1), states.to_vec());
+        let security = Security { keyring, ..Security::default() };
+        let mut node = tests::node(Config { security, bootstrap: true, ..tests::config() });
+        node.acquaint(at(1), vec![tests::member("b", 2), tests::member("c", 3)]);
         let mut rig = Rig { node, out: Vec::new() };
         rig.handle(2, Input::Timeout);
         rig.out.clear();

@@ -1,53 +1,20 @@
 //! A node that was set back, as a whole: what it calls itself, and what it answers.
 
 use super::*;
-use crate::kv::{Dot, OriginId, StoreConfig};
+use crate::kv::{Dot, OriginId};
 use crate::node::command::{Command, Concern, Reply};
 use crate::node::io::{ConnId, Ticket};
 use crate::node::replication::message::{Digest, KvMessage};
-use crate::swim;
-use crate::time::WallMillis;
+use crate::node::tests::{self, addr, at};
 use crate::wire::stream::{Frame, Payload};
-use std::time::Duration;
 
 const BEFORE: OriginId = OriginId(1);
 const PEER: OriginId = OriginId(2);
 
-fn at(millis: u64) -> Now {
-    Now { instant: Instant::from_millis(millis), wall: WallMillis(1_800_000_000_000 + millis) }
-}
-
-fn addr(last: u8) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, last], 7947))
-}
-
 /// A node that is ready, beside one member.
 fn node() -> Node {
-    let store = Arc::new(Store::new(StoreConfig { origin: BEFORE, store_len_max: 0 }));
-    let config = Config {
-        name: NodeName::from("a"),
-        advertise: addr(1),
-        incarnation: 1,
-        swim: swim::Config::lan(),
-        security: Security::default(),
-        tombstone_grace: Duration::from_secs(3600),
-        expired_grace: Duration::from_secs(600),
-        expects_peers: true,
-        bootstrap: true,
-        formats: Formats::SPOKEN,
-        rng_seed: 1,
-    };
-    let mut node = Node::new(config, store, at(1));
-    let peer = PushNodeState {
-        name: "b".into(),
-        addr: Some(AddrBytes::from_ip(addr(2).ip())),
-        port: addr(2).port(),
-        incarnation: 1,
-        state: 0,
-        meta: Some(meta::encode(PEER, Formats::SPOKEN)),
-        vsn: Some(Bytes::from_static(&[1, 5, 2, 0, 0, 0])),
-    };
-    node.acquaint(at(1), vec![peer]);
+    let mut node = tests::node(Config { bootstrap: true, ..tests::config() });
+    node.acquaint(at(1), vec![tests::member("b", 2)]);
     handle(&mut node, 1, Input::Timeout);
     node
 }
