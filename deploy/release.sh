@@ -1,7 +1,8 @@
 #!/bin/sh
 # What .github/workflows/release.yml does by itself, so that it can be tried without a tag.
 #
-#   release.sh check TAG             whether TAG is that of this version, and the changelog tells of it
+#   release.sh check TAG             whether TAG is that of this version, which all files tell alike, and the
+#                                    changelog tells of it with a date
 #   release.sh notes                 this version's part of the changelog
 #   release.sh pack PROGRAM ARCH DIR a tarball of PROGRAM, built for ARCH (amd64 or arm64), in DIR
 #   release.sh sums DIR              DIR/SHA256SUMS over all else in DIR
@@ -25,11 +26,26 @@ notes() {
         END { sub(/\n+$/, "\n", text); printf "%s", text }' "$ROOT/CHANGELOG.md"
 }
 
+# agrees FILE VERSION: that FILE tells.
+agrees() { [ "$2" = "$VERSION" ] || fail "$1 has version $2, Cargo.toml $VERSION"; }
+
 check() {
     [ "$1" = "v$VERSION" ] || fail "tag $1 is not that of version $VERSION in Cargo.toml"
-    locked=$(awk '/^name = "gossipykv"$/ { getline; gsub(/^version = "|"$/, ""); print; exit }' "$ROOT/Cargo.lock")
-    [ "$locked" = "$VERSION" ] || fail "Cargo.lock has version $locked, Cargo.toml $VERSION"
+    for lock in Cargo.lock fuzz/Cargo.lock; do
+        agrees "$lock" "$(awk '/^name = "gossipykv"$/ { getline; gsub(/^version = "|"$/, ""); print; exit }' "$ROOT/$lock")"
+    done
+    chart=deploy/helm/gossipykv/Chart.yaml
+    agrees "$chart (version)" "$(sed -n 's/^version: //p' "$ROOT/$chart")"
+    agrees "$chart (appVersion)" "$(sed -n 's/^appVersion: //p' "$ROOT/$chart")"
+    manifest=deploy/kubernetes/statefulset.yaml
+    agrees "$manifest" "$(sed -n 's/^ *image: gossipykv://p' "$ROOT/$manifest")"
+    api=src/http/routes/openapi.json
+    agrees "$api" "$(sed -n 's/^ *"version": "\(.*\)",$/\1/p' "$ROOT/$api" | head -n 1)"
     grep -q "^## $VERSION\( \|\$\)" "$ROOT/CHANGELOG.md" || fail "CHANGELOG.md has no part \"## $VERSION\""
+    grep -q "^## $VERSION ([0-9]\{4\}-[0-9]\{2\}-[0-9]\{2\})\$" "$ROOT/CHANGELOG.md" ||
+        fail "CHANGELOG.md gives $VERSION no date: \"## $VERSION (YYYY-MM-DD)\""
+    ! grep -q '^## Unreleased' "$ROOT/CHANGELOG.md" ||
+        fail "CHANGELOG.md has a part \"## Unreleased\": with this tag all of it is released"
     [ -n "$(notes)" ] || fail "CHANGELOG.md says nothing of $VERSION"
     printf '%s\n' "$VERSION"
 }

@@ -19,12 +19,24 @@ def release(*arguments, **env):
     return run(SCRIPT, *arguments, env=env)
 
 
+# What else tells the version.
+TOLD = {
+    "Cargo.lock": '[[package]]\nname = "gossipykv"\nversion = "1.2.3"\n',
+    "fuzz/Cargo.lock": '[[package]]\nname = "gossipykv"\nversion = "1.2.3"\n',
+    "deploy/helm/gossipykv/Chart.yaml": "version: 1.2.3\nappVersion: 1.2.3\n",
+    "deploy/kubernetes/statefulset.yaml": "spec:\n  image: gossipykv:1.2.3\n",
+    "src/http/routes/openapi.json": '{\n "info": {\n  "version": "1.2.3",\n',
+}
+
+
 @pytest.fixture
 def sources(tmp_path):
     """Sources of a version 1.2.3 whose changelog tells of it."""
     (tmp_path / "Cargo.toml").write_text('[package]\nname = "gossipykv"\nversion = "1.2.3"\n')
-    (tmp_path / "Cargo.lock").write_text('[[package]]\nname = "gossipykv"\nversion = "1.2.3"\n')
-    text = "# Changelog\n\n## Unreleased\n\nLater.\n\n## 1.2.3 (2026-12-01)\n\n- One.\n\n- Two.\n\n## 1.2.2 (2026-11-01)\n\n- Old.\n"
+    for name, text in TOLD.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    text = "# Changelog\n\n## 1.2.3 (2026-12-01)\n\n- One.\n\n- Two.\n\n## 1.2.2 (2026-11-01)\n\n- Old.\n"
     (tmp_path / "CHANGELOG.md").write_text(text)
     return tmp_path
 
@@ -37,13 +49,32 @@ def test_a_tag_is_one_version_everywhere(sources):
     assert (good.returncode, good.stdout) == (0, "1.2.3\n")
     for tag in ("v1.2.4", "1.2.3", "v1.2.3-rc1"):
         assert check(tag).returncode == 1, tag
-    (sources / "Cargo.lock").write_text('[[package]]\nname = "gossipykv"\nversion = "1.2.2"\n')
-    assert "Cargo.lock has version 1.2.2" in check("v1.2.3").stdout
-    (sources / "Cargo.lock").write_text('[[package]]\nname = "gossipykv"\nversion = "1.2.3"\n')
+    for name, text in TOLD.items():
+        for line in re.findall(r".*1\.2\.3.*", text):
+            (sources / name).write_text(text.replace(line, line.replace("1.2.3", "1.2.2")))
+            wrong = check("v1.2.3")
+            assert wrong.returncode == 1 and re.match(rf"{name}( \(\w+\))? has version 1.2.2", wrong.stdout), wrong.stdout
+        (sources / name).write_text(text)
+    assert check("v1.2.3").returncode == 0
     (sources / "CHANGELOG.md").write_text("# Changelog\n\n## Unreleased\n\n- One.\n")
     assert 'no part "## 1.2.3"' in check("v1.2.3").stdout
-    (sources / "CHANGELOG.md").write_text("# Changelog\n\n## 1.2.3\n\n## 1.2.2\n\n- Old.\n")
+    (sources / "CHANGELOG.md").write_text("# Changelog\n\n## 1.2.3 (2026-12-01)\n\n## 1.2.2\n\n- Old.\n")
     assert "says nothing of 1.2.3" in check("v1.2.3").stdout
+    (sources / "CHANGELOG.md").write_text("# Changelog\n\n## 1.2.3\n\n- One.\n")
+    assert "no date" in check("v1.2.3").stdout
+    (sources / "CHANGELOG.md").write_text("# Changelog\n\n## Unreleased\n\n- Two.\n\n## 1.2.3 (2026-12-01)\n\n- One.\n")
+    assert "Unreleased" in check("v1.2.3").stdout
+
+
+def test_this_version_is_one_everywhere():
+    """The day it is tagged and each day before; an unreleased part comes after it, and with it a next version."""
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    good = release("check", f"v{VERSION}")
+    if "\n## Unreleased" in changelog:
+        assert "Unreleased" in good.stdout, good.stdout
+    else:
+        assert (good.returncode, good.stdout) == (0, f"{VERSION}\n")
+    assert release("notes").stdout.strip()
 
 
 def test_the_notes_are_the_changelogs(sources):
