@@ -203,7 +203,34 @@ def test_every_alarm_is_in_the_runbook(service):
         page, _, anchor = rule["annotations"]["runbook"].partition("#")
         headings = re.findall(r"^#+ (.*)$", source(page), re.M)
         assert anchor in {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in headings}
-        assert "cluster" in rule["annotations"]["summary"], "which cluster it is"
+        assert "$labels.cluster" in rule["annotations"]["summary"], "which cluster it is"
+
+
+# What should stand still and rings nothing, with the reason.
+RINGS_NOT = {
+    "gaps_open": "writes on their way; what lasts rings StoresDiffer, and the lag of who made them",
+    "push_pulls_refused_total": "the node that dials is told so by NotReady or MembersDisagree",
+    "streams_displaced_total": "a scan from outside is no work for tonight, and costs members nothing",
+    "http_refusals_total": "clients beyond a bound; those that are refused with 5xx ring AnswersFail",
+    "health_score": "a busy node; a deaf one rings TurnsLong",
+    "replication_passed_over_total": "it rises while a newer version runs beside, as it should",
+}
+
+
+def test_what_should_stand_still_rings():
+    """Whatever the runbook wants to be 0 or to stand still has an alert that the row names, or a reason."""
+    alerts = {rule["alert"]: rule["expr"] for rule in
+              yaml.safe_load(source("deploy/compose/prometheus/alerts.yml"))["groups"][0]["rules"]}  # fmt: skip
+    rows = re.findall(r"^\| `gossipykv_(\w+)[^|]*\| (?:0|stands still)\b([^|]*)\|(.*)\|$", source("docs/runbook.md"), re.M)
+    assert len(rows) > 15
+    silent = set()
+    for name, _, action in rows:
+        named = [alert for alert in re.findall(r"`(\w+)`", action) if alert in alerts]
+        rung = [alert for alert, expression in alerts.items() if re.search(rf"\bgossipykv_{name}\b", expression)]
+        assert set(rung) <= set(named), f"the row of {name} does not name {rung}"
+        if not rung:
+            silent.add(name)
+    assert silent == set(RINGS_NOT), silent ^ set(RINGS_NOT)
 
 
 def test_discovery_asks_for_the_record_that_is_kept(service):
