@@ -1,12 +1,14 @@
 """The chart by Helm's own code: linted, its values judged by their schema, and rendered in variants."""
 
 import base64
+import json
 import re
+import subprocess
 
 import helm_python
 import pytest
 import yaml
-from conftest import ROOT, run, tool
+from conftest import ROOT, TOOLS, run, tool
 
 CHART = ROOT / "deploy/helm/gossipykv"
 VARIANTS = {
@@ -20,6 +22,14 @@ VARIANTS = {
     "larger": {"maxStoreBytes": 1610612736, "resources": {"limits": {"memory": "4Gi"}}},
     "bare": {"disruption": {"enabled": False}, "networkPolicy": {"enabled": False}},
     "backed up": {"backup": {"place": "s3://a-bucket/kv", "env": [{"name": "AWS_REGION", "value": "eu-west-1"}]}},
+    "backed up to a volume": {"backup": {"volume": {"size": "10Gi", "storageClass": "fast"}}, "token": {"enabled": False}},
+    "backed up to a claim": {"backup": {"volume": {"existing": "mine"}}, "tls": {"secret": "tls"}, "token": {"enabled": False}},
+    "HTTPS": {"tls": {"secret": "kv-tls"}},
+    "HTTPS, all of it": {
+        "tls": {"secret": "kv-tls", "ca": "tls.crt", "clientCaSecret": "callers", "clientSecret": "ours"},
+        "backup": {"place": "s3://a-bucket/kv"}, "monitoring": {"serviceMonitor": True, "prometheusRule": True},
+    },
+    "HTTPS on IPv6": {"tls": {"secret": "kv-tls"}, "ip": {"family": "IPv6"}},
     "with everything": {
         "nodeSelector": {"disk": "none"}, "tolerations": [{"key": "a", "operator": "Exists"}], "podLabels": {"team": "a"},
         "podAnnotations": {"a": "b"}, "networkPolicy": {"apiFrom": [{"namespaceSelector": {}}]},
@@ -46,7 +56,10 @@ def test_lint_is_clean(report):
 
 @pytest.mark.parametrize("wrong", [
     {"replicas": "three"}, {"replica": 3}, {"ip": {"family": "IPv5"}}, {"image": {"repository": "kv", "digest": "latest"}},
-    {"backup": {"place": "bucket/kv"}}, {"backup": {"place": "s3://bucket", "keep": 0}}, {"maxStoreBytes": 0}, {"monitoring": {"interval": "often"}},
+    {"backup": {"place": "bucket/kv"}}, {"backup": {"volume": {"size": "much"}}}, {"tls": {"secret": "kv-tls", "ca": ""}},
+    {"backup": {"place": "s3://bucket/kv", "volume": {"size": "1Gi"}}}, {"backup": {"volume": {"size": "1Gi", "existing": "a"}}},
+    {"tls": {"clientSecret": "ours"}}, {"tls": {"secret": "kv-tls", "clientCaSecret": "callers"}, "backup": {"place": "s3://bucket"}},
+    {"backup": {"place": "s3://bucket", "keep": 0}}, {"maxStoreBytes": 0}, {"monitoring": {"interval": "often"}},
 ])  # fmt: skip
 def test_wrong_values_are_refused(wrong):
     with pytest.raises(helm_python.HelmError):
@@ -64,6 +77,25 @@ def test_manifests_are_valid(tmp_path, report):
             assert result.returncode == 0 and result.stdout.count(" passed for resource ") == len(core), result.stdout
         count += len(core)
     report(f"kubernetes-validate --strict: {count} resources of {len(VARIANTS)} variants against 1.30 and 1.37")
+
+
+def refused(resources):
+    """What the operator's own types say of its resources."""
+    return subprocess.run(["node", ROOT / "tests/deploy/operator.mjs", TOOLS / "node"], input=json.dumps(resources),
+                          capture_output=True, text=True, timeout=60, check=False)  # fmt: skip
+
+
+def test_what_is_for_the_operator_is_valid(report):
+    count = 0
+    for name, values in VARIANTS.items():
+        theirs = [one for (kind, _), one in rendered(**values).items() if kind in ("ServiceMonitor", "PrometheusRule")]
+        result = refused(theirs)
+        assert (result.returncode, result.stdout) == (0, ""), (name, result)
+        count += len(theirs)
+    monitor = rendered(**VARIANTS["HTTPS, all of it"])["ServiceMonitor", "kv-gossipykv"]
+    del monitor["spec"]["endpoints"][0]["tlsConfig"]["ca"]["secret"]["key"]
+    assert "required property key" in refused([monitor]).stdout, "a wrong one is refused"
+    report(f"the operator's types: {count} resources of {len(VARIANTS)} variants")
 
 
 def node(made):
@@ -127,6 +159,73 @@ def test_backups_ask_the_service_and_are_no_nodes():
     assert {"podSelector": {"matchLabels": labels}} in api and len(api) == 2
 
 
+def test_backups_go_to_a_volume():
+    """A folder of it, whose claim stays when the release goes."""
+    made = rendered(**VARIANTS["backed up to a volume"])
+    claim = made["PersistentVolumeClaim", "kv-gossipykv-backups"]
+    assert claim["spec"] == {"accessModes": ["ReadWriteOnce"], "storageClassName": "fast",
+                             "resources": {"requests": {"storage": "10Gi"}}}  # fmt: skip
+    assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    for made, name in [(made, "kv-gossipykv-backups"), (rendered(**VARIANTS["backed up to a claim"]), "mine")]:
+        spec = made["CronJob", "kv-gossipykv-backup"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        assert container["args"] == ["backup", "/backups/", "--keep=48"], "with a slash: a folder"
+        held = {one["name"]: one for one in spec["volumes"]}
+        assert held["backups"]["persistentVolumeClaim"] == {"claimName": name}
+        assert {"name": "backups", "mountPath": "/backups"} in container["volumeMounts"]
+        # It may write there: the volume is given to the group.
+        assert spec["securityContext"]["fsGroup"] == spec["securityContext"]["runAsUser"] == 65532
+    assert ("PersistentVolumeClaim", "kv-gossipykv-backups") not in made
+
+
+def test_https_is_all_or_nothing():
+    """Whoever asks a node asks by HTTPS then, and trusts the CA that the values name."""
+    made = rendered(**VARIANTS["HTTPS, all of it"])
+    spec, environment = node(made)
+    (container,) = spec["containers"]
+    mounted = {one["mountPath"]: one for one in container["volumeMounts"]}
+    volumes = {one["name"]: one.get("secret") for one in spec["volumes"]}
+
+    def held(volumes, mounted, path):
+        """The secret and the key behind a path in the container."""
+        folder, file = path.rsplit("/", 1)
+        assert mounted[folder]["readOnly"] and "subPath" not in mounted[folder], "else it would not change along"
+        secret = volumes[mounted[folder]["name"]]
+        (item,) = [one for one in secret["items"] if one["path"] == file]
+        assert item["mode"] == 0o440
+        return secret["secretName"], item["key"]
+
+    assert held(volumes, mounted, environment["GOSSIPYKV_HTTP_TLS_CERT"]) == ("kv-tls", "tls.crt")
+    assert held(volumes, mounted, environment["GOSSIPYKV_HTTP_TLS_KEY"]) == ("kv-tls", "tls.key")
+    assert held(volumes, mounted, environment["GOSSIPYKV_HTTP_TLS_CLIENT_CA"]) == ("callers", "ca.crt")
+    probes = ["startupProbe", "livenessProbe", "readinessProbe"]
+    assert {container[probe]["httpGet"]["scheme"] for probe in probes} == {"HTTPS"}
+    assert {made["Service", f"kv-gossipykv{kind}"]["spec"]["ports"][-1]["appProtocol"] for kind in ("", "-nodes")} == {"https"}
+
+    job = made["CronJob", "kv-gossipykv-backup"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    asks = {one["name"]: one["value"] for one in job["containers"][0]["env"]}
+    mounted = {one["mountPath"]: one for one in job["containers"][0]["volumeMounts"]}
+    volumes = {one["name"]: one.get("secret") for one in job["volumes"]}
+    assert asks["GOSSIPYKV_SERVER"] == "https://kv-gossipykv.data.svc:8080"
+    assert held(volumes, mounted, asks["GOSSIPYKV_CA_FILE"]) == ("kv-tls", "tls.crt")
+    assert held(volumes, mounted, asks["GOSSIPYKV_CLIENT_CERT"]) == ("ours", "tls.crt")
+    assert held(volumes, mounted, asks["GOSSIPYKV_CLIENT_KEY"]) == ("ours", "tls.key")
+
+    (endpoint,) = made["ServiceMonitor", "kv-gossipykv"]["spec"]["endpoints"]
+    assert endpoint["scheme"] == "https"
+    assert endpoint["tlsConfig"] == {
+        "ca": {"secret": {"name": "kv-tls", "key": "tls.crt"}}, "serverName": "kv-gossipykv.data.svc",
+        "cert": {"secret": {"name": "ours", "key": "tls.crt"}}, "keySecret": {"name": "ours", "key": "tls.key"},
+    }  # fmt: skip
+
+    plain = rendered(**VARIANTS["backed up"] | VARIANTS["watched"])
+    spec, environment = node(plain)
+    assert not any("TLS" in name for name in environment) and len(spec["volumes"]) == 1
+    assert all("scheme" not in spec["containers"][0][probe]["httpGet"] for probe in probes)
+    assert plain["Service", "kv-gossipykv"]["spec"]["ports"][0]["appProtocol"] == "http"
+    assert not {"scheme", "tlsConfig"} & set(plain["ServiceMonitor", "kv-gossipykv"]["spec"]["endpoints"][0])
+
+
 def test_there_is_a_token_unless_it_is_not_wanted():
     made = rendered()
     spec, environment = node(made)
@@ -156,6 +255,35 @@ def test_it_is_watched_by_the_same_alerts():
     rules = made["PrometheusRule", "kv-gossipykv"]["spec"]
     assert rules == yaml.safe_load((ROOT / "deploy/compose/prometheus/alerts.yml").read_text())
     assert made["PrometheusRule", "kv-gossipykv"]["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_a_backup_that_is_not_made_rings(tmp_path, report):
+    """By what kube-state-metrics tells of the job of this release, and of no other."""
+    made = rendered(**VARIANTS["backed up"] | {"monitoring": {"prometheusRule": True}})
+    groups = made["PrometheusRule", "kv-gossipykv"]["spec"]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(groups))
+    assert made["CronJob", "kv-gossipykv-backup"]["metadata"]["namespace"] == "data"
+    done, created = "kube_cronjob_status_last_successful_time", "kube_cronjob_created"
+    ours, other = "{namespace='data', cronjob='kv-gossipykv-backup'}", "{namespace='other', cronjob='kv-gossipykv-backup'}"
+    rings = [{
+        "exp_labels": {"severity": "warning", "cluster": "data/kv", "namespace": "data", "cronjob": "kv-gossipykv-backup"},
+        "exp_annotations": {"summary": "No backup of cluster data/kv was made for 3 hours", "runbook": "docs/runbook.md#a-copy-outside"},
+    }]  # fmt: skip
+    cases = [
+        # An hourly one that fails from the third hour on; another release's never worked.
+        ([(done + ours, "0x59 3600x59 7200x600"), (created + ours, "0x720"), (created + other, "0x720")], "290m", []),
+        ([(done + ours, "0x59 3600x59 7200x600"), (created + ours, "0x720"), (created + other, "0x720")], "310m", rings),
+        ([(created + ours, "0x720")], "170m", []),
+        ([(created + ours, "0x720")], "190m", rings),
+    ]  # fmt: skip
+    tests = [{"interval": "1m", "input_series": [{"series": name, "values": values} for name, values in told],
+              "alert_rule_test": [{"eval_time": when, "alertname": "BackupMissing", "exp_alerts": expected}]}
+             for told, when, expected in cases]  # fmt: skip
+    test = {"rule_files": [str(tmp_path / "rules.yml")], "evaluation_interval": "1m", "tests": tests}
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(test))
+    result = run("promtool", "test", "rules", tmp_path / "test.yml")
+    assert result.returncode == 0, result.stdout
+    report("BackupMissing: rings three hours after the last backup, or after the schedule was made")
 
 
 def test_checkov_is_clean(tmp_path):
