@@ -29,7 +29,7 @@ locals {
   # Each rings when the expression, or the metric alone, is past the threshold in so many of so many minutes.
   alarms = {
     ClusterSplit = {
-      about      = "Nodes do not see all that write to the log - the cluster is in parts"
+      about      = "critical - Nodes do not see all that write to the log - the cluster is in parts - docs/runbook.md"
       expression = "MAX([nodes, most]) - least"
       of = {
         nodes = { metric = "Members", stat = "SampleCount" }
@@ -39,13 +39,13 @@ locals {
       below = false, threshold = 0.5, minutes = 5, hits = 4, missing = "notBreaching"
     }
     NodeNotReady = {
-      about      = "A node is not ready, or none says that it is"
+      about      = "warning - A node is not ready, or none says that it is - docs/runbook.md"
       expression = null
       of         = { ready = { metric = "Ready", stat = "Minimum" } }
       below      = true, threshold = 1, minutes = 10, hits = 10, missing = "breaching"
     }
     StoreNearlyFull = {
-      about      = "A store is over 85 % of its limit - PUTs will soon answer 507"
+      about      = "warning - A store is over 85 % of its limit - PUTs will soon answer 507 - docs/runbook.md"
       expression = "100 * bytes / limit"
       of = {
         bytes = { metric = "StoreBytes", stat = "Maximum" }
@@ -54,25 +54,25 @@ locals {
       below = false, threshold = 85, minutes = 5, hits = 3, missing = "notBreaching"
     }
     ReplicationLag = {
-      about      = "Writes of a node are not acknowledged by another for five minutes"
+      about      = "warning - Writes of a node are not acknowledged by another for five minutes - docs/runbook.md"
       expression = null
       of         = { lag = { metric = "Lag", stat = "Maximum" } }
       below      = false, threshold = 1000, minutes = 5, hits = 5, missing = "notBreaching"
     }
     ClockWrong = {
-      about      = "A write was stamped over a minute ahead of the clock of a node"
+      about      = "warning - A write was stamped over a minute ahead of the clock of a node - docs/runbook.md"
       expression = null
       of         = { writes = { metric = "ClockAhead", stat = "Sum" } }
       below      = false, threshold = 0, minutes = 5, hits = 1, missing = "notBreaching"
     }
     MemoryDamaged = {
-      about      = "Records of a node had changed in memory"
+      about      = "critical - Records of a node had changed in memory - docs/runbook.md"
       expression = null
       of         = { records = { metric = "Damaged", stat = "Sum" } }
       below      = false, threshold = 0, minutes = 5, hits = 1, missing = "notBreaching"
     }
     ErrorsLogged = {
-      about      = "A node has logged an error"
+      about      = "warning - A node has logged an error - docs/runbook.md"
       expression = null
       of         = { lines = { metric = "ErrorLines", stat = "Sum" } }
       below      = false, threshold = 0, minutes = 5, hits = 1, missing = "notBreaching"
@@ -137,7 +137,7 @@ resource "aws_cloudwatch_metric_alarm" "told" {
 # What undoes a deployment: nodes that fail, not nodes that rightly say no (507, 504).
 resource "aws_cloudwatch_metric_alarm" "broken" {
   alarm_name          = "${var.name}-NodesBroken"
-  alarm_description   = "Nodes panic; undoes a deployment in progress"
+  alarm_description   = "critical - Nodes panic; undoes a deployment in progress - docs/runbook.md"
   namespace           = local.space
   metric_name         = "Panics"
   statistic           = "Sum"

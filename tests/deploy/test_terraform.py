@@ -284,3 +284,5 @@ def test_metrics_and_alarms_are_the_same(theirs):
         for name, one in settings("alarms").items()
     }
     assert made == wanted
+    said = {name: theirs.of_type("AWS::CloudWatch::Alarm")[name]["AlarmDescription"] for name in made}
+    assert {name: one["about"] for name, one in settings("alarms").items()} == said

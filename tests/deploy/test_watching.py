@@ -8,6 +8,7 @@ import json
 import re
 
 import pytest
+import yaml
 from conftest import ROOT
 from resolve import Resolved
 
@@ -120,6 +121,21 @@ def test_what_rings(service, what, report):
     ringing = sorted(name for name in ours if Told(service, name).rings(*[minute] * 10))
     assert ringing == sorted(expected)
     report(f"{what}: {', '.join(ringing) or 'nothing'} rings")
+
+
+def test_each_says_how_bad_which_cluster_and_where_to_read(service, backup):
+    """CloudWatch tells name and description, and nothing else that is ours."""
+    rules = yaml.safe_load((ROOT / "deploy/compose/prometheus/alerts.yml").read_text())["groups"][0]["rules"]
+    elsewhere = {rule["alert"]: rule["labels"]["severity"] for rule in rules}
+    book = (ROOT / "docs/runbook.md").read_text()
+    told = alarms(service) | Resolved(backup).of_type("AWS::CloudWatch::Alarm")
+    assert len(told) > 14
+    for name, alarm in told.items():
+        severity = re.fullmatch(r"(critical|warning) - .{10,} - docs/runbook\.md(#a-copy-outside)?", alarm["AlarmDescription"])
+        assert severity, (name, alarm["AlarmDescription"])
+        # Without a name of its own it is called STACK-NAME-.., and the stack is the cluster.
+        assert "AlarmName" not in alarm and (f"`{name}`" in book or severity[2])
+        assert severity[1] == elsewhere.get(name, severity[1]), f"{name} is another thing for Prometheus"
 
 
 def test_what_passes_does_not_ring(service):
