@@ -28,10 +28,13 @@ def tool(name):
 
 
 def run(*command, env=None, check=False, timeout=300, **rest):
-    """Runs a command, its output as text, with a bound on its time."""
+    """Runs a command, its output as text, with a bound on its time.
+
+    The program refuses variables that it does not know, as those that say how to test."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GOSSIPYKV_")}
     result = subprocess.run(
         [str(part) for part in command],
-        env={**os.environ, **(env or {})},
+        env=inherited | (env or {}),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

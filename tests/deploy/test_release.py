@@ -139,7 +139,9 @@ def test_the_package_has_what_is_there():
     assert all(line.startswith("#") for line in lines), "nothing is set before somebody does"
 
 
-def test_the_package_is_built(tmp_path, report):
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """What cargo-deb makes of the program, as the workflow has it."""
     cargo_deb = TOOLS / "cargo/bin/cargo-deb"
     program = ROOT / "target/release/gossipykv"
     if not program.exists():
@@ -148,20 +150,58 @@ def test_the_package_is_built(tmp_path, report):
     run(program, "man", papers / "man", check=True)
     for shell, name in [("bash", "gossipykv.bash"), ("zsh", "_gossipykv"), ("fish", "gossipykv.fish")]:
         (papers / name).write_text(run(program, "completions", shell, check=True).stdout)
-    path = tmp_path / "gossipykv.deb"
+    path = tmp_path_factory.mktemp("package") / "gossipykv.deb"
     run(cargo_deb, "--no-build", "--no-strip", "--output", path, "--manifest-path", ROOT / "Cargo.toml", check=True)
-    listing = run("dpkg-deb", "--contents", path, check=True).stdout
+    return path
+
+
+def test_the_package_is_built(package, report):
+    listing = run("dpkg-deb", "--contents", package, check=True).stdout
     # Debian has manual pages compressed.
     papers = ["man/man1/gossipykv.1.gz", "man/man1/gossipykv-kv-import.1.gz", "bash-completion/completions/gossipykv"]
     papers += ["zsh/vendor-completions/_gossipykv", "fish/vendor_completions.d/gossipykv.fish"]
     ours = ["usr/bin/gossipykv", "lib/systemd/system/gossipykv.service", "etc/gossipykv/environment"]
     for file in ours + [f"usr/share/{paper}" for paper in papers]:
         assert re.search(rf"\./(usr/)?{file}\n", listing), listing
-    control = run("dpkg-deb", "--info", path, check=True).stdout
+    control = run("dpkg-deb", "--info", package, check=True).stdout
     assert "Package: gossipykv" in control and f"Version: {VERSION}" in control
     (depends,) = re.findall(r"^ Depends: (.*)$", control, re.M)
     assert depends == "init-system-helpers", "a static program needs no library"
-    report(f"cargo-deb: {path.stat().st_size} bytes, {len(listing.splitlines())} entries, no library needed")
+    report(f"cargo-deb: {package.stat().st_size} bytes, {len(listing.splitlines())} entries, no library needed")
+
+
+def test_an_upgrade_of_the_package_restarts_no_node(package, tmp_path):
+    """Machines that upgrade at the same moment would end all nodes at once, and the data with them."""
+    run("dpkg-deb", "--control", package, tmp_path / "control", check=True)
+    made = {path.name: path.read_text() for path in (tmp_path / "control").iterdir()}
+    assert not re.search(r"\b(re|try-re)?start\b", made["postinst"]), made["postinst"]
+    (stop,) = re.findall(r"^if (.*); then\n\s+deb-systemd-invoke stop", made["prerm"], re.M)
+    assert '"$1" = remove' in stop, made["prerm"]
+    assert "/etc/needrestart/conf.d/gossipykv.conf" in made["conffiles"].split()
+    # As needrestart reads it, which restarts what runs of a file that was replaced.
+    run("dpkg-deb", "--extract", package, tmp_path / "root", check=True)
+    snippet = tmp_path / "root/etc/needrestart/conf.d/gossipykv.conf"
+    reads = """our %nrconf = (override_rc => {}); local (@ARGV, $/) = shift; eval <>; die $@ if $@;
+               print join ",", map { "gossipykv.service" =~ /$_/ ? $nrconf{override_rc}{$_} : "no" } keys %{$nrconf{override_rc}}"""
+    assert run("perl", "-e", reads, snippet, check=True).stdout == "0"
+
+
+def test_what_the_package_installs_is_whole(package, tmp_path, report):
+    root = tmp_path / "root"
+    run("dpkg-deb", "--extract", package, root, check=True)
+    (unit,) = root.glob("**/systemd/system/gossipykv.service")
+    program = root / "usr/bin/gossipykv"
+    assert f"gossipykv {VERSION} " in run(program, "version", check=True).stdout
+    copy = tmp_path / "gossipykv.service"
+    copy.write_text(unit.read_text().replace("ExecStart=gossipykv ", f"ExecStart={program} "))
+    verified = run("systemd-analyze", "verify", copy)
+    assert (verified.returncode, verified.stdout) == (0, ""), verified.stdout
+    pages = sorted((root / "usr/share/man/man1").glob("*.1.gz"))
+    for page in pages:
+        text = gzip.decompress(page.read_bytes()).decode()
+        assert ".TH" in text and ".SH NAME" in text, page.name
+    run("bash", "-n", root / "usr/share/bash-completion/completions/gossipykv", check=True)
+    report(f"the package: its unit verifies, {len(pages)} pages of the manual")
 
 
 # -- The workflow -------------------------------------------------------------------------------
