@@ -245,6 +245,7 @@ def test_both_machines_are_built_and_everything_is_attested():
     assert [set(one) for one in attested] == [
         {"subject-name", "subject-digest", "push-to-registry"}, {"subject-checksums"},
         {"subject-path", "sbom-path"}, {"subject-path", "sbom-path"},
+        {"subject-name", "subject-digest", "sbom-path"}, {"subject-name", "subject-digest", "sbom-path"},
     ]  # fmt: skip
     built = commands(jobs["build"])
     for word in ("cargo auditable build --release --locked", "cargo deb ", "cargo cyclonedx ", "+crt-static"):
