@@ -173,6 +173,7 @@ def test_https_from_the_probe_to_the_backup(secrets, tmp_path, report):
         assert kv.ask("/metrics", trusting, name=tls["serverName"])[0] == 401, "without a token"
         status, text, _ = kv.ask("/metrics", trusting, token, tls["serverName"])
         assert status == 200 and "\ngossipykv_ready 1\n" in text
+        assert re.search(r"\ngossipykv_store_limit_bytes [1-9]", text), "auto is a limit"
         # A key, and the job that copies it.
         client = ["--server", f"https://localhost:{kv.port}", "--ca-file", held({"name": "kv-tls", "key": "ca.crt"}),
                   "--client-cert", held({"name": "ours", "key": "tls.crt"}),

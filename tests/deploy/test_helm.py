@@ -20,6 +20,8 @@ VARIANTS = {
     "both, IPv6 first": {"ip": {"family": "IPv6", "policy": "PreferDualStack"}},
     "watched": {"monitoring": {"serviceMonitor": True, "prometheusRule": True, "labels": {"release": "prometheus"}}},
     "larger": {"maxStoreBytes": 1610612736, "resources": {"limits": {"memory": "4Gi"}}},
+    "smaller": {"resources": {"limits": {"memory": "256Mi"}, "requests": {"memory": "256Mi"}}},
+    "without a limit": {"resources": {"limits": None}, "maxStoreBytes": 1073741824},
     "bare": {"disruption": {"enabled": False}, "networkPolicy": {"enabled": False}},
     "backed up": {"backup": {"place": "s3://a-bucket/kv", "env": [{"name": "AWS_REGION", "value": "eu-west-1"}]}},
     "backed up to a volume": {"backup": {"volume": {"size": "10Gi", "storageClass": "fast"}}, "token": {"enabled": False}},
@@ -58,6 +60,9 @@ def test_lint_is_clean(report):
     {"replicas": "three"}, {"replica": 3}, {"ip": {"family": "IPv5"}}, {"image": {"repository": "kv", "digest": "latest"}},
     {"backup": {"place": "bucket/kv"}}, {"backup": {"volume": {"size": "much"}}}, {"tls": {"secret": "kv-tls", "ca": ""}},
     {"backup": {"place": "s3://bucket/kv", "volume": {"size": "1Gi"}}}, {"backup": {"volume": {"size": "1Gi", "existing": "a"}}},
+    {"maxStoreBytes": "much"}, {"maxStoreBytes": 201326592, "resources": {"limits": {"memory": "256Mi"}}},
+    {"maxStoreBytes": 1073741825, "resources": {"limits": {"memory": "2Gi"}}}, {"maxStoreBytes": 300000000, "resources": {"limits": {"memory": "0.5G"}}},
+    {"maxStoreBytes": 1048577, "resources": {"limits": {"memory": 2097152}}}, {"maxStoreBytes": 2097152, "resources": {"limits": {"memory": "2Megs"}}},
     {"tls": {"clientSecret": "ours"}}, {"tls": {"secret": "kv-tls", "clientCaSecret": "callers"}, "backup": {"place": "s3://bucket"}},
     {"backup": {"place": "s3://bucket", "keep": 0}}, {"maxStoreBytes": 0}, {"monitoring": {"interval": "often"}},
 ])  # fmt: skip
@@ -120,6 +125,17 @@ def test_it_is_what_the_plain_manifests_are():
     flags = "".join((ROOT / f"src/cli/{name}.rs").read_text() for name in ("config", "front"))
     known = set(re.findall(r'"(GOSSIPYKV_[A-Z_]+)"', flags))
     assert {name for name in environment if not name.startswith("POD_")} <= known
+
+
+def test_less_memory_is_a_smaller_store():
+    """A limit that is lowered alone must not end in the kernel's hands, which takes all nodes at once."""
+    def limit(**values):
+        return node(rendered(**values))[1]["GOSSIPYKV_MAX_STORE_BYTES"]
+
+    assert limit() == limit(resources={"limits": {"memory": "256Mi"}}) == "auto"
+    for memory in ("2Gi", "2147483648", 2147483648, "2097152Ki", "2.2G"):
+        assert limit(maxStoreBytes=1073741824, resources={"limits": {"memory": memory}}) == "1073741824", memory
+    assert limit(**VARIANTS["without a limit"]) == "1073741824"
 
 
 def test_nodes_find_each_other_and_nobody_else():
@@ -244,7 +260,7 @@ def test_there_is_a_token_unless_it_is_not_wanted():
 
 
 def test_it_is_watched_by_the_same_alerts():
-    made = rendered(maxStoreBytes=805306368, **VARIANTS["watched"])
+    made = rendered(**VARIANTS["watched"])
     monitor = made["ServiceMonitor", "kv-gossipykv"]["spec"]
     watched = made["Service", "kv-gossipykv-nodes"]
     assert monitor["selector"]["matchLabels"].items() <= watched["metadata"]["labels"].items()

@@ -37,8 +37,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if $volume }}/backups/{{ else }}{{ .Values.backup.place }}{{ end }}
 {{- end }}
 
+{{- /* A quantity of Kubernetes, as 512Mi, in bytes. */}}
+{{- define "gossipykv.bytes" -}}
+{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}
+{{- $unit := regexFind "[A-Za-z]*$" . }}
+{{- if not (hasKey $units $unit) }}{{ fail (printf "resources.limits.memory: %s is no quantity, as 512Mi is" .) }}{{ end }}
+{{- mulf (float64 (trimSuffix $unit .)) (get $units $unit) | int64 }}
+{{- end }}
+
+{{- define "gossipykv.storeBytes" -}}
+{{- if kindIs "string" .Values.maxStoreBytes }}{{ .Values.maxStoreBytes }}{{ else }}{{ int64 .Values.maxStoreBytes }}{{ end }}
+{{- end }}
+
 {{- /* What has to hold between values; the schema sees each alone. */}}
 {{- define "gossipykv.checked" -}}
+{{- $memory := dig "limits" "memory" "" .Values.resources | toString }}
+{{- if and $memory (not (kindIs "string" .Values.maxStoreBytes)) }}
+{{- if gt (mul 2 (int64 .Values.maxStoreBytes)) (int64 (include "gossipykv.bytes" $memory)) }}
+{{- fail (printf "maxStoreBytes: %d is over half of resources.limits.memory, %s: the kernel would end all nodes before a PUT answers 507" (int64 .Values.maxStoreBytes) $memory) }}
+{{- end }}
+{{- end }}
 {{- if and (not .Values.tls.secret) (or .Values.tls.clientCaSecret .Values.tls.clientSecret) }}
 {{- fail "tls: certificates of clients need tls.secret" }}
 {{- end }}
