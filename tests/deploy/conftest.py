@@ -13,6 +13,12 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "target" / "deploy"
+BUILT = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
+PROGRAM = pathlib.Path(os.environ.get("GOSSIPYKV_PROGRAM", BUILT / "release/gossipykv"))
+# CI misses nothing: there the tests fail without it.
+needs_program = pytest.mark.skipif(
+    not PROGRAM.exists() and os.environ.get("CI") != "true", reason="tests/run release has not been run"
+)
 SERVICE = ROOT / "cloudformation" / "service.yaml"
 NETWORK = ROOT / "cloudformation" / "network.yaml"
 BACKUP = ROOT / "cloudformation" / "backup.yaml"

@@ -5,18 +5,16 @@ import http.client
 import http.server
 import json
 import os
-import pathlib
 import subprocess
 import threading
 import time
 import urllib.request
 
 import pytest
-from conftest import BACKUP, ROOT, run, template, tool
+from conftest import BACKUP, PROGRAM, needs_program, run, template, tool
 from resolve import Resolved
 from test_memory import free_port, wait
 
-PROGRAM = pathlib.Path(os.environ.get("GOSSIPYKV_PROGRAM", ROOT / "target/release/gossipykv"))
 # Of the drill.
 KEYS = int(os.environ.get("GOSSIPYKV_DRILL_KEYS", "100000"))
 BATCH = 100
@@ -26,7 +24,7 @@ TYPES = ["application/json", "text/plain", None]
 HOUR = 3600
 BUCKET = "backups"
 
-pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="tests/run release has not been run")
+pytestmark = needs_program
 
 
 def bare():

@@ -4,25 +4,23 @@ import base64
 import contextlib
 import http.client
 import os
-import pathlib
 import re
 import ssl
 import subprocess
 import urllib.request
 
 import pytest
-from conftest import ROOT, run
+from conftest import PROGRAM, needs_program, run
 from test_helm import node, rendered
 from test_memory import free_port, wait
 
-PROGRAM = pathlib.Path(os.environ.get("GOSSIPYKV_PROGRAM", ROOT / "target/release/gossipykv"))
 HOST = "kv-gossipykv.data.svc"
 VALUES = {
     "tls": {"secret": "kv-tls", "clientCaSecret": "callers", "clientSecret": "ours"},
     "backup": {"volume": {"size": "1Gi"}}, "monitoring": {"serviceMonitor": True},
 }  # fmt: skip
 
-pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="tests/run release has not been run")
+pytestmark = needs_program
 
 
 def openssl(*arguments):

@@ -10,10 +10,9 @@ import threading
 import time
 
 import pytest
-from conftest import ROOT, SERVICE, template
+from conftest import PROGRAM, SERVICE, needs_program, template
 from test_watching import Told
 
-PROGRAM = pathlib.Path(os.environ.get("GOSSIPYKV_PROGRAM", ROOT / "target/release/gossipykv"))
 # A task of the smallest size has 512 MiB, of which the process itself takes a smaller share than of these.
 MEMORY = 128 << 20
 STORE = MEMORY * 3 // 8
@@ -162,10 +161,9 @@ def answer(stream):
     return int(line.split()[1])
 
 
+@needs_program
 @pytest.mark.parametrize("size", [1, 1000, 65_536])
 def test_the_alarm_rings_before_507_and_507_before_the_kernel_does(size, group, tmp_path, report):
-    if not PROGRAM.exists():
-        pytest.skip("tests/run release has not been run")
     node = Node(group, tmp_path / "log", f"--max-store-bytes={STORE}")
     filling = Filling(node, size)
     try:
@@ -197,10 +195,9 @@ def test_the_alarm_rings_before_507_and_507_before_the_kernel_does(size, group, 
 TIGHT = 40 << 20
 
 
+@needs_program
 @pytest.mark.parametrize("size", [1, 1000, 65_536])
 def test_nodes_without_a_limit_take_it_from_their_memory_and_none_is_killed(size, tmp_path, report):
-    if not PROGRAM.exists():
-        pytest.skip("tests/run release has not been run")
     with groups(TIGHT, "abc") as made:
         nodes = []
         try:

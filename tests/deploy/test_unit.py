@@ -2,17 +2,14 @@
 
 import ctypes
 import os
-import pathlib
 import re
 import signal
 import subprocess
 import urllib.request
 
-import pytest
-from conftest import ROOT, run
+from conftest import PROGRAM, ROOT, needs_program, run
 from engine import wait_for
 
-PROGRAM = pathlib.Path(os.environ.get("GOSSIPYKV_PROGRAM", ROOT / "target/release/gossipykv"))
 UNIT = (ROOT / "deploy/systemd/gossipykv.service").read_text()
 ENVIRONMENT = (ROOT / "deploy/systemd/environment").read_text()
 
@@ -72,10 +69,9 @@ def served(log):
     return found and found.group(1)
 
 
+@needs_program
 def test_the_filter_of_the_unit_lets_the_program_start_serve_and_leave(tmp_path, report):
     """It killed every node as soon as that was ready: one system call of the program was not in it."""
-    if not PROGRAM.exists():
-        pytest.skip("tests/run release has not been run")
     log = tmp_path / "log"
     arguments = ["agent", "--bind", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log-format", "json"]
     key = tmp_path / "gossip.keys"
