@@ -172,6 +172,11 @@ pub const TOMBSTONES_SHARE: u64 = 4;
 /// Default of `--expired-grace`: how long what has expired is remembered after that. A
 /// thousand expiries a second are 600,000 tombstones then, where a day would make it 86 million.
 pub const EXPIRED_GRACE: Duration = Duration::from_secs(10 * 60);
+/// What that shrinks to at most, where much expires at once.
+pub const EXPIRED_GRACE_FLOOR: Duration = Duration::from_secs(30);
+/// How many that have expired are remembered for all of `--expired-grace`: of more it shrinks, and
+/// is down to its floor at twice as many. One costs some 120 bytes of memory beside a short key.
+pub const EXPIRED_REMEMBERED: u64 = 25_000;
 /// Records that expire in one turn of the engine.
 pub const TURN_EXPIRIES_MAX: usize = 1_024;
 /// What the grace of deletes shrinks to at most, where they take all of their part.

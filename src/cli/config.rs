@@ -136,7 +136,8 @@ pub(super) struct AgentFlags {
     #[arg(hide_env_values = true, default_value = "24h")]
     tombstone_grace: OsString,
 
-    /// How long a key that has expired is remembered; never longer than a delete
+    /// How long a key that has expired is remembered; never longer than a delete, and less where
+    /// over 25,000 have
     #[arg(long, value_name = "DURATION", env = "GOSSIPYKV_EXPIRED_GRACE")]
     #[arg(hide_env_values = true, default_value = "10m")]
     expired_grace: OsString,

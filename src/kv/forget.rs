@@ -6,6 +6,7 @@
 use super::record::Record;
 use super::shard::Shard;
 use super::store::Store;
+use super::ttl;
 use super::version::{HlcTime, Stamp};
 use crate::time::Now;
 
@@ -31,7 +32,8 @@ impl Store {
     ///
     /// One of a time after `until`, or stamped ahead of our clocks, is never offered: without the
     /// latter the next write of its key would be stamped earlier, and lose against a copy
-    /// elsewhere. For the same reason the hybrid clock follows what is forgotten.
+    /// elsewhere. For the same reason the hybrid clock follows what is forgotten. Where much has
+    /// expired, `until` is later for that than was asked for: see [`ttl::remembered_ms`].
     pub fn forget_tombstones(
         &self,
         now: Now,
@@ -43,6 +45,10 @@ impl Store {
     ) -> Forgotten {
         let Some(slot) = self.slots().get(shard) else { return Forgotten::default() };
         let clock = self.counters().hlc_last().max(HlcTime::from_millis(now.wall.0));
+        let until = match kind {
+            Gone::Deleted => until,
+            Gone::Expired => self.until_for_many(now, until),
+        };
         let mut found = Forgotten::default();
         let going: Vec<Record> = slot.read(|shard| {
             let mut going = Vec::new();
@@ -73,6 +79,13 @@ impl Store {
             }
         }
         found
+    }
+
+    /// Up to when what has expired may be forgotten, as much as there is of it.
+    fn until_for_many(&self, now: Now, until: HlcTime) -> HlcTime {
+        let asked = now.wall.0.saturating_sub(until.millis());
+        let remembered = ttl::remembered_ms(asked, self.counters().n_expired());
+        until.max(HlcTime::from_millis(now.wall.0.saturating_sub(remembered)))
     }
 }
 

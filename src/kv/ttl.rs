@@ -20,13 +20,24 @@ use super::record::{Content, Draft, Record};
 use super::shard::Shard;
 use super::store::Store;
 use super::version::Stamp;
-use crate::limits::{CLOCK_AHEAD_MAX, FEED_LOGGED_MAX, STORE_SHARDS};
+use crate::limits::{
+    CLOCK_AHEAD_MAX, EXPIRED_GRACE_FLOOR, EXPIRED_REMEMBERED, FEED_LOGGED_MAX, STORE_SHARDS,
+};
 use crate::mutation::mutated;
 use crate::time::{Now, WallMillis};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// How long what has expired is remembered after that, in milliseconds, where `asked` was asked for
+/// and `n` are remembered.
+pub(super) fn remembered_ms(asked: u64, n: u64) -> u64 {
+    let floor = asked.min(EXPIRED_GRACE_FLOOR.as_millis() as u64);
+    let left = (2 * EXPIRED_REMEMBERED).saturating_sub(n).min(EXPIRED_REMEMBERED);
+    let shrunk = u128::from(asked - floor) * u128::from(left) / u128::from(EXPIRED_REMEMBERED);
+    floor + u64::try_from(shrunk).unwrap_or(u64::MAX)
+}
 
 /// Records that expire under one hold of a shard's lock.
 const HOLD_MAX: usize = 64;
@@ -267,7 +278,7 @@ impl Store {
 mod tests {
     use super::super::store::tests::{now, store};
     use super::*;
-    use crate::kv::{Act, Done, HlcTime, Merge, Op, OriginId, StoreConfig, WriteError};
+    use crate::kv::{Act, Done, Gone, HlcTime, Merge, Most, Op, OriginId, StoreConfig, WriteError};
     use crate::limits::TTL_SECONDS_MAX;
 
     const VALUE: &[u8] = b"a value of some bytes";
@@ -453,5 +464,49 @@ mod tests {
         let dropped: usize = (0..STORE_SHARDS).map(|shard| store.drop_damaged(shard)).sum();
         assert!(dropped <= 1);
         assert!(store.get(now(9_000), b"k").is_none() && store.get(now(9_000), b"l").is_none());
+    }
+
+    #[test]
+    fn the_more_has_expired_the_sooner_it_is_forgotten() {
+        let (asked, floor) = (600_000, EXPIRED_GRACE_FLOOR.as_millis() as u64);
+        assert_eq!(remembered_ms(asked, 0), asked);
+        assert_eq!(remembered_ms(asked, EXPIRED_REMEMBERED), asked);
+        let middle = EXPIRED_REMEMBERED + EXPIRED_REMEMBERED / 2;
+        assert_eq!(remembered_ms(asked, middle), (asked + floor) / 2);
+        for n in [2 * EXPIRED_REMEMBERED, u64::MAX] {
+            assert_eq!(remembered_ms(asked, n), floor);
+            assert_eq!(remembered_ms(floor / 2, n), floor / 2, "no longer than was asked for");
+        }
+        assert_eq!(remembered_ms(u64::MAX, 0), u64::MAX);
+    }
+
+    #[test]
+    fn a_burst_of_expiries_is_forgotten_within_the_minute_and_deletes_are_not() {
+        let store = store();
+        let n = 2 * EXPIRED_REMEMBERED;
+        for at in 0..n {
+            let key = format!("{at:06}");
+            store
+                .put_lasting_if(now(1_000), key.as_bytes(), (b"", None), Some(9), |_| true)
+                .unwrap();
+        }
+        store.delete(now(1_000), b"deleted").expect("room");
+        // So many in a millisecond take the clock some of them further.
+        assert_eq!(sweep(&store, 11_000) as u64, n);
+        let forget = |at: u64, kind| {
+            // As long as is asked for: ten minutes.
+            let until = HlcTime::from_millis(at.saturating_sub(600_000));
+            let forget = |shard| {
+                let place = (shard, kind);
+                store.forget_tombstones(now(at), place, None, until, Most::ALL, |_| true).n
+            };
+            (0..STORE_SHARDS).map(forget).sum::<usize>() as u64
+        };
+        let floor = EXPIRED_GRACE_FLOOR.as_millis() as u64;
+        assert_eq!(forget(9_999 + floor, Gone::Expired), 0);
+        let forgotten = forget(11_000 + floor, Gone::Expired);
+        // Those that are left are not too many, and have their time.
+        assert!(forgotten > 0 && forgotten < n, "{forgotten}");
+        assert_eq!(forget(11_000 + floor, Gone::Deleted), 0);
     }
 }
