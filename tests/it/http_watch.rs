@@ -418,6 +418,37 @@ fn a_node_that_leaves_says_so_and_lets_nobody_wait() {
 }
 
 #[test]
+fn a_wait_that_a_node_cuts_short_by_leaving_does_not_tell_of_a_time_that_has_not_passed() {
+    let rig = Rig::new();
+    put(&rig, "k", "1");
+    // Written at another node, of which this one never hears.
+    let mut bytes = vec![1];
+    bytes.extend((1_u64 << 40).to_be_bytes());
+    bytes.push(4);
+    let token = format!("t1.{}", URL_SAFE_NO_PAD.encode(bytes));
+    let later = "7fffffffffffffff-0000000000000009";
+    let targets = [
+        format!("/kv/k?min_version={later}&wait=20s"),
+        format!("/kv/k?min_token={token}&wait=20s"),
+        format!("/kv/?min_token={token}&wait=20s"),
+    ];
+    let mut clients = targets.map(|target| {
+        let mut client = rig.client();
+        client.request("GET", &target, "", b"");
+        client
+    });
+    until("all wait", || watches(&rig) == 3.0);
+    let Rig { server, .. } = rig;
+    std::thread::scope(|threads| {
+        threads.spawn(move || Server::drain(server, Duration::from_secs(10)));
+        for client in &mut clients {
+            let told = client.answer().is(503).text();
+            assert!(told.contains("leaving") && !told.contains("20s"), "{told}");
+        }
+    });
+}
+
+#[test]
 fn a_node_that_is_not_complete_serves_no_watch() {
     let rig = Rig::new();
     let mut events = Events::of(&rig, "/kv/?watch");

@@ -46,7 +46,7 @@ pub(super) fn get(api: &Api, mut call: Call<'_>, spelt: Spelt<'_>) -> Result<Out
         let target = Target::Key(key.as_bytes().into());
         return match watch::go_on(api, &mut call, target, wait)? {
             Some(outcome) => Ok(outcome),
-            None => version.unmet(call, entry.as_ref(), wait),
+            None => version.unmet(api, call, entry.as_ref(), wait),
         };
     }
     if !precondition.is_empty() {

@@ -7,7 +7,7 @@
 //!
 //! The second is for who has written at one node and reads at another, as behind a load balancer.
 
-use super::context::{Call, Outcome};
+use super::context::{Api, Call, Outcome};
 use super::query::{self, Parameter};
 use super::watch;
 use crate::http::failure::Failure;
@@ -77,9 +77,11 @@ impl Version {
         })
     }
 
-    /// It was not in time: 304 for who has the latest, 504 for who knows of a later one.
+    /// It was not in time: 304 for who has the latest, 504 for who knows of a later one, and 503
+    /// where a node that leaves has cut the wait short.
     pub(super) fn unmet(
         self,
+        api: &Api,
         call: Call<'_>,
         entry: Option<&Record>,
         wait: Duration,
@@ -102,9 +104,8 @@ impl Version {
             |record| format!("it has version {}", text((record.stamp(), record.has_expired()))),
         );
         let least = text(least);
-        let message =
-            format_args!("this node has not seen version {least} within {wait:?}: {held}");
-        Err(Failure::new(504, message).about(entry))
+        let not_seen = format_args!("has not seen version {least}");
+        Err(watch::too_late(api, not_seen, wait, format_args!(": {held}")).about(entry))
     }
 }
 

@@ -19,6 +19,7 @@ use crate::http::watch::token;
 use crate::http::watch::wish::{PollWatch, PollWish, StreamWish};
 use crate::kv::{Coverage, Target, Token};
 use crate::limits::HTTP_POLL_MAX;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,13 +163,27 @@ impl Least {
         match park(api, call, target, wait, EVERY)? {
             Some(outcome) => Ok(Some(outcome)),
             None => {
-                let message = format_args!(
-                    "this node has not caught up with min_token within {wait:?}; another may have"
-                );
-                Err(Failure::new(504, message))
+                let not_seen = format_args!("has not caught up with min_token");
+                Err(too_late(api, not_seen, wait, format_args!("; another may have")))
             }
         }
     }
+}
+
+/// A read that waits to see what its client has seen elsewhere does not see it: 504 after `wait`,
+/// and 503 where a node that leaves has cut that short.
+pub(super) fn too_late(
+    api: &Api,
+    not_seen: fmt::Arguments<'_>,
+    wait: Duration,
+    more: fmt::Arguments<'_>,
+) -> Failure {
+    if api.shared.shutdown.is_draining() {
+        return Failure::busy(format_args!(
+            "this node is leaving the cluster, and {not_seen}{more}; ask another one"
+        ));
+    }
+    Failure::new(504, format_args!("this node {not_seen} within {wait:?}{more}"))
 }
 
 /// Begins a stream.
