@@ -193,7 +193,8 @@ impl PendingAnswers {
     /// Hands `command` to the node and parks the answer. Returns the number to answer with.
     ///
     /// # Errors
-    /// `render`, when the node takes no command: the answer can be given at once.
+    /// `finish`, when the node takes no command: the answer can be given at once, in the memory
+    /// that it has been promised.
     pub(super) fn park(
         &self,
         bridge: &dyn Bridge,
@@ -201,7 +202,7 @@ impl PendingAnswers {
         command: Command,
         limit: Duration,
         finish: Finish,
-    ) -> Result<u64, Render> {
+    ) -> Result<u64, Finish> {
         let end = match command {
             Command::AwaitHolders { dot, .. } => Some(Command::EndWait { dot }),
             _ => None,
@@ -212,7 +213,7 @@ impl PendingAnswers {
             let _ = reply_to.send(answer);
         });
         if bridge.send(command, reply_to).is_err() {
-            return Err(finish.render);
+            return Err(finish);
         }
         let answer = PendingAnswer { reply, limit, finish, end, _slot: slot };
         Ok(self.leave(Parked::Waits(answer)))

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gossipykv::http::Reason;
 use gossipykv::limits::{HTTP_BULK_DEPTH_MAX, HTTP_BULK_WAITING_MAX, HTTP_CONNECTIONS_DEFAULT_MAX};
-use gossipykv::node::command::Reply;
+use gossipykv::node::command::{Busy, Command, Reply};
 use gossipykv::runtime::clock::Clock;
 use gossipykv::time::Instant;
 use serde_json::json;
@@ -410,6 +410,30 @@ fn a_write_whose_answer_finds_no_room_is_not_made() {
         rig.ask("GET", &format!("/kv/{key}")).is(status);
     }
     drop((most, rest));
+    until("all is given back", || rig.metric("http_held_bytes") == 0.0);
+}
+
+#[test]
+fn a_write_that_the_node_cannot_be_asked_about_is_answered_once_and_gives_its_room_back() {
+    let mut config = config();
+    config.value_len_max = 3 << 20;
+    let rig = Rig::with(config);
+    rig.send("PUT", "/kv/long", "", &[b'v'; 3 << 20]).is(200);
+    rig.bridge.replies(|command, reply_to| match command {
+        Command::AwaitHolders { .. } => Err(Busy),
+        _ => {
+            reply_to(Reply::Stats(Vec::new()));
+            Ok(())
+        }
+    });
+    // It is promised room for what it reads.
+    let batch = json!({"ops": [{"put": "a", "value": "v"}, {"get": "long"}]}).to_string();
+    for _ in 0..3 {
+        let told = rig.send("POST", "/kv/?w=2", "", batch.as_bytes()).is(504).text();
+        assert!(told.contains("the write stands") && told.contains("too busy"), "{told}");
+    }
+    let name = "http_requests_total{route=\"/kv/\",status=\"5xx\"}";
+    assert_eq!(rig.metric(name), 3.0);
     until("all is given back", || rig.metric("http_held_bytes") == 0.0);
 }
 

@@ -170,18 +170,18 @@ impl Api {
         let form = call.request.form();
         let render: Render =
             Box::new(move |reply, now, out| render(reply, &mut PendingResponse { out, now, form }));
-        let Shared { pending, bridge, counters, .. } = &*self.shared;
-        let route = call.route.number();
-        let finish = Finish { route, render, room: call.room.take() };
+        let Shared { pending, bridge, .. } = &*self.shared;
+        let Call { out, room, .. } = call;
+        let finish = Finish { route: call.route.number(), render, room: room.take() };
         match pending.park(&**bridge, slot, command, limit, finish) {
             Ok(parked) => {
-                write_number(call.out, parked);
+                write_number(out, parked);
                 Outcome::Parked
             }
-            Err(render) => {
-                let status = render(None, bridge.now().wall, call.out);
-                counters.answered(route, status);
-                Outcome::Parked
+            Err(finish) => {
+                // Whoever takes the answer counts it, and finds the memory promised to it.
+                *room = finish.room;
+                Outcome::Answered((finish.render)(None, bridge.now().wall, out))
             }
         }
     }
