@@ -239,6 +239,37 @@ fn an_export_that_fails_leaves_the_one_before_it_alone() {
 }
 
 #[test]
+fn what_an_export_left_that_stopped_is_written_anew_and_that_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [path, part] = ["copy", ".copy.part"].map(|name| folder.path().join(name));
+    let path_text = path.display().to_string();
+    let export =
+        |server: &Server| run(&["kv", "export", "--output", &path_text, "--server", &server.url()]);
+    // Cut off after a page that is longer than all that comes later.
+    let long = "v".repeat(10_000);
+    let page = format!(
+        "{{\"items\":[{{\"key\":\"a\",\"value\":\"{long}\",\"version\":\"v\"}}],\"next\":\"a\"}}"
+    );
+    let cut = export(&Server::start(vec![answer(200, page.as_bytes()), answer(500, b"")]));
+    assert!(cut.err.contains("stopped; go on with --resume\n"), "{cut:?}");
+    assert!(!path.exists() && part.metadata().expect("there").len() > 10_000);
+    // One that cannot begin leaves it, to be gone on with.
+    let unmade = export(&Server::start(vec![answer(500, b"")]));
+    assert!(unmade.code == Some(4) && part.exists(), "{unmade:?}");
+    let rest = br#"{"items":[{"key":"b","value":"2","version":"v"}],"next":null}"#;
+    let anew = export(&Server::start(vec![answer(200, rest)]));
+    assert_eq!(anew.code, Some(0), "{anew:?}");
+    let told = "copy.part: an export that stopped left it; it is written anew\n";
+    assert!(anew.err.contains(told), "{anew:?}");
+    let lines = std::fs::read_to_string(&path).expect("text");
+    assert!(lines.lines().count() == 1 && lines.contains("\"b\""), "{lines}");
+    assert!(!part.exists());
+    // Without one there is nothing to tell.
+    let again = export(&Server::start(vec![answer(200, rest)]));
+    assert!(again.code == Some(0) && !again.err.contains("written anew"), "{again:?}");
+}
+
+#[test]
 fn keys_are_deleted_by_prefix_after_a_yes() {
     let [a, b] = Node::cluster::<2>(&[], &[]);
     let copy: String =

@@ -2,10 +2,13 @@
 //! leaves the one before it alone.
 
 use super::line::{LINE_LEN_MAX, key_of};
-use crate::cli::files;
+use crate::cli::{files, logging};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// A file to write to.
@@ -28,7 +31,17 @@ impl ExportFile {
             return Ok(ExportFile { file, names: None });
         }
         let part = part_of(&path);
-        let file = File::create(&part).map_err(|error| named(&part, &error))?;
+        let open = || {
+            let file = OpenOptions::new().write(true).create(true).truncate(false).open(&part)?;
+            claim(&file, &part)?;
+            Ok(file)
+        };
+        let file = open().map_err(|error| named(&part, &error))?;
+        if file.metadata()?.len() > 0 {
+            let part = part.display();
+            logging::say(&format!("{part}: an export that stopped left it; it is written anew"));
+        }
+        file.set_len(0)?;
         if let Some(found) = found {
             file.set_permissions(found.permissions())?;
         }
@@ -44,7 +57,11 @@ impl ExportFile {
         let (path, found) = files::target(path)?;
         let part = part_of(&path);
         let is_ours = fs::metadata(&part).is_ok_and(|found| found.is_file());
-        let open = |path: &Path| OpenOptions::new().read(true).write(true).open(path);
+        let open = |path: &Path| {
+            let file = OpenOptions::new().read(true).write(true).open(path)?;
+            claim(&file, path)?;
+            Ok(file)
+        };
         if is_ours {
             let mut file = open(&part).map_err(|error| named(&part, &error))?;
             let (_, key) = cut(&mut file, true).map_err(|error| named(&part, &error))?;
@@ -70,6 +87,20 @@ impl ExportFile {
         self.file.sync_all()?;
         fs::rename(part, path)
     }
+}
+
+/// Keeps another export from writing the same file, as long as this one is open.
+///
+/// # Errors
+/// Another one does.
+fn claim(file: &File, path: &Path) -> io::Result<()> {
+    let is_taken = match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Err(error) => error == Errno::WOULDBLOCK,
+        // The other one may have ended since it was opened, and given it its name.
+        Ok(()) => fs::metadata(path)?.ino() != file.metadata()?.ino(),
+    };
+    // A file system without locks has no say in it.
+    if is_taken { Err(io::Error::other("another export writes it")) } else { Ok(()) }
 }
 
 fn named(path: &Path, error: &io::Error) -> io::Error {
@@ -171,5 +202,20 @@ mod tests {
         device.finish().expect("nothing to do");
         assert!(fs::metadata("/dev/null").expect("there").file_type().is_char_device());
         assert!(ExportFile::resume(Path::new("/dev/null")).is_err());
+    }
+
+    #[test]
+    fn two_exports_do_not_write_one_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("copy");
+        let mut first = ExportFile::create(&path).expect("room");
+        first.file.write_all(WHOLE.as_bytes()).expect("room");
+        for second in [ExportFile::create(&path), ExportFile::resume(&path).map(|(file, _)| file)] {
+            let why = second.map(|_| ()).unwrap_err().to_string();
+            assert!(why.ends_with("another export writes it"), "{why}");
+        }
+        first.finish().expect("room");
+        assert_eq!(read(&path), WHOLE);
+        drop(ExportFile::create(&path).expect("the first one is over"));
     }
 }
