@@ -2,12 +2,17 @@
 //! told when something is not as it should be.
 
 use crate::agents::{Node, Running, until};
-use crate::certificates::{Ca, Signed, flags, self_signed_until};
+use crate::certificates::{Ca, Secure, Signed, connect, flags, self_signed_until};
 use crate::program::{Ended, run, run_with};
 use gossipykv::runtime::clock::Clock;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use std::fs::File;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 fn start(ca: &Ca, signed: &Signed, more: &[&str]) -> Node {
@@ -242,6 +247,86 @@ fn files_are_read_again_when_they_change_and_bad_ones_are_not() {
     assert_eq!(metric("stale"), "0");
     assert_eq!(kept.ask("GET", "/live", b"").status, 200);
     assert!(!node.process.log().contains("PRIVATE"));
+}
+
+#[test]
+fn files_that_are_replaced_under_load_cost_no_request() {
+    let ca = Ca::new();
+    let first = ca.sign(&["localhost"]);
+    let mut node = start(&ca, &first, &[]);
+    let addr = node.http;
+    // What is served to who comes new, as it stands in the file.
+    let served = |wanted: &Signed| {
+        let wanted = CertificateDer::from_pem_slice(wanted.chain.as_bytes()).expect("one");
+        let mut client = ca.client(addr, None);
+        client.conn().peer_certificates().expect("a chain").first() == Some(&wanted)
+    };
+    let (is_over, n) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (told, refused) =
+        ("the HTTP certificate is read anew", "the HTTP certificate stays as it was");
+    std::thread::scope(|threads| {
+        for is_kept in [true, true, false, false] {
+            let (ca, is_over, n) = (&ca, &is_over, &n);
+            threads.spawn(move || {
+                // Its sessions are resumed, where they can be.
+                let config = ca.client_config(None);
+                let connect = || Secure::over(connect(addr), config.clone()).expect("a handshake");
+                let mut client = connect();
+                while !is_over.load(Ordering::Relaxed) {
+                    if !is_kept {
+                        client = connect();
+                    }
+                    assert_eq!(client.ask("PUT", "/kv/k", b"v").status, 200);
+                    n.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let n_now = || n.load(Ordering::Relaxed);
+        let asked_on = || {
+            let before = n_now();
+            until("they ask", || (n_now() > before + 50).then_some(()));
+        };
+        // In place, without a moment at which the file is whole before it is read.
+        let in_place = |name: &str, text: &str| {
+            let (half, rest) = text.split_at(text.len() / 2);
+            let mut file = File::create(ca.path(name)).expect("there");
+            file.write_all(half.as_bytes()).expect("room");
+            asked_on();
+            file.write_all(rest.as_bytes()).expect("room");
+        };
+        let mut last = first;
+        for round in 0..4 {
+            let next = ca.sign(&["localhost"]);
+            let files = [("cert.pem", &next.chain), ("key.pem", &next.key)];
+            // The key first, which is another's then; some of them written over.
+            let order = if round % 2 == 0 { files } else { [files[1], files[0]] };
+            for (name, text) in order {
+                if round < 2 {
+                    ca.file(name, text);
+                } else {
+                    in_place(name, text);
+                }
+            }
+            until("it is served", || served(&next).then_some(()));
+            asked_on();
+            // A pair that stays broken.
+            let n_refused = node.process.log().matches(refused).count();
+            let broken =
+                if round % 2 == 0 { ca.sign(&["localhost"]).chain } else { "none".to_owned() };
+            ca.file("cert.pem", &broken);
+            let n_refused_now = || node.process.log().matches(refused).count();
+            until("it is refused", || (n_refused_now() > n_refused).then_some(()));
+            asked_on();
+            assert!(served(&next), "the one before it serves on");
+            last = next;
+        }
+        is_over.store(true, Ordering::Relaxed);
+        ca.file("cert.pem", &last.chain);
+    });
+    // The first may have come before the files were looked at for the first time.
+    assert!(node.process.log().matches(told).count() >= 3);
+    let why = node.process.logged(refused);
+    assert!(why["error"].as_str().is_some_and(|why| why.contains("the key is not")), "{why}");
 }
 
 #[test]
