@@ -1,9 +1,10 @@
 //! `gossipykv bench`, against real nodes.
 
-use crate::agents::{Node, Running, until};
+use crate::agents::{Node, Running, pause, until};
 use crate::program::run;
 use rustix::process::Signal;
 use serde_json::Value;
+use std::time::Duration;
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("one object of JSON")
@@ -43,6 +44,25 @@ fn it_tells_rates_and_times_and_leaves_nothing_behind() {
     for word in ["REQUESTS", "put", "get", "400 requests in"] {
         assert!(text.contains(word), "{text}");
     }
+}
+
+#[test]
+fn requests_that_are_due_at_fixed_times_are_timed_from_then_on() {
+    let node = lone();
+    // Five seconds, of which the node stands still for one.
+    let args = ["bench", "--rate", "200", "--requests", "1000", "--clients", "2", "--gets", "0"];
+    let url = node.url();
+    let bench = Running::start(&[&args[..], &["--json", "--server", &url]].concat(), &[]);
+    until("it writes", || (n_keys(&node, "bench/") > 0).then_some(()));
+    node.process.signal(Signal::STOP);
+    pause(Duration::from_secs(1));
+    node.process.signal(Signal::CONT);
+    let told = until("it tells", || serde_json::from_str::<Value>(&bench.out()).ok());
+    assert_eq!((&told["put"]["requests"], &told["errors"]), (&1000.into(), &json("{}")), "{told}");
+    assert_eq!((&told["asked_rate"], &told["unsent"]), (&200.into(), &0.into()), "{told}");
+    // As many were due meanwhile; of clients that wait for their answers only two would have seen.
+    assert!(told["put"]["p90_ms"].as_f64() > Some(300.0), "{told}");
+    assert!(told["seconds"].as_f64() >= Some(4.9), "{told}");
 }
 
 #[test]

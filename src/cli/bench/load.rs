@@ -27,6 +27,8 @@ const DIGITS: u8 = 3;
 const REST: Duration = Duration::from_millis(20);
 /// How long is rested between two writes that another node is asked for.
 const BETWEEN: Duration = Duration::from_millis(10);
+/// How often it is looked, while nothing is due, whether it is over.
+const LOOK: Duration = Duration::from_millis(20);
 /// How often a delete is tried.
 const DELETES: usize = 5;
 
@@ -40,6 +42,8 @@ pub(super) struct Plan {
     /// Of a hundred requests so many read.
     pub(super) gets: usize,
     pub(super) requests: Option<u64>,
+    /// How many are due in a second, where they do not wait for the one before.
+    pub(super) rate: Option<u32>,
     /// How long is measured.
     pub(super) limit: Option<Duration>,
     /// How long another node may take to show a write.
@@ -66,6 +70,7 @@ pub(super) struct Load {
     ended: Mutex<Option<Instant>>,
     /// The next request, or key, of the phase.
     next: AtomicU64,
+    n_sent: AtomicU64,
     /// Clients that still send.
     n_working: AtomicUsize,
     is_stopped: AtomicBool,
@@ -115,6 +120,7 @@ impl Load {
             begun: Mutex::new(Instant::ZERO),
             ended: Mutex::new(None),
             next: AtomicU64::new(0),
+            n_sent: AtomicU64::new(0),
             n_working: AtomicUsize::new(0),
             is_stopped: AtomicBool::new(false),
             written: (0..n_keys).map(|_| AtomicBool::new(false)).collect(),
@@ -212,20 +218,51 @@ impl Load {
         !self.is_stopped.load(Relaxed) && self.plan.limit.is_none_or(|limit| spent < limit)
     }
 
+    /// When a request is due, once it is: `Some(None)` where it is as soon as its client is free,
+    /// and `None` where it is over before.
+    fn await_turn(&self, number: u64) -> Option<Option<Instant>> {
+        let Some(rate) = self.plan.rate else { return Some(None) };
+        let nanos = u128::from(number) * 1_000_000_000 / u128::from(rate);
+        let after = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let due = *self.begun.lock() + after;
+        loop {
+            let left = due.since(self.clock.instant());
+            if !self.goes_on() {
+                return None;
+            }
+            if left.is_zero() {
+                return Some(Some(due));
+            }
+            thread::sleep(left.min(LOOK));
+        }
+    }
+
+    /// Requests that were due by the end and had not been sent, where they are due at fixed times.
+    pub(super) fn n_unsent(&self) -> u64 {
+        let Some(rate) = self.plan.rate else { return 0 };
+        let limit = self.plan.limit.map_or(f64::INFINITY, |limit| limit.as_secs_f64());
+        let due = (self.seconds().min(limit) * f64::from(rate)) as u64;
+        let due = due.min(self.plan.requests.unwrap_or(u64::MAX));
+        due.saturating_sub(self.n_sent.load(Relaxed))
+    }
+
     /// Sends requests one after the other until it is over.
     pub(super) fn work(&self, index: usize, rng: &mut Rng) {
         let _working = Working(&self.n_working);
         let client = &self.clients[index];
         while self.goes_on() {
             let Some(number) = self.next(self.plan.requests.unwrap_or(u64::MAX)) else { return };
+            let Some(due) = self.await_turn(number) else { return };
             let n = rng.below(self.plan.n_keys);
             let kind = if rng.below(100) < self.plan.gets { Kind::Get } else { Kind::Put };
-            let begin = self.clock.instant();
+            self.n_sent.fetch_add(1, Relaxed);
+            // One that is sent late has been waited for since it was due.
+            let begin = due.unwrap_or_else(|| self.clock.instant());
             let answer = match kind {
                 Kind::Get => client.get(&target(&self.key(n), &["raw".to_owned()])),
                 _ => self.put(client, n, self.value(number)),
             };
-            if self.settle(client, kind, begin, answer).is_none() {
+            if self.settle(client, kind, begin, answer).is_none() && due.is_none() {
                 thread::sleep(REST);
             }
         }

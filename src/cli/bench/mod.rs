@@ -33,18 +33,23 @@ const EXAMPLES: &str = "\
 Examples:
   gossipykv bench                                10 s of puts and gets at the node of this machine
   gossipykv bench --requests 100000 --clients 64 --gets 90
+  gossipykv bench --rate 2000 --seconds 60       2,000 a second, each timed from when it is due
   gossipykv bench --server 10.0.0.1 --node 10.0.0.2,10.0.0.3 --seconds 60 --json
                                                  three nodes, and how soon each shows what was
                                                  written at the one before it
 
 Each client sends a request when it has the answer to the one before, so a node that is slow is
-asked less often. Keys lie under a prefix of their own and are deleted at the end, by Ctrl-C, too.
+asked less often. With --rate requests are due at fixed times, whatever the node does, and timed
+from then on: what waits for a client to be free has waited for the node. Keys lie under a prefix
+of their own and are deleted at the end, by Ctrl-C, too.
 It loads the nodes as much as it can: think twice before you run it where others work.";
 
 /// Most clients, each of which is a thread and a connection.
 const CLIENTS_MAX: i64 = 512;
 /// Most keys, of each of which a byte is remembered.
 const KEYS_MAX: i64 = 1_000_000;
+/// Most requests a second.
+const RATE_MAX: i64 = 1_000_000;
 /// Most nodes.
 const NODES_MAX: usize = 64;
 /// How long it measures unless it is told.
@@ -70,6 +75,9 @@ pub(super) struct BenchArgs {
     /// How many requests to measure; with --seconds whichever comes first
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     requests: Option<u64>,
+    /// How many requests a second are due in all; give it clients enough for them
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=RATE_MAX))]
+    rate: Option<u32>,
     /// Bytes of each value
     #[arg(long, value_name = "BYTES", default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=VALUE_LEN_HARD_MAX as i64))]
@@ -167,6 +175,7 @@ impl BenchArgs {
             value_len: self.value_size as usize,
             gets: self.gets as usize,
             requests: self.requests,
+            rate: self.rate,
             limit: seconds.map(Duration::from_secs),
             wait: self.server.limit().min(Duration::from_secs(10)) / 2,
         }

@@ -21,6 +21,8 @@ pub(super) struct Report {
     n_keys: usize,
     value_len: usize,
     seconds: f64,
+    asked_rate: Option<u32>,
+    n_unsent: u64,
     times: [Histogram<u64>; 3],
     n_missing: u64,
     errors: BTreeMap<String, u64>,
@@ -38,6 +40,8 @@ impl Report {
             n_keys: load.plan.n_keys,
             value_len: load.plan.value_len,
             seconds: load.seconds(),
+            asked_rate: load.plan.rate,
+            n_unsent: load.n_unsent(),
             times: measured.times.clone(),
             n_missing: measured.n_missing,
             errors: measured.errors.clone(),
@@ -92,6 +96,8 @@ impl Report {
             "seconds": self.seconds,
             "requests": self.n_answered(),
             "rate": self.rate(self.n_answered()),
+            "asked_rate": self.asked_rate,
+            "unsent": self.n_unsent,
             "put": part(Kind::Put),
             "get": part(Kind::Get),
             "visible": (self.servers.len() > 1).then(|| part(Kind::Visible)),
@@ -126,6 +132,10 @@ impl Report {
             self.seconds,
             self.rate(self.n_answered())
         );
+        if self.n_unsent > 0 {
+            let n = self.n_unsent;
+            text.push_str(&format!("{n} requests were due and not sent: no client was free\n"));
+        }
         if self.n_missing > 0 {
             text.push_str(&format!("{} gets found no key\n", self.n_missing));
         }
