@@ -35,6 +35,8 @@ mod on {
         ExpiryDrops,
         /// Expiring: of one write in two forms the greater bytes stay.
         ExpiryForm,
+        /// Expiring: a key that was renewed goes when it would have without that.
+        SweepRenewed,
         /// Writing: the version of what is replaced is not looked at.
         WriteFloor,
         /// Clock: a stamp far ahead is followed.
@@ -108,12 +110,13 @@ mod on {
     }
 
     /// All of them, by name.
-    pub const MUTATIONS: [(&str, Mutation); 40] = [
+    pub const MUTATIONS: [(&str, Mutation); 41] = [
         ("tombstone-compare", Mutation::TombstoneCompare),
         ("tie-break", Mutation::TieBreak),
         ("expiry-gets-own-stamp", Mutation::ExpiryStamp),
         ("older-returns", Mutation::ExpiryDrops),
         ("expiry-is-a-coin", Mutation::ExpiryForm),
+        ("renewal-is-late", Mutation::SweepRenewed),
         ("write-floor", Mutation::WriteFloor),
         ("far-ahead", Mutation::FarAhead),
         ("clock-back", Mutation::ClockBack),

@@ -4,6 +4,7 @@ use super::hash;
 use super::record::Record;
 use super::version::Stamp;
 use crate::limits::STORE_LEAVES_PER_SHARD;
+use crate::mutation::mutated;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -122,13 +123,16 @@ impl Shard {
     pub(super) fn expire_first(&mut self, moment: u64) -> Option<(Record, Option<Record>)> {
         self.lasting.first().filter(|first| first.millis() <= moment)?;
         let ByExpiry(record) = self.lasting.pop_first()?;
-        let is_held = |held: &Record| held.stamp() == record.stamp() && !held.is_tombstone();
-        if !self.entry(record.key()).is_some_and(is_held) {
+        let is_it = |held: &&Record| {
+            let is_renewed = || held.ttl().is_some() && mutated!(SweepRenewed);
+            !held.is_tombstone() && (held.stamp() == record.stamp() || is_renewed())
+        };
+        let Some(held) = self.entry(record.key()).filter(is_it).cloned() else {
             return Some((record, None));
-        }
-        let expired = record.expired();
+        };
+        let expired = held.expired();
         self.insert(expired.clone());
-        Some((record, Some(expired)))
+        Some((held, Some(expired)))
     }
 
     /// Those that have expired after `moment`, in milliseconds since 1970, first ones first.
@@ -196,7 +200,9 @@ impl Shard {
         match Kind::of(record) {
             Kind::Stays => {}
             Kind::Lasts => {
-                self.lasting.remove(&ByExpiry(record.clone()));
+                if !mutated!(SweepRenewed) {
+                    self.lasting.remove(&ByExpiry(record.clone()));
+                }
                 return;
             }
             Kind::Deleted => {

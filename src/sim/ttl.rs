@@ -6,10 +6,13 @@
 //! - What has expired by the node's own clocks is not shown.
 //! - What it holds was written by somebody: an expiry makes no version of its own.
 //! - It goes back to no earlier version of a key, and not from an expired form to a live one.
-//! - What is left of a key is not dropped before its time by the clock that is ahead of all others.
+//! - Nothing has expired, or is dropped, before its time by the clock that is ahead of all others.
+//! - The latest version that anybody was seen to hold is held by somebody, or a later one is, as
+//!   long as one of those who held it lives.
 //!
-//! In the end all hold the same version: with the above, a renewal that anybody holds outlives the
-//! expiry of what it renewed.
+//! In the end all hold the same version. Together: a renewal that anybody holds outlives the expiry
+//! of what it renewed. And one that was acknowledged by `?w=2` is held by two
+//! (`check::holders`), so that it outlives the end of either, too.
 
 use super::check::Violation;
 use super::cluster::Cluster;
@@ -39,6 +42,8 @@ pub(super) struct Ttls {
     written: BTreeMap<(Vec<u8>, Stamp), Option<u32>>,
     /// What each process held at the last look.
     held: BTreeMap<(OriginId, Vec<u8>), Record>,
+    /// Of each key the latest version that was seen, and the processes that were seen to hold it.
+    holders: BTreeMap<Vec<u8>, (Stamp, BTreeSet<OriginId>)>,
 }
 
 impl Ttls {
@@ -47,9 +52,9 @@ impl Ttls {
     pub(super) fn new(options: &Options) -> Ttls {
         let mut rng = Rng::from_seed(options.rng_seed ^ 0x7474_6c5f_6b65_7973);
         let is_on = rng.chance(0.5) && !options.has(Fault::Formats);
-        let (written, held) = (BTreeMap::new(), BTreeMap::new());
+        let (written, held, holders) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let grace = options.tombstone_grace.min(EXPIRED_GRACE);
-        Ttls { rng, is_on, grace, written, held }
+        Ttls { rng, is_on, grace, written, held, holders }
     }
 
     /// Looks at every node.
@@ -88,6 +93,47 @@ impl Ttls {
             }
         }
         self.held = held;
+        self.look_for_lost(cluster, latest)
+    }
+
+    /// Whether the latest version of each key that anybody was seen to hold is still held, or a
+    /// later one, as long as one of those processes lives.
+    fn look_for_lost(&mut self, cluster: &Cluster, latest: u64) -> Result<(), Violation> {
+        let ours = |host: &&Host| host.node().is_some() && !host.is_stranger;
+        let hosts: Vec<&Host> = cluster.hosts.iter().filter(ours).collect();
+        let keys: BTreeSet<Vec<u8>> = self.written.keys().map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            let held = |host: &&&Host| host.entry(&key);
+            let Some(last) = hosts.iter().filter_map(|host| held(&host)).max() else { continue };
+            let holds = hosts.iter().filter(|host| held(host) == Some(last));
+            let holders = holds.filter_map(|host| host.store.as_ref().map(|store| store.origin()));
+            let (stamp, known) = self.holders.entry(key.clone()).or_insert((last, BTreeSet::new()));
+            if *stamp < last {
+                (*stamp, *known) = (last, BTreeSet::new());
+            }
+            if *stamp == last {
+                known.extend(holders);
+            }
+        }
+        for (key, (stamp, holders)) in &self.holders {
+            let ttl = self.written.get(&(key.clone(), *stamp)).copied().flatten();
+            let last = ttl.map_or(stamp.time.millis(), |ttl| stamp.expiry(ttl));
+            // A delete is forgotten, and so is what has expired.
+            let is_forgotten = u128::from(last) + self.grace.as_millis() <= u128::from(latest);
+            let is_held =
+                hosts.iter().filter_map(|host| host.entry(key)).any(|held| held >= *stamp);
+            let lives = |host: &&&Host| {
+                host.store.as_ref().is_some_and(|store| holders.contains(&store.origin()))
+            };
+            if let Some(host) = hosts.iter().find(lives)
+                && !is_held
+                && !is_forgotten
+            {
+                let (key, name) = (show(key), &host.name);
+                let what = format!("{key}: {stamp} is lost, and {name} that held it is there");
+                return Err(Violation::new("renewal", what));
+            }
+        }
         Ok(())
     }
 
@@ -110,6 +156,12 @@ impl Ttls {
                 }
                 Some(_) => {}
             }
+        }
+        let is_early = |record: &Record| {
+            record.has_expired() && record.expiry().is_some_and(|expiry| expiry > latest)
+        };
+        if let Some(record) = now.filter(|record| is_early(record)) {
+            return wrong("renewal", "has expired before its time", record);
         }
         let Some(before) = before else { return Ok(()) };
         match now {
