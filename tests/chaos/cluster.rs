@@ -7,6 +7,7 @@ use crate::harness::{
 };
 use crate::judge::Held;
 use crate::plan::{Cuts, N_SEATS, Network};
+use crate::watchers::Watchers;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -32,6 +33,7 @@ struct Seat {
 /// The cluster.
 pub struct Cluster {
     pub clients: Clients,
+    pub watchers: Watchers,
     net: Net,
     hosts: Vec<(String, Ipv4Addr)>,
     seats: Vec<Seat>,
@@ -49,10 +51,12 @@ impl Cluster {
         let hosts: Vec<_> = (1..=N_HOSTS).map(|host| net.add_host(host)).collect();
         let namespaces: Vec<_> = hosts.iter().map(|(namespace, _)| namespace.clone()).collect();
         let clients = Clients::start(&namespaces, seed, pace);
+        let watchers = Watchers::start(&namespaces, seed);
         let clock = available(&[Need::Faketime]).then(libfaketime).flatten();
         (0..hosts.len()).for_each(|host| net.remove_too(&clock_file(host)));
         let (seats, logs) = (Vec::new(), Vec::new());
-        let mut cluster = Cluster { clients, net, hosts, seats, n_runs: 0, clock, logs, seed };
+        let mut cluster =
+            Cluster { clients, watchers, net, hosts, seats, n_runs: 0, clock, logs, seed };
         for at in 0..N_SEATS {
             let name = format!("seat{at}");
             cluster.seats.push(Seat { host: at, name, run: 0, agent: None });
@@ -213,6 +217,11 @@ impl Cluster {
         }
         let (namespace, _) = &self.hosts[seat.host];
         in_namespace(Some(namespace), holding).map_err(|error| format!("{}: {error}", seat.name))
+    }
+
+    /// The hosts on which there is a process.
+    pub fn taken(&self) -> Vec<usize> {
+        self.seats.iter().map(|seat| seat.host).collect()
     }
 
     /// Whether all processes hold exactly each other for alive.

@@ -5,6 +5,7 @@
 //! plan     draws rounds: what the network does, what happens to processes
 //! cluster  five seats on six hosts; starts, kills, pauses, replaces, asks for whole stores
 //! clients  one a host: keeps asking the process there, and notes each answer
+//! watchers hop from host to host, or stay at one as `gossipykv watch`, and miss nothing
 //! judge    the simulator's reference and checks (`sim::history`, `sim::check`), fed with that
 //! rounds   fault, heal, and then: all stores equal within 5 s, nothing lost, nothing back
 //! ```
@@ -27,6 +28,7 @@ mod harness;
 mod judge;
 mod plan;
 mod rounds;
+mod watchers;
 
 use harness::{Need, available, long, seconds};
 use std::time::Duration;

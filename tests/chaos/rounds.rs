@@ -165,17 +165,28 @@ impl Game {
         for (name, held) in &held {
             found = found.and_then(|()| self.judge.kept(name, held));
         }
-        drop(hush);
         found.unwrap_or_else(|what| panic!("{title}: {what}"));
         assert!(equal < EQUAL_MAX, "{title}: equal only after {equal:?}");
         self.tally.slowest_equal = self.tally.slowest_equal.max(equal);
+        // All hold the same, so it makes no difference whose it is.
+        let all = held.into_values().next().expect("somebody sits there");
+        let hosts = self.cluster.taken();
+        while let Err(what) = self.cluster.watchers.lack(&all, &hosts) {
+            assert!(healed.elapsed() < WATCHED_MAX, "{title}: {what}");
+            std::thread::sleep(POLL);
+        }
+        let told = healed.elapsed();
+        drop(hush);
         while let Err(why) = self.cluster.is_whole() {
             assert!(healed.elapsed() < WHOLE_MAX, "{title}: not whole: {why}");
             std::thread::sleep(POLL);
         }
         let whole = healed.elapsed();
         self.tally.slowest_whole = self.tally.slowest_whole.max(whole);
-        println!("         equal after {equal:.1?}, all alive for all after {whole:.1?}");
+        println!(
+            "         equal after {equal:.1?}, watchers told after {told:.1?}, all alive for all \
+             after {whole:.1?}"
+        );
     }
 
     fn report(&self) {
@@ -193,6 +204,8 @@ impl Game {
              {n_reads} reads; {} writes by a clock that was set",
             self.judge.n_held_by_two, self.judge.n_unanswered, self.judge.n_skewed
         );
+        let (n_hops, n_events, n_resets) = self.cluster.watchers.counts();
+        println!("{n_events} events told to watchers, {n_hops} hops, {n_resets} resets");
         println!(
             "lost with all who held them: {n_lost}; lost otherwise: 0; resurrected: 0; equal at \
              most {slowest_equal:.1?} after a heal, all alive for all {slowest_whole:.1?}"
