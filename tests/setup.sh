@@ -7,7 +7,7 @@
 set -eu
 
 packages="apache2-bin caddy chromium curl dnsmasq-base fonts-dejavu-core golang-go
-    golang-github-hashicorp-memberlist-dev golang-github-xordataexchange-crypt haproxy
+    golang-github-armon-consul-api-dev golang-github-hashicorp-memberlist-dev golang-github-xordataexchange-crypt haproxy
     iproute2 libfaketime nftables nginx-light nodejs python3-venv serf"
 
 # What does not come from Debian, where cargo keeps what is made. Consul's clients for Python have
@@ -30,6 +30,7 @@ install_clients() {
     client py-consul py-consul==1.8.0 launchdarkly-server-sdk==9.20.0
     client python-consul python-consul==1.1.0
     client python-consul2 python-consul2==0.1.5
+    client ansible ansible==11.13.0 py-consul==1.8.0
     client openfeature openfeature-sdk==0.10.0 openfeature-provider-ofrep==0.3.0
     client browser playwright==1.65.2
     client api schemathesis==4.32.5 h11==0.16.0 openapi-python-client==0.29.1

@@ -1,8 +1,9 @@
 //! Clients of Consul, as their users install them: at one agent, and at two in turn.
 
 use crate::distance;
-use crate::harness::{CLIENTS, CONSUL_CLIENTS, Range, long, needs, scratch};
+use crate::harness::{CLIENTS, CONSUL_CLIENTS, Range, go_build, long, needs, scratch};
 use crate::scripts::run;
+use std::path::Path;
 use std::time::Duration;
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/consul");
@@ -57,6 +58,35 @@ fn a_go_program_keeps_its_values() {
     let to = ["-plaintext", "-backend", "consul", "-endpoint", &at, "app/config"];
     run("crypt-xordataexchange", &[&["set"], &to[..], &[file]].concat());
     assert_eq!(run("crypt-xordataexchange", &[&["get"], &to[..]].concat()).trim(), "kept");
+}
+
+#[test]
+fn a_client_for_go_finds_a_consul() {
+    needs!(GoConsul, Python);
+    let range = Range::claim();
+    let agents = distance::pair(&range, NEAR);
+    let [a, b] = agents.each_ref().map(|agent| agent.http().to_string());
+    let binary = go_build(Path::new(SCRIPTS).join("armon"), "consul-armon");
+    let binary = binary.to_str().expect("a path of text");
+    let args = [&format!("{SCRIPTS}/in_turn.py"), &format!("{a},{b}"), binary, &a, &b, "BOTH"];
+    assert_eq!(run("python3", &args).trim(), "checked");
+}
+
+#[test]
+fn ansible_keeps_keys() {
+    needs!(Ansible, Python);
+    let range = Range::claim();
+    let agents = distance::pair(&range, NEAR);
+    let [a, b] = agents.each_ref().map(|agent| agent.http().to_string());
+    let (play, book) =
+        (format!("{CLIENTS}/ansible/bin/ansible-playbook"), format!("{SCRIPTS}/keys.yml"));
+    for (n, at) in [&*a, "BOTH"].into_iter().enumerate() {
+        let (at, root) = (format!("at={at}"), format!("root=ansible{n}"));
+        let turn = [&format!("{SCRIPTS}/in_turn.py"), &format!("{a},{b}"), &*play, "-i"];
+        let args = [&turn[..], &["localhost,", &book, "-e", &at, "-e", &root]].concat();
+        let said = run("python3", &args);
+        assert!(said.contains("All assertions passed"), "{said}");
+    }
 }
 
 #[test]

@@ -38,6 +38,10 @@ pub enum Need {
     OpenFeature,
     /// A Go program that keeps values in Consul.
     Crypt,
+    /// A Go toolchain with Debian's package of a client of Consul.
+    GoConsul,
+    /// Ansible with its collection of modules.
+    Ansible,
     /// A browser, what drives it, and what judges a page.
     Browser,
     /// What makes requests of an OpenAPI document, strict readers of answers, and makers of
@@ -45,7 +49,7 @@ pub enum Need {
     ApiClients,
 }
 
-const ALL: [Need; 17] = [
+const ALL: [Need; 19] = [
     Need::Go,
     Need::Serf,
     Need::Dnsmasq,
@@ -61,6 +65,8 @@ const ALL: [Need; 17] = [
     Need::NpmConsul,
     Need::OpenFeature,
     Need::Crypt,
+    Need::GoConsul,
+    Need::Ansible,
     Need::Browser,
     Need::ApiClients,
 ];
@@ -134,6 +140,14 @@ impl Need {
         match self {
             Need::Go => go_peer().is_some() || (runs("go", &["version"]) && package.is_dir()),
             Need::Serf => runs("serf", &["version"]),
+            Need::GoConsul => {
+                let package = PathBuf::from(GOPATH).join("src/github.com/armon/consul-api");
+                runs("go", &["version"]) && package.is_dir()
+            }
+            Need::Ansible => runs(
+                &format!("{CLIENTS}/ansible/bin/python"),
+                &["-c", "import ansible, ansible_collections.community.general, consul"],
+            ),
             Need::Dnsmasq => runs("dnsmasq", &["--version"]),
             Need::Curl => runs("curl", &["--version"]),
             Need::Namespaces => {

@@ -28,7 +28,7 @@ pub use installed::{
 };
 pub use mixed::{JOIN_MAX, Mixed, MixedOptions, lan};
 pub use namespace::{Net, in_namespace};
-pub use peer::{Peer, PeerOptions};
+pub use peer::{Peer, PeerOptions, go_build};
 pub use process::Process;
 pub use range::{Range, free_ports};
 pub use serf::{ANSWERING, Serf};

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -19,19 +19,25 @@ use std::time::{Duration, Instant};
 /// Longer than any command takes; joining a dead address costs memberlist its TCP timeout of 10 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-static BINARY: LazyLock<PathBuf> = LazyLock::new(|| go_peer().unwrap_or_else(build));
-
-fn build() -> PathBuf {
+static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/peer");
-    let binary = scratch().join("interop-peer");
-    let fresh = scratch().join(format!("interop-peer-{}", std::process::id()));
+    go_peer().unwrap_or_else(|| go_build(source, "interop-peer"))
+});
+
+/// Builds a Go program on Debian's packages.
+///
+/// # Panics
+/// When it does not build.
+pub fn go_build(source: impl AsRef<Path>, name: &str) -> PathBuf {
+    let binary = scratch().join(name);
+    let fresh = scratch().join(format!("{name}-{}", std::process::id()));
     let mut build = Command::new("go");
     build.current_dir(source).args(["build", "-o"]).arg(&fresh).arg(".");
     build.env("GO111MODULE", "off").env("GOPATH", GOPATH).env("GOFLAGS", "");
     build.env("GOCACHE", scratch().join("go-cache"));
     let output = build.output().expect("go runs");
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "the Go peer does not build:\n{errors}");
+    assert!(output.status.success(), "{name} does not build:\n{errors}");
     // Another run of the tests may be executing the old one.
     std::fs::rename(&fresh, &binary).expect("both are in cargo's directory");
     binary
