@@ -16,6 +16,7 @@
 //! - [`api`]: requests and clients made of the API's description, and requests made of nothing.
 //! - [`discovery`], [`lifecycle`], [`leaving`], [`deletes`], [`transcript`]: agents of ours,
 //!   nothing else.
+//! - [`watch`]: a watch at a name that leads elsewhere after a while.
 //! - [`age`]: agents whose clocks go forward by years.
 //! - [`upgrade`]: a roll from the last release and back; `tests/formats/upgrade` runs it.
 //!
@@ -57,3 +58,4 @@ mod scripts;
 mod serf;
 mod transcript;
 mod upgrade;
+mod watch;
