@@ -60,7 +60,7 @@ def test_lint_is_clean(report):
     {"replicas": "three"}, {"replica": 3}, {"ip": {"family": "IPv5"}}, {"image": {"repository": "kv", "digest": "latest"}},
     {"backup": {"place": "bucket/kv"}}, {"backup": {"volume": {"size": "much"}}}, {"tls": {"secret": "kv-tls", "ca": ""}},
     {"backup": {"place": "s3://bucket/kv", "volume": {"size": "1Gi"}}}, {"backup": {"volume": {"size": "1Gi", "existing": "a"}}},
-    {"maxStoreBytes": "much"}, {"maxStoreBytes": 201326592, "resources": {"limits": {"memory": "256Mi"}}},
+    {"token": {"readKey": "read-token"}}, {"maxStoreBytes": "much"}, {"maxStoreBytes": 201326592, "resources": {"limits": {"memory": "256Mi"}}},
     {"maxStoreBytes": 1073741825, "resources": {"limits": {"memory": "2Gi"}}}, {"maxStoreBytes": 300000000, "resources": {"limits": {"memory": "0.5G"}}},
     {"maxStoreBytes": 1048577, "resources": {"limits": {"memory": 2097152}}}, {"maxStoreBytes": 2097152, "resources": {"limits": {"memory": "2Megs"}}},
     {"tls": {"clientSecret": "ours"}}, {"tls": {"secret": "kv-tls", "clientCaSecret": "callers"}, "backup": {"place": "s3://bucket"}},
@@ -240,6 +240,19 @@ def test_https_is_all_or_nothing():
     assert all("scheme" not in spec["containers"][0][probe]["httpGet"] for probe in probes)
     assert plain["Service", "kv-gossipykv"]["spec"]["ports"][0]["appProtocol"] == "http"
     assert not {"scheme", "tlsConfig"} & set(plain["ServiceMonitor", "kv-gossipykv"]["spec"]["endpoints"][0])
+
+
+def test_who_only_reads_shows_a_token_of_its_own():
+    """http-token may hold several, with roles; whoever asks shows one."""
+    values = {"token": {"readKey": "read-token"}, "secret": {"existing": "mine"}}
+    made = rendered(**VARIANTS["backed up"] | VARIANTS["watched"] | values)
+    (endpoint,) = made["ServiceMonitor", "kv-gossipykv"]["spec"]["endpoints"]
+    assert endpoint["authorization"]["credentials"] == {"name": "mine", "key": "read-token"}
+    job = made["CronJob", "kv-gossipykv-backup"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (token,) = [one["secret"] for one in job["volumes"] if one["name"] == "token"]
+    assert (token["secretName"], token["items"]) == ("mine", [{"key": "read-token", "path": "http-token", "mode": 0o440}])
+    (keys,) = [one["secret"] for one in node(made)[0]["volumes"] if one["name"] == "keys"]
+    assert {one["key"] for one in keys["items"]} == {"gossip-keys", "http-token"}, "nodes know them all"
 
 
 def test_there_is_a_token_unless_it_is_not_wanted():

@@ -57,6 +57,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- fail (printf "maxStoreBytes: %d is over half of resources.limits.memory, %s: the kernel would end all nodes before a PUT answers 507" (int64 .Values.maxStoreBytes) $memory) }}
 {{- end }}
 {{- end }}
+{{- if and (ne .Values.token.readKey "http-token") (not .Values.secret.existing) }}
+{{- fail "token.readKey: the secret that the chart makes has http-token alone; give secret.existing" }}
+{{- end }}
 {{- if and (not .Values.tls.secret) (or .Values.tls.clientCaSecret .Values.tls.clientSecret) }}
 {{- fail "tls: certificates of clients need tls.secret" }}
 {{- end }}
