@@ -33,7 +33,7 @@ impl Store {
     /// One of a time after `until`, or stamped ahead of our clocks, is never offered: without the
     /// latter the next write of its key would be stamped earlier, and lose against a copy
     /// elsewhere. For the same reason the hybrid clock follows what is forgotten. Where much has
-    /// expired, `until` is later for that than was asked for: see [`ttl::remembered_ms`].
+    /// expired, `until` is later for that than was asked for.
     pub fn forget_tombstones(
         &self,
         now: Now,
