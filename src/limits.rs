@@ -172,8 +172,11 @@ pub const TOMBSTONES_SHARE: u64 = 4;
 /// Default of `--expired-grace`: how long what has expired is remembered after that. A
 /// thousand expiries a second are 600,000 tombstones then, where a day would make it 86 million.
 pub const EXPIRED_GRACE: Duration = Duration::from_secs(10 * 60);
-/// What that shrinks to at most, where much expires at once.
-pub const EXPIRED_GRACE_FLOOR: Duration = Duration::from_secs(30);
+/// What that shrinks to at most, where much expires at once: longer than clocks may differ
+/// ([`CLOCK_AHEAD_MAX`]), or a node ahead would forget what others have yet to let expire, and
+/// longer than a long poll waits unless it says so, or its token would be too old at its end.
+pub const EXPIRED_GRACE_FLOOR: Duration = Duration::from_secs(90);
+const _: () = assert!(EXPIRED_GRACE_FLOOR.as_secs() > CLOCK_AHEAD_MAX.as_secs());
 /// How many that have expired are remembered for all of `--expired-grace`: of more it shrinks, and
 /// is down to its floor at twice as many. One costs some 120 bytes of memory beside a short key.
 pub const EXPIRED_REMEMBERED: u64 = 25_000;

@@ -249,6 +249,15 @@ fn files_are_read_again_when_they_change_and_bad_ones_are_not() {
     assert!(!node.process.log().contains("PRIVATE"));
 }
 
+/// Says that it is over when it goes.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn files_that_are_replaced_under_load_cost_no_request() {
     let ca = Ca::new();
@@ -281,6 +290,8 @@ fn files_that_are_replaced_under_load_cost_no_request() {
                 }
             });
         }
+        // They end whatever becomes of this.
+        let _ends = Ends(&is_over);
         let n_now = || n.load(Ordering::Relaxed);
         let asked_on = || {
             let before = n_now();
@@ -320,7 +331,6 @@ fn files_that_are_replaced_under_load_cost_no_request() {
             assert!(served(&next), "the one before it serves on");
             last = next;
         }
-        is_over.store(true, Ordering::Relaxed);
         ca.file("cert.pem", &last.chain);
     });
     // The first may have come before the files were looked at for the first time.
