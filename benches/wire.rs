@@ -241,6 +241,7 @@ fn replication(criterion: &mut Criterion<ProcessorTime>) {
         to: Some(1 << 60),
         at: Some(1 << 36),
         covered: Some(u64::MAX),
+        floor: Some(u64::MAX),
     };
     let hashes = Bytes::from(vec![7; 2048]);
     let items: Vec<Item> = records(15).iter().map(Item::of).collect();

@@ -152,6 +152,12 @@ pub const STORE_SHARDS: usize = 256;
 pub const STORE_LEAVES_PER_SHARD: usize = 256;
 /// Origins a version vector may hold; more are refused and counted.
 pub const ORIGINS_MAX: usize = 65_536;
+/// Runs that are over and known by name, and for how long all members have to have known the same
+/// ones before they are let go of: years of daily deployments of a few nodes. Twice as many leave
+/// a quarter of [`ORIGINS_MAX`] for those that are not over.
+pub const FOLDED_MAX: usize = 24_576;
+/// See [`FOLDED_MAX`].
+pub const FOLDED_AGE: Duration = Duration::from_secs(10 * 60);
 /// Separate ranges of writes remembered above an origin's first gap; more are refused and counted.
 pub const SEEN_RANGES_MAX: usize = 1_024;
 /// Such ranges of all origins of one vector together, so that many origins with many gaps cost

@@ -10,6 +10,7 @@
 
 use super::command::{Command, Reply};
 use super::formats::Formats;
+use crate::kv::OriginId;
 use crate::swim::io::Event;
 use crate::time::Instant;
 use crate::wire::message::NodeName;
@@ -215,6 +216,13 @@ pub enum Note {
         through: u64,
         /// Writes that this run has made.
         last: u64,
+    },
+    /// This node knows runs that are over no more by name.
+    LetGo {
+        /// The number of the floor under which they are.
+        floor: u64,
+        /// Which, and the last number of each.
+        runs: Vec<(OriginId, u64)>,
     },
     /// Members of our kind share no replication format with this node: when there is a new one, and
     /// each minute.

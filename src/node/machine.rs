@@ -94,6 +94,7 @@ impl Node {
             replication::Config {
                 tombstone_grace: config.tombstone_grace,
                 expired_grace: config.expired_grace,
+                folded: config.folded,
                 expects_peers: config.expects_peers,
                 formats: config.formats,
                 rng_seed: config.rng_seed,

@@ -1,5 +1,6 @@
 //! Nodes for the tests of a node's parts, at addresses of 10.0.0.0/24.
 
+use super::config::FoldedBound;
 use super::formats::Formats;
 use super::{Config, Node, meta};
 use crate::kv::{OriginId, Store, StoreConfig};
@@ -30,6 +31,7 @@ pub(super) fn config() -> Config {
         security: Security::default(),
         tombstone_grace: Duration::from_secs(3600),
         expired_grace: Duration::from_secs(600),
+        folded: FoldedBound::default(),
         expects_peers: true,
         bootstrap: false,
         formats: Formats::SPOKEN,

@@ -240,6 +240,11 @@ impl Log {
                 "this node may lack deletes that the others have forgotten; it is not ready until \
                  its whole store has been compared with a ready member's"
             ),
+            Note::LetGo { runs, .. } => tracing::info!(
+                runs = runs.len(),
+                "processes that have ended, and whose writes all members hold, are not known by \
+                 name any more"
+            ),
             Note::SetBack { by, through, last } => set_back(by, *through, *last),
             Note::Incompatible { members, name, theirs, ours }
                 if theirs.common(*ours).is_some() =>

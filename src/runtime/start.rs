@@ -10,6 +10,7 @@ use crate::discovery;
 use crate::kv::{OriginId, Store, StoreConfig};
 use crate::limits::{NODE_NAME_LEN_MAX, STREAM_UNFINISHED_LEN_MAX};
 use crate::node::command::{Health, NotReady};
+use crate::node::config::FoldedBound;
 use crate::node::formats::Formats;
 use crate::node::io::{Input, Output};
 use crate::node::{self, Node};
@@ -189,6 +190,7 @@ fn of_node(settings: NodeSettings, now: Now, expects_peers: bool) -> node::Confi
         security: settings.security,
         tombstone_grace: settings.tombstone_grace,
         expired_grace: settings.expired_grace,
+        folded: FoldedBound::default(),
         bootstrap: settings.bootstrap,
         expects_peers,
         formats: settings.formats,

@@ -11,6 +11,7 @@ use super::options::Options;
 use super::standing::Standing;
 use super::story::part_told;
 use super::trace::Trace;
+use crate::kv::OriginId;
 use crate::node::command::{Command, Concern, Look, Reply};
 use crate::node::io::{ConnId, Input, Note, Output, Ticket};
 use crate::node::replication::message::is_push;
@@ -79,6 +80,8 @@ pub struct Cluster {
     pub turned: Vec<usize>,
     /// Whether somebody judges nodes that become ready: only then time waits for that.
     pub is_judged: bool,
+    /// Per floor the runs below it, with their last numbers.
+    floors: BTreeMap<u64, BTreeMap<OriginId, u64>>,
     n_events_now: u64,
     queue: BinaryHeap<Reverse<(Instant, u64, Event)>>,
     next_event: u64,
@@ -120,6 +123,7 @@ impl Cluster {
             forgetful: Vec::new(),
             turned: Vec::new(),
             is_judged: false,
+            floors: BTreeMap::new(),
             n_events_now: 0,
             queue: BinaryHeap::new(),
             next_event: 0,
@@ -147,6 +151,8 @@ impl Cluster {
         host.leaving = None;
         host.had_no_heir = false;
         host.n_forgotten = 0;
+        host.floor = 0;
+        host.below.clear();
         host.standing = Standing { since: self.now, ..Default::default() };
         self.by_addr.insert(host.addr, index);
         self.trace.word(self.now, || format!("{} starts", self.hosts[index].name));
@@ -349,6 +355,7 @@ impl Cluster {
             match process.poll(now) {
                 Output::Timeout(deadline) => {
                     self.set_timer(index, deadline);
+                    self.see_floor(index);
                     self.see_forgetting(index);
                     self.see_ready(index);
                     return;
@@ -413,12 +420,39 @@ impl Cluster {
                     Note::Reset => self.counts.resets += 1,
                     Note::SetBack { .. } => self.counts.set_backs += 1,
                     Note::NoHeir { .. } => self.hosts[index].had_no_heir = true,
+                    Note::LetGo { floor, runs } => self.let_go(index, *floor, runs),
                     _ => {}
                 }
                 self.trace.word(self.now, || format!("{}: {note:?}", self.hosts[index].name));
             }
             Output::Security(security) => self.hosts[index].security = security,
             Output::Timeout(_) => {}
+        }
+    }
+
+    /// The node on a host has let go of runs that are over: from here on they are below this floor.
+    fn let_go(&mut self, index: usize, floor: u64, runs: &[(OriginId, u64)]) {
+        self.counts.let_go += runs.len() as u64;
+        let mut below = self.hosts[index].below.clone();
+        for &(origin, last) in runs {
+            let known = below.entry(origin).or_default();
+            *known = last.max(*known);
+        }
+        self.hosts[index].below.clone_from(&below);
+        self.floors.entry(floor).or_insert(below);
+    }
+
+    /// Notes what is below the floor of the node on a host, which may have taken it over.
+    fn see_floor(&mut self, index: usize) {
+        let host = &mut self.hosts[index];
+        let floor = host.node().map_or(0, |node| node.replication().floor());
+        if floor == host.floor {
+            return;
+        }
+        host.floor = floor;
+        for (origin, last) in self.floors.get(&floor).into_iter().flatten() {
+            let known = host.below.entry(*origin).or_default();
+            *known = (*last).max(*known);
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Counts {
     pub resets: u64,
     /// Nodes that took themselves for set back to an earlier state.
     pub set_backs: u64,
+    /// Runs that are over and that nodes let go of.
+    pub let_go: u64,
     /// Copies from before a forgotten delete that processes refused, once they have ended.
     pub refused: u64,
 }

@@ -3,14 +3,14 @@
 use super::foreign::Foreign;
 use super::history::Required;
 use super::standing::Standing;
-use crate::kv::{Dot, Stamp, Store};
+use crate::kv::{Dot, OriginId, Stamp, Store};
 use crate::node::Node;
 use crate::node::io::{ConnId, Input, Output};
 use crate::swim::Swim;
 use crate::time::{Instant, Now, WallMillis};
 use crate::wire::packet::Security;
 use crate::wire::stream::{FrameReader, Role};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -148,6 +148,9 @@ pub struct Host {
     pub ended_at: Option<Instant>,
     /// What was seen of its node's readiness.
     pub(super) standing: Standing,
+    /// The floor of its node, and the last numbers of the runs that are below it.
+    pub(super) floor: u64,
+    pub(super) below: BTreeMap<OriginId, u64>,
     /// Deletes its node has forgotten, as far as anybody looked.
     pub(super) n_forgotten: u64,
     pub(super) held_back: VecDeque<Input>,
@@ -176,6 +179,8 @@ impl Host {
             is_seedless: false,
             ended_at: None,
             standing: Standing::default(),
+            floor: 0,
+            below: BTreeMap::new(),
             n_forgotten: 0,
             held_back: VecDeque::new(),
             timer_at: Instant::NEVER,
@@ -197,17 +202,35 @@ impl Host {
 
     /// Whether the node here holds a write, something later, or has forgotten its delete.
     pub(super) fn covers(&self, dot: Dot) -> bool {
-        self.node().is_some_and(|node| node.replication().covers(dot))
+        let is_covered = self.node().is_some_and(|node| node.replication().covers(dot));
+        is_covered || dot.seq <= self.below(dot.origin)
+    }
+
+    /// The number up to which the node here holds the writes of a run.
+    pub(super) fn contiguous(&self, origin: OriginId) -> u64 {
+        let known = self.node().map_or(0, |node| node.replication().contiguous(origin));
+        known.max(self.below(origin))
+    }
+
+    /// The same by its floor.
+    fn below(&self, origin: OriginId) -> u64 {
+        self.below.get(&origin).copied().unwrap_or(0)
+    }
+
+    /// Every run of which the node here holds anything.
+    pub(super) fn origins(&self) -> BTreeSet<OriginId> {
+        let named = self.node().map_or(Vec::new(), |node| node.replication().origins());
+        self.below.keys().copied().chain(named).collect()
     }
 
     /// The version held here of a key, or of a delete of it that was held and is forgotten.
     pub(super) fn version(&self, key: &[u8], required: Required) -> Option<Stamp> {
-        let (node, store) = (self.node()?, self.store.as_ref()?);
+        let store = self.node().and(self.store.as_ref())?;
         match store.entry(key) {
             Some(record) => Some(record.stamp()),
             None => {
                 let Required { stamp, seq, is_delete } = required;
-                let known = node.replication().contiguous(stamp.origin) >= seq;
+                let known = self.contiguous(stamp.origin) >= seq;
                 (is_delete && known).then_some(stamp)
             }
         }

@@ -3,6 +3,7 @@
 //! Each seed switches on a random choice of faults, so that every mix of them is tried somewhere,
 //! also the mixes in which a fault is absent (Groce et al., "Swarm Testing", 2012).
 
+use crate::node::config::FoldedBound;
 use crate::rng::Rng;
 use std::fmt;
 use std::str::FromStr;
@@ -69,10 +70,13 @@ pub enum Fault {
     Backlog,
     /// A process dies while it takes many small writes, and half of what it sent of them is lost.
     Burst,
+    /// So few runs that are over are known by name that some are let go of. Only where it is asked
+    /// for by name.
+    Floor,
 }
 
 /// All of them, by the names the command line knows.
-pub const FAULTS: [(&str, Fault); 29] = [
+pub const FAULTS: [(&str, Fault); 30] = [
     ("loss", Fault::Loss),
     ("duplicate", Fault::Duplicate),
     ("reorder", Fault::Reorder),
@@ -102,12 +106,14 @@ pub const FAULTS: [(&str, Fault); 29] = [
     ("backlog", Fault::Backlog),
     ("twin", Fault::Twin),
     ("burst", Fault::Burst),
+    ("floor", Fault::Floor),
 ];
 
 /// Whether a fault is drawn where none is named. Where the owner of a name may end, a twin of it
-/// becomes a member in its place and in good order, and the checks count it as none.
+/// becomes a member in its place and in good order, and the checks count it as none. And nodes let
+/// go of runs after thousands of restarts, not after a few.
 fn is_mixed(fault: &Fault) -> bool {
-    *fault != Fault::Twin
+    !matches!(fault, Fault::Twin | Fault::Floor)
 }
 
 impl fmt::Display for Fault {
@@ -205,8 +211,15 @@ pub struct Options {
     pub dead_memory: Duration,
     /// Whether that is longer than any fault lasts and any clock is wrong, as a day is.
     pub outlasting: bool,
+    /// How many runs that are over are known by name.
+    pub folded: FoldedBound,
     /// What is stored, how it is copied, what clients do in the end.
     pub load: Load,
+}
+
+/// Draws how many runs that are over are known by name: so few that some are let go of.
+fn draw_folded(rng: &mut Rng) -> FoldedBound {
+    FoldedBound { most: 1 + rng.below(4), age: Duration::from_secs(1 + rng.below(8) as u64) }
 }
 
 /// The slowest line: a large value takes a second.
@@ -264,6 +277,11 @@ impl Options {
             tombstone_grace: Duration::from_secs(grace_s),
             dead_memory: Duration::from_secs(dead_s),
             outlasting: short || !has(Fault::Forget),
+            folded: if has(Fault::Floor) {
+                draw_folded(&mut Rng::from_seed(request.rng_seed ^ 0x666c_6f6f_7221_2121))
+            } else {
+                FoldedBound::default()
+            },
             load: Load::draw(&mut Rng::from_seed(request.rng_seed ^ 0x6c6f_6164_2121_2121)),
             faults,
         }
@@ -302,7 +320,7 @@ impl fmt::Display for Options {
             f,
             "{}{} nodes, {} s, {} keys and {} of up to {} bytes, lines of {} bytes a second, \
              delays {:?}..{:?}, loss {}, a write or read each {:?}{}, a fault each {:?}, grace \
-             {:?}{}; faults: {}",
+             {:?}{}{}; faults: {}",
             if self.load.first_alone { "1 and then " } else { "" },
             self.n_nodes,
             self.chaos.as_secs(),
@@ -318,6 +336,10 @@ impl fmt::Display for Options {
             self.fault_interval,
             self.tombstone_grace,
             if self.is_short() { ", longer than any fault" } else { "" },
+            match self.folded {
+                folded if folded == FoldedBound::default() => String::new(),
+                FoldedBound { most, age } => format!(", {most} folded runs known for {age:?}"),
+            },
             if faults.is_empty() { "none".to_owned() } else { faults.join(" ") },
         )
     }

@@ -344,6 +344,7 @@ impl Run {
             (Fault::Foreign, felt.foreign),
             (Fault::Stranger, felt.strange),
             (Fault::Forget, forgotten),
+            (Fault::Floor, self.cluster.counts.let_go),
         ];
         let mut all = self.faults.counts.clone();
         all.extend(packets);

@@ -8,6 +8,7 @@ use super::host::{Host, Process};
 use super::options::{Load, Options};
 use crate::kv::{OriginId, Store, StoreConfig};
 use crate::limits::EXPIRED_GRACE;
+use crate::node::config::FoldedBound;
 use crate::node::formats::Formats;
 use crate::node::io::Input;
 use crate::node::{self, Node};
@@ -96,6 +97,7 @@ fn node(cluster: &Cluster, index: usize, seat: &Seat, rng_seed: u64) -> Node {
         security: Security::default(),
         tombstone_grace: Duration::from_secs(24 * 60 * 60),
         expired_grace: EXPIRED_GRACE,
+        folded: FoldedBound::default(),
         expects_peers: seat.joins,
         bootstrap: !seat.joins,
         formats: Formats::SPOKEN,
@@ -122,6 +124,7 @@ fn options(setting: Setting, n_nodes: usize) -> Options {
         tombstone_grace: Duration::ZERO,
         dead_memory: Duration::ZERO,
         outlasting: true,
+        folded: FoldedBound::default(),
         load: Load::NONE,
     }
 }

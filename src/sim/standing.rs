@@ -108,11 +108,9 @@ impl Cluster {
 
     /// What the node on a host holds.
     pub(super) fn held(&self, by: usize) -> Held {
-        let replication = self.hosts[by].node().map(|node| node.replication());
-        let heads = replication.map_or(Vec::new(), |replication| {
-            let origins = replication.origins().into_iter();
-            origins.map(|origin| (origin, replication.contiguous(origin))).collect()
-        });
+        let host = &self.hosts[by];
+        let origins = host.origins().into_iter();
+        let heads = origins.map(|origin| (origin, host.contiguous(origin))).collect();
         Held { by, heads }
     }
 
@@ -133,10 +131,9 @@ impl Cluster {
 
     /// A write that was held then and that the node on a host does not cover.
     pub(super) fn lacks(&self, index: usize, held: &Held) -> Option<(OriginId, u64)> {
-        let node = self.hosts[index].node()?;
-        let lacks = |(origin, through): &&(OriginId, u64)| {
-            node.replication().contiguous(*origin) < *through
-        };
+        let host = &self.hosts[index];
+        host.node()?;
+        let lacks = |(origin, through): &&(OriginId, u64)| host.contiguous(*origin) < *through;
         held.heads.iter().find(lacks).copied()
     }
 }

@@ -240,6 +240,7 @@ impl Run {
             security: security.clone(),
             tombstone_grace: self.options.tombstone_grace,
             expired_grace: EXPIRED_GRACE,
+            folded: self.options.folded,
             expects_peers: !host.is_seedless,
             bootstrap: false,
             formats,

@@ -43,8 +43,8 @@ pub struct Summary {
     pub waits: (u64, u64),
     /// How often each fault happened and was felt.
     pub felt: BTreeMap<Fault, u64>,
-    /// Suspicions, deaths, refutations, divergences mended, resets, copies refused.
-    pub reactions: [(&'static str, u64); 6],
+    /// Suspicions, deaths, refutations, divergences mended, resets, runs let go, copies refused.
+    pub reactions: [(&'static str, u64); 7],
 }
 
 impl Summary {
@@ -71,6 +71,7 @@ impl Summary {
             ("refutations", counts.refutes),
             ("divergences", counts.divergences),
             ("resets", counts.resets),
+            ("runs let go", counts.let_go),
             ("copies refused", counts.refused),
         ];
         for (sum, (name, n)) in self.reactions.iter_mut().zip(reactions) {

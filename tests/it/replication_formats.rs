@@ -46,6 +46,7 @@ fn stage(stage: Option<u8>) -> KvMessage {
         to: None,
         at: None,
         covered: None,
+        floor: None,
     })
 }
 
@@ -101,6 +102,7 @@ fn the_page_shows_messages() {
         to: None,
         at: None,
         covered: None,
+        floor: None,
     }));
     check(&KvMessage::Want(Want { from: 0xee, of: 0xff, ranges: vec![(6, 6), (9, 12)] }));
     let bar =

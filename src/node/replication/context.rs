@@ -4,6 +4,7 @@
 //! another mechanism. What another one has to do then, it returns.
 
 use super::facts::counters::Counters;
+use super::facts::floor::Floors;
 use super::facts::grace;
 use super::facts::known::Known;
 use super::facts::met::Met;
@@ -15,6 +16,7 @@ use super::message::{Busy, KvMessage, MessageError, Read, fit};
 use crate::kv::{OriginId, Record, Store};
 use crate::limits::LINK_CHUNK_LEN;
 use crate::node::command::Reply;
+use crate::node::config::FoldedBound;
 use crate::node::formats::Formats;
 use crate::node::io::{ConnId, Note, Output, Ticket};
 use crate::node::links::{Lent, Links};
@@ -41,6 +43,8 @@ pub struct Config {
     pub tombstone_grace: Duration,
     /// How long what has expired is, unless deletes are forgotten sooner.
     pub expired_grace: Duration,
+    /// How many runs that are over are known by name.
+    pub folded: FoldedBound,
     /// Whether there is anywhere to look for peers: without, a node is ready at once.
     pub expects_peers: bool,
     /// The formats it speaks.
@@ -74,6 +78,7 @@ pub(super) struct Shared {
     pub(super) met: Met,
     pub(super) ready: Readiness,
     pub(super) set_back: SetBack,
+    pub(super) floors: Floors,
     pub(super) unanswered: Unanswered,
     pub(super) counters: Counters,
     pub(super) out: VecDeque<Out>,
@@ -92,6 +97,7 @@ impl Shared {
             met: Met::default(),
             ready: Readiness::new(),
             set_back: SetBack::default(),
+            floors: Floors::default(),
             unanswered: Unanswered::default(),
             counters: Counters::default(),
             out: VecDeque::new(),
@@ -131,6 +137,7 @@ impl Shared {
             met: &mut self.met,
             ready: &mut self.ready,
             set_back: &mut self.set_back,
+            floors: &mut self.floors,
             unanswered: &mut self.unanswered,
             links: lent.links,
             counters: &mut self.counters,
@@ -156,6 +163,7 @@ pub(super) struct Context<'a> {
     /// How far this node has come.
     pub(super) ready: &'a mut Readiness,
     pub(super) set_back: &'a mut SetBack,
+    pub(super) floors: &'a mut Floors,
     pub(super) unanswered: &'a mut Unanswered,
     pub(super) links: &'a mut Links,
     pub(super) counters: &'a mut Counters,

@@ -4,6 +4,7 @@
 //! share, and what one leaves to another comes back as a [`Next`].
 
 use super::context::{Config, Out, Shared};
+use super::facts::floor::FLOOR;
 use super::facts::paths::Via;
 use super::facts::peers::PeerInfo;
 use super::forget::expiry::Expiry;
@@ -24,7 +25,7 @@ use super::spread::handover::Handover;
 use super::spread::holders::{Holders, Waiting};
 use super::spread::push::Pusher;
 use super::spread::rumor::Rumors;
-use super::{capacity, meet, receive, repair::ready, spread::resend, spread::ways};
+use super::{capacity, floor, meet, receive, repair::ready, spread::resend, spread::ways};
 use crate::kv::{HlcTime, OriginId, Record, Store};
 use crate::node::formats::Formats;
 use crate::node::io::ConnId;
@@ -279,9 +280,10 @@ impl Replication {
         if capacity::is_short(cx) {
             return capacity::apply_what_fits(cx, records);
         }
+        let may_settle = floor::may_settle(cx, of, records);
         let (n_newer, _) = receive::apply(cx, records, true);
         let mut news = n_newer > 0;
-        if of != cx.me {
+        if of != cx.me && may_settle {
             news |= receive::settled(cx, of, &push.settles);
             self.acks.owe(cx, push, via);
             self.gaps.note_holes(cx, of, from);
@@ -320,14 +322,15 @@ impl Replication {
         cx.heard_via(from, via);
         meet::named(cx, from, digest.to);
         ways::digest_came(cx, digest, via, len);
-        for &(of, through) in &digest.heads {
+        let heads = digest::heads(cx, digest);
+        for &(of, through) in &heads {
             if OriginId(of) != cx.me {
                 self.gaps.note_claim(cx, OriginId(of), through, from, digest.whole);
             } else if cx.acknowledged(from, through) {
                 self.holders.changed(cx);
             }
         }
-        let heard = digest::heard(cx, digest);
+        let heard = digest::heard(cx, digest, &heads);
         if heard == Heard::Stranger {
             return;
         }
@@ -351,9 +354,25 @@ impl Replication {
             self.follow(lent, next);
             self.walk.reset_again(lent.now.instant, self.compare.is_active());
         }
+        self.floor_told(lent, digest);
         let cx = &mut self.shared.lend(lent);
         let next = digest::compare(cx, digest, is_exact(&self.gaps, &self.pulls));
         self.follow(lent, next);
+    }
+
+    /// A peer has told where its list of folded origins is cut. Who was not there when all agreed
+    /// on that was away.
+    fn floor_told(&mut self, lent: &mut Lent<'_>, digest: &Digest) {
+        let (cx, from) = (&mut self.shared.lend(lent), OriginId(digest.from));
+        if let Some(theirs) = digest.floor.filter(|_| meet::is_met(cx, from))
+            && let Some(lacked) = floor::told(cx, from, theirs)
+        {
+            let next = ready::hide(cx);
+            self.follow(lent, next);
+            let lacked = (vec![lacked], lacked.seq);
+            self.walk.reset(lent.now.instant, lacked, self.compare.is_active());
+        }
+        floor::lead(&mut self.shared.lend(lent));
     }
 
     /// A peer has folded origins: every member it knew held all of them. So what we lack of them
@@ -364,8 +383,13 @@ impl Replication {
         if !meet::takes_folded(cx, folded) {
             return;
         }
+        let theirs = floor::listed(&folded.list);
+        floor::follow(cx, theirs);
         for &(of, last, forgotten) in &folded.list {
             let of = OriginId(of);
+            if of == FLOOR || floor::is_stale(cx, theirs, of) {
+                continue;
+            }
             if of == cx.me {
                 // It has folded us while we were cut off: it holds so much of ours.
                 if cx.acknowledged(from, last) {
@@ -391,7 +415,7 @@ impl Replication {
             self.holders.changed(cx);
         }
         let forgotten = HlcTime(end.forgotten);
-        let is_reset = end.reset || self.absence.has_to_compare(cx, ended.first, forgotten);
+        let is_reset = ended.reset || self.absence.has_to_compare(cx, ended.first, forgotten);
         if is_reset || ended.first {
             // What had expired and was forgotten before this copy, nobody here can tell.
             cx.known.forget_expiries(cx.now.wall.0);
@@ -399,7 +423,8 @@ impl Replication {
         if is_reset {
             let next = ready::hide(cx);
             self.follow(lent, next);
-            self.walk.reset(lent.now.instant, ended.lacked, self.compare.is_active());
+            let lacked = (ended.lacked, self.shared.known.floor());
+            self.walk.reset(lent.now.instant, lacked, self.compare.is_active());
         } else if ended.first {
             let next = ready::copied(cx, ended.n_records);
             self.follow(lent, next);

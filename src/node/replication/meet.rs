@@ -67,7 +67,8 @@ pub(super) fn named(cx: &mut Context<'_>, from: OriginId, to: Option<u64>) {
     }
 }
 
-fn is_met(cx: &Context<'_>, from: OriginId) -> bool {
+/// Whether a run is of this life of the cluster.
+pub(super) fn is_met(cx: &Context<'_>, from: OriginId) -> bool {
     cx.met.is_met_run(from, cx.peers)
 }
 

@@ -12,6 +12,7 @@
 //! compare  equal heads and different hashes, which should not be --> repair (link)
 //! walk     slept past forgotten deletes, or damaged              --> all shards compared (link)
 //! sweep    forgets tombstones that all hold, folds origins that all hold
+//! floor    lets go of folded origins that all have known for long
 //! scrub    looks for damaged records, a shard a second           --> dropped, walk (link)
 //! renew    a peer holds more of this run than there is            --> another run, walk
 //! tails    deletes held past a lost write of a folded origin     --> told to all (link)
@@ -29,6 +30,7 @@ mod capacity;
 mod context;
 mod due;
 mod facts;
+mod floor;
 mod forget;
 mod machine;
 mod meet;

@@ -1,6 +1,7 @@
 //! What can be seen of replication from outside.
 
 use super::capacity;
+use super::facts::floor::FLOOR;
 use super::facts::grace;
 use super::facts::peers::{Peer, PeerInfo};
 use super::facts::stage::Stage;
@@ -123,11 +124,18 @@ impl<'a> View<'a> {
         self.0.shared.known.covers(dot)
     }
 
+    /// The number of the floor below which no run that is over is known by name; 0 for none.
+    #[must_use]
+    pub fn floor(self) -> u64 {
+        self.0.shared.known.floor()
+    }
+
     /// Every origin heard of, our own and folded ones too, by number.
     #[must_use]
     pub fn origins(self) -> Vec<OriginId> {
         let known = &self.0.shared.known;
         let folded = known.folded_list().into_iter().map(|(origin, ..)| OriginId(origin));
+        let folded = folded.filter(|origin| *origin != FLOOR);
         let mut origins: Vec<OriginId> = known.origins().into_iter().chain(folded).collect();
         origins.push(self.0.shared.me);
         origins.sort_unstable();

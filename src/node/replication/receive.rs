@@ -26,6 +26,8 @@ pub(super) fn apply(cx: &mut Context<'_>, records: &[Record], observe: bool) -> 
             continue;
         }
         let dot = record.dot();
+        // Its number alone would make a run of it that nobody has whole.
+        let observe = observe && !cx.known.is_below_floor(dot.origin, record.stamp().time);
         match cx.store.merge(record, cx.now) {
             Merge::Newer { clock_ahead } => {
                 n_newer += 1;
@@ -39,7 +41,7 @@ pub(super) fn apply(cx: &mut Context<'_>, records: &[Record], observe: bool) -> 
         if observe && dot.origin != cx.me && cx.known.observe(dot.origin, dot.seq, dot.seq) {
             cx.store.note_dot(dot, record.key());
         }
-        cx.known.took(dot);
+        cx.known.took(record);
     }
     cx.counters.newer_total += n_newer as u64;
     (n_newer, refused)

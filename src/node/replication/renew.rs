@@ -43,7 +43,7 @@ impl Replication {
         let before = std::mem::replace(self, fresh);
         self.shared.go_on_from(before.shared, last, lent.now);
         if self.shared.ready.is_resetting() {
-            self.walk.reset(lent.now.instant, Vec::new(), false);
+            self.walk.reset(lent.now.instant, (Vec::new(), 0), false);
         }
         let cx = &mut self.shared.lend(lent);
         cx.counters.set_backs_total += 1;

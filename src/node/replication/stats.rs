@@ -261,6 +261,16 @@ impl View<'_> {
             ),
             sample("origins_folded", "Origins folded away.", self.0.shared.known.n_folded() as u64),
             sample(
+                "origins_let_go_total",
+                "Folded origins that are not known by name any more.",
+                self.0.shared.floors.let_go_total,
+            ),
+            sample(
+                "floors_ignored_total",
+                "Times a peer told where its folded origins begin and that counted for nothing.",
+                self.0.shared.floors.ignored_total,
+            ),
+            sample(
                 "origins_folded_total",
                 "Origins this node folded itself.",
                 self.0.sweep.folded_total,

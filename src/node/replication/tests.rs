@@ -8,6 +8,7 @@ mod cluster;
 mod compared;
 mod damage;
 mod far;
+mod floor;
 mod folded;
 mod formats;
 mod half_broken;
@@ -35,6 +36,7 @@ use super::{receive, spread::resend};
 use crate::kv::{Dot, OriginId, Record, Store, StoreConfig};
 use crate::limits::{COMPARED_RECORDS_LEN_MAX, GAPS_MAX, KV_HEAD_LEN_MAX, ORIGINS_MAX};
 use crate::node::command::{Concern, Health, Reply};
+use crate::node::config::FoldedBound;
 use crate::node::formats::Formats;
 use crate::node::io::{ConnId, Note, Output, Ticket};
 use crate::rng::Rng;
@@ -58,6 +60,7 @@ pub(super) fn with_peer(peer: OriginId, grace: Duration, now: Now) -> (Lent, Arc
     let config = Config {
         tombstone_grace: grace,
         expired_grace: grace,
+        folded: FoldedBound::default(),
         expects_peers: false,
         formats: Formats::SPOKEN,
         rng_seed: 1,

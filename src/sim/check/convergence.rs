@@ -6,11 +6,13 @@ use crate::limits::STORE_SHARDS;
 use crate::node::Node;
 use crate::node::command::Health;
 use crate::sim::cluster::Cluster;
+use crate::sim::host::Host;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A node to be compared.
 struct Seen<'a> {
     name: &'a str,
+    host: &'a Host,
     node: &'a Node,
     store: &'a Store,
 }
@@ -29,7 +31,8 @@ fn seen(cluster: &Cluster) -> Vec<Seen<'_>> {
         .iter()
         .filter(|host| !host.is_stranger)
         .filter_map(|host| {
-            Some(Seen { name: &host.name, node: host.node()?, store: host.store.as_deref()? })
+            let (node, store) = (host.node()?, host.store.as_deref()?);
+            Some(Seen { name: &host.name, host, node, store })
         })
         .collect()
 }
@@ -52,10 +55,9 @@ fn ready(seen: &[Seen<'_>]) -> Result<(), Violation> {
 
 /// Every write known anywhere is known everywhere.
 fn vectors(seen: &[Seen<'_>]) -> Result<(), Violation> {
-    let origins: BTreeSet<OriginId> =
-        seen.iter().flat_map(|seen| seen.node.replication().origins()).collect();
+    let origins: BTreeSet<OriginId> = seen.iter().flat_map(|seen| seen.host.origins()).collect();
     for origin in origins {
-        let through = |seen: &&Seen<'_>| seen.node.replication().contiguous(origin);
+        let through = |seen: &&Seen<'_>| seen.host.contiguous(origin);
         let (Some(most), Some(least)) =
             (seen.iter().max_by_key(through), seen.iter().min_by_key(through))
         else {

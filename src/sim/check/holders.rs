@@ -66,12 +66,12 @@ impl Waits {
 }
 
 fn holds(host: &Host, wait: &Wait) -> bool {
-    let (Some(node), Some(store)) = (host.node(), &host.store) else { return false };
+    let (Some(_), Some(store)) = (host.node(), &host.store) else { return false };
     if host.is_stranger && host.guise != Guise::Twin {
         return false;
     }
     match store.entry(&wait.key) {
         Some(record) => record.stamp() >= wait.stamp,
-        None => node.replication().contiguous(wait.dot.origin) >= wait.dot.seq,
+        None => host.contiguous(wait.dot.origin) >= wait.dot.seq,
     }
 }

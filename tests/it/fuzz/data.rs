@@ -75,6 +75,7 @@ pub fn replication_seeds() -> Vec<Vec<u8>> {
         to: Some(1 << 40),
         at: Some(300),
         covered: Some(1 << 50),
+        floor: Some(1 << 40),
     };
     let push = Push { of: 7, settles: vec![(6, 7)], from: 7, urgent: true };
     let verdicts = Verdicts { need: vec![Name::new(b"foo")], drop: vec![item.clone()], more: true };

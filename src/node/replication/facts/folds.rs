@@ -4,8 +4,11 @@
 //! sum of a hash of each tells whether they do. What readers are told of them is a set on which all
 //! members agreed: whichever node a reader goes on at knows that one, too.
 
-use crate::kv::{Ended, EndedChanges, EndedRun, OriginId, Seen, run_hash};
+use super::floor::{FLOOR, History};
+use crate::kv::{Ended, EndedChanges, EndedRun, HlcTime, OriginId, Seen, run_hash};
+use crate::node::config::FoldedBound;
 use crate::node::replication::message::{FoldedList, Heads};
+use crate::time::Instant;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -78,6 +81,8 @@ pub(in crate::node) struct Folds {
     n: u64,
     sums: FoldedHash,
     changes: Arc<EndedChanges>,
+    /// The same for the [floor](super::floor).
+    history: History,
     /// All of them as readers are told, made when it is asked for.
     told: OnceCell<Arc<Ended>>,
     /// The same when all members agreed last.
@@ -121,8 +126,13 @@ impl Folds {
     /// Folds one that is not among them.
     pub(in crate::node) fn insert(&mut self, origin: OriginId, last: u64, forgotten: u64) {
         self.n += 1;
+        self.insert_as(self.n, origin, last, forgotten);
+    }
+
+    fn insert_as(&mut self, number: u64, origin: OriginId, last: u64, forgotten: u64) {
         Arc::make_mut(&mut self.changes).came(self.sums.all, origin, last);
-        self.by_origin.insert(origin, FoldedOrigin { last, forgotten, number: self.n });
+        self.history.changed(self.sums.all, origin, last, true);
+        self.by_origin.insert(origin, FoldedOrigin { last, forgotten, number });
         self.sums.add(origin, last);
         self.since_agreed.insert(origin, last);
         self.told.take();
@@ -132,6 +142,7 @@ impl Folds {
     pub(in crate::node) fn remove(&mut self, origin: OriginId) -> Option<FoldedOrigin> {
         let folded = self.by_origin.remove(&origin)?;
         Arc::make_mut(&mut self.changes).went(self.sums.all, origin, folded.last);
+        self.history.changed(self.sums.all, origin, folded.last, false);
         self.sums.remove(origin, folded.last);
         self.since_agreed.remove(&origin);
         self.told.take();
@@ -149,11 +160,80 @@ impl Folds {
     }
 
     /// Every reachable member has told the same sum as this node.
-    pub(in crate::node) fn agree(&mut self) {
+    /// `arrivals` is how often one has become reachable.
+    /// `time` is the hybrid clock.
+    pub(in crate::node) fn agree(
+        &mut self,
+        now: Instant,
+        time: HlcTime,
+        arrivals: u64,
+        bound: FoldedBound,
+    ) {
         if self.agreed.sum() != self.sums.all {
-            self.agreed = Arc::clone(self.told());
-            self.since_agreed.clear();
+            self.tell_all();
         }
+        self.history.agreed(now, (self.sums.all, self.len(), time), arrivals, bound.age / 8);
+    }
+
+    /// Readers are told of all there are now by their sum.
+    fn tell_all(&mut self) {
+        self.agreed = Arc::clone(self.told());
+        self.since_agreed.clear();
+    }
+
+    /// The number of the floor; 0 where there is none.
+    pub(in crate::node) fn floor(&self) -> u64 {
+        self.get(FLOOR).map_or(0, |floor| floor.last)
+    }
+
+    /// The sum of the list at which a floor is to be cut, if they are more than there may be. All
+    /// members have agreed on that one, for a while unless there are far too many. To be asked
+    /// when they agree on the one of now.
+    /// `time` is the hybrid clock; what is returned beside the sum is what it showed then.
+    pub(in crate::node) fn to_be_cut(
+        &self,
+        now: Instant,
+        time: HlcTime,
+        bound: FoldedBound,
+    ) -> Option<(u64, HlcTime)> {
+        if self.len() <= bound.most {
+            return None;
+        }
+        // Of an empty one nothing could be let go of.
+        let least = (bound.most / 2).max(1);
+        let before = self.history.agreed_before(now, bound.age, least);
+        let is_agreed = self.history.is_agreed(self.sums.all);
+        before.or((self.len() > 2 * bound.most && is_agreed).then_some((self.sums.all, time)))
+    }
+
+    /// Those that have been among them since the list had the sum of this floor, if it ever had.
+    pub(in crate::node) fn below(&self, floor: u64) -> Option<Vec<OriginId>> {
+        let is_it = |sum: u64| sum as u32 == floor as u32;
+        let now = self.by_origin.iter().map(|(origin, folded)| (*origin, folded.last));
+        self.history.same_since(now, self.sums.all, is_it)
+    }
+
+    /// Puts the floor where these were; with their last numbers.
+    pub(in crate::node) fn rise(&mut self, floor: u64, below: &[OriginId]) -> Vec<(OriginId, u64)> {
+        let (mut gone, mut has_forgotten) = (Vec::with_capacity(below.len()), false);
+        let before = self.remove(FLOOR);
+        // Who is known to hold every fold up to the last of them holds the floor, be it dead.
+        let mut number = before.map_or(0, |before| before.number);
+        for &origin in below {
+            let Some(folded) = self.remove(origin) else { continue };
+            has_forgotten |= folded.forgotten > 0;
+            number = number.max(folded.number);
+            gone.push((origin, folded.last));
+        }
+        let forgotten = if has_forgotten { floor } else { before.map_or(0, |b| b.forgotten) };
+        let number = if gone.is_empty() { self.n + 1 } else { number };
+        self.n = self.n.max(number);
+        self.insert_as(number, FLOOR, floor, forgotten);
+        self.history.was_cut();
+        // What led here is more than readers' tokens are looked up in: they begin anew.
+        self.changes = Arc::default();
+        self.tell_all();
+        gone
     }
 
     /// All of them, as readers are told.
@@ -199,7 +279,7 @@ mod tests {
     fn readers_are_told_of_what_all_agreed_on_and_of_the_others_one_by_one() {
         let mut folds = Folds::default();
         folds.insert(A, 5, 0);
-        folds.agree();
+        folds.agree(Instant::ZERO, HlcTime(0), 0, FoldedBound::default());
         folds.insert(B, 7, 0);
         let seen = folds.seen(true);
         assert_eq!(seen.named().collect::<Vec<_>>(), [(B, 7)]);
@@ -209,7 +289,7 @@ mod tests {
         assert_eq!(token.ended, Some(run_hash(A, 5)));
         folds.remove(A);
         assert_eq!(folds.seen(true).through(A), 5, "it is held as it was when all agreed");
-        folds.agree();
+        folds.agree(Instant::ZERO, HlcTime(0), 0, FoldedBound::default());
         assert_eq!(folds.seen(true).all(), BTreeMap::from([(B, 7)]));
         assert_eq!(folds.sums().all, run_hash(B, 7));
         let (ended, ended_changes) = (Arc::clone(folds.told()), Arc::clone(folds.changes()));

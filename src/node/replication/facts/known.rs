@@ -10,10 +10,12 @@
 use crate::kv::{Coverage, Dot, HlcTime, OriginId, Record, Store, VersionVector};
 use crate::limits::ORIGINS_MAX;
 use crate::mutation::mutated;
+use crate::node::config::FoldedBound;
+use crate::node::replication::facts::floor::{self, FLOOR};
 use crate::node::replication::facts::folds::{FoldedHash, FoldedOrigin, Folds, covered_hash};
 use crate::node::replication::message::{FoldedList, Heads};
 use crate::time::Instant;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The vector and what became of its older parts.
@@ -34,6 +36,9 @@ pub(in crate::node) struct Known {
     refused_total: u64,
     /// Since when the law does not hold: something covered was dropped because it was damaged.
     doubts: Option<Instant>,
+    /// Runs of which writes may be stamped before the floor and are not below it: what was known
+    /// when it was cut, members of then, and those that came new since.
+    above: BTreeSet<OriginId>,
     /// Of each origin the highest number that was taken while nothing said that it is held.
     beyond: BTreeMap<OriginId, u64>,
 }
@@ -50,6 +55,7 @@ impl Known {
             tails_total: 0,
             refused_total: 0,
             doubts: None,
+            above: BTreeSet::new(),
             beyond: BTreeMap::new(),
         }
     }
@@ -58,6 +64,7 @@ impl Known {
     /// everything to `last` is covered.
     pub(in crate::node) fn renewed(self, me: OriginId, before: OriginId, last: u64) -> Known {
         let mut known = Known { me, ..self };
+        known.is_above_floor(before);
         known.claim(before, last);
         known
     }
@@ -87,7 +94,8 @@ impl Known {
 
     /// Notes that writes `start..=end` of `origin` are held. True when any was news.
     pub(in crate::node) fn observe(&mut self, origin: OriginId, start: u64, end: u64) -> bool {
-        if origin.0 == 0 || self.folded.get(origin).is_some_and(|folded| end <= folded.last) {
+        let is_folded = self.folded.get(origin).is_some_and(|folded| end <= folded.last);
+        if !is_run(origin) || is_folded {
             return false;
         }
         if !self.room_for(origin) {
@@ -104,7 +112,7 @@ impl Known {
 
     /// Takes over that everything of `origin` up to `through` is held.
     pub(in crate::node) fn claim(&mut self, origin: OriginId, through: u64) {
-        if origin.0 == 0 || self.contiguous(origin) >= through || !self.room_for(origin) {
+        if !is_run(origin) || self.contiguous(origin) >= through || !self.room_for(origin) {
             return;
         }
         self.unfold(origin);
@@ -122,6 +130,9 @@ impl Known {
 
     /// A folded origin that writes again (it was cut off, not gone) is kept like any other.
     fn unfold(&mut self, origin: OriginId) {
+        if !is_run(origin) {
+            return;
+        }
         if let Some(folded) = self.folded.remove(origin) {
             self.vector.claim(origin, folded.last);
             if folded.forgotten > 0 {
@@ -143,7 +154,8 @@ impl Known {
     /// that is held: then its last number is 0.
     pub(in crate::node) fn fold(&mut self, origin: OriginId) {
         let last = self.vector.contiguous(origin);
-        if origin.0 == 0 || origin == self.me || self.is_folded(origin) || !self.room_for(origin) {
+        let may_fold = is_run(origin) && origin != self.me && !self.is_folded(origin);
+        if !may_fold || !self.room_for(origin) {
             return;
         }
         if self.vector.highest(origin) == last {
@@ -155,11 +167,93 @@ impl Known {
         self.folded.insert(origin, last, forgotten);
     }
 
+    /// The number of the floor, where the list of folded origins has been cut; 0 for none.
+    pub(in crate::node) fn floor(&self) -> u64 {
+        self.folded.floor()
+    }
+
+    /// Whether all members held this write when the floor was cut: it is of no run that was known
+    /// then. One that was let go of and is back as a member counts with numbers again, so its old
+    /// writes are below the floor all the same.
+    pub(in crate::node) fn is_below_floor(&self, origin: OriginId, time: HlcTime) -> bool {
+        let floor = self.floor();
+        floor > 0
+            && time <= floor::time(floor)
+            && origin != self.me
+            && !self.above.contains(&origin)
+            && !self.folded.contains(origin)
+    }
+
+    /// Whether nothing is known of a run: it was let go of, or has not been heard of.
+    pub(in crate::node) fn is_unknown(&self, origin: OriginId) -> bool {
+        self.vector.highest(origin) == 0 && !self.folded.contains(origin) && origin != self.me
+    }
+
+    /// A run begins, or has been a member since before: whatever its clock shows, it is not below
+    /// the floor.
+    pub(in crate::node) fn is_above_floor(&mut self, origin: OriginId) {
+        if self.floor() > 0 && self.above.len() < ORIGINS_MAX {
+            self.above.insert(origin);
+        }
+    }
+
+    /// A copy is complete: what was taken of runs below the floor is as good as held.
+    pub(in crate::node) fn copied(&mut self) {
+        if self.floor() > 0 {
+            let (vector, folded) = (&self.vector, &self.folded);
+            self.beyond.retain(|of, _| vector.highest(*of) > 0 || folded.contains(*of));
+        }
+    }
+
+    /// The dot that stands for a write: that of the floor for what is below it and of a run that is
+    /// unknown.
+    pub(in crate::node) fn known_as(&self, record: &Record) -> Dot {
+        let (dot, time) = (record.dot(), record.stamp().time);
+        if self.is_unknown(dot.origin) && self.is_below_floor(dot.origin, time) {
+            return Dot { origin: FLOOR, seq: self.floor() };
+        }
+        dot
+    }
+
+    /// At which list a floor is to be cut, see [`Folds::to_be_cut`].
+    pub(in crate::node) fn to_be_cut(
+        &self,
+        now: Instant,
+        time: HlcTime,
+        bound: FoldedBound,
+    ) -> Option<(u64, HlcTime)> {
+        self.folded.to_be_cut(now, time, bound)
+    }
+
+    /// Those that go below this floor, if this node has ever had the list that it stands for.
+    pub(in crate::node) fn below(&self, floor: u64) -> Option<Vec<OriginId>> {
+        self.folded.below(floor)
+    }
+
+    /// Lets these go, and puts the floor in their place; with their last numbers.
+    pub(in crate::node) fn rise(&mut self, floor: u64, below: &[OriginId]) -> Vec<(OriginId, u64)> {
+        for origin in below {
+            self.vector.remove(*origin);
+            self.beyond.remove(origin);
+        }
+        self.above = self.vector.heads().map(|(origin, _)| origin).collect();
+        self.folded.rise(floor, below)
+    }
+
+    /// Takes over a floor at which this node never was: whatever it has folded counts by name
+    /// again, until all members have said to hold it.
+    pub(in crate::node) fn take_floor(&mut self, floor: u64) {
+        self.above.clear();
+        let folded: Vec<OriginId> = self.folded.iter().map(|(origin, _)| origin).collect();
+        folded.into_iter().for_each(|origin| self.unfold(origin));
+        self.folded.rise(floor, &[]);
+    }
+
     /// Notes that a record was taken, if nothing says that it is held: it came with a copy that has
     /// not ended, or lies past a lost write.
-    pub(in crate::node) fn took(&mut self, dot: Dot) {
-        let Dot { origin, seq } = dot;
-        if self.covers(dot) {
+    pub(in crate::node) fn took(&mut self, record: &Record) {
+        let Dot { origin, seq } = self.known_as(record);
+        if self.covers(Dot { origin, seq }) {
             return;
         }
         if self.beyond.len() >= ORIGINS_MAX && !self.beyond.contains_key(&origin) {
@@ -252,8 +346,15 @@ impl Known {
     }
 
     /// Every reachable peer has told the same hash of its folded origins as this node.
-    pub(in crate::node) fn agree_on_folds(&mut self) {
-        self.folded.agree();
+    /// `arrivals` is how often one has become reachable.
+    pub(in crate::node) fn agree_on_folds(
+        &mut self,
+        now: Instant,
+        time: HlcTime,
+        arrivals: u64,
+        bound: FoldedBound,
+    ) {
+        self.folded.agree(now, time, arrivals, bound);
     }
 
     /// The hash of the folded origins as digests tell it.
@@ -299,8 +400,9 @@ impl Known {
         self.tails_total
     }
 
+    /// How many are folded and known by name.
     pub(in crate::node) fn n_folded(&self) -> usize {
-        self.folded.len()
+        self.folded.len() - usize::from(self.floor() > 0)
     }
 
     pub(in crate::node) fn is_folded(&self, origin: OriginId) -> bool {
@@ -315,6 +417,13 @@ impl Known {
 
     pub(in crate::node) fn n_origins(&self) -> usize {
         self.vector.len()
+    }
+
+    /// How many entries of any kind are kept of runs.
+    #[cfg(test)]
+    pub(in crate::node) fn n_kept(&self) -> usize {
+        let marks = self.forgotten.len() + self.beyond.len() + self.above.len();
+        self.vector.len() + self.folded.len() + marks
     }
 
     pub(in crate::node) fn refused_total(&self) -> u64 {
@@ -334,7 +443,8 @@ impl Known {
 
     /// Whether a covered record that is absent here, of this write and time, was deleted.
     pub(in crate::node) fn is_deleted(&self, dot: Dot, time: HlcTime) -> bool {
-        self.doubts.is_none() && self.covers(dot) && time <= self.forgotten_time
+        let covers = self.covers(dot) || self.is_below_floor(dot.origin, time);
+        self.doubts.is_none() && covers && time <= self.forgotten_time
     }
 
     /// Something covered is held no more. Until a peer turns out to hold the same as this node,
@@ -357,7 +467,7 @@ impl Known {
     pub(in crate::node) fn forget(&mut self, tombstone: &Record) {
         self.forgotten_time = self.forgotten_time.max(tombstone.stamp().time);
         self.forget_expiries(tombstone.expiry().unwrap_or(0));
-        self.mark(tombstone.dot());
+        self.mark(self.known_as(tombstone));
     }
 
     fn mark(&mut self, Dot { origin, seq }: Dot) {
@@ -405,6 +515,11 @@ impl Known {
     }
 }
 
+/// Whether a process may have drawn it.
+fn is_run(origin: OriginId) -> bool {
+    origin.0 != 0 && origin != FLOOR
+}
+
 /// What somebody says to hold: heads and folded origins together.
 #[derive(Debug, Default)]
 pub(in crate::node) struct Claims {
@@ -424,5 +539,15 @@ impl Claims {
 
     pub(in crate::node) fn covers(&self, dot: Dot) -> bool {
         self.through.get(&dot.origin).is_some_and(|through| dot.seq <= *through)
+    }
+
+    /// Whether it says anything of this run.
+    pub(in crate::node) fn names(&self, origin: OriginId) -> bool {
+        self.through.contains_key(&origin)
+    }
+
+    /// The number of its floor; 0 for none.
+    pub(in crate::node) fn floor(&self) -> u64 {
+        self.through.get(&FLOOR).copied().unwrap_or(0)
     }
 }

@@ -4,6 +4,7 @@
 
 pub(super) mod batch;
 pub(super) mod counters;
+pub(super) mod floor;
 pub(super) mod folds;
 pub(super) mod grace;
 pub(super) mod known;

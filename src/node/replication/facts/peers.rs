@@ -18,7 +18,7 @@ use crate::node::replication::message::Heads;
 use crate::rng::Rng;
 use crate::time::Instant;
 use crate::wire::message::NodeName;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -162,6 +162,8 @@ pub(in crate::node) struct Peer {
     pub(in crate::node) greeted: Option<Instant>,
     /// When a whole digest of it was last heard.
     pub(in crate::node) told_at: Option<Instant>,
+    /// The number of its floor, when it knows of floors.
+    pub(in crate::node) floor: Option<u64>,
     /// Whether it was ready when first met, with writes that this founder lacked.
     pub(in crate::node) is_foreign: bool,
 }
@@ -199,6 +201,7 @@ impl Peer {
             asked_to_meet: None,
             greeted: None,
             told_at: None,
+            floor: None,
             is_foreign: false,
         }
     }
@@ -367,6 +370,22 @@ impl Peer {
         self.heads.retain(|origin, _| {
             !known.is_folded(*origin) || known.held_by_folds(*origin, folds_held) == 0
         });
+    }
+
+    /// Forgets what it has said of a run that has gone below the floor.
+    pub(in crate::node) fn lets_go(&mut self, origin: OriginId) {
+        self.heads.remove(&origin);
+    }
+
+    /// It has the same floor as this node and has told all its heads. What it has said before of
+    /// runs of which neither knows any more has gone below the floor there.
+    pub(in crate::node) fn names_no_others(&mut self, known: &Known, heads: &Heads) {
+        let is_unknown = |of: OriginId| known.highest(of) == 0 && !known.is_folded(of);
+        if self.heads.keys().any(|of| is_unknown(*of) && !known.is_me(*of)) {
+            let named: BTreeSet<u64> = heads.iter().map(|(of, _)| *of).collect();
+            self.heads
+                .retain(|of, _| known.is_me(*of) || !is_unknown(*of) || named.contains(&of.0));
+        }
     }
 
     #[cfg(test)]

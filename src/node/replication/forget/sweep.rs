@@ -33,7 +33,7 @@ const TURN_TOMBSTONES: usize = TURN_RECORDS_MAX / 8;
 /// Tombstones of a shard that have to stay, looked at in one step.
 const STEP_KEPT: usize = 512;
 /// Origins looked at in one step.
-const STEP_ORIGINS: usize = 64;
+const STEP_ORIGINS: usize = 512;
 
 /// Where the sweep is.
 #[derive(Debug)]
@@ -154,7 +154,7 @@ impl Sweep {
         let place = (shard, kind);
         let found =
             cx.store.forget_tombstones(cx.now, place, after.as_ref(), until, most, |tombstone| {
-                let dot = tombstone.dot();
+                let dot = known.known_as(tombstone);
                 let is_held_here = dot.origin == me || known.covers(dot);
                 let held = is_held_here && proofs.held_through(peers, known, dot.origin) >= dot.seq;
                 let held = held || mutated!(ForgetEarly);

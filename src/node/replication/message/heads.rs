@@ -68,7 +68,7 @@ macro_rules! heads {
 heads! {
     Push: 4;
     Ack: 3, #[cfg(feature = "next-format")] played in 4;
-    Digest: 6, stage in 3, limit in 3, to in 3, at in 3, covered in 3;
+    Digest: 6, stage in 3, limit in 3, to in 3, at in 3, covered in 3, floor in 3;
     Want: 3;
     Folded: 2;
     Pull: 4, to in 3, first in 3, #[cfg(feature = "next-format")] played in 4;

@@ -81,6 +81,10 @@ pub struct Digest {
     /// a list of folded origins. Format 3, since a later build than `at`.
     #[serde(default)]
     pub covered: Option<u64>,
+    /// The number of its floor, below which it knows no run that is over by name; 0 where it knows
+    /// all. Format 3, since a later build than `covered`.
+    #[serde(default)]
+    pub floor: Option<u64>,
 }
 
 impl Digest {
@@ -99,6 +103,7 @@ impl Digest {
             to: None,
             at: None,
             covered: None,
+            floor: None,
         }
     }
 

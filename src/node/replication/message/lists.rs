@@ -220,6 +220,7 @@ mod tests {
             to: Some(u64::MAX),
             at: Some(u64::MAX),
             covered: Some(u64::MAX),
+            floor: Some(u64::MAX),
         };
         let leaves = vec![(u16::MAX, vec![7; 2048].into()); STORE_SHARDS];
         for message in

@@ -8,11 +8,12 @@ use crate::kv::OriginId;
 use crate::mutation::mutated;
 use crate::node::replication::capacity;
 use crate::node::replication::context::Context;
+use crate::node::replication::facts::floor::FLOOR;
 use crate::node::replication::facts::folds::{FoldedHash, covered_hash};
 use crate::node::replication::facts::known::Claims;
 use crate::node::replication::facts::paths::Via;
 use crate::node::replication::facts::shared_folds::{FoldedThere, FoldedTold};
-use crate::node::replication::message::{Digest, Folded, KvMessage};
+use crate::node::replication::message::{Digest, Folded, Heads, KvMessage};
 use crate::node::replication::next::Next;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -108,6 +109,7 @@ pub(in crate::node) fn whole(cx: &Context<'_>, is_exact: bool, reply: bool) -> D
         to: None,
         at: Some(cx.now.instant.as_millis()),
         covered: Some(cx.known.folded_sums().covered()),
+        floor: Some(cx.known.floor()),
     }
 }
 
@@ -150,10 +152,19 @@ pub(in crate::node) enum Heard {
     News,
 }
 
-/// Notes what a peer says to hold.
-pub(in crate::node) fn heard(cx: &mut Context<'_>, digest: &Digest) -> Heard {
+/// What a digest says to be held, and what of that counts: in one that somebody has kept, or that
+/// comes late, may stand runs that have been let go of since, and the floor is no run.
+pub(in crate::node) fn heads(cx: &Context<'_>, digest: &Digest) -> Heads {
+    let as_of = cx.peers.get(OriginId(digest.from)).map_or(0, |peer| peer.told_as_of);
+    let is_late = cx.known.floor() > 0 && digest.at.is_some_and(|at| at < as_of);
+    let counts = |of: OriginId| of != FLOOR && !(is_late && cx.known.is_unknown(of));
+    digest.heads.iter().filter(|(of, _)| counts(OriginId(*of))).copied().collect()
+}
+
+/// Notes what a peer says to hold: these heads of its digest.
+pub(in crate::node) fn heard(cx: &mut Context<'_>, digest: &Digest, heads: &Heads) -> Heard {
     let Some(peer) = cx.peers.get_mut(OriginId(digest.from)) else { return Heard::Stranger };
-    peer.holds(&digest.heads);
+    peer.holds(heads);
     if !digest.whole {
         return Heard::News;
     }
@@ -164,6 +175,10 @@ pub(in crate::node) fn heard(cx: &mut Context<'_>, digest: &Digest) -> Heard {
     peer.limit = digest.limit;
     peer.folded_hash = Some(digest.folded);
     peer.takes_parts = digest.covered.is_some();
+    peer.floor = digest.floor;
+    if digest.floor.is_some_and(|floor| floor > 0 && floor == cx.known.floor()) {
+        peer.names_no_others(cx.known, &digest.heads);
+    }
     let is_same = digest.folded == cx.known.folded_hash();
     if is_same {
         peer.holds_folded(cx.known);
@@ -182,7 +197,9 @@ pub(in crate::node) fn heard(cx: &mut Context<'_>, digest: &Digest) -> Heard {
 fn agree_on_folds(cx: &mut Context<'_>) {
     let hash = cx.known.folded_hash();
     if cx.peers.reachable().all(|peer| peer.folded_hash == Some(hash)) {
-        cx.known.agree_on_folds();
+        let arrivals = cx.peers.arrivals_total();
+        let clock = cx.store.stats().hlc;
+        cx.known.agree_on_folds(cx.now.instant, clock, arrivals, cx.config.folded);
     }
 }
 
@@ -257,12 +274,18 @@ fn tell_folded(cx: &mut Context<'_>, to: OriginId, theirs: u64) {
         return;
     }
     let there = peer.folded_there.as_ref().filter(|_| !is_whole_due);
-    let (list, whole_at) = match (there, told) {
+    let (mut list, whole_at) = match (there, told) {
         (Some(there), Some(told)) => (there.rest(cx.known), told.whole_at),
         _ => (cx.known.folded_list(), now),
     };
     if list.is_empty() {
         return;
+    }
+    if list.iter().all(|(origin, ..)| *origin != FLOOR.0)
+        && let Some(floor) = cx.known.folded(FLOOR)
+    {
+        // It says which of them are left out.
+        list.push((FLOOR.0, floor.last, floor.forgotten));
     }
     let wait = again.map_or(least, |told| longest.min(2 * told.wait));
     peer.folded_told = Some(FoldedTold { at: now, wait, whole_at, hashes });

@@ -141,7 +141,8 @@ impl Gaps {
     pub(in crate::node) fn ask(&mut self, cx: &mut Context<'_>, of: OriginId) -> Option<Next> {
         let contiguous = cx.known.contiguous(of);
         let gap = self.gaps.get_mut(&of)?;
-        if contiguous >= gap.through {
+        // Less than before: it has been let go of meanwhile, and all of it was held.
+        if contiguous >= gap.through || contiguous < gap.contiguous {
             self.gaps.remove(&of);
             return None;
         }

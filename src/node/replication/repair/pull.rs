@@ -22,6 +22,7 @@ use crate::node::replication::capacity;
 use crate::node::replication::context::Context;
 use crate::node::replication::facts::known::Claims;
 use crate::node::replication::facts::peers::{Peer, Peers};
+use crate::node::replication::floor;
 use crate::node::replication::meet;
 use crate::node::replication::message::{
     Busy, FoldedList, Heads, KvMessage, Pull, PullEnd, Supply,
@@ -94,6 +95,8 @@ pub(in crate::node) struct Ended {
     pub(in crate::node) first: bool,
     /// Forgotten deletes that this node lacked before.
     pub(in crate::node) lacked: Vec<Dot>,
+    /// Whether it has to compare everything for that.
+    pub(in crate::node) reset: bool,
     /// Whether the server turned out to hold more of our writes.
     pub(in crate::node) is_acked: bool,
 }
@@ -193,15 +196,20 @@ impl Pulls {
     ) -> Option<Ended> {
         let asked = self.asked.take_if(|asked| asked.conn == Some(conn))?;
         self.completed_total += 1;
+        // Whoever had the list at which the server has cut its own lacks nothing for that.
+        let theirs = floor::listed(&end.folded);
+        let has_cut = theirs > cx.known.floor() && floor::follow(cx, theirs);
         let lacked = marks::lacked(cx, end);
+        let reset = end.reset && !(has_cut && lacked.is_empty());
         for &(of, through) in &end.heads {
             if OriginId(of) != cx.me {
                 cx.known.claim(OriginId(of), through + u64::from(mutated!(ClaimMore)));
             }
         }
+        floor::take(cx, theirs, asked.first);
         for &(of, last, _) in &end.folded {
             let of = OriginId(of);
-            if of != cx.me {
+            if of != cx.me && !floor::is_stale(cx, theirs, of) {
                 cx.known.claim(of, last);
                 if !cx.peers.is_member(of) {
                     cx.known.fold(of);
@@ -213,8 +221,12 @@ impl Pulls {
             peer.holds(&end.heads);
         }
         cx.known.forget_through(HlcTime(end.forgotten));
+        if theirs > 0 {
+            end.heads.iter().for_each(|(of, _)| cx.known.is_above_floor(OriginId(*of)));
+        }
+        cx.known.copied();
         let Asked { from, n_records, first, .. } = asked;
-        Some(Ended { from, n_records, first, lacked, is_acked })
+        Some(Ended { from, n_records, first, lacked, reset, is_acked })
     }
 
     /// The server does not serve now.
@@ -347,7 +359,7 @@ impl Served {
         let (_, last) =
             cx.store.scan_some(self.shard, after.as_ref(), TURN_RECORDS_MAX, |record| {
                 let left_out = mutated!(CopyLiveOnly) && record.is_tombstone();
-                if !self.asker.covers(record.dot()) && !left_out {
+                if !self.asker.covers(cx.known.known_as(record)) && !left_out {
                     self.waiting.push_back(record.clone());
                 }
             });

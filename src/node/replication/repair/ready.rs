@@ -207,6 +207,9 @@ pub(in crate::node) fn told(cx: &mut Context<'_>, digest: &Digest) -> Option<Nex
     peer.told_at = Some(cx.now.instant);
     peer.stage = stage.map(Stage::of).or(peer.stage);
     peer.came_new |= peer.stage == Some(Stage::New);
+    if peer.came_new {
+        cx.known.is_above_floor(from);
+    }
     let is_ready = peer.is_ready();
     if !was_ready && is_lone && is_ready {
         let heads: Vec<(OriginId, u64)> =

@@ -56,8 +56,9 @@ enum Why {
 #[derive(Debug)]
 pub(in crate::node) struct Walk {
     why: Option<Why>,
-    /// The forgotten deletes that a reset has been told it lacked.
-    lacked: Vec<Dot>,
+    /// The forgotten deletes that a reset has been told it lacked, and for each the floor that its
+    /// run was above.
+    lacked: BTreeMap<Dot, u64>,
     /// Of whom a reset has pulled all, and who holds those deletes.
     with: Option<OriginId>,
     /// Everything before this shard and leaf has been compared.
@@ -80,7 +81,7 @@ impl Default for Walk {
     fn default() -> Walk {
         Walk {
             why: None,
-            lacked: Vec::new(),
+            lacked: BTreeMap::new(),
             with: None,
             at: (0, 0),
             next: (0, 0),
@@ -110,17 +111,26 @@ impl Walk {
 }
 
 impl Walk {
-    /// Begins the walk of a reset, from the first shard on: this node hides. `is_comparing` is that
-    /// an answer to a comparison is still under way.
-    pub(in crate::node) fn reset(&mut self, now: Instant, lacked: Vec<Dot>, is_comparing: bool) {
+    /// Begins the walk of a reset, from the first shard on: this node hides. `lacked` are the
+    /// deletes of which it was told, beside those of a reset under way, and the floor that their
+    /// runs were above. `is_comparing` is that an answer to a comparison is still under way.
+    pub(in crate::node) fn reset(
+        &mut self,
+        now: Instant,
+        lacked: (Vec<Dot>, u64),
+        is_comparing: bool,
+    ) {
+        let (lacked, floor) = lacked;
+        let is_reset = self.why == Some(Why::Reset);
+        let mut before = if is_reset { std::mem::take(&mut self.lacked) } else { BTreeMap::new() };
+        lacked.into_iter().for_each(|dot| _ = before.entry(dot).or_insert(floor));
         self.begin(Why::Reset, now, is_comparing);
-        self.lacked = lacked;
+        self.lacked = before;
     }
 
     /// Begins the walk of a reset, or the one under way anew.
     pub(in crate::node) fn reset_again(&mut self, now: Instant, is_comparing: bool) {
-        let lacked = std::mem::take(&mut self.lacked);
-        self.reset(now, lacked, is_comparing);
+        self.reset(now, (Vec::new(), 0), is_comparing);
     }
 
     /// Begins a walk for what was dropped as damaged; a reset finds that, too.
@@ -141,7 +151,10 @@ impl Walk {
             return None;
         }
         let claims = Claims::new(&end.heads, &end.folded);
-        let knows = self.lacked.iter().all(|dot| claims.covers(*dot));
+        // Who has cut its list since names what was in it no more.
+        let is_below = |dot: Dot, floor| claims.floor() > floor && !claims.names(dot.origin);
+        let mut lacked = self.lacked.iter().map(|(dot, floor)| (*dot, *floor));
+        let knows = lacked.all(|(dot, floor)| claims.covers(dot) || is_below(dot, floor));
         if !knows && !mutated!(WalkWithAnybody) {
             return None;
         }

@@ -140,7 +140,9 @@ impl Handover {
 
     /// How many of `of`'s writes up to `through` no heir has said to hold.
     fn n_unheld(&self, cx: &Context<'_>, of: OriginId, through: u64) -> u64 {
-        if cx.known.is_folded(of) || self.told(cx).any(|heir| heir.info.origin == of) {
+        // Let go of since it was noted, or folded: all held it.
+        let is_over = cx.known.is_folded(of) || cx.known.floor() > 0 && cx.known.is_unknown(of);
+        if is_over || self.told(cx).any(|heir| heir.info.origin == of) {
             return 0;
         }
         through.saturating_sub(self.told(cx).map(|heir| heir.head(of)).max().unwrap_or(0))
@@ -150,7 +152,7 @@ impl Handover {
     /// they were folded may have gone, and those who stay may have founded apart.
     fn is_folded_held(&self, cx: &Context<'_>) -> bool {
         let hash = cx.known.folded_hash();
-        cx.known.n_folded() == 0 || self.told(cx).any(|heir| heir.folded_held == Some(hash))
+        hash == 0 || self.told(cx).any(|heir| heir.folded_held == Some(hash))
     }
 
     /// Writes held here that, as far as this node knows, no member holds that stays: its own, and
@@ -213,7 +215,7 @@ fn n_folded_values(cx: &Context<'_>) -> u64 {
     let mut n = 0;
     (0..STORE_SHARDS).for_each(|shard| {
         cx.store.scan_shard(shard, |record| {
-            let is_folded = cx.known.is_folded(record.dot().origin);
+            let is_folded = cx.known.is_folded(cx.known.known_as(record).origin);
             n += u64::from(is_folded && !record.is_tombstone());
         });
     });

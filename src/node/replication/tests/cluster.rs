@@ -35,6 +35,8 @@ pub(super) struct Cluster {
     pub(super) delay: Duration,
     /// What members speak that are added from now on.
     pub(super) formats: Formats,
+    /// How many folded origins members that are added from now on know by name.
+    pub(super) folded: FoldedBound,
     /// Bytes past which members that are added from now on refuse writes; 0 for no limit.
     pub(super) limit: u64,
     /// Pairs that cannot talk.
@@ -82,6 +84,7 @@ impl Cluster {
             loss,
             delay: MILLIS,
             formats: Formats::SPOKEN,
+            folded: FoldedBound::default(),
             limit: 0,
             cut: Vec::new(),
             udp_cut: Vec::new(),
@@ -112,6 +115,7 @@ impl Cluster {
         let config = Config {
             tombstone_grace: grace,
             expired_grace: grace,
+            folded: self.folded,
             expects_peers: true,
             formats: self.formats,
             rng_seed: 99 + index,

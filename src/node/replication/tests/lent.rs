@@ -4,6 +4,7 @@ use super::*;
 use crate::node::links::Links;
 use crate::node::replication::context::Context;
 use crate::node::replication::message::{Digest, Folded, Push};
+use crate::node::replication::next::Next;
 use crate::node::replication::observe::View;
 use std::ops::{Deref, DerefMut};
 
@@ -75,6 +76,11 @@ impl Lent {
         work: impl FnOnce(&mut Context<'_>) -> T,
     ) -> T {
         work(&mut self.replication.shared.lend(&mut self.links.lend(now)))
+    }
+
+    /// Asks a peer for all that is missing.
+    pub(in crate::node::replication) fn pull_from(&mut self, now: Now, peer: OriginId) {
+        self.replication.follow(&mut self.links.lend(now), Next::Pull(peer));
     }
 
     pub(in crate::node::replication) fn view(&self) -> View<'_> {

@@ -1,0 +1,223 @@
+//! The floor: where the list of folded origins has been cut.
+//!
+//! Each restart is another run, and a list of all that ever were would grow for ever. When it has
+//! become long, and all members have told the same one, what they have told goes out of it. One
+//! entry takes its place, the floor:
+//!
+//! ```text
+//! {a, b, c}      all members tell this list: its sum is 17
+//! {a, b, c, d}   too long --> cut at 17, in second 1000 --> {floor 1000|17, d}
+//! ```
+//!
+//! The floor is an entry like any other, of an origin that no process draws, and with a number that
+//! says when and at which sum. So lists, sums, copies, marks of forgotten deletes and the tokens of
+//! readers need to know nothing of it. A node that is told of a higher floor finds that list by its
+//! sum among those that it has had, and cuts its own. One that never had it was away, and compares
+//! its store.
+
+use crate::kv::{HlcTime, OriginId};
+use crate::time::Instant;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// The origin under which the floor stands in the list; no process draws it.
+pub(in crate::node) const FLOOR: OriginId = OriginId(u64::MAX);
+/// Changes of the list that are remembered, by which a node finds what it has had.
+const CHANGES_MAX: usize = 65_536;
+/// Lists on which all members agreed that are remembered.
+const AGREED_MAX: usize = 16;
+
+/// The number of a floor that is cut at the list of this `sum`: seconds since 1970 in its upper
+/// half, the lower half of the sum in its lower. It is above `before`, and no write of a run in
+/// that list is stamped later than `at`.
+pub(in crate::node) fn number(at: HlcTime, before: u64, sum: u64) -> u64 {
+    let seconds = (at.millis() / 1000 + 1).max((before >> 32) + 1);
+    (seconds << 32) | (sum & u64::from(u32::MAX))
+}
+
+/// The time up to which the writes of runs below that floor are stamped.
+pub(in crate::node) fn time(number: u64) -> HlcTime {
+    HlcTime::from_millis((number >> 32) * 1000)
+}
+
+/// What became of the floors that peers have told.
+#[derive(Debug, Default)]
+pub(in crate::node) struct Floors {
+    /// When the next one at which this node never was counts.
+    pub(in crate::node) again: Instant,
+    /// Runs that were let go of.
+    pub(in crate::node) let_go_total: u64,
+    /// Floors that counted for nothing.
+    pub(in crate::node) ignored_total: u64,
+}
+
+/// A change of the list.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    /// The sum before it.
+    sum: u64,
+    origin: OriginId,
+    last: u64,
+    /// It came in, as opposed to went out.
+    is_in: bool,
+}
+
+/// A list on which all members have agreed.
+#[derive(Debug, Clone, Copy)]
+struct Agreed {
+    at: Instant,
+    sum: u64,
+    /// Its length.
+    n: usize,
+    /// No write of a run that is in it is stamped later.
+    time: HlcTime,
+    /// How often a peer had become reachable by then.
+    arrivals: u64,
+}
+
+/// How the list became what it is.
+#[derive(Debug, Default)]
+pub(in crate::node) struct History {
+    /// The last changes, oldest first.
+    changes: VecDeque<Change>,
+    /// The last agreements since it was cut, oldest first.
+    agreed: VecDeque<Agreed>,
+    /// The sum on which all have agreed last, since it was cut.
+    last_agreed: Option<u64>,
+}
+
+impl History {
+    /// A run came into a list of this sum, or went out of it.
+    pub(in crate::node) fn changed(&mut self, sum: u64, origin: OriginId, last: u64, is_in: bool) {
+        if self.changes.len() >= CHANGES_MAX {
+            self.changes.pop_front();
+        }
+        self.changes.push_back(Change { sum, origin, last, is_in });
+    }
+
+    /// All members have told the list of this sum and length, once in so long. `arrivals` is how
+    /// often a peer has become reachable: who came after an agreement was no part of it.
+    pub(in crate::node) fn agreed(
+        &mut self,
+        at: Instant,
+        list: (u64, usize, HlcTime),
+        arrivals: u64,
+        pause: Duration,
+    ) {
+        let (sum, n, time) = list;
+        self.last_agreed = Some(sum);
+        self.agreed.retain(|agreed| agreed.arrivals == arrivals);
+        if self.agreed.back().is_some_and(|last| at.since(last.at) < pause || last.sum == sum) {
+            return;
+        }
+        if self.agreed.len() >= AGREED_MAX {
+            self.agreed.pop_front();
+        }
+        self.agreed.push_back(Agreed { at, sum, n, time, arrivals });
+    }
+
+    /// The sum of the latest list of at least so many runs on which all agreed so long ago, and a
+    /// time that no write of them is later than. Who is a member now was one then, as far as
+    /// agreements have been noted since.
+    pub(in crate::node) fn agreed_before(
+        &self,
+        now: Instant,
+        age: Duration,
+        least: usize,
+    ) -> Option<(u64, HlcTime)> {
+        let fits = |agreed: &&Agreed| now.since(agreed.at) >= age && agreed.n >= least;
+        self.agreed.iter().rev().find(fits).map(|agreed| (agreed.sum, agreed.time))
+    }
+
+    /// The list has been cut.
+    pub(in crate::node) fn was_cut(&mut self) {
+        self.agreed.clear();
+        self.last_agreed = None;
+    }
+
+    /// Whether all have told the list of this sum since it was cut.
+    pub(in crate::node) fn is_agreed(&self, sum: u64) -> bool {
+        self.last_agreed == Some(sum)
+    }
+
+    /// What of the list `now`, of runs with their last numbers and of that sum, was the same in the
+    /// latest one whose sum is `is_it`; `None` when there was none such as far as is remembered.
+    /// The floor itself is left out.
+    pub(in crate::node) fn same_since(
+        &self,
+        now: impl Iterator<Item = (OriginId, u64)>,
+        sum: u64,
+        is_it: impl Fn(u64) -> bool,
+    ) -> Option<Vec<OriginId>> {
+        let mut then: BTreeMap<OriginId, Option<u64>> = BTreeMap::new();
+        let mut is_found = is_it(sum);
+        let mut changes = self.changes.iter().rev();
+        while !is_found {
+            let change = changes.next()?;
+            then.insert(change.origin, (!change.is_in).then_some(change.last));
+            is_found = is_it(change.sum);
+        }
+        let is_same = |(origin, last): &(OriginId, u64)| {
+            let same = then.get(origin).is_none_or(|then| *then == Some(*last));
+            *origin != FLOOR && same
+        };
+        Some(now.filter(is_same).map(|(origin, _)| origin).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_floor_is_above_the_one_before_and_says_when() {
+        let at = HlcTime::from_millis(1_800_000_000_123);
+        let first = number(at, 0, 0xabcd_ef01_2345_6789);
+        assert_eq!((first >> 32, first as u32), (1_800_000_001, 0x2345_6789));
+        assert!(number(at, first, 7) > first && time(first) > at);
+        assert!(number(HlcTime::from_millis(5), first, 0) > first, "the clock is back");
+    }
+
+    #[test]
+    fn what_is_the_same_since_is_found_by_the_sum() {
+        let (a, b, c, d) = (OriginId(1), OriginId(2), OriginId(3), OriginId(4));
+        let mut history = History::default();
+        history.changed(0, a, 5, true);
+        history.changed(10, b, 6, true);
+        history.changed(20, c, 7, true);
+        // The list of sum 30 is {a, b, c}. Then d comes, b goes, c goes and comes with more.
+        history.changed(30, d, 1, true);
+        history.changed(40, b, 6, false);
+        history.changed(50, c, 7, false);
+        history.changed(60, c, 9, true);
+        let now = [(a, 5), (c, 9), (d, 1)];
+        let same = |history: &History, sum: u64| {
+            history.same_since(now.into_iter(), 70, |told| told == sum)
+        };
+        assert_eq!(same(&history, 70), Some(vec![a, c, d]));
+        assert_eq!(same(&history, 30), Some(vec![a]), "of c more is held since, d came later");
+        assert_eq!(same(&history, 0), Some(vec![]));
+        assert_eq!(same(&history, 99), None, "there was none such");
+        (0..CHANGES_MAX as u64).for_each(|n| history.changed(100 + n, d, n, true));
+        assert_eq!(same(&history, 30), None, "too long ago");
+    }
+
+    #[test]
+    fn an_agreement_is_found_by_its_age_and_length() {
+        let at = |seconds: u64| Instant::from_millis(seconds * 1000);
+        let (minute, mut history) = (Duration::from_secs(60), History::default());
+        let list = |sum, n| (sum, n, HlcTime(sum));
+        history.agreed(at(0), list(1, 10), 5, minute);
+        history.agreed(at(30), list(2, 20), 5, minute);
+        history.agreed(at(60), list(1, 10), 5, minute);
+        history.agreed(at(90), list(3, 30), 5, minute);
+        let found =
+            |now, age, least| history.agreed_before(at(now), Duration::from_secs(age), least);
+        assert_eq!(found(100, 60, 5), Some((1, HlcTime(1))));
+        assert_eq!(found(150, 60, 5), Some((3, HlcTime(3))));
+        assert_eq!(found(100, 60, 11), None);
+        assert_eq!(found(100, 0, 11), Some((3, HlcTime(3))));
+        history.agreed(at(170), list(4, 40), 6, minute);
+        assert_eq!(history.agreed_before(at(200), minute, 5), None, "somebody has come since");
+    }
+}

@@ -1,0 +1,136 @@
+//! Letting go of runs that are over: the list of folded origins is cut at a
+//! [floor](super::facts::floor).
+//!
+//! ```text
+//! the first of the ready members:  list too long, all have told the same --> cut, tells its floor
+//! all others:                      told of a higher floor --> had that list: cut it likewise
+//!                                                         `-> never had it: hide, copy, compare
+//! ```
+//!
+//! Below the floor nothing is known by name: a write of a run of which nothing else is known, and
+//! that is stamped before the floor, counts as covered where it is asked whether it was deleted.
+
+use super::context::Context;
+use super::facts::floor::{self, FLOOR};
+use super::facts::peers::Peer;
+use super::facts::stage::Stage;
+use crate::kv::{Dot, OriginId, Record};
+use crate::node::io::Note;
+use std::time::Duration;
+
+/// Least time between two comparisons of the whole store that a peer's floor brings about.
+const COMPARED_AGAIN: Duration = Duration::from_secs(600);
+
+/// How far in the future a floor may be for which this node compares its store, in milliseconds.
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// The time of the highest floor: there is room above it for some millions more.
+const HIGHEST_MS: u64 = (u32::MAX as u64 - (1 << 24)) * 1000;
+
+/// A floor in a list of folded origins; 0 for none.
+pub(super) fn listed(list: &[(u64, u64, u64)]) -> u64 {
+    let floors = list.iter().filter(|(origin, ..)| *origin == FLOOR.0);
+    floors.map(|(_, number, _)| *number).max().unwrap_or(0)
+}
+
+/// Whether what a list says of a run is about one that has gone below our floor: its teller has yet
+/// to cut it.
+pub(super) fn is_stale(cx: &Context<'_>, theirs: u64, of: OriginId) -> bool {
+    theirs < cx.known.floor() && cx.known.is_unknown(of)
+}
+
+/// Cuts our list as a peer has cut its own, if this node ever had the one at which it did. Whether
+/// our floor is as high now.
+pub(super) fn follow(cx: &mut Context<'_>, theirs: u64) -> bool {
+    if theirs <= cx.known.floor() {
+        return true;
+    }
+    if cx.ready.wants_copy() {
+        // The copy brings it. Before, what is not known here may be known to all others.
+        return false;
+    }
+    let is_possible = floor::time(theirs).millis() <= HIGHEST_MS;
+    let below = cx.known.below(theirs).filter(|below| is_possible && !below.is_empty());
+    let Some(below) = below else { return false };
+    rise(cx, theirs, &below);
+    true
+}
+
+/// Whether numbers count that a push says to settle: not those of a run that may have been let go
+/// of. Such a one has no write in it that is above the floor, and is no member.
+pub(super) fn may_settle(cx: &Context<'_>, of: OriginId, records: &[Record]) -> bool {
+    let is_above = |record: &Record| {
+        let time = record.stamp().time;
+        record.dot().origin == of && !cx.known.is_below_floor(of, time)
+    };
+    let may_be_over = cx.known.floor() > 0 && cx.known.is_unknown(of) && !cx.peers.is_member(of);
+    !may_be_over || records.iter().any(is_above)
+}
+
+/// A peer that is met tells its floor. The floor itself when this node was never there and has to
+/// compare its store: it was away.
+pub(super) fn told(cx: &mut Context<'_>, from: OriginId, theirs: u64) -> Option<Dot> {
+    if follow(cx, theirs) {
+        return None;
+    }
+    // A copy brings it, and a reset has one.
+    let is_settled = matches!(cx.ready.stage(), Stage::Founded | Stage::Copied);
+    if !is_settled || !cx.peers.get(from)?.is_ready() {
+        return None;
+    }
+    let latest = cx.now.wall.0.max(cx.store.stats().hlc.millis()).saturating_add(DAY_MS);
+    if cx.now.instant < cx.floors.again || floor::time(theirs).millis() > latest.min(HIGHEST_MS) {
+        cx.floors.ignored_total += 1;
+        return None;
+    }
+    cx.floors.again = cx.now.instant + COMPARED_AGAIN;
+    Some(Dot { origin: FLOOR, seq: theirs })
+}
+
+/// A copy has come from one whose list is cut as high as that. Only one that ends as a whole copy
+/// takes over a floor at which this node never was: `is_whole`.
+pub(super) fn take(cx: &mut Context<'_>, theirs: u64, is_whole: bool) {
+    let is_possible = floor::time(theirs).millis() <= HIGHEST_MS;
+    let is_behind = theirs > cx.known.floor() && !follow(cx, theirs);
+    if is_behind && is_whole && is_possible {
+        cx.known.take_floor(theirs);
+        members_are_above(cx);
+    }
+}
+
+/// Whoever is a member when the list is cut is not below the floor.
+fn members_are_above(cx: &mut Context<'_>) {
+    for peer in cx.peers.iter() {
+        cx.known.is_above_floor(peer.info.origin);
+    }
+}
+
+/// Cuts the list when it is too long and it is up to this node: the first of those that are ready.
+pub(super) fn lead(cx: &mut Context<'_>) {
+    let bound = cx.config.folded;
+    let clock = cx.store.stats().hlc;
+    let Some((sum, time)) = cx.known.to_be_cut(cx.now.instant, clock, bound) else { return };
+    let me = cx.me;
+    let goes_first = |peer: &Peer| peer.is_ready() && peer.info.origin < me;
+    // One that is dead and has never told anything is no hindrance for a day.
+    let follows =
+        |peer: &Peer| peer.floor.is_some() || !peer.info.reachable && peer.told_at.is_none();
+    let is_first = cx.ready.stage().is_ready() && !cx.peers.reachable().any(goes_first);
+    let all_follow = cx.peers.iter().all(follows) && cx.peers.incompatible().next().is_none();
+    if !is_first || !all_follow {
+        return;
+    }
+    let number = floor::number(time, cx.known.floor(), sum);
+    if let Some(below) = cx.known.below(number).filter(|below| !below.is_empty()) {
+        rise(cx, number, &below);
+    }
+}
+
+fn rise(cx: &mut Context<'_>, number: u64, below: &[OriginId]) {
+    let gone = cx.known.rise(number, below);
+    members_are_above(cx);
+    for peer in cx.peers.iter_mut() {
+        gone.iter().for_each(|(origin, _)| peer.lets_go(*origin));
+    }
+    cx.floors.let_go_total += gone.len() as u64;
+    cx.note(Note::LetGo { floor: number, runs: gone });
+}
