@@ -433,13 +433,9 @@ impl Cluster {
     /// The node on a host has let go of runs that are over: from here on they are below this floor.
     fn let_go(&mut self, index: usize, floor: u64, runs: &[(OriginId, u64)]) {
         self.counts.let_go += runs.len() as u64;
-        let mut below = self.hosts[index].below.clone();
-        for &(origin, last) in runs {
-            let known = below.entry(origin).or_default();
-            *known = last.max(*known);
-        }
-        self.hosts[index].below.clone_from(&below);
-        self.floors.entry(floor).or_insert(below);
+        let host = &mut self.hosts[index];
+        host.goes_below(runs);
+        self.floors.entry(floor).or_insert_with(|| host.below.clone());
     }
 
     /// Notes what is below the floor of the node on a host, which may have taken it over.
@@ -450,10 +446,9 @@ impl Cluster {
             return;
         }
         host.floor = floor;
-        for (origin, last) in self.floors.get(&floor).into_iter().flatten() {
-            let known = host.below.entry(*origin).or_default();
-            *known = (*last).max(*known);
-        }
+        let below = self.floors.get(&floor).into_iter().flatten();
+        let below: Vec<(OriginId, u64)> = below.map(|(of, last)| (*of, *last)).collect();
+        host.goes_below(&below);
     }
 
     pub(super) fn nonce(&mut self) -> [u8; 12] {

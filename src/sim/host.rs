@@ -212,6 +212,14 @@ impl Host {
         known.max(self.below(origin))
     }
 
+    /// These runs are below its floor, with their last numbers.
+    pub(super) fn goes_below(&mut self, runs: &[(OriginId, u64)]) {
+        for &(origin, last) in runs {
+            let known = self.below.entry(origin).or_default();
+            *known = last.max(*known);
+        }
+    }
+
     /// The same by its floor.
     fn below(&self, origin: OriginId) -> u64 {
         self.below.get(&origin).copied().unwrap_or(0)

@@ -1,5 +1,6 @@
 """What the tests share: the tools, the templates, and a way to run a program."""
 
+import http.server
 import json
 import os
 import pathlib
@@ -51,6 +52,20 @@ def run(*command, env=None, check=False, timeout=300, **rest):
     if check:
         assert result.returncode == 0, f"{command} ended with {result.returncode}:\n{result.stdout}"
     return result
+
+
+class Told(http.server.BaseHTTPRequestHandler):
+    """Answers in JSON, and keeps quiet about it."""
+
+    def answer(self, told):
+        body = json.dumps(told).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
 
 
 class Template(yaml.SafeLoader):

@@ -11,7 +11,7 @@ import time
 import urllib.request
 
 import pytest
-from conftest import BACKUP, PROGRAM, needs_program, run, template, tool
+from conftest import BACKUP, PROGRAM, Told, needs_program, run, template, tool
 from resolve import Resolved
 from test_memory import free_port, wait
 
@@ -307,18 +307,11 @@ def test_the_role_of_a_task_is_enough(s3, tmp_path):
     """As ECS tells of it: an address on this host, and what to show there."""
     asked = []
 
-    class Agent(http.server.BaseHTTPRequestHandler):
+    class Agent(Told):
         def do_GET(self):
             asked.append((self.path, self.headers["Authorization"]))
-            body = json.dumps({"AccessKeyId": "ASIA", "SecretAccessKey": "s", "Token": "t",
-                               "Expiration": "2099-01-01T00:00:00Z"}).encode()  # fmt: skip
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
+            self.answer({"AccessKeyId": "ASIA", "SecretAccessKey": "s", "Token": "t",
+                         "Expiration": "2099-01-01T00:00:00Z"})  # fmt: skip
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Agent)
     threading.Thread(target=server.serve_forever, daemon=True).start()

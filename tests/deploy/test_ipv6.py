@@ -13,7 +13,7 @@ import subprocess
 import threading
 
 import pytest
-from conftest import run
+from conftest import Told, run
 from engine import wait_for
 from resolve import Resolved
 from test_isolation import background, on
@@ -27,21 +27,13 @@ def address(number):
     return f"fd42::1:{number}"
 
 
-class Tasks(http.server.BaseHTTPRequestHandler):
+class Tasks(Told):
     """What ECS tells a container of itself, at a path of its own."""
 
     def do_GET(self):
         number = int(self.path.rsplit("/", 1)[1])
-        body = json.dumps({"DockerId": f"task-{number}", "Networks": [
-            {"NetworkMode": "awsvpc", "IPv6Addresses": [address(number)]},
-        ]}).encode()  # fmt: skip
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
+        networks = [{"NetworkMode": "awsvpc", "IPv6Addresses": [address(number)]}]
+        self.answer({"DockerId": f"task-{number}", "Networks": networks})
 
 
 class Server(http.server.ThreadingHTTPServer):

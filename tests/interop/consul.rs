@@ -1,7 +1,7 @@
 //! Clients of Consul, as their users install them: at one agent, and at two in turn.
 
 use crate::distance;
-use crate::harness::{CLIENTS, CONSUL_CLIENTS, Range, go_build, long, needs, scratch};
+use crate::harness::{Agent, CLIENTS, CONSUL_CLIENTS, Range, go_build, long, needs, scratch};
 use crate::scripts::run;
 use std::path::Path;
 use std::time::Duration;
@@ -11,12 +11,18 @@ const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/consul
 const NEAR: Duration = Duration::from_millis(16);
 const FAR: Duration = Duration::from_millis(300);
 
+/// Two agents that far apart, and where they serve.
+fn two(range: &Range, round_trip: Duration) -> ([Agent; 2], [String; 2]) {
+    let agents = distance::pair(range, round_trip);
+    let places = agents.each_ref().map(|agent| agent.http().to_string());
+    (agents, places)
+}
+
 #[test]
 fn clients_for_python_find_a_consul() {
     needs!(ConsulClients);
     let range = Range::claim();
-    let agents = distance::pair(&range, NEAR);
-    let [a, b] = agents.each_ref().map(|agent| agent.http().to_string());
+    let (_agents, [a, b]) = two(&range, NEAR);
     let script = format!("{SCRIPTS}/clients.py");
     for name in CONSUL_CLIENTS {
         let said = run(&format!("{CLIENTS}/{name}/bin/python"), &[&script, &a, &b]);
@@ -29,8 +35,7 @@ fn clients_for_python_find_a_consul() {
 fn sdks_of_openfeature_read_flags() {
     needs!(OpenFeature);
     let range = Range::claim();
-    let agents = distance::pair(&range, NEAR);
-    let [a, b] = agents.each_ref().map(|agent| agent.http().to_string());
+    let (_agents, [a, b]) = two(&range, NEAR);
     let script = format!("{SCRIPTS}/flags.py");
     let said = run(&format!("{CLIENTS}/openfeature/bin/python"), &[&script, &a, &b]);
     assert_eq!(said.trim(), "checked");
@@ -40,8 +45,7 @@ fn sdks_of_openfeature_read_flags() {
 fn the_client_for_npm_finds_a_consul() {
     needs!(NpmConsul);
     let range = Range::claim();
-    let agents = distance::pair(&range, NEAR);
-    let [a, b] = agents.each_ref().map(|agent| agent.http().to_string());
+    let (_agents, [a, b]) = two(&range, NEAR);
     let script = format!("{SCRIPTS}/client.js");
     let said = run("node", &[&script, &format!("{CLIENTS}/npm/node_modules/consul"), &a, &b]);
     assert_eq!(said.trim(), "checked");
@@ -64,8 +68,7 @@ fn a_go_program_keeps_its_values() {
 fn a_client_for_go_finds_a_consul() {
     needs!(GoConsul, Python);
     let range = Range::claim();
-    let agents = distance::pair(&range, NEAR);
-    let [a, b] = agents.each_ref().map(|agent| agent.http().to_string());
+    let (_agents, [a, b]) = two(&range, NEAR);
     let binary = go_build(Path::new(SCRIPTS).join("armon"), "consul-armon");
     let binary = binary.to_str().expect("a path of text");
     let args = [&format!("{SCRIPTS}/in_turn.py"), &format!("{a},{b}"), binary, &a, &b, "BOTH"];
@@ -76,8 +79,7 @@ fn a_client_for_go_finds_a_consul() {
 fn ansible_keeps_keys() {
     needs!(Ansible, Python);
     let range = Range::claim();
-    let agents = distance::pair(&range, NEAR);
-    let [a, b] = agents.each_ref().map(|agent| agent.http().to_string());
+    let (_agents, [a, b]) = two(&range, NEAR);
     let (play, book) =
         (format!("{CLIENTS}/ansible/bin/ansible-playbook"), format!("{SCRIPTS}/keys.yml"));
     for (n, at) in [&*a, "BOTH"].into_iter().enumerate() {
@@ -95,8 +97,7 @@ fn watchers_of_every_kind_end_with_what_the_nodes_hold() {
     let rounds = if long() { 10 } else { 2 };
     for round_trip in [NEAR, FAR] {
         let range = Range::claim();
-        let agents = distance::pair(&range, round_trip);
-        let [a, b] = agents.each_ref().map(|agent| agent.http().to_string());
+        let (_agents, [a, b]) = two(&range, round_trip);
         let said =
             run("python3", &[&format!("{SCRIPTS}/watchers.py"), &rounds.to_string(), &a, &b]);
         let expected = format!("watchers: {}, wrong: 0", rounds * 12);

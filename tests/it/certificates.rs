@@ -1,6 +1,6 @@
 //! Certificates made for a test, and a client that speaks TLS.
 
-use crate::http_rig::PATIENCE;
+use crate::http_rig::{PATIENCE, until};
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer};
 use rcgen::{KeyPair, date_time_ymd};
 use rustls::pki_types::pem::PemObject as _;
@@ -10,6 +10,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tempfile::TempDir;
 
 /// A CA of a test, with a folder for its files.
@@ -200,5 +201,58 @@ impl Secure {
     pub fn ends_well(&mut self) -> bool {
         let mut rest = Vec::new();
         self.reader.read_to_end(&mut rest).is_ok() && rest.is_empty()
+    }
+}
+
+/// Clients that write through TLS without a pause.
+pub struct Crowd {
+    is_over: AtomicBool,
+    n: AtomicU64,
+}
+
+/// Says that it is over when it goes, whatever has become of the test.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Crowd {
+    /// Four of them ask the server at `addr` during `work`, and are answered with 200: two over one
+    /// connection, two over one for each request. Returns how many requests there were.
+    pub fn during(ca: &Ca, addr: SocketAddr, work: impl FnOnce(&Crowd)) -> u64 {
+        let crowd = Crowd { is_over: AtomicBool::new(false), n: AtomicU64::new(0) };
+        std::thread::scope(|threads| {
+            for is_kept in [true, true, false, false] {
+                let crowd = &crowd;
+                threads.spawn(move || crowd.ask(ca, addr, is_kept));
+            }
+            let _ends = Ends(&crowd.is_over);
+            work(&crowd);
+        });
+        crowd.n.into_inner()
+    }
+
+    fn ask(&self, ca: &Ca, addr: SocketAddr, is_kept: bool) {
+        // Its sessions are resumed, where they can be.
+        let config = ca.client_config(None);
+        let connect = || Secure::over(connect(addr), config.clone()).expect("a handshake");
+        let mut client = connect();
+        while !self.is_over.load(Ordering::Relaxed) {
+            if !is_kept {
+                client = connect();
+            }
+            assert_eq!(client.ask("PUT", "/kv/k", b"v").status, 200);
+            self.n.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until they have asked fifty times more.
+    pub fn asks_on(&self) {
+        let n = || self.n.load(Ordering::Relaxed);
+        let before = n();
+        until("they ask", || n() > before + 50);
     }
 }

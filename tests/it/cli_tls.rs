@@ -2,7 +2,7 @@
 //! told when something is not as it should be.
 
 use crate::agents::{Node, Running, until};
-use crate::certificates::{Ca, Secure, Signed, connect, flags, self_signed_until};
+use crate::certificates::{Ca, Crowd, Signed, flags, self_signed_until};
 use crate::program::{Ended, run, run_with};
 use gossipykv::runtime::clock::Clock;
 use rustix::fs::{CWD, Mode, mkfifoat};
@@ -12,7 +12,6 @@ use rustls::pki_types::pem::PemObject as _;
 use std::fs::File;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 fn start(ca: &Ca, signed: &Signed, more: &[&str]) -> Node {
@@ -249,15 +248,6 @@ fn files_are_read_again_when_they_change_and_bad_ones_are_not() {
     assert!(!node.process.log().contains("PRIVATE"));
 }
 
-/// Says that it is over when it goes.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn files_that_are_replaced_under_load_cost_no_request() {
     let ca = Ca::new();
@@ -270,39 +260,15 @@ fn files_that_are_replaced_under_load_cost_no_request() {
         let mut client = ca.client(addr, None);
         client.conn().peer_certificates().expect("a chain").first() == Some(&wanted)
     };
-    let (is_over, n) = (AtomicBool::new(false), AtomicU64::new(0));
     let (told, refused) =
         ("the HTTP certificate is read anew", "the HTTP certificate stays as it was");
-    std::thread::scope(|threads| {
-        for is_kept in [true, true, false, false] {
-            let (ca, is_over, n) = (&ca, &is_over, &n);
-            threads.spawn(move || {
-                // Its sessions are resumed, where they can be.
-                let config = ca.client_config(None);
-                let connect = || Secure::over(connect(addr), config.clone()).expect("a handshake");
-                let mut client = connect();
-                while !is_over.load(Ordering::Relaxed) {
-                    if !is_kept {
-                        client = connect();
-                    }
-                    assert_eq!(client.ask("PUT", "/kv/k", b"v").status, 200);
-                    n.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        // They end whatever becomes of this.
-        let _ends = Ends(&is_over);
-        let n_now = || n.load(Ordering::Relaxed);
-        let asked_on = || {
-            let before = n_now();
-            until("they ask", || (n_now() > before + 50).then_some(()));
-        };
+    Crowd::during(&ca, addr, |crowd| {
         // In place, without a moment at which the file is whole before it is read.
         let in_place = |name: &str, text: &str| {
             let (half, rest) = text.split_at(text.len() / 2);
             let mut file = File::create(ca.path(name)).expect("there");
             file.write_all(half.as_bytes()).expect("room");
-            asked_on();
+            crowd.asks_on();
             file.write_all(rest.as_bytes()).expect("room");
         };
         let mut last = first;
@@ -319,7 +285,7 @@ fn files_that_are_replaced_under_load_cost_no_request() {
                 }
             }
             until("it is served", || served(&next).then_some(()));
-            asked_on();
+            crowd.asks_on();
             // A pair that stays broken.
             let n_refused = node.process.log().matches(refused).count();
             let broken =
@@ -327,7 +293,7 @@ fn files_that_are_replaced_under_load_cost_no_request() {
             ca.file("cert.pem", &broken);
             let n_refused_now = || node.process.log().matches(refused).count();
             until("it is refused", || (n_refused_now() > n_refused).then_some(()));
-            asked_on();
+            crowd.asks_on();
             assert!(served(&next), "the one before it serves on");
             last = next;
         }

@@ -1,13 +1,13 @@
 //! HTTP through TLS, at the gate: everything as without, and what only TLS has.
 
-use super::certificates::{Ca, Secure, Signed, connect};
+use super::certificates::{Ca, Crowd, Secure, Signed, connect};
 use super::http_rig::{Rig, config, until};
 use gossipykv::http::{Certificate, Config, Tls};
 use gossipykv::limits::HTTP_TLS_HELD_LEN;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 fn certificate(signed: &Signed, client_ca: Option<&Ca>) -> Certificate {
@@ -351,32 +351,13 @@ fn an_exchange_under_load_costs_no_request() {
     let ca = Ca::new();
     let shared = tls(&ca);
     let rig = Rig::with(Config { tls: Some(Arc::clone(&shared)), ..config() });
-    let (is_over, n) = (AtomicBool::new(false), AtomicU64::new(0));
-    std::thread::scope(|threads| {
-        for is_kept in [true, true, false, false] {
-            let (ca, addr, is_over, n) = (&ca, rig.addr, &is_over, &n);
-            threads.spawn(move || {
-                // Its sessions are resumed, where they can be.
-                let config = ca.client_config(None);
-                let connect = || Secure::over(connect(addr), config.clone()).expect("a handshake");
-                let mut client = connect();
-                while !is_over.load(Ordering::Relaxed) {
-                    if !is_kept {
-                        client = connect();
-                    }
-                    assert_eq!(client.ask("PUT", "/kv/k", b"v").status, 200);
-                    n.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
+    let n = Crowd::during(&ca, rig.addr, |crowd| {
         for _ in 0..20 {
-            let before = n.load(Ordering::Relaxed);
-            until("they ask", || n.load(Ordering::Relaxed) > before + 50);
+            crowd.asks_on();
             shared.exchange(certificate(&ca.sign(&["localhost"]), None));
         }
-        is_over.store(true, Ordering::Relaxed);
     });
-    assert!(n.load(Ordering::Relaxed) > 1_000);
+    assert!(n > 1_000);
 }
 
 #[test]

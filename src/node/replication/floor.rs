@@ -48,8 +48,7 @@ pub(super) fn follow(cx: &mut Context<'_>, theirs: u64) -> bool {
         // The copy brings it. Before, what is not known here may be known to all others.
         return false;
     }
-    let is_possible = floor::time(theirs).millis() <= HIGHEST_MS;
-    let below = cx.known.below(theirs).filter(|below| is_possible && !below.is_empty());
+    let below = cx.known.below(theirs).filter(|below| is_possible(theirs) && !below.is_empty());
     let Some(below) = below else { return false };
     rise(cx, theirs, &below);
     true
@@ -78,7 +77,8 @@ pub(super) fn told(cx: &mut Context<'_>, from: OriginId, theirs: u64) -> Option<
         return None;
     }
     let latest = cx.now.wall.0.max(cx.store.stats().hlc.millis()).saturating_add(DAY_MS);
-    if cx.now.instant < cx.floors.again || floor::time(theirs).millis() > latest.min(HIGHEST_MS) {
+    let is_far = floor::time(theirs).millis() > latest || !is_possible(theirs);
+    if cx.now.instant < cx.floors.again || is_far {
         cx.floors.ignored_total += 1;
         return None;
     }
@@ -86,29 +86,31 @@ pub(super) fn told(cx: &mut Context<'_>, from: OriginId, theirs: u64) -> Option<
     Some(Dot { origin: FLOOR, seq: theirs })
 }
 
-/// A copy has come from one whose list is cut as high as that. Only one that ends as a whole copy
-/// takes over a floor at which this node never was: `is_whole`.
-pub(super) fn take(cx: &mut Context<'_>, theirs: u64, is_whole: bool) {
-    let is_possible = floor::time(theirs).millis() <= HIGHEST_MS;
-    let is_behind = theirs > cx.known.floor() && !follow(cx, theirs);
-    if is_behind && is_whole && is_possible {
+/// A whole copy has come from one whose list is cut as high as that. This node takes the floor over
+/// if it is higher than its own, and it could not follow.
+pub(super) fn take(cx: &mut Context<'_>, theirs: u64) {
+    if theirs > cx.known.floor() && is_possible(theirs) {
         cx.known.take_floor(theirs);
         members_are_above(cx);
     }
 }
 
+/// Whether there is room above a floor: one that lies could say the highest that there is.
+fn is_possible(floor: u64) -> bool {
+    floor::time(floor).millis() <= HIGHEST_MS
+}
+
 /// Whoever is a member when the list is cut is not below the floor.
 fn members_are_above(cx: &mut Context<'_>) {
     for peer in cx.peers.iter() {
-        cx.known.is_above_floor(peer.info.origin);
+        cx.known.put_above_floor(peer.info.origin);
     }
 }
 
 /// Cuts the list when it is too long and it is up to this node: the first of those that are ready.
 pub(super) fn lead(cx: &mut Context<'_>) {
     let bound = cx.config.folded;
-    let clock = cx.store.stats().hlc;
-    let Some((sum, time)) = cx.known.to_be_cut(cx.now.instant, clock, bound) else { return };
+    let Some(agreed) = cx.known.to_be_cut(cx.now.instant, bound) else { return };
     let me = cx.me;
     let goes_first = |peer: &Peer| peer.is_ready() && peer.info.origin < me;
     // One that is dead and has never told anything is no hindrance for a day.
@@ -119,7 +121,7 @@ pub(super) fn lead(cx: &mut Context<'_>) {
     if !is_first || !all_follow {
         return;
     }
-    let number = floor::number(time, cx.known.floor(), sum);
+    let number = floor::number(agreed.when.time, cx.known.floor(), agreed.sum);
     if let Some(below) = cx.known.below(number).filter(|below| !below.is_empty()) {
         rise(cx, number, &below);
     }

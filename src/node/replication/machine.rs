@@ -323,7 +323,7 @@ impl Replication {
         meet::named(cx, from, digest.to);
         ways::digest_came(cx, digest, via, len);
         let heads = digest::heads(cx, digest);
-        for &(of, through) in &heads {
+        for &(of, through) in heads.iter() {
             if OriginId(of) != cx.me {
                 self.gaps.note_claim(cx, OriginId(of), through, from, digest.whole);
             } else if cx.acknowledged(from, through) {

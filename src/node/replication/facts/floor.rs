@@ -62,17 +62,23 @@ struct Change {
     is_in: bool,
 }
 
+/// A moment at which all members have agreed on a list.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::node) struct Moment {
+    pub(in crate::node) at: Instant,
+    /// By the hybrid clock: no write of a run in that list is stamped later.
+    pub(in crate::node) time: HlcTime,
+    /// How often a peer had become reachable: who came later was no part of it.
+    pub(in crate::node) arrivals: u64,
+}
+
 /// A list on which all members have agreed.
 #[derive(Debug, Clone, Copy)]
-struct Agreed {
-    at: Instant,
-    sum: u64,
+pub(in crate::node) struct Agreed {
+    pub(in crate::node) when: Moment,
+    pub(in crate::node) sum: u64,
     /// Its length.
     n: usize,
-    /// No write of a run that is in it is stamped later.
-    time: HlcTime,
-    /// How often a peer had become reachable by then.
-    arrivals: u64,
 }
 
 /// How the list became what it is.
@@ -82,8 +88,8 @@ pub(in crate::node) struct History {
     changes: VecDeque<Change>,
     /// The last agreements since it was cut, oldest first.
     agreed: VecDeque<Agreed>,
-    /// The sum on which all have agreed last, since it was cut.
-    last_agreed: Option<u64>,
+    /// The one on which all have agreed last, since it was cut.
+    last_agreed: Option<Agreed>,
 }
 
 impl History {
@@ -95,38 +101,31 @@ impl History {
         self.changes.push_back(Change { sum, origin, last, is_in });
     }
 
-    /// All members have told the list of this sum and length, once in so long. `arrivals` is how
-    /// often a peer has become reachable: who came after an agreement was no part of it.
-    pub(in crate::node) fn agreed(
-        &mut self,
-        at: Instant,
-        list: (u64, usize, HlcTime),
-        arrivals: u64,
-        pause: Duration,
-    ) {
-        let (sum, n, time) = list;
-        self.last_agreed = Some(sum);
-        self.agreed.retain(|agreed| agreed.arrivals == arrivals);
-        if self.agreed.back().is_some_and(|last| at.since(last.at) < pause || last.sum == sum) {
+    /// All members have told the list of this sum and length; one is remembered in each `pause`.
+    pub(in crate::node) fn agreed(&mut self, when: Moment, sum: u64, n: usize, pause: Duration) {
+        let agreed = Agreed { when, sum, n };
+        self.last_agreed = Some(agreed);
+        self.agreed.retain(|before| before.when.arrivals == when.arrivals);
+        let is_soon = |last: &Agreed| when.at.since(last.when.at) < pause || last.sum == sum;
+        if self.agreed.back().is_some_and(is_soon) {
             return;
         }
         if self.agreed.len() >= AGREED_MAX {
             self.agreed.pop_front();
         }
-        self.agreed.push_back(Agreed { at, sum, n, time, arrivals });
+        self.agreed.push_back(agreed);
     }
 
-    /// The sum of the latest list of at least so many runs on which all agreed so long ago, and a
-    /// time that no write of them is later than. Who is a member now was one then, as far as
-    /// agreements have been noted since.
+    /// The latest list of at least so many runs on which all agreed so long ago. Who is a member
+    /// now was one then, as far as agreements have been noted since.
     pub(in crate::node) fn agreed_before(
         &self,
         now: Instant,
         age: Duration,
         least: usize,
-    ) -> Option<(u64, HlcTime)> {
-        let fits = |agreed: &&Agreed| now.since(agreed.at) >= age && agreed.n >= least;
-        self.agreed.iter().rev().find(fits).map(|agreed| (agreed.sum, agreed.time))
+    ) -> Option<Agreed> {
+        let fits = |agreed: &&Agreed| now.since(agreed.when.at) >= age && agreed.n >= least;
+        self.agreed.iter().rev().find(fits).copied()
     }
 
     /// The list has been cut.
@@ -135,9 +134,9 @@ impl History {
         self.last_agreed = None;
     }
 
-    /// Whether all have told the list of this sum since it was cut.
-    pub(in crate::node) fn is_agreed(&self, sum: u64) -> bool {
-        self.last_agreed == Some(sum)
+    /// The agreement on the list of this sum, if it is the last one since the list was cut.
+    pub(in crate::node) fn agreed_on(&self, sum: u64) -> Option<Agreed> {
+        self.last_agreed.filter(|agreed| agreed.sum == sum)
     }
 
     /// What of the list `now`, of runs with their last numbers and of that sum, was the same in the
@@ -206,18 +205,20 @@ mod tests {
     fn an_agreement_is_found_by_its_age_and_length() {
         let at = |seconds: u64| Instant::from_millis(seconds * 1000);
         let (minute, mut history) = (Duration::from_secs(60), History::default());
-        let list = |sum, n| (sum, n, HlcTime(sum));
-        history.agreed(at(0), list(1, 10), 5, minute);
-        history.agreed(at(30), list(2, 20), 5, minute);
-        history.agreed(at(60), list(1, 10), 5, minute);
-        history.agreed(at(90), list(3, 30), 5, minute);
-        let found =
-            |now, age, least| history.agreed_before(at(now), Duration::from_secs(age), least);
-        assert_eq!(found(100, 60, 5), Some((1, HlcTime(1))));
-        assert_eq!(found(150, 60, 5), Some((3, HlcTime(3))));
-        assert_eq!(found(100, 60, 11), None);
-        assert_eq!(found(100, 0, 11), Some((3, HlcTime(3))));
-        history.agreed(at(170), list(4, 40), 6, minute);
-        assert_eq!(history.agreed_before(at(200), minute, 5), None, "somebody has come since");
+        let when = |seconds, arrivals| Moment { at: at(seconds), arrivals, ..Moment::default() };
+        history.agreed(when(0, 5), 1, 10, minute);
+        history.agreed(when(30, 5), 2, 20, minute);
+        history.agreed(when(60, 5), 1, 10, minute);
+        history.agreed(when(90, 5), 3, 30, minute);
+        let found = |history: &History, now, age, least| {
+            let agreed = history.agreed_before(at(now), Duration::from_secs(age), least);
+            agreed.map(|agreed| agreed.sum)
+        };
+        assert_eq!(found(&history, 100, 60, 5), Some(1));
+        assert_eq!(found(&history, 150, 60, 5), Some(3));
+        assert_eq!(found(&history, 100, 60, 11), None);
+        assert_eq!(found(&history, 100, 0, 11), Some(3));
+        history.agreed(when(170, 6), 4, 40, minute);
+        assert_eq!(found(&history, 200, 60, 5), None, "somebody has come since");
     }
 }

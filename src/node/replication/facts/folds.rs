@@ -4,8 +4,8 @@
 //! sum of a hash of each tells whether they do. What readers are told of them is a set on which all
 //! members agreed: whichever node a reader goes on at knows that one, too.
 
-use super::floor::{FLOOR, History};
-use crate::kv::{Ended, EndedChanges, EndedRun, HlcTime, OriginId, Seen, run_hash};
+use super::floor::{Agreed, FLOOR, History, Moment};
+use crate::kv::{Ended, EndedChanges, EndedRun, OriginId, Seen, run_hash};
 use crate::node::config::FoldedBound;
 use crate::node::replication::message::{FoldedList, Heads};
 use crate::time::Instant;
@@ -160,19 +160,11 @@ impl Folds {
     }
 
     /// Every reachable member has told the same sum as this node.
-    /// `arrivals` is how often one has become reachable.
-    /// `time` is the hybrid clock.
-    pub(in crate::node) fn agree(
-        &mut self,
-        now: Instant,
-        time: HlcTime,
-        arrivals: u64,
-        bound: FoldedBound,
-    ) {
+    pub(in crate::node) fn agree(&mut self, when: Moment, bound: FoldedBound) {
         if self.agreed.sum() != self.sums.all {
             self.tell_all();
         }
-        self.history.agreed(now, (self.sums.all, self.len(), time), arrivals, bound.age / 8);
+        self.history.agreed(when, self.sums.all, self.len(), bound.age / 8);
     }
 
     /// Readers are told of all there are now by their sum.
@@ -186,24 +178,17 @@ impl Folds {
         self.get(FLOOR).map_or(0, |floor| floor.last)
     }
 
-    /// The sum of the list at which a floor is to be cut, if they are more than there may be. All
-    /// members have agreed on that one, for a while unless there are far too many. To be asked
-    /// when they agree on the one of now.
-    /// `time` is the hybrid clock; what is returned beside the sum is what it showed then.
-    pub(in crate::node) fn to_be_cut(
-        &self,
-        now: Instant,
-        time: HlcTime,
-        bound: FoldedBound,
-    ) -> Option<(u64, HlcTime)> {
+    /// The list at which a floor is to be cut, if they are more than there may be. All members have
+    /// agreed on that one, for a while unless there are far too many.
+    pub(in crate::node) fn to_be_cut(&self, now: Instant, bound: FoldedBound) -> Option<Agreed> {
         if self.len() <= bound.most {
             return None;
         }
         // Of an empty one nothing could be let go of.
         let least = (bound.most / 2).max(1);
         let before = self.history.agreed_before(now, bound.age, least);
-        let is_agreed = self.history.is_agreed(self.sums.all);
-        before.or((self.len() > 2 * bound.most && is_agreed).then_some((self.sums.all, time)))
+        let are_too_many = self.len() > 2 * bound.most;
+        before.or_else(|| self.history.agreed_on(self.sums.all).filter(|_| are_too_many))
     }
 
     /// Those that have been among them since the list had the sum of this floor, if it ever had.
@@ -279,7 +264,7 @@ mod tests {
     fn readers_are_told_of_what_all_agreed_on_and_of_the_others_one_by_one() {
         let mut folds = Folds::default();
         folds.insert(A, 5, 0);
-        folds.agree(Instant::ZERO, HlcTime(0), 0, FoldedBound::default());
+        folds.agree(Moment::default(), FoldedBound::default());
         folds.insert(B, 7, 0);
         let seen = folds.seen(true);
         assert_eq!(seen.named().collect::<Vec<_>>(), [(B, 7)]);
@@ -289,7 +274,7 @@ mod tests {
         assert_eq!(token.ended, Some(run_hash(A, 5)));
         folds.remove(A);
         assert_eq!(folds.seen(true).through(A), 5, "it is held as it was when all agreed");
-        folds.agree(Instant::ZERO, HlcTime(0), 0, FoldedBound::default());
+        folds.agree(Moment::default(), FoldedBound::default());
         assert_eq!(folds.seen(true).all(), BTreeMap::from([(B, 7)]));
         assert_eq!(folds.sums().all, run_hash(B, 7));
         let (ended, ended_changes) = (Arc::clone(folds.told()), Arc::clone(folds.changes()));

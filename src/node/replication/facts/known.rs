@@ -11,7 +11,7 @@ use crate::kv::{Coverage, Dot, HlcTime, OriginId, Record, Store, VersionVector};
 use crate::limits::ORIGINS_MAX;
 use crate::mutation::mutated;
 use crate::node::config::FoldedBound;
-use crate::node::replication::facts::floor::{self, FLOOR};
+use crate::node::replication::facts::floor::{self, Agreed, FLOOR, Moment};
 use crate::node::replication::facts::folds::{FoldedHash, FoldedOrigin, Folds, covered_hash};
 use crate::node::replication::message::{FoldedList, Heads};
 use crate::time::Instant;
@@ -64,7 +64,7 @@ impl Known {
     /// everything to `last` is covered.
     pub(in crate::node) fn renewed(self, me: OriginId, before: OriginId, last: u64) -> Known {
         let mut known = Known { me, ..self };
-        known.is_above_floor(before);
+        known.put_above_floor(before);
         known.claim(before, last);
         known
     }
@@ -191,14 +191,14 @@ impl Known {
 
     /// A run begins, or has been a member since before: whatever its clock shows, it is not below
     /// the floor.
-    pub(in crate::node) fn is_above_floor(&mut self, origin: OriginId) {
+    pub(in crate::node) fn put_above_floor(&mut self, origin: OriginId) {
         if self.floor() > 0 && self.above.len() < ORIGINS_MAX {
             self.above.insert(origin);
         }
     }
 
     /// A copy is complete: what was taken of runs below the floor is as good as held.
-    pub(in crate::node) fn copied(&mut self) {
+    pub(in crate::node) fn settle_copy(&mut self) {
         if self.floor() > 0 {
             let (vector, folded) = (&self.vector, &self.folded);
             self.beyond.retain(|of, _| vector.highest(*of) > 0 || folded.contains(*of));
@@ -216,13 +216,8 @@ impl Known {
     }
 
     /// At which list a floor is to be cut, see [`Folds::to_be_cut`].
-    pub(in crate::node) fn to_be_cut(
-        &self,
-        now: Instant,
-        time: HlcTime,
-        bound: FoldedBound,
-    ) -> Option<(u64, HlcTime)> {
-        self.folded.to_be_cut(now, time, bound)
+    pub(in crate::node) fn to_be_cut(&self, now: Instant, bound: FoldedBound) -> Option<Agreed> {
+        self.folded.to_be_cut(now, bound)
     }
 
     /// Those that go below this floor, if this node has ever had the list that it stands for.
@@ -346,15 +341,8 @@ impl Known {
     }
 
     /// Every reachable peer has told the same hash of its folded origins as this node.
-    /// `arrivals` is how often one has become reachable.
-    pub(in crate::node) fn agree_on_folds(
-        &mut self,
-        now: Instant,
-        time: HlcTime,
-        arrivals: u64,
-        bound: FoldedBound,
-    ) {
-        self.folded.agree(now, time, arrivals, bound);
+    pub(in crate::node) fn agree_on_folds(&mut self, when: Moment, bound: FoldedBound) {
+        self.folded.agree(when, bound);
     }
 
     /// The hash of the folded origins as digests tell it.
@@ -516,7 +504,7 @@ impl Known {
 }
 
 /// Whether a process may have drawn it.
-fn is_run(origin: OriginId) -> bool {
+pub(in crate::node) fn is_run(origin: OriginId) -> bool {
     origin.0 != 0 && origin != FLOOR
 }
 

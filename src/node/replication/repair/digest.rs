@@ -8,7 +8,7 @@ use crate::kv::OriginId;
 use crate::mutation::mutated;
 use crate::node::replication::capacity;
 use crate::node::replication::context::Context;
-use crate::node::replication::facts::floor::FLOOR;
+use crate::node::replication::facts::floor::{FLOOR, Moment};
 use crate::node::replication::facts::folds::{FoldedHash, covered_hash};
 use crate::node::replication::facts::known::Claims;
 use crate::node::replication::facts::paths::Via;
@@ -17,6 +17,7 @@ use crate::node::replication::message::{Digest, Folded, Heads, KvMessage};
 use crate::node::replication::next::Next;
 use crate::rng::Rng;
 use crate::time::Instant;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Time between two digests, and the width of its jitter.
@@ -152,13 +153,15 @@ pub(in crate::node) enum Heard {
     News,
 }
 
-/// What a digest says to be held, and what of that counts: in one that somebody has kept, or that
-/// comes late, may stand runs that have been let go of since, and the floor is no run.
-pub(in crate::node) fn heads(cx: &Context<'_>, digest: &Digest) -> Heads {
+/// What of the heads of a digest counts: in one that somebody has kept, or that comes late, may
+/// stand runs that have been let go of since.
+pub(in crate::node) fn heads<'d>(cx: &Context<'_>, digest: &'d Digest) -> Cow<'d, Heads> {
     let as_of = cx.peers.get(OriginId(digest.from)).map_or(0, |peer| peer.told_as_of);
-    let is_late = cx.known.floor() > 0 && digest.at.is_some_and(|at| at < as_of);
-    let counts = |of: OriginId| of != FLOOR && !(is_late && cx.known.is_unknown(of));
-    digest.heads.iter().filter(|(of, _)| counts(OriginId(*of))).copied().collect()
+    if cx.known.floor() == 0 || digest.at.is_none_or(|at| at >= as_of) {
+        return Cow::Borrowed(&digest.heads);
+    }
+    let is_known = |(of, _): &&(u64, u64)| !cx.known.is_unknown(OriginId(*of));
+    Cow::Owned(digest.heads.iter().filter(is_known).copied().collect())
 }
 
 /// Notes what a peer says to hold: these heads of its digest.
@@ -197,9 +200,9 @@ pub(in crate::node) fn heard(cx: &mut Context<'_>, digest: &Digest, heads: &Head
 fn agree_on_folds(cx: &mut Context<'_>) {
     let hash = cx.known.folded_hash();
     if cx.peers.reachable().all(|peer| peer.folded_hash == Some(hash)) {
-        let arrivals = cx.peers.arrivals_total();
-        let clock = cx.store.stats().hlc;
-        cx.known.agree_on_folds(cx.now.instant, clock, arrivals, cx.config.folded);
+        let (at, time) = (cx.now.instant, cx.store.stats().hlc);
+        let when = Moment { at, time, arrivals: cx.peers.arrivals_total() };
+        cx.known.agree_on_folds(when, cx.config.folded);
     }
 }
 

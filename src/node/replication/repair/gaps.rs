@@ -17,6 +17,7 @@ use crate::limits::{GAPS_MAX, WANTED_WRITES_MAX};
 use crate::mutation::mutated;
 use crate::node::replication::capacity;
 use crate::node::replication::context::Context;
+use crate::node::replication::facts::known::is_run;
 use crate::node::replication::facts::peers::Peer;
 use crate::node::replication::message::{KvMessage, Want};
 use crate::node::replication::next::Next;
@@ -123,7 +124,7 @@ impl Gaps {
         whole: bool,
     ) {
         let contiguous = cx.known.contiguous(of);
-        if of == cx.me || of.0 == 0 || contiguous >= through {
+        if of == cx.me || !is_run(of) || contiguous >= through {
             return;
         }
         let delay = claim_delay(cx, whole);

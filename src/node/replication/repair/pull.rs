@@ -206,7 +206,9 @@ impl Pulls {
                 cx.known.claim(OriginId(of), through + u64::from(mutated!(ClaimMore)));
             }
         }
-        floor::take(cx, theirs, asked.first);
+        if asked.first {
+            floor::take(cx, theirs);
+        }
         for &(of, last, _) in &end.folded {
             let of = OriginId(of);
             if of != cx.me && !floor::is_stale(cx, theirs, of) {
@@ -222,9 +224,9 @@ impl Pulls {
         }
         cx.known.forget_through(HlcTime(end.forgotten));
         if theirs > 0 {
-            end.heads.iter().for_each(|(of, _)| cx.known.is_above_floor(OriginId(*of)));
+            end.heads.iter().for_each(|(of, _)| cx.known.put_above_floor(OriginId(*of)));
         }
-        cx.known.copied();
+        cx.known.settle_copy();
         let Asked { from, n_records, first, .. } = asked;
         Some(Ended { from, n_records, first, lacked, reset, is_acked })
     }

@@ -208,7 +208,7 @@ pub(in crate::node) fn told(cx: &mut Context<'_>, digest: &Digest) -> Option<Nex
     peer.stage = stage.map(Stage::of).or(peer.stage);
     peer.came_new |= peer.stage == Some(Stage::New);
     if peer.came_new {
-        cx.known.is_above_floor(from);
+        cx.known.put_above_floor(from);
     }
     let is_ready = peer.is_ready();
     if !was_ready && is_lone && is_ready {
