@@ -73,8 +73,8 @@ fn write_at(rate: &AtomicU32, agent: &Agent, writer: u32, n_writers: u32) -> Cou
     }
 }
 
-/// Runs `act`, which may change the rate, once all are ready, while clients write to all of these, and checks what
-/// came of the rate; returns how many writes were taken.
+/// Runs `act`, which may change the rate, once all are ready, while clients write to all of these,
+/// and checks what came of the rate; returns how many writes were taken.
 #[track_caller]
 fn under_load(agents: &[Agent], act: impl FnOnce(&AtomicU32)) -> usize {
     for agent in agents {

@@ -4,7 +4,7 @@
 //! another mechanism. What another one has to do then, it returns.
 
 use super::facts::counters::Counters;
-use super::facts::floor::Floors;
+use super::facts::floor::{Floors, Moment};
 use super::facts::grace;
 use super::facts::known::Known;
 use super::facts::met::Met;
@@ -174,6 +174,12 @@ impl Context<'_> {
     /// Whether writes go straight to every peer.
     pub(super) fn is_direct(&self) -> bool {
         self.peers.are_few()
+    }
+
+    /// Now, for whoever asks on what all members agree.
+    pub(super) fn moment(&self) -> Moment {
+        let arrivals = self.peers.arrivals_total();
+        Moment { at: self.now.instant, time: self.store.stats().hlc, arrivals }
     }
 
     /// How long a delete is remembered at least, as things are.

@@ -12,8 +12,10 @@
 
 use super::context::Context;
 use super::facts::floor::{self, FLOOR};
+use super::facts::known::Claims;
 use super::facts::peers::Peer;
 use super::facts::stage::Stage;
+use super::message::PullEnd;
 use crate::kv::{Dot, OriginId, Record};
 use crate::node::io::Note;
 use std::time::Duration;
@@ -87,11 +89,19 @@ pub(super) fn told(cx: &mut Context<'_>, from: OriginId, theirs: u64) -> Option<
 }
 
 /// A whole copy has come from one whose list is cut as high as that. This node takes the floor over
-/// if it is higher than its own, and it could not follow.
-pub(super) fn take(cx: &mut Context<'_>, theirs: u64) {
-    if theirs > cx.known.floor() && is_possible(theirs) {
-        cx.known.take_floor(theirs);
-        members_are_above(cx);
+/// if it is higher than its own, and it could not follow. A new one has been pushed writes of runs
+/// that nobody names any more, and counts with their numbers: those are let go of.
+pub(super) fn take(cx: &mut Context<'_>, theirs: u64, end: &PullEnd) {
+    if theirs <= cx.known.floor() || !is_possible(theirs) {
+        return;
+    }
+    cx.known.take_floor(theirs);
+    members_are_above(cx);
+    if cx.ready.wants_copy() {
+        let named = Claims::new(&end.heads, &end.folded);
+        let is_over = |of: &OriginId| !named.names(*of) && !cx.peers.is_member(*of);
+        let over: Vec<OriginId> = cx.known.origins().into_iter().filter(is_over).collect();
+        over.into_iter().for_each(|of| cx.known.let_go(of));
     }
 }
 
@@ -110,7 +120,7 @@ fn members_are_above(cx: &mut Context<'_>) {
 /// Cuts the list when it is too long and it is up to this node: the first of those that are ready.
 pub(super) fn lead(cx: &mut Context<'_>) {
     let bound = cx.config.folded;
-    let Some(agreed) = cx.known.to_be_cut(cx.now.instant, bound) else { return };
+    let Some(agreed) = cx.known.to_be_cut(cx.moment(), bound) else { return };
     let me = cx.me;
     let goes_first = |peer: &Peer| peer.is_ready() && peer.info.origin < me;
     // One that is dead and has never told anything is no hindrance for a day.

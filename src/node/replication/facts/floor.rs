@@ -81,6 +81,13 @@ pub(in crate::node) struct Agreed {
     n: usize,
 }
 
+impl Agreed {
+    /// Whether whoever is reachable `now` was part of it: nobody has come since.
+    fn by_all_of(&self, now: Moment) -> bool {
+        self.when.arrivals == now.arrivals
+    }
+}
+
 /// How the list became what it is.
 #[derive(Debug, Default)]
 pub(in crate::node) struct History {
@@ -105,7 +112,6 @@ impl History {
     pub(in crate::node) fn agreed(&mut self, when: Moment, sum: u64, n: usize, pause: Duration) {
         let agreed = Agreed { when, sum, n };
         self.last_agreed = Some(agreed);
-        self.agreed.retain(|before| before.when.arrivals == when.arrivals);
         let is_soon = |last: &Agreed| when.at.since(last.when.at) < pause || last.sum == sum;
         if self.agreed.back().is_some_and(is_soon) {
             return;
@@ -116,16 +122,17 @@ impl History {
         self.agreed.push_back(agreed);
     }
 
-    /// The latest list of at least so many runs on which all agreed so long ago. Who is a member
-    /// now was one then, as far as agreements have been noted since.
+    /// The latest list of at least so many runs on which all that are reachable `now` agreed so
+    /// long ago.
     pub(in crate::node) fn agreed_before(
         &self,
-        now: Instant,
+        now: Moment,
         age: Duration,
         least: usize,
     ) -> Option<Agreed> {
-        let fits = |agreed: &&Agreed| now.since(agreed.when.at) >= age && agreed.n >= least;
-        self.agreed.iter().rev().find(fits).copied()
+        let is_old = |agreed: &Agreed| now.at.since(agreed.when.at) >= age;
+        let agreed = self.agreed.iter().rev().filter(|agreed| agreed.by_all_of(now));
+        agreed.filter(|agreed| agreed.n >= least).find(|agreed| is_old(agreed)).copied()
     }
 
     /// The list has been cut.
@@ -134,9 +141,10 @@ impl History {
         self.last_agreed = None;
     }
 
-    /// The agreement on the list of this sum, if it is the last one since the list was cut.
-    pub(in crate::node) fn agreed_on(&self, sum: u64) -> Option<Agreed> {
-        self.last_agreed.filter(|agreed| agreed.sum == sum)
+    /// The agreement of all that are reachable `now` on the list of this sum, if it is the last one
+    /// since the list was cut.
+    pub(in crate::node) fn agreed_on(&self, now: Moment, sum: u64) -> Option<Agreed> {
+        self.last_agreed.filter(|agreed| agreed.by_all_of(now) && agreed.sum == sum)
     }
 
     /// What of the list `now`, of runs with their last numbers and of that sum, was the same in the
@@ -210,15 +218,16 @@ mod tests {
         history.agreed(when(30, 5), 2, 20, minute);
         history.agreed(when(60, 5), 1, 10, minute);
         history.agreed(when(90, 5), 3, 30, minute);
-        let found = |history: &History, now, age, least| {
-            let agreed = history.agreed_before(at(now), Duration::from_secs(age), least);
+        let found = |now, age, least| {
+            let agreed = history.agreed_before(now, Duration::from_secs(age), least);
             agreed.map(|agreed| agreed.sum)
         };
-        assert_eq!(found(&history, 100, 60, 5), Some(1));
-        assert_eq!(found(&history, 150, 60, 5), Some(3));
-        assert_eq!(found(&history, 100, 60, 11), None);
-        assert_eq!(found(&history, 100, 0, 11), Some(3));
-        history.agreed(when(170, 6), 4, 40, minute);
-        assert_eq!(found(&history, 200, 60, 5), None, "somebody has come since");
+        assert_eq!(found(when(100, 5), 60, 5), Some(1));
+        assert_eq!(found(when(150, 5), 60, 5), Some(3));
+        assert_eq!(found(when(100, 5), 60, 11), None);
+        assert_eq!(found(when(100, 5), 0, 11), Some(3));
+        assert_eq!(found(when(200, 6), 60, 5), None, "somebody has come since");
+        assert!(history.agreed_on(when(200, 5), 3).is_some());
+        assert!(history.agreed_on(when(200, 6), 3).is_none());
     }
 }

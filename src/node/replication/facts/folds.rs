@@ -8,7 +8,6 @@ use super::floor::{Agreed, FLOOR, History, Moment};
 use crate::kv::{Ended, EndedChanges, EndedRun, OriginId, Seen, run_hash};
 use crate::node::config::FoldedBound;
 use crate::node::replication::message::{FoldedList, Heads};
-use crate::time::Instant;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -180,7 +179,7 @@ impl Folds {
 
     /// The list at which a floor is to be cut, if they are more than there may be. All members have
     /// agreed on that one, for a while unless there are far too many.
-    pub(in crate::node) fn to_be_cut(&self, now: Instant, bound: FoldedBound) -> Option<Agreed> {
+    pub(in crate::node) fn to_be_cut(&self, now: Moment, bound: FoldedBound) -> Option<Agreed> {
         if self.len() <= bound.most {
             return None;
         }
@@ -188,7 +187,7 @@ impl Folds {
         let least = (bound.most / 2).max(1);
         let before = self.history.agreed_before(now, bound.age, least);
         let are_too_many = self.len() > 2 * bound.most;
-        before.or_else(|| self.history.agreed_on(self.sums.all).filter(|_| are_too_many))
+        before.or_else(|| self.history.agreed_on(now, self.sums.all).filter(|_| are_too_many))
     }
 
     /// Those that have been among them since the list had the sum of this floor, if it ever had.

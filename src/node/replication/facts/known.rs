@@ -216,7 +216,7 @@ impl Known {
     }
 
     /// At which list a floor is to be cut, see [`Folds::to_be_cut`].
-    pub(in crate::node) fn to_be_cut(&self, now: Instant, bound: FoldedBound) -> Option<Agreed> {
+    pub(in crate::node) fn to_be_cut(&self, now: Moment, bound: FoldedBound) -> Option<Agreed> {
         self.folded.to_be_cut(now, bound)
     }
 
@@ -227,12 +227,15 @@ impl Known {
 
     /// Lets these go, and puts the floor in their place; with their last numbers.
     pub(in crate::node) fn rise(&mut self, floor: u64, below: &[OriginId]) -> Vec<(OriginId, u64)> {
-        for origin in below {
-            self.vector.remove(*origin);
-            self.beyond.remove(origin);
-        }
+        below.iter().for_each(|origin| self.let_go(*origin));
         self.above = self.vector.heads().map(|(origin, _)| origin).collect();
         self.folded.rise(floor, below)
+    }
+
+    /// Counts with no numbers of a run any more.
+    pub(in crate::node) fn let_go(&mut self, origin: OriginId) {
+        self.vector.remove(origin);
+        self.beyond.remove(&origin);
     }
 
     /// Takes over a floor at which this node never was: whatever it has folded counts by name

@@ -8,7 +8,7 @@ use crate::kv::OriginId;
 use crate::mutation::mutated;
 use crate::node::replication::capacity;
 use crate::node::replication::context::Context;
-use crate::node::replication::facts::floor::{FLOOR, Moment};
+use crate::node::replication::facts::floor::FLOOR;
 use crate::node::replication::facts::folds::{FoldedHash, covered_hash};
 use crate::node::replication::facts::known::Claims;
 use crate::node::replication::facts::paths::Via;
@@ -200,9 +200,7 @@ pub(in crate::node) fn heard(cx: &mut Context<'_>, digest: &Digest, heads: &Head
 fn agree_on_folds(cx: &mut Context<'_>) {
     let hash = cx.known.folded_hash();
     if cx.peers.reachable().all(|peer| peer.folded_hash == Some(hash)) {
-        let (at, time) = (cx.now.instant, cx.store.stats().hlc);
-        let when = Moment { at, time, arrivals: cx.peers.arrivals_total() };
-        cx.known.agree_on_folds(when, cx.config.folded);
+        cx.known.agree_on_folds(cx.moment(), cx.config.folded);
     }
 }
 

@@ -207,7 +207,7 @@ impl Pulls {
             }
         }
         if asked.first {
-            floor::take(cx, theirs);
+            floor::take(cx, theirs, end);
         }
         for &(of, last, _) in &end.folded {
             let of = OriginId(of);

@@ -125,6 +125,27 @@ fn a_joiner_takes_the_floor_over_and_holds_all_that_is_below_it() {
 }
 
 #[test]
+fn a_joiner_that_was_pushed_a_write_from_below_the_floor_names_no_run_that_nobody_knows() {
+    let mut cluster = cluster(2);
+    let old = records(&cluster, FIRST, 1, Some(b"v"));
+    push(&mut cluster, &[0, 1], FIRST, &old);
+    end(&mut cluster, FIRST + 1..FIRST + 40);
+    assert!(have_cut(&cluster) && known(&cluster, 0).is_unknown(OriginId(FIRST)));
+    cluster.add(GRACE);
+    cluster.meet();
+    // On its way for as long, and there before the copy: the joiner knows no floor yet.
+    while known(&cluster, 2).is_unknown(OriginId(FIRST)) {
+        assert_eq!(known(&cluster, 2).floor(), 0, "the copy was sooner");
+        cluster.run(Duration::from_micros(100));
+        pass_on(&mut cluster, (0, 2), FIRST, &old);
+    }
+    assert!(cluster.run_until(Duration::from_secs(5), |c| c.equal() && have_cut(c)));
+    assert!(known(&cluster, 2).is_unknown(OriginId(FIRST)));
+    cluster.run(Duration::from_secs(5));
+    assert!(known(&cluster, 0).is_unknown(OriginId(FIRST)), "it came back by way of the joiner");
+}
+
+#[test]
 fn deletes_of_runs_below_the_floor_are_forgotten_and_stay_deletes() {
     let mut cluster = cluster(2);
     let put = records(&cluster, 77, 3, Some(b"old"));
