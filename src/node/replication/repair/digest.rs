@@ -153,15 +153,20 @@ pub(in crate::node) enum Heard {
     News,
 }
 
-/// What of the heads of a digest counts: in one that somebody has kept, or that comes late, may
-/// stand runs that have been let go of since.
+/// What of the heads of a digest counts. Runs that have been let go of may stand in one that
+/// somebody has kept, or that comes late, or whose teller has yet to cut its list as we have.
 pub(in crate::node) fn heads<'d>(cx: &Context<'_>, digest: &'d Digest) -> Cow<'d, Heads> {
-    let as_of = cx.peers.get(OriginId(digest.from)).map_or(0, |peer| peer.told_as_of);
-    if cx.known.floor() == 0 || digest.at.is_none_or(|at| at >= as_of) {
+    let peer = cx.peers.get(OriginId(digest.from));
+    let is_late = |as_of| digest.at.is_some_and(|at| at < as_of);
+    let is_late = peer.is_some_and(|peer| is_late(peer.told_as_of));
+    let theirs = digest.floor.or_else(|| peer.and_then(|peer| peer.floor));
+    let is_behind = theirs.is_some_and(|theirs| theirs < cx.known.floor());
+    if cx.known.floor() == 0 || !(is_late || is_behind) {
         return Cow::Borrowed(&digest.heads);
     }
-    let is_known = |(of, _): &&(u64, u64)| !cx.known.is_unknown(OriginId(*of));
-    Cow::Owned(digest.heads.iter().filter(is_known).copied().collect())
+    let is_over = |of| cx.known.is_unknown(of) && !cx.peers.is_member(of);
+    let heads = digest.heads.iter().filter(|(of, _)| !is_over(OriginId(*of)));
+    Cow::Owned(heads.copied().collect())
 }
 
 /// Notes what a peer says to hold: these heads of its digest.

@@ -484,20 +484,40 @@ fn a_write_of_a_new_member_whose_clock_is_behind_is_taken() {
     assert_eq!(cluster.value(0, "behind").as_deref(), Some(&b"v"[..]));
 }
 
+/// The second member claims to hold the write of a run that was let go of, again and again, in a
+/// digest like this one.
+fn claim_again(cluster: &mut Cluster, digest: &Digest) {
+    let (me, from) = (cluster.members[0].store.origin(), cluster.members[1].store.origin());
+    let claim = Digest::of_heads(from, vec![(FIRST, 1)]).for_run(me);
+    let claim = Digest { from: claim.from, heads: claim.heads, to: claim.to, ..digest.clone() };
+    for _ in 0..50 {
+        let now = cluster.now;
+        cluster.members[0].replication.digested(now, &claim, Via::Datagram, 100);
+        cluster.run(Duration::from_millis(100));
+    }
+}
+
+/// What a whole digest is like that a member sends which is ready.
+fn whole() -> Digest {
+    Digest { whole: true, stage: Some(2), ..Digest::of_heads(OriginId(0), Vec::new()) }
+}
+
+#[test]
+fn a_digest_of_one_that_has_yet_to_cut_its_list_brings_back_no_run() {
+    let mut cluster = cluster(2);
+    end(&mut cluster, FIRST..FIRST + 40);
+    assert!(have_cut(&cluster));
+    let at = Some(cluster.now.instant.since(Instant::ZERO).as_millis() as u64 + 3_600_000);
+    claim_again(&mut cluster, &Digest { at, floor: Some(0), ..whole() });
+    assert_eq!(cluster.sum(|r| r.gaps.wants_total), 0);
+}
+
 #[test]
 fn a_late_digest_brings_back_no_run_that_was_let_go_of() {
     let mut cluster = cluster(2);
     end(&mut cluster, FIRST..FIRST + 40);
     assert!(have_cut(&cluster));
-    let (me, from) = (cluster.members[0].store.origin(), cluster.members[1].store.origin());
-    let heads = vec![(FIRST, 1)];
-    let kept = Digest { whole: true, stage: Some(2), at: Some(1), ..Digest::of_heads(from, heads) };
-    let kept = kept.for_run(me);
-    for _ in 0..50 {
-        let now = cluster.now;
-        cluster.members[0].replication.digested(now, &kept, Via::Datagram, 100);
-        cluster.run(Duration::from_millis(100));
-    }
+    claim_again(&mut cluster, &Digest { at: Some(1), ..whole() });
     // So does a late copy of a push.
     let late = write(FIRST + 1, 1_000_001, 1, &format!("k{}-1", FIRST + 1), Some(b"v"));
     push(&mut cluster, &[0], FIRST + 1, &[late]);
