@@ -18,10 +18,6 @@ use super::facts::stage::Stage;
 use super::message::PullEnd;
 use crate::kv::{Dot, OriginId, Record};
 use crate::node::io::Note;
-use std::time::Duration;
-
-/// Least time between two comparisons of the whole store that a peer's floor brings about.
-const COMPARED_AGAIN: Duration = Duration::from_secs(600);
 
 /// How far in the future a floor may be for which this node compares its store, in milliseconds.
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -84,7 +80,8 @@ pub(super) fn told(cx: &mut Context<'_>, from: OriginId, theirs: u64) -> Option<
         cx.floors.ignored_total += 1;
         return None;
     }
-    cx.floors.again = cx.now.instant + COMPARED_AGAIN;
+    // No sooner than a list is cut again, unless it is far too long.
+    cx.floors.again = cx.now.instant + cx.config.folded.age;
     Some(Dot { origin: FLOOR, seq: theirs })
 }
 
