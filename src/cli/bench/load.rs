@@ -226,12 +226,13 @@ impl Load {
         let after = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         let due = *self.begun.lock() + after;
         loop {
+            // What was due in time is sent, however late its client comes to it.
             let left = due.since(self.clock.instant());
-            if !self.goes_on() {
-                return None;
-            }
             if left.is_zero() {
                 return Some(Some(due));
+            }
+            if !self.goes_on() {
+                return None;
             }
             thread::sleep(left.min(LOOK));
         }

@@ -17,6 +17,8 @@ pub(super) struct ExportFile {
     pub(super) file: File,
     /// The name it has, and the one it gets when it is whole, if that is another.
     names: Option<(PathBuf, PathBuf)>,
+    /// The file that has the name so far. Nobody resumes that one meanwhile.
+    _before: Option<File>,
 }
 
 impl ExportFile {
@@ -28,8 +30,11 @@ impl ExportFile {
         let (path, found) = files::target(path)?;
         if found.as_ref().is_some_and(|found| !found.is_file()) {
             let file = OpenOptions::new().write(true).open(path)?;
-            return Ok(ExportFile { file, names: None });
+            return Ok(ExportFile { file, names: None, _before: None });
         }
+        // One that may not be read cannot be resumed.
+        let before = File::open(&path).ok();
+        before.as_ref().map_or(Ok(()), |before| claim(before, &path))?;
         let part = part_of(&path);
         let open = || {
             let file = OpenOptions::new().write(true).create(true).truncate(false).open(&part)?;
@@ -45,7 +50,7 @@ impl ExportFile {
         if let Some(found) = found {
             file.set_permissions(found.permissions())?;
         }
-        Ok(ExportFile { file, names: Some((part, path)) })
+        Ok(ExportFile { file, names: Some((part, path)), _before: before })
     }
 
     /// What an export left that stopped, up to its last whole line, and the key of that one: the
@@ -65,7 +70,8 @@ impl ExportFile {
         if is_ours {
             let mut file = open(&part).map_err(|error| named(&part, &error))?;
             let (_, key) = cut(&mut file, true).map_err(|error| named(&part, &error))?;
-            return Ok((ExportFile { file, names: Some((part, path)) }, key));
+            let file = ExportFile { file, names: Some((part, path)), _before: None };
+            return Ok((file, key));
         }
         match found {
             None => Ok((ExportFile::create(&path)?, None)),
@@ -73,7 +79,7 @@ impl ExportFile {
             Some(_) => {
                 let mut file = open(&path)?;
                 let (_, key) = cut(&mut file, false)?;
-                Ok((ExportFile { file, names: None }, key))
+                Ok((ExportFile { file, names: None, _before: None }, key))
             }
         }
     }
@@ -217,5 +223,12 @@ mod tests {
         first.finish().expect("room");
         assert_eq!(read(&path), WHOLE);
         drop(ExportFile::create(&path).expect("the first one is over"));
+        // Nobody puts another file in the place of one that is gone on with.
+        fs::remove_file(part_of(&path)).expect("the part that was dropped");
+        let (resumed, _) = ExportFile::resume(&path).expect("an export");
+        let why = ExportFile::create(&path).map(|_| ()).unwrap_err().to_string();
+        assert!(why.ends_with("another export writes it"), "{why}");
+        resumed.finish().expect("room");
+        drop(ExportFile::create(&path).expect("it is over"));
     }
 }
