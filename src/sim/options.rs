@@ -70,8 +70,7 @@ pub enum Fault {
     Backlog,
     /// A process dies while it takes many small writes, and half of what it sent of them is lost.
     Burst,
-    /// So few runs that are over are known by name that some are let go of. Only where it is asked
-    /// for by name.
+    /// So few runs that are over are known by name that some are let go of.
     Floor,
 }
 
@@ -110,10 +109,9 @@ pub const FAULTS: [(&str, Fault); 30] = [
 ];
 
 /// Whether a fault is drawn where none is named. Where the owner of a name may end, a twin of it
-/// becomes a member in its place and in good order, and the checks count it as none. And nodes let
-/// go of runs after thousands of restarts, not after a few.
+/// becomes a member in its place and in good order, and the checks count it as none.
 fn is_mixed(fault: &Fault) -> bool {
-    !matches!(fault, Fault::Twin | Fault::Floor)
+    !matches!(fault, Fault::Twin)
 }
 
 impl fmt::Display for Fault {
