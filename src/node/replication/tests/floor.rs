@@ -146,6 +146,25 @@ fn a_joiner_that_was_pushed_a_write_from_below_the_floor_names_no_run_that_nobod
 }
 
 #[test]
+fn a_new_write_that_only_a_joiner_was_pushed_comes_to_all() {
+    let mut cluster = cluster(2);
+    end(&mut cluster, FIRST..FIRST + 40);
+    assert!(have_cut(&cluster));
+    cluster.add(GRACE);
+    cluster.meet();
+    // Its writer has ended, and nobody else had it by then.
+    let new = records(&cluster, 77, 1, Some(b"new"));
+    while known(&cluster, 2).is_unknown(OriginId(77)) {
+        assert_eq!(known(&cluster, 2).floor(), 0, "the copy was sooner");
+        cluster.run(Duration::from_micros(100));
+        pass_on(&mut cluster, (0, 2), 77, &new);
+    }
+    cluster.must_agree_within(Duration::from_secs(5));
+    (0..3).for_each(|at| assert_eq!(cluster.value(at, "k77-1").as_deref(), Some(&b"new"[..])));
+    assert_eq!(cluster.divergences, 0);
+}
+
+#[test]
 fn deletes_of_runs_below_the_floor_are_forgotten_and_stay_deletes() {
     let mut cluster = cluster(2);
     let put = records(&cluster, 77, 3, Some(b"old"));
