@@ -41,6 +41,10 @@ fn a_watch_looks_its_name_up_again_when_its_node_is_gone() {
     let one = Agent::start(&range, 1, options(vec![range.gossip(2)]));
     let two = Agent::start(&range, 2, options(vec![range.gossip(1)]));
     await_all(&[&one, &two], JOIN_MAX);
+    // A node that starts takes writes, and refuses who watches.
+    for agent in [&one, &two] {
+        eventually("a node that is ready", READY_MAX, || agent.is_ready());
+    }
     let hosts = Hosts(scratch().join(format!("hosts-{}", range.ip(1))));
     hosts.lead_to(range.ip(1));
     put(&one, "a", "1", 2);
