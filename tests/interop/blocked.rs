@@ -10,7 +10,8 @@
 //! `GOSSIPYKV_BLOCKED_WRITES` asks for more writes than a few.
 
 use crate::harness::{
-    Agent, AgentOptions, Net, Node as _, Weather, await_all, eventually, needs, now, seconds,
+    Agent, AgentOptions, Net, Node as _, Weather, await_all, await_ready, eventually, needs, now,
+    seconds,
 };
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -51,9 +52,7 @@ fn three() -> (Net, Vec<Agent>) {
         })
         .collect();
     await_all(&agents.iter().map(|agent| agent as _).collect::<Vec<_>>(), JOIN_MAX);
-    for agent in &agents {
-        eventually("it is ready", JOIN_MAX, || agent.is_ready());
-    }
+    await_ready(&agents, JOIN_MAX);
     (net, agents)
 }
 

@@ -1,6 +1,8 @@
 //! Agents find each other through a real DNS server, however late it knows them.
 
-use crate::harness::{Agent, AgentOptions, Dns, Node, Range, await_all, eventually, hold, needs};
+use crate::harness::{
+    Agent, AgentOptions, Dns, Node, Range, await_all, await_ready, eventually, hold, needs,
+};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -149,9 +151,7 @@ fn a_complaint_is_told_once_and_ends_with_its_cause() {
     hold("none says it again", LATE, is_told_once);
     dns.serve(&peers);
     await_all(&nodes(&agents), FOUND_MAX);
-    for agent in &agents {
-        eventually("it is ready", FOUND_MAX, || agent.is_ready());
-    }
+    await_ready(&agents, FOUND_MAX);
     // While the server changes it is asked in vain; that may be told, and is over now.
     let before = agents.each_ref().map(Agent::complaints);
     // Longer than two looks of a node that has found others.

@@ -9,7 +9,7 @@
 //! Both sides see each other where they are known, as across any network; nothing is lost and
 //! nothing overtaken. Connections are as slow as datagrams, once they are established.
 
-use crate::harness::{Agent, AgentOptions, Range, await_all, eventually, now};
+use crate::harness::{Agent, AgentOptions, Range, await_all, await_ready, eventually, now};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -122,9 +122,7 @@ pub fn pair(range: &Range, round_trip: Duration) -> [Agent; 2] {
         Agent::start(range, host, AgentOptions { seeds, flags: flags.into(), ..Default::default() })
     });
     await_all(&[&agents[0], &agents[1]], JOIN_MAX);
-    for agent in &agents {
-        eventually("it is ready", JOIN_MAX, || agent.is_ready());
-    }
+    await_ready(&agents, JOIN_MAX);
     agents
 }
 

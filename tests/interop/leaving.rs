@@ -14,7 +14,7 @@
 //! have been spent on it, and everything else must be held.
 
 use crate::harness::{
-    Agent, AgentOptions, Node as _, Range, State, await_all, eventually, now, seconds,
+    Agent, AgentOptions, Node as _, Range, State, await_all, await_ready, eventually, now, seconds,
 };
 use parking_lot::Mutex;
 use rustix::process::Signal;
@@ -103,9 +103,7 @@ fn leave_while_written(value_len: usize, keys_of: &[&str]) {
         let stays = Agent::start(&range, 1, options(vec![range.gossip(2)]));
         let mut leaves = Agent::start(&range, 2, options(vec![range.gossip(1)]));
         await_all(&[&stays, &leaves], JOIN_MAX);
-        for agent in [&stays, &leaves] {
-            eventually("ready", JOIN_MAX, || agent.is_ready());
-        }
+        await_ready([&stays, &leaves], JOIN_MAX);
         let (url, body) = (format!("http://{}", leaves.http()), vec![b'v'; value_len]);
         let (process, n_taken) = (leaves.process_mut(), &AtomicUsize::new(0));
         let (taken, status, took) = std::thread::scope(|scope| {

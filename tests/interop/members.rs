@@ -3,7 +3,7 @@
 use crate::control::KEYS;
 use crate::harness::{
     Agent, AgentOptions, JOIN_MAX, Mixed, MixedOptions, Net, Node, Peer, PeerOptions, State,
-    await_all, eventually, free_ports, hold, hold_calm, lan, long, needs,
+    await_all, await_ready, eventually, free_ports, hold, hold_calm, lan, long, needs,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -117,9 +117,7 @@ fn over_ipv6() {
     peer.join(&[r1.gossip()]);
     await_all(&[&r0, &r1, &peer], JOIN_MAX);
     // One of two new nodes founds, the other copies: a second later where the first may not.
-    for agent in [&r0, &r1] {
-        eventually("readiness", JOIN_MAX, || agent.is_ready());
-    }
+    await_ready([&r0, &r1], JOIN_MAX);
     r0.put("six", "6");
     eventually("the value", Duration::from_secs(1), || r1.has("six", Some("6")));
 }

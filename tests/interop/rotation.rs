@@ -9,7 +9,7 @@
 use crate::control::KEYS;
 use crate::harness::{
     Agent, AgentOptions, JOIN_MAX, Mixed, MixedOptions, Node, Peer, Range, State, await_all,
-    eventually, needs, now,
+    await_ready, eventually, needs, now,
 };
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// PUTs a second over all writers; halved for another try when the machine has
 /// no time left for anything else.
-const PUTS_PER_SECOND: u32 = 1_000;
+const PUTS_PER_SECOND: u32 = 2_000;
 /// It is halved no further than to this.
 const PUTS_PER_SECOND_LEAST: u32 = 600;
 /// What it takes for a rotation to have been one under load.
@@ -77,9 +77,7 @@ fn write_at(rate: &AtomicU32, agent: &Agent, writer: u32, n_writers: u32) -> Cou
 /// and checks what came of the rate; returns how many writes were taken.
 #[track_caller]
 fn under_load(agents: &[Agent], act: impl FnOnce(&AtomicU32)) -> usize {
-    for agent in agents {
-        eventually("a node that is ready", JOIN_MAX, || agent.is_ready());
-    }
+    await_ready(agents, JOIN_MAX);
     let n_writers = u32::try_from(agents.len()).expect("a few") * WRITERS_PER_AGENT;
     let (rate, start) = (AtomicU32::new(PUTS_PER_SECOND), now());
     let counts: Vec<Count> = std::thread::scope(|scope| {
@@ -137,6 +135,16 @@ fn await_probes(agents: &[Agent]) {
     });
 }
 
+/// Whether its probes are answered by datagrams.
+fn has_udp(agent: &Agent) -> Result<(), String> {
+    let json = agent.json("/members")?;
+    let members = json["members"].as_array().ok_or("no members")?;
+    match members.iter().find(|member| member["udp"] != "open") {
+        None => Ok(()),
+        Some(member) => Err(format!("{} hears {} late", agent.name(), member["name"])),
+    }
+}
+
 /// Writes no faster than nodes replicate on this machine, whatever else it has to do. Of nodes that
 /// are seconds behind, requests about keys are answered too late, and datagrams wait in sockets
 /// until the key that they were sent with is removed.
@@ -149,13 +157,10 @@ fn await_keeping_up(agents: &[Agent], rate: &AtomicU32) {
         let (value, start) = (format!("{written}"), now());
         writer.put(MARKER, &value);
         eventually("what was written", SPREAD_MAX, || reader.has(MARKER, Some(&value)));
-        match start.elapsed() {
-            took if took < BEHIND_MAX => Ok(()),
-            took => {
-                slow_down(rate);
-                Err(format!("seen after {took:?}"))
-            }
-        }
+        let took = start.elapsed();
+        let is_soon = if took < BEHIND_MAX { Ok(()) } else { Err(format!("seen after {took:?}")) };
+        let keeps_up = is_soon.and_then(|()| agents.iter().try_for_each(has_udp));
+        keeps_up.inspect_err(|_| slow_down(rate))
     });
 }
 
@@ -183,10 +188,10 @@ fn change(agent: &Agent, verb: &str, key: &str, rate: &AtomicU32) {
 /// which ours cannot tell.
 #[track_caller]
 fn rotate(agents: &[Agent], go: &mut [Peer], (old, new): (&str, &str), rate: &AtomicU32) {
-    await_keeping_up(agents, rate);
     await_probes(agents);
     for (agent, (verb, key)) in agents.iter().zip([("install", new), ("use", new), ("remove", old)])
     {
+        await_keeping_up(agents, rate);
         change(agent, verb, key, rate);
         for peer in &mut *go {
             peer.key(verb, key);

@@ -3,7 +3,7 @@
 //!
 //! `tests/formats/upgrade` builds the last release and runs this; it is passed over elsewhere.
 
-use crate::harness::{Agent, AgentOptions, Node as _, Range, await_all, eventually};
+use crate::harness::{Agent, AgentOptions, Node as _, Range, await_all, await_ready, eventually};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -165,9 +165,7 @@ fn upgrade_from_the_last_release_and_back_loses_nothing() {
     let old = |host| start(&range, host, seeds.clone(), Some(&release));
     let mut agents: Vec<Agent> = (1..=N_NODES).map(old).collect();
     await_all(&agents.iter().map(|agent| agent as _).collect::<Vec<_>>(), PATIENCE);
-    for agent in &agents {
-        eventually("it is ready", PATIENCE, || agent.is_ready());
-    }
+    await_ready(&agents, PATIENCE);
     let (all, mut next) = (Service::new(&agents), N_NODES + 1);
     std::thread::scope(|scope| {
         for _ in 0..N_CLIENTS {

@@ -1,7 +1,8 @@
 //! `gossipykv watch` at a name that leads to another node in the course of time.
 
 use crate::harness::{
-    Agent, AgentOptions, BINARY, JOIN_MAX, Process, Range, await_all, eventually, needs, scratch,
+    Agent, AgentOptions, BINARY, JOIN_MAX, Process, Range, await_all, await_ready, eventually,
+    needs, scratch,
 };
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -42,9 +43,7 @@ fn a_watch_looks_its_name_up_again_when_its_node_is_gone() {
     let two = Agent::start(&range, 2, options(vec![range.gossip(1)]));
     await_all(&[&one, &two], JOIN_MAX);
     // A node that starts takes writes, and refuses who watches.
-    for agent in [&one, &two] {
-        eventually("a node that is ready", READY_MAX, || agent.is_ready());
-    }
+    await_ready([&one, &two], READY_MAX);
     let hosts = Hosts(scratch().join(format!("hosts-{}", range.ip(1))));
     hosts.lead_to(range.ip(1));
     put(&one, "a", "1", 2);

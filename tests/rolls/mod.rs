@@ -10,7 +10,9 @@
 //!
 //! `GOSSIPYKV_ROLLS` asks for as many rolls of each kind, ten at a time.
 
-use crate::harness::{Agent, AgentOptions, Node as _, Range, await_all, eventually, now, seconds};
+use crate::harness::{
+    Agent, AgentOptions, Node as _, Range, await_all, await_ready, eventually, now, seconds,
+};
 use crate::rounds::side_by_side;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -55,9 +57,7 @@ fn old_nodes(range: &Range, options: &AgentOptions) -> Vec<Agent> {
     };
     let agents: Vec<Agent> = (1..=N_NODES).map(start).collect();
     await_all(&agents.iter().map(|agent| agent as _).collect::<Vec<_>>(), PATIENCE);
-    for agent in &agents {
-        eventually("it is ready", PATIENCE, || agent.is_ready());
-    }
+    await_ready(&agents, PATIENCE);
     for n in 0..N_KEYS {
         agents[n % agents.len()].put(&format!("k{n}"), "v");
     }

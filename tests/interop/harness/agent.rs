@@ -1,6 +1,6 @@
 //! Our own agent, from the outside: its command line, its HTTP, its log.
 
-use super::clock::now;
+use super::clock::{eventually, now};
 use super::fake::{Verify, push_pull};
 use super::installed::{scratch, setting};
 use super::namespace::in_namespace;
@@ -91,7 +91,7 @@ impl Agent {
         command.args(&options.flags).envs(options.env.iter().cloned());
         let process = Process::spawn(name, command);
         let agent = Agent { name: name.to_owned(), gossip, http, options, process };
-        super::clock::eventually("it serves", START_TIMEOUT, || agent.request("GET", "/live"));
+        eventually("it serves", START_TIMEOUT, || agent.request("GET", "/live"));
         agent
     }
 
@@ -238,6 +238,14 @@ impl Agent {
             matches!(level, "WARN" | "ERROR") && !is_about_probes(line)
         };
         self.process.lines(0).into_iter().filter(is_complaint).collect()
+    }
+}
+
+/// Waits until every one of these is ready, each for so long.
+#[track_caller]
+pub fn await_ready<'a>(agents: impl IntoIterator<Item = &'a Agent>, within: Duration) {
+    for agent in agents {
+        eventually("it is ready", within, || agent.is_ready());
     }
 }
 

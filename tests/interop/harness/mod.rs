@@ -19,7 +19,7 @@ mod table;
 mod trio;
 mod weather;
 
-pub use agent::{Agent, AgentOptions, BINARY};
+pub use agent::{Agent, AgentOptions, BINARY, await_ready};
 pub use clock::{eventually, hold, now};
 pub use dns::Dns;
 pub use fake::{Fake, Verify, open_stream, security};
