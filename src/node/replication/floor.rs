@@ -52,6 +52,11 @@ pub(super) fn follow(cx: &mut Context<'_>, theirs: u64) -> bool {
     true
 }
 
+/// Whether a run may be one that was let go of: nothing is known of it, and it is no member.
+pub(super) fn may_be_over(cx: &Context<'_>, of: OriginId) -> bool {
+    cx.known.floor() > 0 && cx.known.is_unknown(of) && !cx.peers.is_member(of)
+}
+
 /// Whether numbers count that a push says to settle: not those of a run that may have been let go
 /// of. Such a one has no write in it that is above the floor, and is no member.
 pub(super) fn may_settle(cx: &Context<'_>, of: OriginId, records: &[Record]) -> bool {
@@ -59,8 +64,7 @@ pub(super) fn may_settle(cx: &Context<'_>, of: OriginId, records: &[Record]) -> 
         let time = record.stamp().time;
         record.dot().origin == of && !cx.known.is_below_floor(of, time)
     };
-    let may_be_over = cx.known.floor() > 0 && cx.known.is_unknown(of) && !cx.peers.is_member(of);
-    !may_be_over || records.iter().any(is_above)
+    !may_be_over(cx, of) || records.iter().any(is_above)
 }
 
 /// A peer that is met tells its floor. The floor itself when this node was never there and has to
@@ -86,9 +90,11 @@ pub(super) fn told(cx: &mut Context<'_>, from: OriginId, theirs: u64) -> Option<
 }
 
 /// A whole copy has come from one whose list is cut as high as that. This node takes the floor over
-/// if it is higher than its own, and it could not follow. A new one has been pushed writes of runs
-/// that nobody names any more, and counts with their numbers: those are let go of.
+/// if it is higher than its own, and it could not follow. A new one has been pushed writes from
+/// below it, of runs that nobody names any more, and counts with their numbers: those are let go
+/// of.
 pub(super) fn take(cx: &mut Context<'_>, theirs: u64, end: &PullEnd) {
+    let came = cx.known.take_came();
     if theirs <= cx.known.floor() || !is_possible(theirs) {
         return;
     }
@@ -96,7 +102,9 @@ pub(super) fn take(cx: &mut Context<'_>, theirs: u64, end: &PullEnd) {
     members_are_above(cx);
     if cx.ready.wants_copy() {
         let named = Claims::new(&end.heads, &end.folded);
-        let is_over = |of: &OriginId| !named.names(*of) && !cx.peers.is_member(*of);
+        let is_below =
+            |of: &OriginId| came.get(of).is_none_or(|latest| *latest <= floor::time(theirs));
+        let is_over = |of: &OriginId| !named.names(*of) && !cx.peers.is_member(*of) && is_below(of);
         let over: Vec<OriginId> = cx.known.origins().into_iter().filter(is_over).collect();
         over.into_iter().for_each(|of| cx.known.let_go(of));
     }

@@ -41,6 +41,9 @@ pub(super) fn apply(cx: &mut Context<'_>, records: &[Record], observe: bool) -> 
         if observe && dot.origin != cx.me && cx.known.observe(dot.origin, dot.seq, dot.seq) {
             cx.store.note_dot(dot, record.key());
         }
+        if observe && cx.ready.wants_copy() {
+            cx.known.came(dot.origin, record.stamp().time);
+        }
         cx.known.took(record);
     }
     cx.counters.newer_total += n_newer as u64;

@@ -112,6 +112,8 @@ impl History {
     pub(in crate::node) fn agreed(&mut self, when: Moment, sum: u64, n: usize, pause: Duration) {
         let agreed = Agreed { when, sum, n };
         self.last_agreed = Some(agreed);
+        // Of those before, whoever has come since was no part.
+        self.agreed.retain(|before| before.by_all_of(when));
         let is_soon = |last: &Agreed| when.at.since(last.when.at) < pause || last.sum == sum;
         if self.agreed.back().is_some_and(is_soon) {
             return;
@@ -218,16 +220,27 @@ mod tests {
         history.agreed(when(30, 5), 2, 20, minute);
         history.agreed(when(60, 5), 1, 10, minute);
         history.agreed(when(90, 5), 3, 30, minute);
-        let found = |now, age, least| {
+        let found = |history: &History, now, age, least| {
             let agreed = history.agreed_before(now, Duration::from_secs(age), least);
             agreed.map(|agreed| agreed.sum)
         };
-        assert_eq!(found(when(100, 5), 60, 5), Some(1));
-        assert_eq!(found(when(150, 5), 60, 5), Some(3));
-        assert_eq!(found(when(100, 5), 60, 11), None);
-        assert_eq!(found(when(100, 5), 0, 11), Some(3));
-        assert_eq!(found(when(200, 6), 60, 5), None, "somebody has come since");
-        assert!(history.agreed_on(when(200, 5), 3).is_some());
-        assert!(history.agreed_on(when(200, 6), 3).is_none());
+        assert_eq!(found(&history, when(100, 5), 60, 5), Some(1));
+        assert_eq!(found(&history, when(150, 5), 60, 5), Some(3));
+        assert_eq!(found(&history, when(100, 5), 60, 11), None);
+        assert_eq!(found(&history, when(100, 5), 0, 11), Some(3));
+        assert_eq!(found(&history, when(200, 6), 60, 5), None, "somebody has come since");
+        history.agreed(when(200, 6), 3, 30, minute);
+        assert_eq!(
+            found(&history, when(260, 6), 60, 5),
+            Some(3),
+            "the same list, by all that are there"
+        );
+        assert_eq!(
+            found(&history, when(260, 5), 0, 5),
+            None,
+            "nothing is left of what others agreed on"
+        );
+        assert!(history.agreed_on(when(260, 6), 3).is_some());
+        assert!(history.agreed_on(when(260, 7), 3).is_none());
     }
 }

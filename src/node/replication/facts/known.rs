@@ -24,6 +24,8 @@ pub(in crate::node) struct Known {
     me: OriginId,
     vector: VersionVector,
     folded: Folds,
+    /// Before a first copy, of each run of which writes have come the latest stamp of them.
+    came: BTreeMap<OriginId, HlcTime>,
     /// Per origin the highest number of a tombstone forgotten.
     forgotten: BTreeMap<OriginId, u64>,
     /// The latest time of a tombstone forgotten.
@@ -49,6 +51,7 @@ impl Known {
             me,
             vector: VersionVector::default(),
             folded: Folds::default(),
+            came: BTreeMap::new(),
             forgotten: BTreeMap::new(),
             forgotten_time: HlcTime::default(),
             expiry_forgotten: 0,
@@ -232,10 +235,24 @@ impl Known {
         self.folded.rise(floor, below)
     }
 
-    /// Counts with no numbers of a run any more.
+    /// Counts with no numbers of a run any more, nor with what was forgotten of it.
     pub(in crate::node) fn let_go(&mut self, origin: OriginId) {
         self.vector.remove(origin);
         self.beyond.remove(&origin);
+        self.forgotten.remove(&origin);
+    }
+
+    /// Notes, before a first copy, that a write has come whose number counts.
+    pub(in crate::node) fn came(&mut self, of: OriginId, time: HlcTime) {
+        if self.vector.highest(of) > 0 {
+            let latest = self.came.entry(of).or_default();
+            *latest = time.max(*latest);
+        }
+    }
+
+    /// The first copy has come: what the stamps of the runs were whose writes came before, at most.
+    pub(in crate::node) fn take_came(&mut self) -> BTreeMap<OriginId, HlcTime> {
+        std::mem::take(&mut self.came)
     }
 
     /// Takes over a floor at which this node never was: whatever it has folded counts by name
@@ -413,7 +430,7 @@ impl Known {
     /// How many entries of any kind are kept of runs.
     #[cfg(test)]
     pub(in crate::node) fn n_kept(&self) -> usize {
-        let marks = self.forgotten.len() + self.beyond.len() + self.above.len();
+        let marks = self.forgotten.len() + self.beyond.len() + self.above.len() + self.came.len();
         self.vector.len() + self.folded.len() + marks
     }
 

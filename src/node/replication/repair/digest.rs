@@ -13,6 +13,7 @@ use crate::node::replication::facts::folds::{FoldedHash, covered_hash};
 use crate::node::replication::facts::known::Claims;
 use crate::node::replication::facts::paths::Via;
 use crate::node::replication::facts::shared_folds::{FoldedThere, FoldedTold};
+use crate::node::replication::floor;
 use crate::node::replication::message::{Digest, Folded, Heads, KvMessage};
 use crate::node::replication::next::Next;
 use crate::rng::Rng;
@@ -164,8 +165,7 @@ pub(in crate::node) fn heads<'d>(cx: &Context<'_>, digest: &'d Digest) -> Cow<'d
     if cx.known.floor() == 0 || !(is_late || is_behind) {
         return Cow::Borrowed(&digest.heads);
     }
-    let is_over = |of| cx.known.is_unknown(of) && !cx.peers.is_member(of);
-    let heads = digest.heads.iter().filter(|(of, _)| !is_over(OriginId(*of)));
+    let heads = digest.heads.iter().filter(|(of, _)| !floor::may_be_over(cx, OriginId(*of)));
     Cow::Owned(heads.copied().collect())
 }
 

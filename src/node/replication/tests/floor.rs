@@ -4,6 +4,7 @@ use super::cluster::Cluster;
 use super::*;
 use crate::kv::{HlcTime, Stamp};
 use crate::node::replication::facts::floor::FLOOR;
+use crate::node::replication::facts::known::Claims;
 use crate::node::replication::message::{Digest, Folded, Push};
 
 const GRACE: Duration = Duration::from_secs(20);
@@ -125,20 +126,36 @@ fn a_joiner_takes_the_floor_over_and_holds_all_that_is_below_it() {
 }
 
 #[test]
+fn of_a_run_that_is_let_go_of_nothing_is_left_that_others_lack() {
+    let mut cluster = cluster(1);
+    let known = &mut cluster.members[0].replication.shared.known;
+    known.claim(OriginId(FIRST), 3);
+    known.take_mark(OriginId(FIRST), 2);
+    assert!(known.is_behind(&Claims::default()), "they have heard of none of its deletes");
+    known.let_go(OriginId(FIRST));
+    assert!(!known.is_behind(&Claims::default()));
+}
+
+/// A third member joins. Writes of a run come to it before its copy, when it knows no floor.
+fn join_after(cluster: &mut Cluster, run: u64, records: &[Record]) {
+    cluster.add(GRACE);
+    cluster.meet();
+    while known(cluster, 2).is_unknown(OriginId(run)) {
+        assert_eq!(known(cluster, 2).floor(), 0, "the copy was sooner");
+        cluster.run(Duration::from_micros(100));
+        pass_on(cluster, (0, 2), run, records);
+    }
+}
+
+#[test]
 fn a_joiner_that_was_pushed_a_write_from_below_the_floor_names_no_run_that_nobody_knows() {
     let mut cluster = cluster(2);
     let old = records(&cluster, FIRST, 1, Some(b"v"));
     push(&mut cluster, &[0, 1], FIRST, &old);
     end(&mut cluster, FIRST + 1..FIRST + 40);
     assert!(have_cut(&cluster) && known(&cluster, 0).is_unknown(OriginId(FIRST)));
-    cluster.add(GRACE);
-    cluster.meet();
-    // On its way for as long, and there before the copy: the joiner knows no floor yet.
-    while known(&cluster, 2).is_unknown(OriginId(FIRST)) {
-        assert_eq!(known(&cluster, 2).floor(), 0, "the copy was sooner");
-        cluster.run(Duration::from_micros(100));
-        pass_on(&mut cluster, (0, 2), FIRST, &old);
-    }
+    // On its way for as long.
+    join_after(&mut cluster, FIRST, &old);
     assert!(cluster.run_until(Duration::from_secs(5), |c| c.equal() && have_cut(c)));
     assert!(known(&cluster, 2).is_unknown(OriginId(FIRST)));
     cluster.run(Duration::from_secs(5));
@@ -150,18 +167,24 @@ fn a_new_write_that_only_a_joiner_was_pushed_comes_to_all() {
     let mut cluster = cluster(2);
     end(&mut cluster, FIRST..FIRST + 40);
     assert!(have_cut(&cluster));
-    cluster.add(GRACE);
-    cluster.meet();
     // Its writer has ended, and nobody else had it by then.
     let new = records(&cluster, 77, 1, Some(b"new"));
-    while known(&cluster, 2).is_unknown(OriginId(77)) {
-        assert_eq!(known(&cluster, 2).floor(), 0, "the copy was sooner");
-        cluster.run(Duration::from_micros(100));
-        pass_on(&mut cluster, (0, 2), 77, &new);
-    }
+    join_after(&mut cluster, 77, &new);
     cluster.must_agree_within(Duration::from_secs(5));
     (0..3).for_each(|at| assert_eq!(cluster.value(at, "k77-1").as_deref(), Some(&b"new"[..])));
     assert_eq!(cluster.divergences, 0);
+}
+
+#[test]
+fn a_new_delete_that_only_a_joiner_was_pushed_is_forgotten_by_all_in_time() {
+    let mut cluster = cluster(2);
+    end(&mut cluster, FIRST..FIRST + 40);
+    assert!(have_cut(&cluster));
+    let delete = write(77, cluster.now.wall.0, 1, "nowhere", None);
+    join_after(&mut cluster, 77, &[delete]);
+    cluster.must_agree_within(Duration::from_secs(5));
+    let gone = |c: &Cluster| c.members.iter().all(|m| m.store.stats().n_tombstones == 0);
+    assert!(cluster.run_until(GRACE + Duration::from_secs(60), gone));
 }
 
 #[test]
