@@ -451,6 +451,12 @@ impl Cluster {
         host.goes_below(&below);
     }
 
+    /// The lowest floor that this run is below, with its last number: of halves that were founded
+    /// apart, one may have let go of runs that the other never knew.
+    pub(super) fn floor_above(&self, of: OriginId) -> Option<(u64, u64)> {
+        self.floors.iter().find_map(|(floor, below)| Some((*floor, *below.get(&of)?)))
+    }
+
     pub(super) fn nonce(&mut self) -> [u8; 12] {
         self.next_nonce += 1;
         let mut nonce = [0; 12];

@@ -20,7 +20,7 @@ struct Seen<'a> {
 pub(super) fn check(cluster: &Cluster) -> Result<(), Violation> {
     let seen = seen(cluster);
     ready(&seen)?;
-    vectors(&seen)?;
+    vectors(&seen, |of| cluster.floor_above(of))?;
     hashes(&seen)?;
     deletes(&seen)
 }
@@ -53,11 +53,19 @@ fn ready(seen: &[Seen<'_>]) -> Result<(), Violation> {
     }
 }
 
-/// Every write known anywhere is known everywhere.
-fn vectors(seen: &[Seen<'_>]) -> Result<(), Violation> {
+/// Every write known anywhere is known everywhere, by its run or by a floor that is as high as the
+/// lowest one `above` it.
+fn vectors(
+    seen: &[Seen<'_>],
+    above: impl Fn(OriginId) -> Option<(u64, u64)>,
+) -> Result<(), Violation> {
     let origins: BTreeSet<OriginId> = seen.iter().flat_map(|seen| seen.host.origins()).collect();
     for origin in origins {
-        let through = |seen: &&Seen<'_>| seen.host.contiguous(origin);
+        let (floor, last) = above(origin).unwrap_or((u64::MAX, 0));
+        let through = |seen: &&Seen<'_>| {
+            let by_floor = if seen.host.floor >= floor { last } else { 0 };
+            seen.host.contiguous(origin).max(by_floor)
+        };
         let (Some(most), Some(least)) =
             (seen.iter().max_by_key(through), seen.iter().min_by_key(through))
         else {
