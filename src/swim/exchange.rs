@@ -471,13 +471,14 @@ impl Swim {
         remote: Vec<PushNodeState>,
     ) -> Result<(), String> {
         let own = self.me().vsn;
-        let verdict = versions::verify(&self.name, own, &self.members, &remote);
+        let verdict = versions::verify(&self.name, own, &remote);
         if let Err(why) = verdict {
             self.stats.merges_refused += 1;
             self.event(Event::MergeRefused { peer, why: why.clone() });
             return Err(why);
         }
-        for mut state in remote {
+        let name = self.name.clone();
+        for mut state in remote.into_iter().filter(|state| versions::fits(&name, own, state)) {
             versions::presume(own, &mut state);
             self.merge_state(now, state);
         }

@@ -1,9 +1,11 @@
 //! Protocol versions: which push-pulls go together, and which delegate version we speak.
 //!
-//! A push-pull is merged only when every member's current version lies within what every alive
-//! member understands. A member that announces no versions would count as 0 there and stop all
-//! push-pulls of those who know it (as it does among Go nodes); we leave such an entry out of the
-//! comparison, assume that it speaks what we speak, and pass it on so.
+//! A push-pull is merged when any alive member in it and we understand each other; alive members
+//! that do not fit are left out. memberlist asks that the versions of all members suit all others,
+//! of every entry, dead or alive, and refuses everything because of one that does not. Without an
+//! encryption key anybody can make a member up by one datagram, and so would keep every node that
+//! starts out of its cluster. An entry that announces no versions, which counts as 0 there, is
+//! assumed to speak what we speak, and passed on so.
 //!
 //! Delegate versions have no value that suits both a plain memberlist cluster (0 0 0) and a Serf
 //! one (2 5 5). We understand 0 to 5, speak 0, and adopt what the cluster we meet speaks.
@@ -11,64 +13,53 @@
 use super::lifecycle::next_incarnation;
 use super::machine::Swim;
 use super::member::{Member, MemberState};
-use super::members::Members;
 use crate::wire::message::{Message, NodeName, PushNodeState, Vsn};
 
-/// What all alive members understand.
-#[derive(Debug, Clone, Copy)]
-struct Common {
-    p: (u8, u8),
-    d: (u8, u8),
+/// The state of an alive member as it travels.
+const ALIVE: i64 = MemberState::Alive as i64;
+
+/// Whether anything of what `remote` says may be merged: an alive member in it, other than us,
+/// understands what we speak and speaks what we understand. A list that names none says nothing
+/// that could not be merged. The error names the first one that does not fit.
+pub(super) fn verify(me: &NodeName, own: Vsn, remote: &[PushNodeState]) -> Result<(), String> {
+    let is_other = |state: &&PushNodeState| state.state == ALIVE && state.name != *me;
+    let mut why = None;
+    for state in remote.iter().filter(is_other) {
+        match check(me, own, state) {
+            Ok(()) => return Ok(()),
+            Err(misfit) => why = why.or(Some(misfit)),
+        }
+    }
+    why.map_or(Ok(()), Err)
 }
 
-impl Common {
-    fn narrow(&mut self, vsn: Vsn) {
-        self.p = (self.p.0.max(vsn.pmin), self.p.1.min(vsn.pmax));
-        self.d = (self.d.0.max(vsn.dmin), self.d.1.min(vsn.dmax));
-    }
-
-    fn check(&self, name: &NodeName, vsn: Vsn) -> Result<(), String> {
-        let Common { p: (pmin, pmax), d: (dmin, dmax) } = *self;
-        if !(pmin..=pmax).contains(&vsn.pcur) {
-            return Err(format!("{name} speaks protocol {}, not {pmin} to {pmax}", vsn.pcur));
-        }
-        if !(dmin..=dmax).contains(&vsn.dcur) {
-            let dcur = vsn.dcur;
-            return Err(format!("{name} speaks delegate protocol {dcur}, not {dmin} to {dmax}"));
-        }
-        Ok(())
-    }
+/// Whether an entry is to be merged. What it says about ourselves counts, and that a member is not
+/// alive; and that one is alive whose versions fit ours.
+pub(super) fn fits(me: &NodeName, own: Vsn, state: &PushNodeState) -> bool {
+    state.name == *me || state.state != ALIVE || check(me, own, state).is_ok()
 }
 
-/// Whether what `remote` says may be merged with what we know. What it says about ourselves does
-/// not count, nor that one of our kind speaks less than we do: both may be from before a version
-/// was adopted, and our answer makes the other adopt it.
-pub(super) fn verify(
-    me: &NodeName,
-    own: Vsn,
-    members: &Members,
-    remote: &[PushNodeState],
-) -> Result<(), String> {
-    let mut common = Common { p: (0, u8::MAX), d: (0, u8::MAX) };
-    let others = || {
-        remote
-            .iter()
-            .filter(|state| state.name != *me)
-            .filter_map(|state| Some((state, announced(state)?)))
+/// Whether a member and we understand each other. One of our kind that speaks less than we do does:
+/// it may not have heard of a version that was adopted, and our answer makes it follow.
+fn check(me: &NodeName, own: Vsn, state: &PushNodeState) -> Result<(), String> {
+    let Some(theirs) = announced(state).filter(|theirs| !is_presumed(*theirs, own)) else {
+        return Ok(());
     };
-    let check = |common: Common, name, vsn| {
-        if is_presumed(vsn, own) { Ok(()) } else { common.check(name, vsn) }
-    };
-    for (_, vsn) in others().filter(|(state, _)| state.state == MemberState::Alive as i64) {
-        common.narrow(vsn);
+    understands(own, &state.name, theirs)?;
+    understands(theirs, me, own)
+}
+
+/// Whether one that announces `vsn` understands what `name` speaks.
+fn understands(vsn: Vsn, name: &NodeName, speaks: Vsn) -> Result<(), String> {
+    let Vsn { pmin, pmax, dmin, dmax, .. } = vsn;
+    let Vsn { pcur, dcur, .. } = speaks;
+    if !(pmin..=pmax).contains(&pcur) {
+        return Err(format!("{name} speaks protocol {pcur}, not {pmin} to {pmax}"));
     }
-    for member in members.iter_known().filter(|member| member.state == MemberState::Alive) {
-        common.narrow(member.vsn);
+    if !(dmin..=dmax).contains(&dcur) {
+        return Err(format!("{name} speaks delegate protocol {dcur}, not {dmin} to {dmax}"));
     }
-    for (state, vsn) in others() {
-        check(common, &state.name, vsn)?;
-    }
-    members.iter_known().try_for_each(|member| check(common, &member.name, member.vsn))
+    Ok(())
 }
 
 /// The versions an entry announces, if it does: six bytes, and protocol 0 is none.
@@ -91,8 +82,7 @@ pub(super) fn is_presumed(own: Vsn, told: Vsn) -> bool {
     told == Vsn { dcur: told.dcur, ..own } && adoptable(own, told).is_some()
 }
 
-/// Writes into an entry of our kind what it will speak once it has our answer. Only of states that
-/// `verify` has let through: then no member alive keeps it from following.
+/// Writes into an entry of our kind what it will speak once it has our answer.
 pub(super) fn presume(own: Vsn, state: &mut PushNodeState) {
     if announced(state).is_some_and(|vsn| is_presumed(vsn, own)) {
         state.vsn = Some(own.to_bytes());
@@ -100,15 +90,15 @@ pub(super) fn presume(own: Vsn, state: &mut PushNodeState) {
 }
 
 impl Swim {
-    /// Adopts the delegate version of the cluster a push-pull comes from. True when ours changed.
+    /// Adopts the delegate version of the cluster a push-pull comes from, unless an alive member in
+    /// it could not follow. True when ours changed.
     pub(super) fn adopt_from_states(&mut self, remote: &[PushNodeState]) -> bool {
         let own = self.me().vsn;
-        let dcur = remote
-            .iter()
-            .filter(|state| state.state == MemberState::Alive as i64 && state.name != self.name)
-            .filter_map(|state| adoptable(own, announced(state)?))
-            .max();
-        self.adopt(dcur)
+        let alive = remote.iter().filter(|s| s.state == ALIVE && s.name != self.name);
+        let alive: Vec<Vsn> = alive.filter_map(announced).collect();
+        let dcur = alive.iter().filter_map(|theirs| adoptable(own, *theirs)).max();
+        let all_follow = |dcur: &u8| alive.iter().all(|theirs| theirs.dmax >= *dcur);
+        self.adopt(dcur.filter(all_follow))
     }
 
     /// Follows a member of our own kind that has adopted a delegate version. True when ours
@@ -189,30 +179,38 @@ mod tests {
     }
 
     #[test]
-    fn every_current_version_must_suit_everyone_alive() {
-        let verify_as =
-            |own, states: &[PushNodeState]| verify(&"me".into(), own, &Members::default(), states);
-        let verify = |states: &[PushNodeState]| verify_as(vsn(0, 5, 0), states);
+    fn who_fits_is_merged_whoever_else_is_named() {
+        let me: NodeName = "me".into();
+        let own = vsn(0, 5, 0);
         let plain = || state("plain", MemberState::Alive, &[1, 5, 2, 0, 0, 0]);
         let serf = || state("serf", MemberState::Alive, &[1, 5, 2, 2, 5, 5]);
-        assert_eq!(verify(&[plain()]), Ok(()));
-        assert_eq!(
-            verify(&[plain(), serf()]),
-            Err("plain speaks delegate protocol 0, not 2 to 0".to_owned())
-        );
-        let old = state("old", MemberState::Dead, &[1, 5, 7, 0, 0, 0]);
-        assert_eq!(verify(&[plain(), old]), Err("old speaks protocol 7, not 1 to 5".to_owned()));
+        let alone = |state: PushNodeState| verify(&me, own, &[state]);
+        assert_eq!(alone(plain()), Ok(()));
+        let refused = |why: &str| Err(why.to_owned());
+        assert_eq!(alone(serf()), refused("me speaks delegate protocol 0, not 2 to 5"));
+        let odd = |bytes| state("odd", MemberState::Alive, bytes);
+        for (bytes, why) in [
+            (&[1, 5, 2, 2, 5, 174], "odd speaks delegate protocol 174, not 0 to 5"),
+            (&[1, 5, 7, 0, 5, 0], "odd speaks protocol 7, not 1 to 5"),
+            (&[3, 5, 3, 0, 5, 0], "me speaks protocol 2, not 3 to 5"),
+            (&[1, 1, 1, 0, 5, 0], "me speaks protocol 2, not 1 to 1"),
+        ] {
+            assert_eq!(alone(odd(bytes)), refused(why));
+            let both = [odd(bytes), plain()];
+            assert_eq!(verify(&me, own, &both), Ok(()), "one that was made up stops nothing");
+            assert_eq!(both.map(|state| fits(&me, own, &state)), [false, true]);
+        }
         let silent = [
-            plain(),
             state("none", MemberState::Dead, &[]),
             state("zeros", MemberState::Left, &[0; 6]),
             state("short", MemberState::Alive, &[1, 5, 2]),
             state("me", MemberState::Alive, &[1, 5, 2, 2, 5, 5]),
+            state("old", MemberState::Dead, &[1, 5, 7, 0, 0, 0]),
         ];
-        assert_eq!(verify(&silent), Ok(()), "what says nothing stops nothing");
-        let late = [state("late", MemberState::Alive, &[1, 5, 2, 0, 5, 0]), serf()];
-        let refused = Err("late speaks delegate protocol 0, not 2 to 5".to_owned());
-        assert_eq!(verify(&late), refused, "we have adopted nothing either");
-        assert_eq!(verify_as(vsn(0, 5, 5), &late), Ok(()), "one of our kind will follow");
+        assert_eq!(verify(&me, own, &silent), Ok(()), "what says nothing stops nothing");
+        assert!(silent.iter().all(|state| fits(&me, own, state)));
+        assert_eq!(verify(&me, own, &silent[3..]), Ok(()), "nobody else is alive");
+        let late = state("late", MemberState::Alive, &[1, 5, 2, 0, 5, 0]);
+        assert_eq!(verify(&me, vsn(0, 5, 5), &[late]), Ok(()), "one of our kind will follow");
     }
 }

@@ -53,6 +53,7 @@ mod joining;
 mod kv_properties;
 mod kv_threads;
 mod labels;
+mod made_up;
 mod metrics_shown;
 mod nodes;
 mod open_files;
