@@ -4,7 +4,8 @@
 //! ```text
 //! the first of the ready members:  list too long, all have told the same --> cut, tells its floor
 //! all others:                      told of a higher floor --> had that list: cut it likewise
-//!                                                         `-> never had it: hide, copy, compare
+//!                                                         `-> never had it: pull what it holds
+//!                        its list is cut there indeed, this node was away: hide, compare  <--'
 //! ```
 //!
 //! Below the floor nothing is known by name: a write of a run of which nothing else is known, and
@@ -16,13 +17,17 @@ use super::facts::known::Claims;
 use super::facts::peers::Peer;
 use super::facts::stage::Stage;
 use super::message::PullEnd;
-use crate::kv::{Dot, OriginId, Record};
+use crate::kv::{OriginId, Record};
 use crate::node::io::Note;
+use std::time::Duration;
 
 /// How far in the future a floor may be for which this node compares its store, in milliseconds.
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// The time of the highest floor: there is room above it for some millions more.
 const HIGHEST_MS: u64 = (u32::MAX as u64 - (1 << 24)) * 1000;
+
+/// Least time between two questions to peers whose floor this node never had.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// A floor in a list of folded origins; 0 for none.
 pub(super) fn listed(list: &[(u64, u64, u64)]) -> u64 {
@@ -67,26 +72,43 @@ pub(super) fn may_settle(cx: &Context<'_>, of: OriginId, records: &[Record]) -> 
     !may_be_over(cx, of) || records.iter().any(is_above)
 }
 
-/// A peer that is met tells its floor. The floor itself when this node was never there and has to
-/// compare its store: it was away.
-pub(super) fn told(cx: &mut Context<'_>, from: OriginId, theirs: u64) -> Option<Dot> {
-    if follow(cx, theirs) {
-        return None;
+/// A peer that is met tells its floor. Whether to ask it for what it holds, as this node never had
+/// the list at which that one was cut: only who answers shows that it has cut its list there. One
+/// that says so, and serves nothing, hides nobody.
+pub(super) fn told(cx: &mut Context<'_>, from: OriginId, theirs: u64, is_copying: bool) -> bool {
+    let now = cx.now.instant;
+    if follow(cx, theirs) || !counts(cx, from, theirs) || is_copying || now < cx.floors.ask_again {
+        return false;
     }
+    cx.floors.ask_again = now + ASK_AGAIN;
+    true
+}
+
+/// A pull has ended from one whose list is cut there. Whether this node was away then, and has to
+/// compare its store; the copy that has come is one of a reset.
+pub(super) fn was_away(cx: &mut Context<'_>, from: OriginId, theirs: u64) -> bool {
+    if follow(cx, theirs) || !counts(cx, from, theirs) {
+        return false;
+    }
+    // No sooner than a list is cut again, unless it is far too long.
+    cx.floors.again = cx.now.instant + cx.config.folded.age;
+    true
+}
+
+/// Whether the floor of a peer is a reason to compare: both are ready, and it is possible.
+fn counts(cx: &mut Context<'_>, from: OriginId, theirs: u64) -> bool {
     // A copy brings it, and a reset has one.
     let is_settled = matches!(cx.ready.stage(), Stage::Founded | Stage::Copied);
-    if !is_settled || !cx.peers.get(from)?.is_ready() {
-        return None;
+    if !is_settled || !cx.peers.get(from).is_some_and(Peer::is_ready) {
+        return false;
     }
     let latest = cx.now.wall.0.max(cx.store.stats().hlc.millis()).saturating_add(DAY_MS);
     let is_far = floor::time(theirs).millis() > latest || !is_possible(theirs);
     if cx.now.instant < cx.floors.again || is_far {
         cx.floors.ignored_total += 1;
-        return None;
+        return false;
     }
-    // No sooner than a list is cut again, unless it is far too long.
-    cx.floors.again = cx.now.instant + cx.config.folded.age;
-    Some(Dot { origin: FLOOR, seq: theirs })
+    true
 }
 
 /// A whole copy has come from one whose list is cut as high as that. This node takes the floor over

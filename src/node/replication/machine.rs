@@ -364,13 +364,11 @@ impl Replication {
     /// on that was away.
     fn floor_told(&mut self, lent: &mut Lent<'_>, digest: &Digest) {
         let (cx, from) = (&mut self.shared.lend(lent), OriginId(digest.from));
+        let is_copying = self.pulls.is_active();
         if let Some(theirs) = digest.floor.filter(|_| meet::is_met(cx, from))
-            && let Some(lacked) = floor::told(cx, from, theirs)
+            && floor::told(cx, from, theirs, is_copying)
         {
-            let next = ready::hide(cx);
-            self.follow(lent, next);
-            let lacked = (vec![lacked], lacked.seq);
-            self.walk.reset(lent.now.instant, lacked, self.compare.is_active());
+            self.pulls.start(cx, from);
         }
         floor::lead(&mut self.shared.lend(lent));
     }

@@ -45,6 +45,8 @@ pub(in crate::node) fn time(number: u64) -> HlcTime {
 pub(in crate::node) struct Floors {
     /// When the next one at which this node never was counts.
     pub(in crate::node) again: Instant,
+    /// When a peer is next asked whether its list is cut as it says.
+    pub(in crate::node) ask_again: Instant,
     /// Runs that were let go of.
     pub(in crate::node) let_go_total: u64,
     /// Floors that counted for nothing.

@@ -20,6 +20,7 @@ use crate::node::io::ConnId;
 use crate::node::links::Links;
 use crate::node::replication::capacity;
 use crate::node::replication::context::Context;
+use crate::node::replication::facts::floor::FLOOR;
 use crate::node::replication::facts::known::Claims;
 use crate::node::replication::facts::peers::{Peer, Peers};
 use crate::node::replication::floor;
@@ -199,14 +200,16 @@ impl Pulls {
         // Whoever had the list at which the server has cut its own lacks nothing for that.
         let theirs = floor::listed(&end.folded);
         let has_cut = theirs > cx.known.floor() && floor::follow(cx, theirs);
-        let lacked = marks::lacked(cx, end);
-        let reset = end.reset && !(has_cut && lacked.is_empty());
+        let was_away = floor::was_away(cx, asked.from, theirs);
+        let mut lacked = marks::lacked(cx, end);
+        let reset = was_away || end.reset && !(has_cut && lacked.is_empty());
+        lacked.extend(was_away.then_some(Dot { origin: FLOOR, seq: theirs }));
         for &(of, through) in &end.heads {
             if OriginId(of) != cx.me {
                 cx.known.claim(OriginId(of), through + u64::from(mutated!(ClaimMore)));
             }
         }
-        if asked.first {
+        if asked.first || was_away {
             floor::take(cx, theirs, end);
         }
         for &(of, last, _) in &end.folded {
