@@ -2,7 +2,7 @@
 //! none; tests/deploy has the rest.
 
 use crate::agents::Node;
-use crate::program::{Ended, run, run_with};
+use crate::program::{Ended, run, run_fed, run_with};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -110,6 +110,31 @@ fn nothing_of_a_backup_that_is_not_whole_is_written() {
         failed(&to.run(&["restore", text(&file)]), 1, why);
     }
     assert_eq!(held(&to), Vec::<Value>::new());
+}
+
+#[test]
+fn a_restore_that_stops_says_what_it_does_when_it_is_run_again() {
+    let from = Node::start("from", &[], &[]);
+    let lines: String =
+        (0..300).map(|n| format!("{{\"key\":\"k{n:03}\",\"value\":\"{n:0100}\"}}\n")).collect();
+    let filled = run_fed(&["kv", "import", "--server", &from.url()], lines.as_bytes());
+    assert_eq!(filled.code, Some(0), "{filled:?}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("copy");
+    done(&from.run(&["backup", text(&file)]), "backed up 300 keys");
+    // One key is there already, and not all the others find room.
+    let to = Node::start("to", &["--max-store-bytes=30000"], &[]);
+    put(&to, &["k000", "newer"]);
+    for (flags, again) in [
+        (&[][..], "it leaves the keys that are there"),
+        (&["--overwrite"], "it writes all of them anew, over what is there"),
+    ] {
+        let ended = to.run(&[&["restore", text(&file)], flags].concat());
+        failed(&ended, 4, "507 Insufficient Storage");
+        failed(&ended, 4, &format!("\nstopped; run it again: {again}\n"));
+        let is_left = to.run(&["kv", "get", "k000"]).text() == "newer";
+        assert!(is_left || !flags.is_empty(), "{ended:?}");
+    }
 }
 
 #[test]

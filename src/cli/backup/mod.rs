@@ -60,7 +60,8 @@ Examples:
 The backup is read to its end before anything is written. Keys, values, content types and the
 moments at which keys expire are as they were; versions are new ones, since a version names the
 writer. Without --overwrite a key that is there already is left as it is, so that a restore that
-stopped goes on when it is run again. A key that was deleted since the backup is written again.";
+stopped goes on when it is run again; with it that one begins anew, and wins over what was written
+meanwhile, too. A key that was deleted since the backup is written again.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -226,8 +227,11 @@ impl RestoreArgs {
         }
         let wrong = |why: String| Failure::failed(format!("{at}: {why}"));
         let mut lines = open(&place, &name)?;
-        let go_on =
-            |done| format!("{done} lines are written; run it again, which leaves those alone");
+        // How many are written is told by itself, and is not where it stopped.
+        let go_on: fn(u64) -> String = match self.overwrite {
+            false => |_| "run it again: it leaves the keys that are there".to_owned(),
+            true => |_| "run it again: it writes all of them anew, over what is there".to_owned(),
+        };
         let (done, overwrite, as_json) = ("restored", self.overwrite, self.server.json);
         let work = Loading { done, go_on, overwrite, skip: 0, as_json }.begin(halt);
         let mut is_over = false;

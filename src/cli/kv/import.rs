@@ -34,7 +34,8 @@ Without --overwrite a key that the node holds is left as it is, and counted as k
 deleted since the export is written again. What expires does so at its time, whenever it is
 imported; a line whose time is over is passed over. Of several lines of one key the first one
 counts, with --overwrite the last one. An import that stopped, by Ctrl-C, too, tells
-where, and goes on with --skip, or from the start: that changes nothing but the time.";
+where, and goes on with --skip, or from the start: with --overwrite that wins over what was
+written meanwhile, too.";
 
 /// What some editors begin a file with.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -120,7 +121,8 @@ pub(in crate::cli) type Source<'s> = dyn FnMut(&mut Vec<u8>, u64) -> Result<Next
 pub(in crate::cli) struct Loading {
     /// What to call it once it is done.
     pub(in crate::cli) done: &'static str,
-    /// What to do about it when it stopped after so many lines.
+    /// What to do about it when it stopped after so many lines, which need not be written: some may
+    /// be kept, refused or expired, and of those behind them some are written.
     pub(in crate::cli) go_on: fn(u64) -> String,
     /// Whether an entry wins over what is there.
     pub(in crate::cli) overwrite: bool,
