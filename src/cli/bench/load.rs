@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
@@ -73,7 +74,8 @@ pub(super) struct Load {
     n_sent: AtomicU64,
     /// Clients that still send.
     n_working: AtomicUsize,
-    is_stopped: AtomicBool,
+    /// When all were told to end, if that was before the limit.
+    stopped: OnceLock<Instant>,
     /// Which keys may be there; behind those of the plan one of each node, to be looked for.
     written: Vec<AtomicBool>,
     measured: Mutex<Measured>,
@@ -122,7 +124,7 @@ impl Load {
             next: AtomicU64::new(0),
             n_sent: AtomicU64::new(0),
             n_working: AtomicUsize::new(0),
-            is_stopped: AtomicBool::new(false),
+            stopped: OnceLock::new(),
             written: (0..n_keys).map(|_| AtomicBool::new(false)).collect(),
             measured: Mutex::new(Measured::new()?),
             first: Mutex::new(None),
@@ -131,7 +133,11 @@ impl Load {
 
     /// Has all clients end what they measure; whether that was said before.
     pub(super) fn stop(&self) -> bool {
-        self.is_stopped.swap(true, Relaxed)
+        self.stopped.set(self.clock.instant()).is_err()
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.get().is_some()
     }
 
     /// The measuring begins now.
@@ -191,7 +197,7 @@ impl Load {
     /// The first write that fails.
     pub(super) fn fill(&self, index: usize) -> Result<(), Failure> {
         let client = &self.clients[index];
-        while !self.is_stopped.load(Relaxed) {
+        while !self.is_stopped() {
             let Some(n) = self.next(self.plan.n_keys as u64) else { return Ok(()) };
             let done = self.put(client, n as usize, self.value(n));
             if let Err(failure) = done.and_then(|answer| client.accept(answer)) {
@@ -214,8 +220,18 @@ impl Load {
     }
 
     fn goes_on(&self) -> bool {
-        let spent = self.clock.instant().since(*self.begun.lock());
-        !self.is_stopped.load(Relaxed) && self.plan.limit.is_none_or(|limit| spent < limit)
+        let now = self.clock.instant();
+        !self.is_stopped() && self.limit().is_none_or(|limit| now < limit)
+    }
+
+    /// When it is over at the latest, unless it is stopped.
+    fn limit(&self) -> Option<Instant> {
+        self.plan.limit.map(|limit| *self.begun.lock() + limit)
+    }
+
+    /// Until when requests were due: clients that wait notice the end a moment later.
+    fn last_due(&self) -> Option<Instant> {
+        self.limit().into_iter().chain(self.stopped.get().copied()).min()
     }
 
     /// When a request is due, once it is: `Some(None)` where it is as soon as its client is free,
@@ -231,7 +247,7 @@ impl Load {
             if left.is_zero() {
                 return Some(Some(due));
             }
-            if !self.goes_on() {
+            if !self.goes_on() && self.last_due().is_some_and(|last| last <= due) {
                 return None;
             }
             thread::sleep(left.min(LOOK));
@@ -241,8 +257,10 @@ impl Load {
     /// Requests that were due by the end and had not been sent, where they are due at fixed times.
     pub(super) fn n_unsent(&self) -> u64 {
         let Some(rate) = self.plan.rate else { return 0 };
-        let limit = self.plan.limit.map_or(f64::INFINITY, |limit| limit.as_secs_f64());
-        let due = (self.seconds().min(limit) * f64::from(rate)) as u64;
+        let ended = *self.ended.lock();
+        let last = self.last_due().into_iter().chain(ended).min();
+        let spent = last.map_or(Duration::ZERO, |last| last.since(*self.begun.lock()));
+        let due = (spent.as_secs_f64() * f64::from(rate)) as u64;
         let due = due.min(self.plan.requests.unwrap_or(u64::MAX));
         due.saturating_sub(self.n_sent.load(Relaxed))
     }
@@ -362,5 +380,49 @@ struct Working<'w>(&'w AtomicUsize);
 impl Drop for Working<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(rate: u32, limit: Option<Duration>) -> Load {
+        let plan = Plan {
+            prefix: "p".to_owned(),
+            n_clients: 0,
+            n_keys: 0,
+            value_len: 0,
+            gets: 0,
+            requests: None,
+            rate: Some(rate),
+            limit,
+            wait: Duration::ZERO,
+        };
+        Load::new(plan, Vec::new(), 0).expect("a load")
+    }
+
+    #[test]
+    fn what_is_due_while_clients_notice_the_end_is_not_told_as_unsent() {
+        let seconds = Duration::from_secs;
+        for (limit, stopped, unsent) in [
+            (None, None, 40),
+            (None, Some(2), 20),
+            (Some(3), None, 30),
+            (Some(3), Some(2), 20),
+            (Some(1), Some(2), 10),
+        ] {
+            let load = load(10, limit.map(seconds));
+            load.begin();
+            let begun = *load.begun.lock();
+            if let Some(stopped) = stopped {
+                load.stopped.set(begun + seconds(stopped)).expect("once");
+            }
+            // So late the last of the clients is done.
+            *load.ended.lock() = Some(begun + seconds(4));
+            assert_eq!(load.n_unsent(), unsent, "{limit:?} {stopped:?}");
+            load.n_sent.store(unsent, Relaxed);
+            assert_eq!(load.n_unsent(), 0, "{limit:?} {stopped:?}");
+        }
     }
 }
