@@ -1,9 +1,10 @@
 //! `gossipykv bench`, against real nodes.
 
 use crate::agents::{Node, Running, pause, until};
-use crate::program::run;
+use crate::program::{Server, answer, run};
 use rustix::process::Signal;
 use serde_json::Value;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 fn json(text: &str) -> Value {
@@ -109,13 +110,49 @@ fn a_signal_ends_it_with_what_was_measured() {
 }
 
 #[test]
+fn what_was_refused_is_not_deleted_and_what_may_be_there_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [server, ours] = [("server", "read me rrr\n"), ("ours", "rrr\n")].map(|(name, text)| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("room");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("ours");
+        path.display().to_string()
+    });
+    let node = Node::start("n", &["--profile", "local", "--http-token-file", &server], &[]);
+    node.await_ready();
+    let args = ["bench", "--requests", "5", "--gets", "0", "--json", "--token-file", &ours];
+    let ended = node.run(&args);
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    let told = json(ended.text());
+    assert_eq!((&told["errors"], &told["left"]), (&json("{\"403\":5}"), &0.into()), "{told}");
+    assert!(ended.complaint().starts_with("5 requests failed, the first: "), "{ended:?}");
+    // An answer that is lost, or of a proxy that gave up, tells nothing.
+    for answered in [answer(502, b""), Vec::new()] {
+        let page = answer(200, b"{\"items\":[],\"next\":null}");
+        let deletes = [500; 5].map(|status| answer(status, b""));
+        let server = Server::start([&[page, answered], &deletes[..]].concat());
+        let args = ["--requests", "1", "--gets", "0", "--clients", "1", "--keys", "1", "--json"];
+        let ended = run(&[&["bench", "--server", &server.url()], &args[..]].concat());
+        assert_eq!(json(ended.text())["left"], 1, "{ended:?}");
+        assert!(ended.err.contains("1 keys that begin with \"bench/"), "{ended:?}");
+        assert!(ended.err.contains("may still be there: they could not be deleted"), "{ended:?}");
+        let asked: Vec<String> = server.asked().into_iter().map(|asked| asked.line).collect();
+        assert!(
+            asked[2..].iter().all(|line| line.starts_with("DELETE /kv?key=bench")),
+            "{asked:?}"
+        );
+    }
+}
+
+#[test]
 fn what_fails_is_told_by_its_kind_and_by_the_exit_code() {
     let node = Node::start("n", &["--profile", "local", "--max-value-bytes", "100"], &[]);
     node.await_ready();
     let args = ["bench", "--requests", "5", "--gets", "0", "--value-size", "101", "--json"];
     let ended = node.run(&args);
     assert_eq!(ended.code, Some(4), "{ended:?}");
-    assert_eq!(json(ended.text())["errors"], serde_json::json!({ "413": 5 }));
+    let told = json(ended.text());
+    assert_eq!((&told["errors"], &told["left"]), (&json("{\"413\":5}"), &0.into()), "{told}");
     assert!(ended.complaint().starts_with("5 requests failed, the first: "), "{ended:?}");
     assert_eq!(run(&["bench", "--server", "http://127.0.0.1:1"]).code, Some(5));
     for wrong in [

@@ -164,7 +164,7 @@ impl Load {
         self.measured.lock()
     }
 
-    /// Keys that were written and are not deleted.
+    /// Keys that were written, or may have been, and are not deleted.
     pub(super) fn n_left(&self) -> usize {
         self.written.iter().filter(|written| written.load(Relaxed)).count()
     }
@@ -215,8 +215,17 @@ impl Load {
     }
 
     fn put(&self, client: &Client, n: usize, value: Vec<u8>) -> Result<super::Answer, Failure> {
-        self.written[n].store(true, Relaxed);
-        client.ask(Method::PUT, &target(&self.key(n), &[]), &[], Some(&value))
+        let answer = client.ask(Method::PUT, &target(&self.key(n), &[]), &[], Some(&value));
+        let may_stand = match &answer {
+            Ok(answer) => may_stand(answer.status()),
+            // Neither was sent, or nobody took it.
+            Err(Failure::Usage(_) | Failure::Refused(_)) => false,
+            Err(_) => true,
+        };
+        if may_stand {
+            self.written[n].store(true, Relaxed);
+        }
+        answer
     }
 
     fn goes_on(&self) -> bool {
@@ -372,6 +381,13 @@ impl Load {
         }
         Ok(())
     }
+}
+
+/// Whether a write that was answered so may have been made: all but refusals leave that open, those
+/// of something between us and the node that knows no better.
+fn may_stand(status: StatusCode) -> bool {
+    let is_refusal = status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT;
+    !is_refusal && status != StatusCode::INSUFFICIENT_STORAGE
 }
 
 /// A client that sends; it no longer does when this is dropped.

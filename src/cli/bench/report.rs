@@ -63,7 +63,9 @@ impl Report {
         })?;
         if self.n_left > 0 && !self.kept {
             let (n, prefix) = (self.n_left, &self.prefix);
-            complain(&format!("{n} keys that begin with {prefix:?} could not be deleted"));
+            complain(&format!(
+                "{n} keys that begin with {prefix:?} may still be there: they could not be deleted"
+            ));
         }
         Ok(())
     }
