@@ -1,9 +1,10 @@
 //! All keys at once: export, import, delete by prefix, list with sizes.
 
 use crate::agents::{Node, until};
-use crate::program::{Ended, Server, answer, run, run_fed};
+use crate::program::{Ended, Server, answer, command, run, run_fed};
 use serde_json::Value;
 use std::fmt::Write as _;
+use std::process::Stdio;
 
 /// Keys and values that something on the way could mistake.
 fn odd_entries() -> Vec<(String, Vec<u8>)> {
@@ -236,6 +237,24 @@ fn an_export_that_fails_leaves_the_one_before_it_alone() {
     assert!(server.asked()[0].line.contains("after=a"));
     assert_eq!(std::fs::read_to_string(&path).expect("text").lines().count(), 2);
     assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 1);
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_named() {
+    let page = br#"{"items":[{"key":"a","value":"1","version":"v"}],"next":null}"#;
+    let export = |flags: &[&str], to: Stdio| {
+        let server = Server::start(vec![answer(200, page)]);
+        let url = server.url();
+        let mut export = command(&[&["kv", "export", "--server", &url], flags].concat());
+        let ended = export.stdout(to).output().expect("the program ends");
+        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+        String::from_utf8(ended.stderr).expect("text")
+    };
+    let err = export(&["--output", "/dev/full"], Stdio::piped());
+    assert!(err.ends_with("\nerror: /dev/full: No space left on device (os error 28)\n"), "{err}");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
+    let err = export(&[], full.into());
+    assert!(err.contains("\nerror: standard output: No space left on device"), "{err}");
 }
 
 #[test]

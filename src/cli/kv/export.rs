@@ -12,7 +12,7 @@ use crate::cli::output::{self, Stop};
 use crate::cli::progress::{Progress, rate};
 use clap::Args;
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -67,7 +67,7 @@ impl ExportArgs {
                 let mut pages = Pages::new(&client, &prefix, None, true);
                 output::print(|out| {
                     while let Some(items) = pages.next::<Item>()? {
-                        lines.write(&items, out, halt)?;
+                        lines.write(&items, out, halt, Stop::from)?;
                     }
                     Ok(())
                 })
@@ -77,7 +77,10 @@ impl ExportArgs {
                 match to_file(path, self.resume, &prefix, &client, &lines, halt) {
                     Ok(()) => Ok(()),
                     Err(Stop::Failure(failure)) => Err(failure),
-                    Err(Stop::ReaderGone) => Err(Failure::failed("nobody reads the output")),
+                    Err(Stop::ReaderGone) => {
+                        let path = path.display();
+                        Err(Failure::failed(format!("{path}: nobody reads it any more")))
+                    }
                 }
             }
         };
@@ -100,15 +103,20 @@ struct Written {
 }
 
 impl Written {
-    /// Writes a page.
-    fn write(&self, items: &[Item], out: &mut impl Write, halt: &Halt) -> Result<(), Stop> {
+    /// Writes a page; `failed` says where to.
+    fn write(
+        &self,
+        items: &[Item],
+        out: &mut impl Write,
+        halt: &Halt,
+        failed: impl FnOnce(io::Error) -> Stop,
+    ) -> Result<(), Stop> {
         let mut lines = Vec::new();
         for item in items {
             item.write(&mut lines);
         }
         let step = halt.step()?;
-        out.write_all(&lines)?;
-        out.flush()?;
+        out.write_all(&lines).and_then(|()| out.flush()).map_err(failed)?;
         self.n.fetch_add(items.len() as u64, Relaxed);
         drop(step);
         self.progress.add(items.len() as u64);
@@ -135,7 +143,10 @@ fn to_file(
     lines: &Written,
     halt: &Halt,
 ) -> Result<(), Stop> {
-    let failed = |error: io::Error| Failure::failed(format!("{}: {error}", path.display()));
+    let failed = |error: io::Error| match error.kind() {
+        ErrorKind::BrokenPipe => Stop::ReaderGone,
+        _ => Stop::Failure(Failure::failed(format!("{}: {error}", path.display()))),
+    };
     let (resumed, after) = match resume {
         true => {
             ExportFile::resume(path).map(|(file, after)| (Some(file), after)).map_err(failed)?
@@ -152,7 +163,7 @@ fn to_file(
     };
     lines.has_file.store(true, Relaxed);
     while let Some(items) = next {
-        lines.write(&items, &mut file.file, halt)?;
+        lines.write(&items, &mut file.file, halt, failed)?;
         next = pages.next()?;
     }
     let step = halt.step()?;
