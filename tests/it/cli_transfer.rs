@@ -251,6 +251,7 @@ fn a_file_that_cannot_be_written_is_named() {
         String::from_utf8(ended.stderr).expect("text")
     };
     let err = export(&["--output", "/dev/full"], Stdio::piped());
+    assert!(err.contains("\nstopped; the last line may not be whole\n"), "{err}");
     assert!(err.ends_with("\nerror: /dev/full: No space left on device (os error 28)\n"), "{err}");
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
     let err = export(&[], full.into());

@@ -11,11 +11,12 @@ use crate::cli::logging;
 use crate::cli::output::{self, Stop};
 use crate::cli::progress::{Progress, rate};
 use clap::Args;
+use parking_lot::Mutex;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,14 +52,13 @@ impl ExportArgs {
         let path = self.output.filter(|path| path != "-");
         let lines = Arc::new(Written {
             n: AtomicU64::new(0),
-            has_file: AtomicBool::new(false),
+            go_on: Mutex::new(if path.is_none() { MAYBE_CUT } else { "nothing was written" }),
             progress: Progress::new(None, "keys", path.is_none()),
         });
         let (last, is_output) = (Arc::clone(&lines), path.is_none());
         halt.last_words(move |name| {
             last.tell();
-            let go_on = if is_output { "the last line may not be whole" } else { last.go_on() };
-            logging::say(&format!("stopped by {name}; {go_on}"));
+            logging::say(&format!("stopped by {name}; {}", last.go_on.lock()));
         });
         let prefix = utf8(self.prefix, "PREFIX")?;
         let client = server.client()?;
@@ -87,18 +87,22 @@ impl ExportArgs {
         halt.over()?;
         lines.tell();
         if ended.is_err() && !is_output {
-            logging::say(&format!("stopped; {}", lines.go_on()));
+            logging::say(&format!("stopped; {}", lines.go_on.lock()));
         }
         ended
     }
 }
 
+/// Of an export that cannot be gone on with.
+const MAYBE_CUT: &str = "the last line may not be whole";
+const RESUME: &str = "go on with --resume";
+
 /// What is written.
 struct Written {
     /// Lines.
     n: AtomicU64,
-    /// Whether there is a file to go on with.
-    has_file: AtomicBool,
+    /// What to do about it, or to know of it, when it stops here.
+    go_on: Mutex<&'static str>,
     progress: Progress,
 }
 
@@ -128,11 +132,6 @@ impl Written {
         let n = self.n.load(Relaxed);
         logging::say(&format!("exported {n} keys; {}", rate(n, self.progress.seconds())));
     }
-
-    /// What to do about an export to a file that stopped.
-    fn go_on(&self) -> &'static str {
-        if self.has_file.load(Relaxed) { "go on with --resume" } else { "nothing was written" }
-    }
 }
 
 fn to_file(
@@ -153,7 +152,9 @@ fn to_file(
         }
         false => (None, None),
     };
-    lines.has_file.store(resume, Relaxed);
+    if resume {
+        *lines.go_on.lock() = RESUME;
+    }
     let mut pages = Pages::new(client, prefix, after, true);
     // Asked for before there is a file: where nobody answers, nothing is made.
     let mut next = pages.next::<Item>()?;
@@ -161,7 +162,7 @@ fn to_file(
         Some(file) => file,
         None => ExportFile::create(path).map_err(failed)?,
     };
-    lines.has_file.store(true, Relaxed);
+    *lines.go_on.lock() = if file.can_resume() { RESUME } else { MAYBE_CUT };
     while let Some(items) = next {
         lines.write(&items, &mut file.file, halt, failed)?;
         next = pages.next()?;

@@ -84,6 +84,11 @@ impl ExportFile {
         }
     }
 
+    /// Whether an export that stops can be gone on with: not where it went to a pipe or a device.
+    pub(super) fn can_resume(&self) -> bool {
+        self.file.metadata().is_ok_and(|found| found.is_file())
+    }
+
     /// Gives it its name, once it is on the disk.
     ///
     /// # Errors
