@@ -214,6 +214,32 @@ fn an_export_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn an_export_is_not_gone_on_with_where_nothing_of_it_is_there() {
+    let node = Node::start("n", &[], &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let part = folder.path().join(".copy.part");
+    let lines = "{\"key\":\"k1\",\"value\":\"1\"}\n{\"key\":\"k2\",\"value\":\"2\"}\n";
+    std::fs::write(&part, lines).expect("room");
+    let path_text = folder.path().join("copy").display().to_string();
+    let resume =
+        |prefix: &str| node.run(&["kv", "export", prefix, "--resume", "--output", &path_text]);
+    let refused = |prefix: &str, why: &str| {
+        let ended = resume(prefix);
+        assert!(ended.code == Some(1) && ended.err.contains(why), "{ended:?}");
+        assert!(ended.err.contains("stopped; nothing was written\n"), "{ended:?}");
+        assert_eq!(std::fs::read_to_string(&part).expect("the part"), lines);
+    };
+    refused("", "holds none of the keys that are in it, up to \"k2\": it was emptied");
+    assert_eq!(node.run(&["kv", "put", "k3", "3"]).code, Some(0));
+    refused("", "holds none of the keys");
+    refused("j", "it ends with \"k2\", which is no \"j\"");
+    // Of keys that come and go some are there.
+    assert_eq!(node.run(&["kv", "put", "k0", "0"]).code, Some(0));
+    let ended = resume("k");
+    assert!(ended.code == Some(0) && ended.err.starts_with("exported 1 keys; "), "{ended:?}");
+}
+
+#[test]
 fn an_export_that_fails_leaves_the_one_before_it_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("copy");
@@ -231,10 +257,10 @@ fn an_export_that_fails_leaves_the_one_before_it_alone() {
     assert!(ended.err.contains("stopped; go on with --resume\n"), "{ended:?}");
     assert_eq!(std::fs::read_to_string(&path).expect("text"), "older\n");
     let rest = br#"{"items":[{"key":"b","value":"2","version":"v"}],"next":null}"#;
-    let server = Server::start(vec![answer(200, rest)]);
+    let server = Server::start(vec![answer(200, page), answer(200, rest)]);
     let args = ["kv", "export", "--resume", "--output", &path_text, "--server", &server.url()];
     assert_eq!(run(&args).code, Some(0));
-    assert!(server.asked()[0].line.contains("after=a"));
+    assert!(server.asked()[1].line.contains("after=a"));
     assert_eq!(std::fs::read_to_string(&path).expect("text").lines().count(), 2);
     assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 1);
 }

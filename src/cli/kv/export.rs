@@ -2,7 +2,7 @@
 
 use super::export_file::ExportFile;
 use super::line::Item;
-use super::list::Pages;
+use super::list::{Key, Pages};
 use super::utf8;
 use crate::cli::client::{Client, ServerFlags};
 use crate::cli::failure::Failure;
@@ -29,8 +29,9 @@ is \"base64\". Lines are in the order of keys. An export is no snapshot: a key t
 the while is in it once; one that comes or goes meanwhile may be or not.
 
 FILE is written as .FILE.part and gets its name when it is whole: an export that fails leaves the
-one before it alone. --resume goes on with that part; where there is none, with FILE itself. A pipe
-or a device is written to as it is.";
+one before it alone. --resume goes on with that part; where there is none, with FILE itself. It
+refuses to where the node holds none of the keys up to there any more. A pipe or a device is written
+to as it is.";
 
 /// Prints every entry as a line of JSON, to be imported elsewhere.
 #[derive(Debug, Args)]
@@ -52,7 +53,7 @@ impl ExportArgs {
         let path = self.output.filter(|path| path != "-");
         let lines = Arc::new(Written {
             n: AtomicU64::new(0),
-            go_on: Mutex::new(if path.is_none() { MAYBE_CUT } else { "nothing was written" }),
+            go_on: Mutex::new(if path.is_none() { MAYBE_CUT } else { NOTHING }),
             progress: Progress::new(None, "keys", path.is_none()),
         });
         let (last, is_output) = (Arc::clone(&lines), path.is_none());
@@ -96,6 +97,7 @@ impl ExportArgs {
 /// Of an export that cannot be gone on with.
 const MAYBE_CUT: &str = "the last line may not be whole";
 const RESUME: &str = "go on with --resume";
+const NOTHING: &str = "nothing was written";
 
 /// What is written.
 struct Written {
@@ -155,6 +157,12 @@ fn to_file(
     if resume {
         *lines.go_on.lock() = RESUME;
     }
+    if let Some(after) = &after
+        && let Some(why) = why_not(client, prefix, after)?
+    {
+        *lines.go_on.lock() = NOTHING;
+        return Err(failed(io::Error::other(why)));
+    }
     let mut pages = Pages::new(client, prefix, after, true);
     // Asked for before there is a file: where nobody answers, nothing is made.
     let mut next = pages.next::<Item>()?;
@@ -171,4 +179,22 @@ fn to_file(
     file.finish().map_err(failed)?;
     drop(step);
     Ok(())
+}
+
+/// Why what ends with the key `after` cannot be gone on with here, as far as that shows: the rest
+/// would be of other keys than its beginning, and might be nothing.
+fn why_not(client: &Client, prefix: &str, after: &str) -> Result<Option<String>, Failure> {
+    let anew = "without --resume it is written anew";
+    if !after.starts_with(prefix) {
+        return Ok(Some(format!("it ends with {after:?}, which is no {prefix:?}; {anew}")));
+    }
+    let first = Pages::new(client, prefix, None, false).next::<Key>()?;
+    let first = first.unwrap_or_default();
+    let is_there = first.first().is_some_and(|first| *first.key <= *after);
+    Ok((!is_there).then(|| {
+        format!(
+            "{client} holds none of the keys that are in it, up to {after:?}: it was emptied, or \
+             is another one; its lines are left as they are, and {anew}"
+        )
+    }))
 }

@@ -43,6 +43,12 @@ struct Page<T> {
     next: Option<String>,
 }
 
+/// An item of a page of keys alone.
+#[derive(Deserialize)]
+pub(super) struct Key {
+    pub(super) key: String,
+}
+
 /// The pages of a prefix, in order, each asked for when it is wanted.
 pub(in crate::cli) struct Pages<'c> {
     client: &'c Client,

@@ -1,6 +1,6 @@
 //! `delete --prefix` and `--all`: many keys at once, for whoever has said yes.
 
-use super::list::Pages;
+use super::list::{Key, Pages};
 use super::pipeline::{self, Order, Reply};
 use super::target;
 use crate::cli::client::{Client, ServerFlags};
@@ -8,16 +8,10 @@ use crate::cli::failure::Failure;
 use crate::cli::interrupt::{Halt, guarded};
 use crate::cli::progress::{Progress, rate};
 use crate::cli::{logging, output};
-use serde::Deserialize;
 use serde_json::json;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-#[derive(Deserialize)]
-struct Key {
-    key: String,
-}
 
 /// Deletes every key that begins with `prefix`, after a yes; with an empty one all there are.
 ///
