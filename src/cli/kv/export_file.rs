@@ -32,8 +32,7 @@ impl ExportFile {
             let file = OpenOptions::new().write(true).open(path)?;
             return Ok(ExportFile { file, names: None, _before: None });
         }
-        // One that may not be read cannot be resumed.
-        let before = File::open(&path).ok();
+        let before = to_lock(&path);
         before.as_ref().map_or(Ok(()), |before| claim(before, &path))?;
         let part = part_of(&path);
         let open = || {
@@ -100,6 +99,13 @@ impl ExportFile {
     }
 }
 
+/// The file of this name, to be claimed and left as it is; `None` for one that cannot be resumed
+/// either. It is opened for writing, too: else NFS refuses the lock (`EBADF`).
+fn to_lock(path: &Path) -> Option<File> {
+    let open = OpenOptions::new().read(true).write(true).open(path);
+    open.or_else(|_| File::open(path)).ok()
+}
+
 /// Keeps another export from writing the same file, as long as this one is open.
 ///
 /// # Errors
@@ -158,6 +164,7 @@ fn cut(file: &mut File, is_ours: bool) -> io::Result<(u64, Option<String>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{OFlags, fcntl_getfl};
     use std::io::Write as _;
     use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
 
@@ -213,6 +220,24 @@ mod tests {
         device.finish().expect("nothing to do");
         assert!(fs::metadata("/dev/null").expect("there").file_type().is_char_device());
         assert!(ExportFile::resume(Path::new("/dev/null")).is_err());
+    }
+
+    #[test]
+    fn what_is_locked_is_open_for_writing_and_stays_as_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("copy");
+        fs::write(&path, WHOLE).expect("room");
+        let changed = || fs::metadata(&path).expect("there").modified().expect("a time");
+        let before = changed();
+        let locked = to_lock(&path).expect("there");
+        claim(&locked, &path).expect("nobody else has it");
+        let flags = fcntl_getfl(&locked).expect("open");
+        assert_eq!(flags & OFlags::RWMODE, OFlags::RDWR, "NFS would refuse the lock");
+        assert_eq!((read(&path).as_str(), changed()), (WHOLE, before));
+        drop(locked);
+        // Whoever may only read it locks it where that is enough.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).expect("ours");
+        assert!(to_lock(&path).is_some());
     }
 
     #[test]
