@@ -180,7 +180,7 @@ pub const TOMBSTONES_SHARE: u64 = 4;
 pub const EXPIRED_GRACE: Duration = Duration::from_secs(10 * 60);
 /// What that shrinks to at most, where much expires at once: longer than clocks may differ
 /// ([`CLOCK_AHEAD_MAX`]), or a node ahead would forget what others have yet to let expire, and
-/// longer than a long poll waits unless it says so, or its token would be too old at its end.
+/// longer than a long poll waits ([`HTTP_POLL_EXPIRING_MAX`]), or its token would be too old then.
 pub const EXPIRED_GRACE_FLOOR: Duration = Duration::from_secs(90);
 const _: () = assert!(EXPIRED_GRACE_FLOOR.as_secs() > CLOCK_AHEAD_MAX.as_secs());
 /// How many that have expired are remembered for all of `--expired-grace`: of more it shrinks, and
@@ -330,6 +330,10 @@ pub const CONSUL_TREE_MAX: usize = 4_096;
 pub const FLAG_LEN_MAX: usize = 64 << 10;
 /// Longest `?wait=` of a long poll.
 pub const HTTP_POLL_MAX: Duration = Duration::from_secs(300);
+/// How long a long poll with a token waits at most where keys expire: at its end the token must
+/// still name what is remembered of them, however many have expired meanwhile.
+pub const HTTP_POLL_EXPIRING_MAX: Duration = Duration::from_secs(60);
+const _: () = assert!(HTTP_POLL_EXPIRING_MAX.as_secs() < EXPIRED_GRACE_FLOOR.as_secs());
 /// Origins that a resume token names at most: some 14 bytes each, and it goes into a target.
 pub const TOKEN_ORIGINS_MAX: usize = 256;
 /// Bearer tokens of one server: each request is compared with all of them.

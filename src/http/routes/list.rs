@@ -34,13 +34,16 @@ const PACKED_MORE: usize = 64 << 10;
 /// With `min_token` it waits until the node has caught up with what a client was told elsewhere.
 pub(super) fn answer(api: &Api, mut call: Call<'_>) -> Result<Outcome, Failure> {
     let wanted = Wanted::of(call.query)?;
-    let Wanted { only_keys, since, limit, .. } = wanted;
+    let Wanted { only_keys, since, limit, mut wait, .. } = wanted;
+    if since.is_some() {
+        wait = watch::while_known(wait, api.store());
+    }
     let prefix = wanted.prefix.as_bytes();
     let after = Some(wanted.after.as_bytes()).filter(|after| !after.is_empty());
     if let Some(least) = &wanted.least {
         api.check_complete()?;
         let target = Target::Prefix(prefix.into());
-        if let Some(outcome) = least.await_it(api, &mut call, target, wanted.wait)? {
+        if let Some(outcome) = least.await_it(api, &mut call, target, wait)? {
             return Ok(outcome);
         }
     }
@@ -56,7 +59,7 @@ pub(super) fn answer(api: &Api, mut call: Call<'_>) -> Result<Outcome, Failure> 
         (Form::Page, None) => page.all(api, call),
         (Form::Page, Some(since)) => {
             let since = Since::read(since.text())?;
-            page.since(api, call, since, wanted.wait)
+            page.since(api, call, since, wait)
         }
     }
 }
@@ -139,7 +142,8 @@ impl Page<'_> {
         }
     }
 
-    /// What a client lacks that has seen so much; when that is nothing, it waits.
+    /// What a client lacks that has seen so much; when that is nothing, it waits, for a token that
+    /// is younger.
     fn since(
         &self,
         api: &Api,

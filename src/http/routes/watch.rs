@@ -17,8 +17,8 @@ use crate::http::request::{Method, Poll, Request};
 use crate::http::watch::event::Style;
 use crate::http::watch::token;
 use crate::http::watch::wish::{PollWatch, PollWish, StreamWish};
-use crate::kv::{Coverage, Target, Token};
-use crate::limits::HTTP_POLL_MAX;
+use crate::kv::{Coverage, Store, Target, Token};
+use crate::limits::{HTTP_POLL_EXPIRING_MAX, HTTP_POLL_MAX};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +69,12 @@ impl Since {
 pub(super) fn wait(parameter: Option<Parameter<'_>>) -> Result<Duration, Failure> {
     let Some(parameter) = parameter else { return Ok(WAIT_DEFAULT) };
     query::time("wait", parameter.text(), Duration::ZERO..=HTTP_POLL_MAX)
+}
+
+/// The part of such a wait after which a token that has come with it is still good: where keys
+/// expire they may be forgotten later on, and the client would have to begin anew.
+pub(super) fn while_known(wait: Duration, store: &Store) -> Duration {
+    if store.swept() > 0 { wait.min(HTTP_POLL_EXPIRING_MAX) } else { wait }
 }
 
 /// What the node held when it was asked last: before this request's first look at the store.
@@ -219,4 +225,23 @@ pub(super) fn stream(
 /// The token of a request: `since`, or what a browser sends on its own when it calls again.
 pub(super) fn token_of<'t>(request: &Request<'t>, since: Option<Parameter<'t>>) -> Option<&'t str> {
     request.last_event_id.filter(|id| !id.is_empty()).or(since.map(Parameter::text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{OriginId, StoreConfig};
+    use crate::time::{Instant, Now, WallMillis};
+
+    #[test]
+    fn a_token_is_not_waited_with_for_longer_than_expiries_are_remembered_for_certain() {
+        let store = Store::new(StoreConfig { origin: OriginId(1), store_len_max: 1_000 });
+        let now = Now { instant: Instant::ZERO, wall: WallMillis(1_000) };
+        store.put(now, b"stays", b"", None).expect("room");
+        let waits = [Duration::ZERO, WAIT_DEFAULT, HTTP_POLL_MAX];
+        assert_eq!(waits.map(|wait| while_known(wait, &store)), waits);
+        store.put_lasting_if(now, b"expires", (b"", None), Some(9), |_| true).expect("room");
+        let waits = waits.map(|wait| while_known(wait, &store));
+        assert_eq!(waits, [Duration::ZERO, WAIT_DEFAULT, HTTP_POLL_EXPIRING_MAX]);
+    }
 }
