@@ -183,6 +183,21 @@ fn a_full_store_or_nobody_there_ends_an_import() {
 }
 
 #[test]
+fn all_that_an_import_wrote_before_it_ended_is_counted() {
+    let node = Node::start("n", &["--max-store-bytes=60000"], &[]);
+    let line = |n: usize| {
+        // Behind one that finds no room there are others that do.
+        let len = if n.is_multiple_of(2) { 5_000 } else { 1 };
+        format!("{{\"key\":\"k{n}\",\"value\":\"{}\"}}\n", "v".repeat(len))
+    };
+    let copy: String = (0..100).map(line).collect();
+    let ended = run_fed(&["kv", "import", "--server", &node.url()], copy.as_bytes());
+    assert!(ended.code == Some(4) && ended.err.contains("507 Insufficient"), "{ended:?}");
+    let told = format!(" lines: {} written, 0 kept", node.metric("keys"));
+    assert!(ended.err.contains(&told), "not {told}: {ended:?}");
+}
+
+#[test]
 fn an_import_waits_for_a_node_that_is_not_ready_yet() {
     let other = Node::start("other", &[], &[]);
     let copy = b"{\"key\":\"a\",\"value\":\"1\"}\n";

@@ -230,7 +230,8 @@ impl Line<'_> {
         orders.iter().for_each(|marked| bytes.extend_from_slice(&marked.order.bytes));
         // What was answered before the connection ended is read all the same.
         let sent = stream.get_mut().write_all(&bytes).and_then(|()| stream.get_mut().flush());
-        let (mut busy, mut again) = (None, Vec::new());
+        // What all of them came to is known before one of them ends the work.
+        let (mut busy, mut again, mut settled) = (None, Vec::new(), Ok(()));
         let mut sent_orders = std::mem::take(orders).into_iter();
         while let Some(marked) = sent_orders.next() {
             let answer = match read_answer(&mut stream) {
@@ -248,12 +249,13 @@ impl Line<'_> {
                 again.push(marked);
                 busy = Some(Left::Busy(reply, answer.rest.unwrap_or(REST).min(REST_MAX)));
             } else {
-                (self.settle)(marked.order.number, reply)?;
+                settled = settled.and((self.settle)(marked.order.number, reply));
             }
             if closes {
                 let error = io::Error::new(io::ErrorKind::ConnectionReset, "closed by the server");
                 orders.extend(again.into_iter().chain(sent_orders));
                 let is_all = orders.is_empty();
+                settled?;
                 return Ok(busy.or((!is_all).then_some(Left::Broken(error))));
             }
         }
@@ -261,7 +263,7 @@ impl Line<'_> {
             self.stream = Some(stream);
         }
         orders.extend(again.into_iter().chain(sent_orders));
-        Ok(busy)
+        settled.map(|()| busy)
     }
 }
 
