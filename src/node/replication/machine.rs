@@ -413,7 +413,10 @@ impl Replication {
             self.holders.changed(cx);
         }
         let forgotten = HlcTime(end.forgotten);
-        let is_reset = ended.reset || self.absence.has_to_compare(cx, ended.first, forgotten);
+        // Who has never held a whole copy has nothing to compare, and copies first.
+        let may_reset = ended.first || !cx.ready.wants_copy();
+        let owes = self.absence.has_to_compare(cx, ended.first, forgotten);
+        let is_reset = may_reset && ended.reset || owes;
         if is_reset || ended.first {
             // What had expired and was forgotten before this copy, nobody here can tell.
             cx.known.forget_expiries(cx.now.wall.0);

@@ -88,10 +88,11 @@ impl<'a> View<'a> {
         ready::not_ready_why(&shared.ready, self.0.pulls.copying_from(&shared.peers))
     }
 
-    /// Whether the store may be compared as soon as one of the peers tells what it holds.
+    /// Whether the store may be compared as soon as one of the peers tells what it holds, or has
+    /// sent what is asked for.
     #[must_use]
     pub fn is_to_compare(self) -> bool {
-        self.0.absence.is_to_compare(&self.0.shared.peers)
+        self.0.absence.is_to_compare(&self.0.shared.peers) || self.0.pulls.is_active()
     }
 
     /// Up to which number every write of `origin` is held here, replaced, or deleted and forgotten.

@@ -281,3 +281,33 @@ fn who_founds_in_the_same_moment_is_not_of_another_cluster() {
         assert!(cluster.run_until(Duration::from_secs(2), |c| n_keys(c, 1) == 2000));
     }
 }
+
+#[test]
+fn who_never_held_a_whole_copy_is_not_reset_but_copies() {
+    let mut cluster = Cluster::new(0, 0.0);
+    (0..3).for_each(|_| cluster.add(Duration::from_secs(2)));
+    for (index, other) in [(0, 1), (1, 0)] {
+        cluster.tell(index, &[other]);
+        cluster.drain(index);
+    }
+    cluster.put(0, "k", b"v");
+    cluster.run(Duration::from_secs(1));
+    cluster.delete(0, "k");
+    cluster.run(Duration::from_secs(1));
+    let tombstone = cluster.members[0].store.entry(b"k").expect("a delete");
+    cluster.members[0].replication.with(cluster.now, |cx| cx.known.forget(&tombstone));
+
+    // A third one that clients write to pulls from one that has never been ready either, and has
+    // forgotten a delete.
+    for (index, others) in [(0, [1, 2]), (1, [0, 2]), (2, [0, 1])] {
+        cluster.tell(index, &others);
+    }
+    cluster.put(2, "own", b"v");
+    let first = cluster.members[0].store.origin();
+    cluster.members[2].replication.pull_from(cluster.now, first);
+    (0..3).for_each(|index| cluster.drain(index));
+    cluster.run(Duration::from_secs(10));
+    assert_eq!(cluster.members[2].replication.pulls.completed_total, 1);
+    let stages = [0, 1, 2].map(|index| stage(&cluster, index));
+    assert_eq!(stages, [Stage::New; 3], "nobody takes itself for whole, for want of a copy");
+}
