@@ -8,7 +8,7 @@
 //! meanwhile may be or not.
 
 use super::record::Record;
-use super::seen::Seen;
+use super::seen::{Coverage, Seen};
 use super::store::{Slot, Store};
 use crate::limits::{LIST_SCAN_MAX, STORE_SHARDS};
 use crate::time::Now;
@@ -18,6 +18,9 @@ use std::collections::binary_heap::PeekMut;
 use std::mem;
 use std::ops::Bound;
 use std::vec;
+
+/// What a reader has seen, and what the node holds of which it asks for the rest.
+pub(super) type Lacking<'a> = (&'a Seen, &'a Coverage);
 
 /// A page of records.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,7 +39,7 @@ impl Store {
         self.page(now, prefix, after, limit, None)
     }
 
-    /// The same of the records, tombstones too, that a reader which has `seen` so much lacks.
+    /// The same of the records, tombstones too, that a reader lacks.
     #[must_use]
     pub(super) fn list_unseen(
         &self,
@@ -44,9 +47,9 @@ impl Store {
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
-        seen: &Seen,
+        lacking: Lacking<'_>,
     ) -> Listing {
-        self.page(now, prefix, after, limit, Some(seen))
+        self.page(now, prefix, after, limit, Some(lacking))
     }
 
     /// Live keys that begin with `prefix`. What comes or goes meanwhile is counted or not.
@@ -62,13 +65,13 @@ impl Store {
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
-        seen: Option<&Seen>,
+        lacking: Option<Lacking<'_>>,
     ) -> Listing {
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        self.page_from(now, prefix, from, limit, seen)
+        self.page_from(now, prefix, from, limit, lacking)
     }
 
     /// A page of the keys from a bound on, which is not before the prefix.
@@ -78,11 +81,11 @@ impl Store {
         prefix: &[u8],
         from: Bound<&[u8]>,
         limit: usize,
-        seen: Option<&Seen>,
+        lacking: Option<Lacking<'_>>,
     ) -> Listing {
         // A shard's fair share of the page, and some more so that few are asked twice.
         let batch_len = 1 + limit.saturating_add(limit / 2) / STORE_SHARDS;
-        let page = Page { prefix, from, batch_len, seen, moment: self.moment(now.wall) };
+        let page = Page { prefix, from, batch_len, lacking, moment: self.moment(now.wall) };
         let mut cursors: Vec<_> = self.slots().iter().map(|slot| Cursor::new(slot, page)).collect();
         let first =
             |(of, cursor): (usize, &mut Cursor<'_>)| Some(Head { record: cursor.next()?, of });
@@ -132,8 +135,8 @@ struct Page<'a> {
     prefix: &'a [u8],
     from: Bound<&'a [u8]>,
     batch_len: usize,
-    /// What the reader has seen, if it wants to know what it lacks.
-    seen: Option<&'a Seen>,
+    /// If the reader wants to know what it lacks.
+    lacking: Option<Lacking<'a>>,
     /// By which expiries go.
     moment: u64,
 }
@@ -142,11 +145,11 @@ impl Page<'_> {
     /// The record as it is at the moment, if it belongs on the page.
     fn shown(&self, record: &Record) -> Option<Record> {
         let is_due = record.is_due(self.moment);
-        match self.seen {
+        match self.lacking {
             None => (!record.is_tombstone() && !is_due).then(|| record.clone()),
-            Some(seen) => {
+            Some((seen, coverage)) => {
                 let shown = if is_due { record.expired() } else { record.clone() };
-                (!seen.covers(&shown)).then_some(shown)
+                (!coverage.is_seen(seen, &shown)).then_some(shown)
             }
         }
     }

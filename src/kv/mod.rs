@@ -56,7 +56,7 @@ pub use merge::Merge;
 pub use reader::{Asked, Begun, Reader, Told};
 pub use record::{Record, RecordError, SEQ_MAX};
 pub use room::Bound;
-pub use seen::{Coverage, Seen, Token};
+pub use seen::{Coverage, LetGo, Seen, Token};
 pub use stats::StoreStats;
 pub use store::{Store, StoreConfig};
 pub use target::Target;

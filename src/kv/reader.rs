@@ -90,14 +90,14 @@ impl Store {
     ) -> Option<Listing> {
         let Asked { prefix, after, limit } = asked;
         let Some(keys) = self.keys_unseen(seen, coverage) else {
-            return Some(self.list_unseen(now, prefix, after, limit, seen));
+            return Some(self.list_unseen(now, prefix, after, limit, (seen, coverage)));
         };
         let is_on_page =
             |key: &[u8]| key.starts_with(prefix) && after.is_none_or(|after| key > after);
         let on_page = keys.iter().filter(|key| is_on_page(key));
         let found: Option<Vec<_>> = on_page.map(|key| self.shown(now, key)).collect();
         let mut items = found?;
-        items.retain(|record| !seen.covers(record));
+        items.retain(|record| !coverage.is_seen(seen, record));
         let has_more = items.len() > limit;
         items.truncate(limit);
         let next = items.last().filter(|_| has_more).map(|last| last.key().to_vec());
@@ -198,7 +198,8 @@ impl Reader {
     /// The next records that it lacks, about `n_max` of them, or none of a part in which there are
     /// none; `None` when it has been told all.
     pub fn part(&mut self, store: &Store, now: Now, n_max: usize) -> Option<Vec<Record>> {
-        let CatchingUp { at, .. } = self.catching_up.as_mut()?;
+        let CatchingUp { coverage, at } = self.catching_up.as_mut()?;
+        let coverage = Arc::clone(coverage);
         let mut part = match (&mut *at, &self.target) {
             (At::End, _) => return None,
             (At::Snapshot(_), Target::Key(key)) => {
@@ -223,7 +224,7 @@ impl Reader {
                 let seen = self.seen.as_ref().unwrap_or(&nothing);
                 let (Target::Key(begin) | Target::Prefix(begin)) = target;
                 let steps_max = n_max.saturating_mul(STEPS);
-                let is_wanted = |record: &Record| !seen.covers(record);
+                let is_wanted = |record: &Record| !coverage.is_seen(seen, record);
                 let (part, next) =
                     store.scan_part(*shard, (begin, after.as_deref()), steps_max, is_wanted);
                 *at = match next {
@@ -238,7 +239,9 @@ impl Reader {
             part.retain(|record| !record.is_tombstone());
         }
         let told = part.into_iter().map(|record| store.as_of(now, record));
-        Some(told.filter(|record| !self.has_seen(record)).collect())
+        let has_seen =
+            |record: &Record| self.seen.as_ref().is_some_and(|seen| coverage.is_seen(seen, record));
+        Some(told.filter(|record| !has_seen(record)).collect())
     }
 
     /// It has been told every part. True when it has seen what the node held at the beginning;
@@ -272,9 +275,5 @@ impl Reader {
     #[must_use]
     pub fn seen(&self) -> Option<&Seen> {
         self.seen.as_ref()
-    }
-
-    fn has_seen(&self, record: &Record) -> bool {
-        self.seen.as_ref().is_some_and(|seen| seen.covers(record))
     }
 }

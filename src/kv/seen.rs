@@ -20,9 +20,9 @@
 
 use super::ended::{Ended, EndedChanges, EndedRun};
 use super::record::Record;
-use super::version::{Dot, OriginId};
+use super::version::{Dot, HlcTime, OriginId};
 use crate::mutation::mutated;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What was seen of each origin, and of what expires.
@@ -46,10 +46,10 @@ impl Seen {
         Seen { ended, ..Seen::default() }
     }
 
-    /// Whether this write was seen, and where it has expired, that as well.
-    #[must_use]
-    pub fn covers(&self, record: &Record) -> bool {
-        let Dot { origin, seq } = record.dot();
+    /// Whether this write, for which `dot` stands, was seen, and where it has expired, that as
+    /// well.
+    fn covers(&self, record: &Record, dot: Dot) -> bool {
+        let Dot { origin, seq } = dot;
         let has_expired_since = record.has_expired()
             && record.expiry().is_some_and(|expiry| expiry > self.expired_through)
             && !mutated!(WatchNoExpiry);
@@ -217,6 +217,18 @@ pub struct Token {
     pub ended: Option<u64>,
 }
 
+/// Runs that are over and were let go of: one number stands for all that they wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LetGo {
+    /// What stands for their writes: an origin of nobody, and its number.
+    pub as_dot: Dot,
+    /// No write of theirs is stamped later.
+    pub until: HlcTime,
+    /// Runs of which writes may be stamped so early and that were not let go of, beside those that
+    /// are over.
+    pub others: BTreeSet<OriginId>,
+}
+
 /// What a node holds, and which deletes it has forgotten.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Coverage {
@@ -230,6 +242,8 @@ pub struct Coverage {
     pub ended: Arc<Ended>,
     /// How these became what they are.
     pub ended_changes: Arc<EndedChanges>,
+    /// Those of them that are known by name no more; `None` where no run ever was let go of.
+    pub let_go: Option<LetGo>,
     /// [`Store::removed_total`](super::Store::removed_total) at that time.
     pub removed_total: u64,
     /// Whether it holds nothing beyond `seen`: no write past a gap, no part of a copy.
@@ -237,6 +251,19 @@ pub struct Coverage {
 }
 
 impl Coverage {
+    /// Whether a reader that has `seen` so much has seen this write, and where it has expired, that
+    /// as well.
+    #[must_use]
+    pub(super) fn is_seen(&self, seen: &Seen, record: &Record) -> bool {
+        let (dot, time) = (record.dot(), record.stamp().time);
+        let is_by_name = |let_go: &&LetGo| {
+            let_go.others.contains(&dot.origin) || self.ended.get(dot.origin).is_some()
+        };
+        let let_go = self.let_go.as_ref().filter(|let_go| time <= let_go.until);
+        let let_go = let_go.filter(|let_go| !is_by_name(let_go));
+        seen.covers(record, let_go.map_or(dot, |let_go| let_go.as_dot))
+    }
+
     /// What a token says to have been seen; `None` when it names runs that are over, and never
     /// were these here, or too long ago, and when it says two things of one run.
     #[must_use]
@@ -312,9 +339,10 @@ mod tests {
         let put = Record::lasting(stamp, 1, b"k", Some((b"v", None)), 3);
         let mut seen = Seen::default();
         seen.add(OriginId(1), 1);
-        assert!(seen.covers(&put) && !seen.covers(&put.expired()));
+        let has_seen = |seen: &Seen, record: &Record| Coverage::default().is_seen(seen, record);
+        assert!(has_seen(&seen, &put) && !has_seen(&seen, &put.expired()));
         seen.set_expired_through(7_999);
-        assert!(!seen.covers(&put.expired()));
+        assert!(!has_seen(&seen, &put.expired()));
         let mut coverage = Coverage { expiry_forgotten: 8_000, ..Coverage::default() };
         coverage.seen.add(OriginId(1), 1);
         assert!(!coverage.reaches(&seen), "it may have been this one");
@@ -329,7 +357,7 @@ mod tests {
         later.add(OriginId(1), 1);
         later.set_expired_through(8_000);
         seen.told(&later, 0);
-        assert!(seen.covers(&put.expired()));
+        assert!(has_seen(&seen, &put.expired()));
     }
 
     #[test]
@@ -446,9 +474,9 @@ mod tests {
         let write = |origin, seq| {
             Record::new(Stamp { time: HlcTime::from_millis(5_000), origin }, seq, b"k", None)
         };
-        assert!(seen.covers(&write(a, 7)) && !seen.covers(&write(a, 8)));
-        assert!(!seen.covers(&write(b, 1)));
         let mut coverage = Coverage::default();
+        let has_seen = |origin, seq| coverage.is_seen(&seen, &write(origin, seq));
+        assert!(has_seen(a, 7) && !has_seen(a, 8) && !has_seen(b, 1));
         assert!(!coverage.reaches(&seen), "nobody here has heard of that run");
         coverage.seen.add(a, 3);
         assert!(coverage.reaches(&seen) && coverage.reaches(&Seen::default()));
@@ -467,5 +495,28 @@ mod tests {
         assert!(!coverage.covers(&seen) && coverage.covers(&Seen::default()));
         assert_eq!((seen.named().count(), seen.through(a), seen.through(b)), (2, 7, 3));
         assert!(coverage.reaches(&seen) && seen.contains(&more) && !more.contains(&seen));
+    }
+
+    #[test]
+    fn a_write_of_a_run_that_was_let_go_of_is_seen_with_all_such() {
+        let (a, b, c, floor) = (OriginId(1), OriginId(2), OriginId(3), OriginId(u64::MAX));
+        let write = |origin, millis| {
+            let stamp = Stamp { time: HlcTime::from_millis(millis), origin };
+            Record::new(stamp, 1, b"k", Some((b"v", None)))
+        };
+        let let_go = LetGo {
+            as_dot: Dot { origin: floor, seq: 9 },
+            until: HlcTime::from_millis(9_000),
+            others: BTreeSet::from([b]),
+        };
+        let coverage = Coverage { let_go: Some(let_go), ended: ended(c, 0), ..Coverage::default() };
+        let mut seen = Seen::default();
+        seen.add(floor, 8);
+        assert!(!coverage.is_seen(&seen, &write(a, 9_000)), "more has been let go of since");
+        seen.add(floor, 9);
+        assert!(coverage.is_seen(&seen, &write(a, 9_000)));
+        assert!(!coverage.is_seen(&seen, &write(a, 9_001)), "it is written since");
+        assert!(!coverage.is_seen(&seen, &write(b, 9_000)), "that run is known by name");
+        assert!(!coverage.is_seen(&seen, &write(c, 9_000)), "that one, too");
     }
 }

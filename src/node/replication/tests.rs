@@ -3,6 +3,7 @@
 
 mod age;
 mod aged;
+mod below;
 mod capacity;
 mod cluster;
 mod compared;

@@ -7,7 +7,7 @@
 //! (Almeida et al., "Scalable and Accurate Causality Tracking for Eventually Consistent Stores",
 //! 2014, use the same rule for exact dots; the time bound lets a record lost by a fault heal.)
 
-use crate::kv::{Coverage, Dot, HlcTime, OriginId, Record, Store, VersionVector};
+use crate::kv::{Coverage, Dot, HlcTime, LetGo, OriginId, Record, Store, VersionVector};
 use crate::limits::ORIGINS_MAX;
 use crate::mutation::mutated;
 use crate::node::config::FoldedBound;
@@ -356,8 +356,20 @@ impl Known {
             forgotten: self.forgotten.clone(),
             ended: Arc::clone(self.folded.told()),
             ended_changes: Arc::clone(self.folded.changes()),
+            let_go: self.let_go_for_readers(),
             ..Coverage::default()
         }
+    }
+
+    /// [What is below the floor](Known::known_as), as readers are told.
+    fn let_go_for_readers(&self) -> Option<LetGo> {
+        let as_dot = Dot { origin: FLOOR, seq: self.floor() };
+        let others = || {
+            let named = self.vector.heads().map(|(origin, _)| origin);
+            named.chain(self.above.iter().copied()).chain([self.me]).collect()
+        };
+        let until = floor::time(as_dot.seq);
+        (as_dot.seq > 0).then(|| LetGo { as_dot, until, others: others() })
     }
 
     /// Every reachable peer has told the same hash of its folded origins as this node.

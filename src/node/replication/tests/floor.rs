@@ -9,10 +9,10 @@ use crate::node::replication::message::{Digest, Folded, Push};
 
 const GRACE: Duration = Duration::from_secs(20);
 const BOUND: FoldedBound = FoldedBound { most: 20, age: Duration::from_secs(10) };
-const FIRST: u64 = 5_000;
+pub(super) const FIRST: u64 = 5_000;
 
 /// So many members that know few runs by name.
-fn cluster(n: usize) -> Cluster {
+pub(super) fn cluster(n: usize) -> Cluster {
     let mut cluster = Cluster::new(0, 0.0);
     cluster.folded = BOUND;
     (0..n).for_each(|_| cluster.add(GRACE));
@@ -22,13 +22,13 @@ fn cluster(n: usize) -> Cluster {
 }
 
 /// Writes that a run has made and that is over, the last of them at this moment.
-fn records(cluster: &Cluster, run: u64, n: u64, value: Option<&[u8]>) -> Vec<Record> {
+pub(super) fn records(cluster: &Cluster, run: u64, n: u64, value: Option<&[u8]>) -> Vec<Record> {
     let began = cluster.now.wall.0 - n;
     (1..=n).map(|seq| write(run, began + seq, seq, &format!("k{run}-{seq}"), value)).collect()
 }
 
 /// A write of this run, at the time of the millisecond.
-fn write(run: u64, millis: u64, seq: u64, key: &str, value: Option<&[u8]>) -> Record {
+pub(super) fn write(run: u64, millis: u64, seq: u64, key: &str, value: Option<&[u8]>) -> Record {
     let stamp = Stamp { time: HlcTime::from_millis(millis), origin: OriginId(run) };
     Record::new(stamp, seq, key.as_bytes(), value.map(|value| (value, None)))
 }
@@ -45,7 +45,7 @@ fn pass_on(cluster: &mut Cluster, (from, to): (usize, usize), run: u64, records:
 }
 
 /// A run pushes its writes to some of the members, and ends.
-fn push(cluster: &mut Cluster, to: &[usize], run: u64, records: &[Record]) {
+pub(super) fn push(cluster: &mut Cluster, to: &[usize], run: u64, records: &[Record]) {
     to.iter().for_each(|&to| pass_on(cluster, (1 - to.min(1), to), run, records));
 }
 
@@ -57,7 +57,7 @@ fn delete_later(cluster: &mut Cluster, run: u64, written: &Record) {
 }
 
 /// Runs that write a key each at the first two members, and end, one a second.
-fn end(cluster: &mut Cluster, runs: std::ops::Range<u64>) {
+pub(super) fn end(cluster: &mut Cluster, runs: std::ops::Range<u64>) {
     for run in runs {
         let records = records(cluster, run, 1, Some(b"v"));
         push(cluster, &[0, 1], run, &records);
@@ -65,12 +65,12 @@ fn end(cluster: &mut Cluster, runs: std::ops::Range<u64>) {
     }
 }
 
-fn known(cluster: &Cluster, member: usize) -> &Known {
+pub(super) fn known(cluster: &Cluster, member: usize) -> &Known {
     &cluster.members[member].replication.shared.known
 }
 
 /// All who are up have the same floor, and not many runs above it.
-fn have_cut(cluster: &Cluster) -> bool {
+pub(super) fn have_cut(cluster: &Cluster) -> bool {
     let up = (0..cluster.members.len()).filter(|at| cluster.members[*at].up);
     let floors: Vec<u64> = up.map(|at| known(cluster, at).floor()).collect();
     floors[0] > 0 && floors.iter().all(|floor| *floor == floors[0])
