@@ -150,7 +150,8 @@ impl Cluster {
             let Some(end) = self.hosts[index].ends.get_mut(&conn) else { return };
             match end.reader.next(&security) {
                 Ok(Some(frame)) => {
-                    self.see_copy(index, peer.0, &frame);
+                    let is_heard = self.hosts[peer.0].ends.contains_key(&peer.1);
+                    self.see_copy(index, peer.0, is_heard, &frame);
                     self.input(index, Input::Frame { conn, from, frame });
                 }
                 Ok(None) => return,

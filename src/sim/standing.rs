@@ -75,11 +75,15 @@ impl Cluster {
     }
 
     /// Looks at a frame that `from` sent and `to` is about to take, for the beginning and the end
-    /// of copies.
-    pub(super) fn see_copy(&mut self, to: usize, from: usize, frame: &Frame) {
+    /// of copies. What is asked on a connection that its asker has closed, which is when `is_heard`
+    /// is false, begins none: no answer to it can arrive.
+    pub(super) fn see_copy(&mut self, to: usize, from: usize, is_heard: bool, frame: &Frame) {
         let Frame::Kv(payload) = frame else { return };
         let Some(head) = payload.pieces().next() else { return };
         if let Some(is_first) = pull_begins(payload, head) {
+            if !is_heard {
+                return;
+            }
             let copies = is_first && self.hosts[from].standing.ok_since.is_none();
             let ready = copies.then(|| self.ready_but(from));
             let begun = &mut self.hosts[from].standing.begun;

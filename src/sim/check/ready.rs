@@ -222,13 +222,14 @@ fn founded_beside(cluster: &Cluster, index: usize) -> Option<String> {
     };
     let steady = |other: &usize| is_steady(cluster, index, *other, Instant::ZERO);
     let others: Vec<usize> = (0..cluster.hosts.len()).filter(has_data).filter(steady).collect();
-    let named = |other: &&usize| me.standing.named.contains(&cluster.hosts[**other].addr);
+    // One that dialled while the way was blocked does not dial again until that has timed out.
+    let is_open = |other: usize| is_open_for(cluster, other, index, DIALLED);
+    let is_named = |other: usize| me.standing.named.contains(&cluster.hosts[other].addr);
+    let named = |other: &&usize| is_named(**other) && is_open(**other);
     if let Some(other) = others.iter().find(named) {
         let other = &cluster.hosts[*other].name;
         return Some(format!("having founded beside {other}, which DNS named and which has data"));
     }
-    // One that dialled while the way was blocked does not dial again until that has timed out.
-    let is_open = |other: usize| is_open_for(cluster, other, index, DIALLED);
     let calls = |other: &&usize| is_open(**other) && would_call(cluster, **other, index);
     if me.standing.named.is_empty()
         && let Some(other) = others.iter().find(calls)
@@ -256,6 +257,13 @@ fn intruded(cluster: &Cluster, index: usize) -> Option<String> {
     let me = &cluster.hosts[index];
     if me.guise == Guise::Twin {
         return usurped(cluster, index);
+    }
+    // Beside one of its own kind that was ready before, it has found the cluster that it looked
+    // for.
+    let is_kin = |host: &Host| host.guise == me.guise && host.standing.ok_since.is_some();
+    let mut all = (0..cluster.hosts.len()).filter(|other| *other != index);
+    if me.guise == Guise::OtherLabel && all.any(|other| is_kin(&cluster.hosts[other])) {
+        return None;
     }
     let others = (0..cluster.hosts.len()).filter(|other| is_ready(&cluster.hosts[*other]));
     let mut near = others.filter(|other| {
