@@ -31,6 +31,7 @@ use super::facts::peers::{DIRECT_PEERS_MAX, PeerInfo};
 use super::facts::stage::Stage;
 use super::machine::Replication;
 use super::message::{self, KvMessage, fit};
+use super::next::Next;
 use super::repair::absence::Absence;
 use super::spread::holders::Waiting;
 use super::{receive, spread::resend};

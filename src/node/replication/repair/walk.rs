@@ -30,7 +30,7 @@ use crate::node::replication::message::{Busy, PullEnd};
 use crate::node::replication::next::Next;
 use crate::node::replication::repair::leaves::{Picked, send_items};
 use crate::time::Instant;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Least time between two tries to go on.
@@ -42,6 +42,8 @@ const AGAIN_MAX: u32 = 64;
 /// nobody is.
 const NOBODY_KNOWS: Duration = Duration::from_secs(2);
 const NOBODY_THERE: Duration = Duration::from_secs(8);
+/// After so many pulls in vain a reset takes it that nobody holds them.
+const VAIN_MAX: usize = 8;
 
 /// What a walk is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +63,8 @@ pub(in crate::node) struct Walk {
     lacked: BTreeMap<Dot, u64>,
     /// Of whom a reset has pulled all, and who holds those deletes.
     with: Option<OriginId>,
+    /// Of whom it has pulled all in vain: they do not hold them.
+    in_vain: BTreeSet<OriginId>,
     /// Everything before this shard and leaf has been compared.
     at: (usize, usize),
     /// Where it goes on when the names under way have been judged.
@@ -83,6 +87,7 @@ impl Default for Walk {
             why: None,
             lacked: BTreeMap::new(),
             with: None,
+            in_vain: BTreeSet::new(),
             at: (0, 0),
             next: (0, 0),
             told: BTreeMap::new(),
@@ -156,6 +161,9 @@ impl Walk {
         let mut lacked = self.lacked.iter().map(|(dot, floor)| (*dot, *floor));
         let knows = lacked.all(|(dot, floor)| claims.covers(dot) || is_below(dot, floor));
         if !knows && !mutated!(WalkWithAnybody) {
+            if self.in_vain.len() < VAIN_MAX {
+                self.in_vain.insert(peer);
+            }
             return None;
         }
         self.with = Some(peer);
@@ -185,11 +193,19 @@ impl Walk {
         }
         let ready = cx.peers.reachable().filter(|peer| peer.is_ready());
         let ready: Vec<OriginId> = ready.map(|peer| peer.info.origin).collect();
-        // A pull for what else is missing, from peers that are not ready, is none to wait for.
-        if is_copying && !ready.is_empty() {
+        let untried = ready.iter().filter(|peer| !self.in_vain.contains(peer));
+        let untried: Vec<OriginId> = untried.copied().collect();
+        // A pull for what else is missing, from peers that are not ready, is none to wait for. Nor
+        // is one from a peer that is known not to hold the deletes: with a large store one such
+        // after the other is under way at any moment.
+        if is_copying && !untried.is_empty() && self.in_vain.len() < VAIN_MAX {
             self.unserved = None;
             return None;
         }
+        if is_copying && !ready.is_empty() {
+            return None;
+        }
+        let ready = if untried.is_empty() { ready } else { untried };
         self.is_outdated = false;
         self.with = self.with.filter(|peer| serves(cx, *peer));
         if let Some(peer) = self.with {

@@ -372,3 +372,42 @@ fn a_joiner_that_was_pushed_an_old_copy_compares_before_it_is_ready() {
     assert!(cluster.run_until(Duration::from_secs(10), ready));
     assert_eq!(cluster.value(joiner, "k5"), None);
 }
+
+/// The end of a copy from somebody who holds nothing.
+fn nothing() -> message::PullEnd {
+    let (heads, folded) = (Vec::new(), Vec::new());
+    message::PullEnd { heads, folded, forgotten: 0, reset: false, marks: None }
+}
+
+#[test]
+fn a_reset_ends_where_nobody_holds_the_deletes_and_a_copy_is_always_under_way() {
+    let mut cluster = Cluster::new(3, 0.0);
+    cluster.put(0, "k", b"v");
+    cluster.must_agree_within(Duration::from_secs(5));
+    let lacked = Dot { origin: OriginId(5_000), seq: 1 };
+    let (now, ready) = (cluster.now, [0, 1].map(|at| cluster.members[at].store.origin()));
+    let sleeper = &mut cluster.members[2].replication;
+    sleeper.with(now, |cx| {
+        let _ = super::super::repair::ready::hide(cx);
+    });
+    sleeper.walk.reset(now.instant, (vec![lacked], 0), false);
+    let mut walk = std::mem::take(&mut sleeper.walk);
+    let (mut now, mut n_pulls, mut is_trusted) = (now, 0, false);
+    // Each of its pulls takes a second, and at its end nobody has told of that delete.
+    'pulls: while n_pulls < 10 {
+        for tick in 0..6 {
+            now.instant = now.instant + Duration::from_millis(200);
+            let next = sleeper.with(now, |cx| walk.due(cx, false, tick > 0));
+            if let Some(Next::Trusted { .. }) = next {
+                is_trusted = true;
+                break 'pulls;
+            }
+        }
+        let peer = ready[n_pulls % 2];
+        let end = nothing();
+        let next = sleeper.with(now, |cx| walk.pulled(cx, peer, &end));
+        assert!(next.is_none(), "it does not hold that");
+        n_pulls += 1;
+    }
+    assert!(is_trusted && n_pulls >= 2, "after {n_pulls} pulls");
+}
