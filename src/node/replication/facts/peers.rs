@@ -53,6 +53,9 @@ pub(in crate::node) const RTO_MAX: Duration = Duration::from_secs(1);
 const LINK_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a link with bytes under way may stand still before its peer is told to ask others.
 const STUCK: Duration = Duration::from_millis(200);
+/// How far ahead of what its clock can show a digest of a peer may be, in milliseconds: machines
+/// are suspended, and clocks go at slightly different rates.
+const CLOCK_AHEAD_MS: u64 = 60_000;
 /// The format that first tells a node's stage.
 const STAGE_FORMAT: u8 = 3;
 /// Retransmissions without an answer after which a peer gets only a beacon now and then.
@@ -150,6 +153,8 @@ pub(in crate::node) struct Peer {
     pub(in crate::node) folded_listed: FoldedHash,
     /// When on its clock it told so last, in milliseconds: what it told earlier is not news.
     pub(in crate::node) told_as_of: u64,
+    /// What its clock and ours were, in milliseconds, when it first told so: both go on alike.
+    clocks: Option<(u64, u64)>,
     /// How far it has come, as it told last.
     pub(in crate::node) stage: Option<Stage>,
     /// Bytes of records that it may hold, when it is ready and has a limit.
@@ -195,6 +200,7 @@ impl Peer {
             folds_held: 0,
             folded_listed: FoldedHash::default(),
             told_as_of: 0,
+            clocks: None,
             stage: None,
             limit: None,
             came_new: false,
@@ -375,6 +381,15 @@ impl Peer {
     /// Forgets what it has said of a run that has gone below the floor.
     pub(in crate::node) fn lets_go(&mut self, origin: OriginId) {
         self.heads.remove(&origin);
+    }
+
+    /// It has told what it holds at this time of its clock. One that is far ahead of what its clock
+    /// can show counts as no more than that, or nothing that it tells would be news any more.
+    pub(in crate::node) fn tells_as_of(&mut self, now: Instant, at: u64) {
+        let (theirs, ours) = *self.clocks.get_or_insert((at, now.as_millis()));
+        let elapsed = now.as_millis().saturating_sub(ours);
+        let latest = theirs.saturating_add(elapsed).saturating_add(CLOCK_AHEAD_MS);
+        self.told_as_of = self.told_as_of.max(at.min(latest));
     }
 
     /// It has the same floor as this node and has told all its heads. What it has said before of

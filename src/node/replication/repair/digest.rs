@@ -179,7 +179,7 @@ pub(in crate::node) fn heard(cx: &mut Context<'_>, digest: &Digest, heads: &Head
     if digest.at.is_some_and(|at| at < peer.told_as_of) {
         return Heard::Earlier;
     }
-    peer.told_as_of = digest.at.unwrap_or(peer.told_as_of);
+    digest.at.into_iter().for_each(|at| peer.tells_as_of(cx.now.instant, at));
     peer.limit = digest.limit;
     peer.folded_hash = Some(digest.folded);
     peer.takes_parts = digest.covered.is_some();

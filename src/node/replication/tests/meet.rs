@@ -2,7 +2,7 @@
 
 use super::cluster::{Cluster, Event};
 use super::*;
-use crate::node::replication::message::{Folded, Push, Supply};
+use crate::node::replication::message::{Digest, Folded, Push, Supply};
 
 const GRACE: Duration = Duration::from_secs(3600);
 
@@ -145,4 +145,21 @@ fn the_first_write_after_a_meeting_is_with_all_in_one_hop() {
     let all = |c: &Cluster| (0..5).all(|at| c.value(at, "k").is_some());
     assert!(cluster.run_until(MILLIS * 40, all));
     assert_eq!(cluster.sum(|r| r.shared.counters.resends_total), 0);
+}
+
+#[test]
+fn a_digest_from_the_far_future_makes_a_member_deaf_for_a_minute_at_most() {
+    let mut cluster = Cluster::new(2, 0.0);
+    cluster.run(Duration::from_secs(2));
+    let (me, from) = (cluster.members[0].store.origin(), cluster.members[1].store.origin());
+    let heads = Digest::of_heads(from, Vec::new());
+    let forged = Digest { whole: true, stage: Some(3), at: Some(u64::MAX), ..heads }.for_run(me);
+    let stage = |c: &Cluster| c.members[0].replication.shared.peers.get(from).unwrap().stage();
+    let now = cluster.now;
+    for _ in 0..3 {
+        cluster.members[0].replication.digested(now, &forged, Via::Datagram, 100);
+    }
+    assert_eq!(stage(&cluster), Some(Stage::Hidden));
+    cluster.run(Duration::from_secs(70));
+    assert_ne!(stage(&cluster), Some(Stage::Hidden));
 }
