@@ -28,6 +28,8 @@ const HIGHEST_MS: u64 = (u32::MAX as u64 - (1 << 24)) * 1000;
 
 /// Least time between two questions to peers whose floor this node never had.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// For how long after a copy began the list that came with it may be one that has been cut since.
+const FRESH: Duration = Duration::from_secs(60);
 
 /// A floor in a list of folded origins; 0 for none.
 pub(super) fn listed(list: &[(u64, u64, u64)]) -> u64 {
@@ -92,6 +94,23 @@ pub(super) fn was_away(cx: &mut Context<'_>, from: OriginId, theirs: u64) -> boo
     }
     // No sooner than a list is cut again, unless it is far too long.
     cx.floors.again = cx.now.instant + cx.config.folded.age;
+    true
+}
+
+/// A pull has ended from one whose list is cut there, at a list that this node never had because
+/// its copy began after all had agreed on it, and came as it was when that began. Whether this node
+/// cuts its own list likewise: it was not away, and holds all that goes below the floor.
+pub(super) fn catch_up(cx: &mut Context<'_>, theirs: u64, end: &PullEnd) -> bool {
+    let Some((began, time)) = cx.ready.copy_began else { return false };
+    let is_fresh = cx.now.instant.since(began) <= FRESH && floor::time(theirs) <= time;
+    if !is_fresh || !is_possible(theirs) || cx.ready.wants_copy() {
+        return false;
+    }
+    let named = Claims::new(&end.heads, &end.folded);
+    let folded = cx.known.folded_list().into_iter().map(|(origin, ..)| OriginId(origin));
+    let is_over = |of: &OriginId| *of != FLOOR && !named.names(*of) && !cx.peers.is_member(*of);
+    let below: Vec<OriginId> = folded.filter(is_over).collect();
+    rise(cx, theirs, &below);
     true
 }
 

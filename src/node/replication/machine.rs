@@ -325,6 +325,7 @@ impl Replication {
         let heads = digest::heads(cx, digest);
         for &(of, through) in heads.iter() {
             if OriginId(of) != cx.me {
+                cx.known.recall(OriginId(of), through);
                 self.gaps.note_claim(cx, OriginId(of), through, from, digest.whole);
             } else if cx.acknowledged(from, through) {
                 self.holders.changed(cx);
@@ -395,6 +396,7 @@ impl Replication {
                 }
                 continue;
             }
+            cx.known.recall(of, last);
             if cx.known.covers_through(of, last) {
                 digest::fold_too(cx, of, self.gaps.is_asking(of));
             } else {

@@ -16,6 +16,7 @@ mod half_broken;
 mod handover;
 mod lent;
 mod meet;
+mod over;
 mod pressure;
 mod ready;
 mod returned;

@@ -160,19 +160,22 @@ impl History {
         sum: u64,
         is_it: impl Fn(u64) -> bool,
     ) -> Option<Vec<OriginId>> {
-        let mut then: BTreeMap<OriginId, Option<u64>> = BTreeMap::new();
-        let mut is_found = is_it(sum);
-        let mut changes = self.changes.iter().rev();
-        while !is_found {
-            let change = changes.next()?;
-            then.insert(change.origin, (!change.is_in).then_some(change.last));
-            is_found = is_it(change.sum);
-        }
+        // By the sums first: a floor that somebody has made up costs little.
+        let since = if is_it(sum) { 0 } else { self.n_changes_since(is_it)? };
+        let before = |change: &Change| (!change.is_in).then_some(change.last);
+        let changes = self.changes.iter().rev().take(since);
+        let then: BTreeMap<OriginId, Option<u64>> =
+            changes.map(|change| (change.origin, before(change))).collect();
         let is_same = |(origin, last): &(OriginId, u64)| {
             let same = then.get(origin).is_none_or(|then| *then == Some(*last));
             *origin != FLOOR && same
         };
         Some(now.filter(is_same).map(|(origin, _)| origin).collect())
+    }
+
+    /// How many changes there have been since the latest list before one whose sum is `is_it`.
+    fn n_changes_since(&self, is_it: impl Fn(u64) -> bool) -> Option<usize> {
+        self.changes.iter().rev().position(|change| is_it(change.sum)).map(|at| at + 1)
     }
 }
 

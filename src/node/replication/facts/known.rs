@@ -13,6 +13,7 @@ use crate::mutation::mutated;
 use crate::node::config::FoldedBound;
 use crate::node::replication::facts::floor::{self, Agreed, FLOOR, Moment};
 use crate::node::replication::facts::folds::{FoldedHash, FoldedOrigin, Folds, covered_hash};
+use crate::node::replication::facts::over::Over;
 use crate::node::replication::message::{FoldedList, Heads};
 use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,8 @@ pub(in crate::node) struct Known {
     /// Runs of which writes may be stamped before the floor and are not below it: what was known
     /// when it was cut, members of then, and those that came new since.
     above: BTreeSet<OriginId>,
+    /// What was let go of lately.
+    over: Over,
     /// Of each origin the highest number that was taken while nothing said that it is held.
     beyond: BTreeMap<OriginId, u64>,
 }
@@ -59,6 +62,7 @@ impl Known {
             refused_total: 0,
             doubts: None,
             above: BTreeSet::new(),
+            over: Over::default(),
             beyond: BTreeMap::new(),
         }
     }
@@ -232,7 +236,24 @@ impl Known {
     pub(in crate::node) fn rise(&mut self, floor: u64, below: &[OriginId]) -> Vec<(OriginId, u64)> {
         below.iter().for_each(|origin| self.let_go(*origin));
         self.above = self.vector.heads().map(|(origin, _)| origin).collect();
-        self.folded.rise(floor, below)
+        let gone = self.folded.rise(floor, below);
+        gone.iter().for_each(|(origin, last)| self.over.add(*origin, *last));
+        gone
+    }
+
+    /// Somebody names a run: if it is one of which everything up to there was held here when it was
+    /// let go of, this node counts with it again.
+    pub(in crate::node) fn recall(&mut self, origin: OriginId, through: u64) {
+        if self.is_unknown(origin)
+            && let Some(last) = self.over.held(Dot { origin, seq: through })
+        {
+            self.claim(origin, last);
+        }
+    }
+
+    /// Whether a write is covered, or was when its run was let go of.
+    pub(in crate::node) fn has_held(&self, dot: Dot) -> bool {
+        self.covers(dot) || self.over.held(dot).is_some()
     }
 
     /// Counts with no numbers of a run any more, nor with what was forgotten of it.
@@ -443,7 +464,7 @@ impl Known {
     #[cfg(test)]
     pub(in crate::node) fn n_kept(&self) -> usize {
         let marks = self.forgotten.len() + self.beyond.len() + self.above.len() + self.came.len();
-        self.vector.len() + self.folded.len() + marks
+        self.vector.len() + self.folded.len() + self.over.len() + marks
     }
 
     pub(in crate::node) fn refused_total(&self) -> u64 {

@@ -9,6 +9,7 @@ pub(super) mod folds;
 pub(super) mod grace;
 pub(super) mod known;
 pub(super) mod met;
+pub(super) mod over;
 pub(super) mod paths;
 pub(super) mod peers;
 pub(super) mod rtt;

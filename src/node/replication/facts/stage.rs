@@ -1,5 +1,6 @@
 //! How far a node has come: what its digests tell of it, and what follows from that for others.
 
+use crate::kv::HlcTime;
 use crate::node::command::Health;
 use crate::time::Instant;
 
@@ -87,6 +88,8 @@ pub(in crate::node) struct Readiness {
     pub(in crate::node) was_set_back: bool,
     /// It may not begin a first copy.
     pub(in crate::node) is_held: bool,
+    /// When it last began to copy all that a ready peer holds, also by the hybrid clock.
+    pub(in crate::node) copy_began: Option<(Instant, HlcTime)>,
 }
 
 impl Readiness {
@@ -99,6 +102,7 @@ impl Readiness {
             is_leaving: false,
             was_set_back: false,
             is_held: false,
+            copy_began: None,
         }
     }
 

@@ -117,7 +117,7 @@ impl Tails {
                 let dot = record.dot();
                 let is_tail = || cx.known.is_past_fold(dot) || is_cut_off(cx, dot);
                 let is_unsummed = record.is_tombstone() || record.ttl().is_some();
-                if is_unsummed && (is_tail() || self.is_unclaimed(cx, dot)) {
+                if is_unsummed && (is_tail() || self.is_unclaimed(cx, cx.known.known_as(record))) {
                     records.push(record.clone());
                 }
             };

@@ -31,7 +31,7 @@ pub(in crate::node) fn lacked(cx: &Context<'_>, end: &PullEnd) -> Vec<Dot> {
     let told = end.heads.iter().zip(marks).map(|((of, through), mark)| (*of, *mark.min(through)));
     let folded = end.folded.iter().map(|(of, last, mark)| (*of, *mark.min(last)));
     let dots = told.chain(folded).map(|(of, seq)| Dot { origin: OriginId(of), seq });
-    dots.filter(|dot| dot.seq > 0 && !cx.known.covers(*dot)).collect()
+    dots.filter(|dot| dot.seq > 0 && !cx.known.has_held(*dot)).collect()
 }
 
 /// Asker: takes over the marks, once the heads are claimed. A server that has folded this very

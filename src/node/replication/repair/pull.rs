@@ -172,6 +172,10 @@ impl Pulls {
         if !cx.link_send(peer, KvMessage::Pull(pull).encode()) {
             return;
         }
+        if first {
+            let time = cx.store.stats().hlc.max(HlcTime::from_millis(cx.now.wall.0));
+            cx.ready.copy_began = Some((cx.now.instant, time));
+        }
         let conn = cx.peers.get(peer).and_then(|peer| peer.link);
         self.started_total += 1;
         self.asked =
@@ -199,7 +203,8 @@ impl Pulls {
         self.completed_total += 1;
         // Whoever had the list at which the server has cut its own lacks nothing for that.
         let theirs = floor::listed(&end.folded);
-        let has_cut = theirs > cx.known.floor() && floor::follow(cx, theirs);
+        let has_cut = theirs > cx.known.floor()
+            && (floor::follow(cx, theirs) || !asked.first && floor::catch_up(cx, theirs, end));
         let was_away = floor::was_away(cx, asked.from, theirs);
         let mut lacked = marks::lacked(cx, end);
         let reset = was_away || end.reset && !(has_cut && lacked.is_empty());
