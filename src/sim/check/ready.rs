@@ -93,7 +93,8 @@ impl Ready {
                 }
                 let Some(pair) = runs(cluster, founder, other) else { continue };
                 let met_before = self.met.remove(&pair);
-                let is_first = !self.acquainted.contains(&pair);
+                let is_first =
+                    !self.acquainted.contains(&pair) && !self.is_led_to(cluster, founder, other);
                 let now = met_before.unwrap_or_else(|| Met::now(cluster, founder, other, is_first));
                 if is_steady(cluster, founder, other, now.since + STEADY)
                     && let Some((origin, through)) = now.misses(cluster, founder)
@@ -112,6 +113,15 @@ impl Ready {
         }
         self.met = met;
         acquaint(cluster, &mut self.acquainted);
+    }
+
+    /// Whether a founder meets another node by way of a ready one that it has known before: that
+    /// one has met the other cluster, and the founder has only been away.
+    fn is_led_to(&self, cluster: &Cluster, founder: usize, other: usize) -> bool {
+        let others = (0..cluster.hosts.len()).filter(|at| *at != founder && *at != other);
+        let mut ready = others.filter(|at| is_ready(&cluster.hosts[*at]));
+        let known = |at| runs(cluster, founder, at).is_some_and(|p| self.acquainted.contains(&p));
+        ready.any(|at| known(at) && knows(cluster, at, other))
     }
 }
 
