@@ -165,6 +165,49 @@ def writes(one, two):
     expect(one.row("limits")).to_have_count(0)
 
 
+def hurries(one):
+    """Who is faster than the page loses nothing of what comes next."""
+    put(ONE, "hurry/a", b"a")
+    one.page.evaluate("location.hash = 'in=hurry/&key=hurry/a'")
+    expect(one.at("#text")).to_have_text("a", timeout=LONG)
+    # Back, and a new key: all before the browser tells that it is elsewhere.
+    one.page.evaluate(
+        """() => new Promise(done => {
+            addEventListener("hashchange", () => setTimeout(done), { once: true });
+            for (const key of ["Escape", "n"])
+                document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+        })"""
+    )
+    expect(one.at("#key")).to_be_visible()
+    one.page.keyboard.press("Escape")
+    # A new key is begun while a delete is on its way.
+    one.row("a").click()
+    expect(one.at("#text")).to_have_text("a", timeout=LONG)
+    held = []
+
+    def hold(route):
+        if route.request.method == "DELETE":
+            held.append(route)
+        else:
+            route.continue_()
+
+    one.page.route("**/kv?*", hold)
+    one.at("#delete").click()
+    with one.page.expect_request(lambda request: request.method == "DELETE"):
+        one.at("#sure-yes").click()
+    one.at("#new").click()
+    one.at("#key").fill("hurry/b")
+    one.at("#value").fill("begun meanwhile")
+    with one.page.expect_response(lambda answer: answer.request.method == "DELETE"):
+        held.pop().continue_()
+    one.page.unroute("**/kv?*")
+    expect(one.row("a")).to_have_count(0, timeout=LONG)
+    expect(one.at("#sure")).to_be_hidden()
+    one.at("#save").click()
+    one.has_saved()
+    assert ask(ONE, "GET", named("hurry/b") + "&raw") == b"begun meanwhile"
+
+
 def expires(one):
     """A key with a time to live says so, and its end is seen."""
     one.page.keyboard.press("Escape")
@@ -343,7 +386,7 @@ def main():
             args=["--no-sandbox", "--disable-dev-shm-usage"])
         context = browser.new_context(viewport={"width": 1280, "height": 800})
         one, two = Person(context, ONE), Person(context, TWO)
-        for act in (lambda: writes(one, two), lambda: expires(one)):
+        for act in (lambda: writes(one, two), lambda: expires(one), lambda: hurries(one)):
             timed(act)
         two.check()
         # A tab that nobody looks at draws once a second.

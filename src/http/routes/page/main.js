@@ -7,16 +7,21 @@ const place = (prefix, key) => {
   return `#${query(fields)}`;
 };
 
+// At once: the event that tells of it comes after whatever a person does next.
 function go(prefix, key) {
   const hash = place(prefix, key);
-  if (hash === (location.hash || "#")) return arrive();
-  location.hash = hash;
+  if (hash !== (location.hash || "#")) location.hash = hash;
+  return arrive();
 }
 
 let arrived = "";
+// Where this page is, or asks whether it may go.
+let bound = "";
 async function arrive() {
-  if (location.hash !== arrived && !await editor.mayLeave()) {
+  bound = location.hash;
+  if (bound !== arrived && !await editor.mayLeave()) {
     history.replaceState(null, "", arrived || "#");
+    bound = location.hash;
     return;
   }
   arrived = location.hash;
@@ -137,7 +142,7 @@ function listen() {
     if (value.key !== null && !editor.isOpen) value.open(value.key);
   });
   document.addEventListener("keydown", press);
-  addEventListener("hashchange", arrive);
+  addEventListener("hashchange", () => location.hash !== bound && arrive());
   addEventListener("resize", () => rows.draw());
   addEventListener("beforeunload", event => editor.isChanged && event.preventDefault());
 }

@@ -197,7 +197,9 @@ const value = {
       if (answer.ok) {
         rows.remove(key);
         list.foot();
-        return go(list.prefix, null);
+        // Whoever has begun something else meanwhile stays there.
+        if (this.key === key && !editor.isOpen) go(list.prefix, null);
+        return;
       }
       const isOther = answer.status === 412;
       tell("told", isOther ? "Not deleted: somebody has changed it." : await why(answer));
