@@ -183,10 +183,10 @@ def hurries(one):
     # A new key is begun while a delete is on its way.
     one.row("a").click()
     expect(one.at("#text")).to_have_text("a", timeout=LONG)
-    held = []
+    held, method = [], "DELETE"
 
     def hold(route):
-        if route.request.method == "DELETE":
+        if route.request.method == method:
             held.append(route)
         else:
             route.continue_()
@@ -200,9 +200,22 @@ def hurries(one):
     one.at("#value").fill("begun meanwhile")
     with one.page.expect_response(lambda answer: answer.request.method == "DELETE"):
         held.pop().continue_()
-    one.page.unroute("**/kv?*")
     expect(one.row("a")).to_have_count(0, timeout=LONG)
     expect(one.at("#sure")).to_be_hidden()
+    # And another one while that is being saved.
+    method = "PUT"
+    with one.page.expect_request(lambda request: request.method == "PUT"):
+        one.at("#save").click()
+    one.page.keyboard.press("Escape")
+    one.at("#sure-yes").click()
+    expect(one.at("#editor")).to_be_hidden()
+    one.at("#new").click()
+    one.at("#key").fill("hurry/c")
+    with one.page.expect_response(lambda answer: answer.request.method == "PUT"):
+        held.pop().continue_()
+    expect(one.row("b")).to_have_count(1, timeout=LONG)
+    expect(one.at("#key")).to_have_value("hurry/c")
+    one.page.unroute("**/kv?*")
     one.at("#save").click()
     one.has_saved()
     assert ask(ONE, "GET", named("hurry/b") + "&raw") == b"begun meanwhile"

@@ -10,6 +10,8 @@ const editor = {
   began: "",
   expires: null,
   ttl: "",
+  // How often it was begun or ended: an answer that comes later is not about what is open now.
+  turn: 0,
 
   // Begins with a new key, or with the value that is shown.
   begin(isNew) {
@@ -18,7 +20,9 @@ const editor = {
       return tell("told", text);
     }
     const text = isNew ? "" : textOf(value.bytes);
+    at("save").disabled = false;
     Object.assign(this, {
+      turn: this.turn + 1,
       isNew,
       key: isNew ? null : value.key,
       base: isNew ? null : value.version,
@@ -88,16 +92,20 @@ const editor = {
     const type = at("type").value.trim();
     if (type) headers["Content-Type"] = type;
     at("save").disabled = true;
+    const { turn } = this;
+    const isOpen = () => turn === this.turn;
     try {
       const body = await this.body();
       const answer = await ask(`kv?${query(fields)}`, { method: "PUT", headers, body });
-      if (answer.ok) return this.saved(key, (await answer.json()).version);
+      const said = answer.ok ? (await answer.json()).version : await why(answer);
+      if (!isOpen()) return;
+      if (answer.ok) return this.saved(key, said);
       if (answer.status === 412) return await this.met(key);
-      this.clash(await why(answer));
+      this.clash(said);
     } catch (error) {
-      this.clash(error.message);
+      if (isOpen()) this.clash(error.message);
     } finally {
-      at("save").disabled = false;
+      if (isOpen()) at("save").disabled = false;
     }
   },
 
@@ -111,10 +119,14 @@ const editor = {
 
   // Somebody else was there: what is there now?
   async met(key) {
+    const { turn } = this;
     const answer = await ask(`kv?raw&${query({ key })}`);
-    if (!answer.ok && answer.status !== 404) return this.clash(await why(answer));
+    const isFound = answer.ok || answer.status === 404;
     const version = (answer.headers.get("etag") || "").replace(/^W\/|"/g, "");
+    const said = isFound ? "" : await why(answer);
     const bytes = answer.ok ? await beginning(answer) : null;
+    if (turn !== this.turn) return;
+    if (!isFound) return this.clash(said);
     const when = version ? ` at ${written(version).toLocaleTimeString()}` : "";
     this.other = { key, version: answer.ok ? version : null, bytes };
     const what = answer.ok
@@ -148,6 +160,7 @@ const editor = {
   },
 
   end() {
+    this.turn += 1;
     at("editor").hidden = true;
     at("nothing").hidden = value.key !== null;
     at("shown").hidden = value.key === null;

@@ -30,6 +30,7 @@ const value = {
     at("nothing").hidden = key !== null;
     at("shown").hidden = true;
     at("editor").hidden = true;
+    editor.turn += 1;
     if (key === null) return;
     tell("told", this.said);
     this.said = "";
@@ -202,10 +203,12 @@ const value = {
         return;
       }
       const isOther = answer.status === 412;
-      tell("told", isOther ? "Not deleted: somebody has changed it." : await why(answer));
+      const said = isOther ? "Not deleted: somebody has changed it." : await why(answer);
+      if (this.key !== key) return;
+      tell("told", said);
       if (isOther) this.load();
     } catch (error) {
-      tell("told", error.message);
+      if (this.key === key) tell("told", error.message);
     }
   },
 };
