@@ -169,7 +169,12 @@ impl History {
         let last = self.shown.get(&(origin, key.to_vec())).copied();
         match seen {
             Some((stamp, value)) => {
-                if last.is_some_and(|last| stamp < last) {
+                // An earlier delete may come from who has yet to forget it, once the later one is
+                // forgotten here, if only for a moment: the key is deleted before and after.
+                let known = self.keys.get(key);
+                let is_delete = |last| known.is_some_and(|known| known.is_delete(last));
+                let is_still_deleted = |last| self.forgetful && value.is_none() && is_delete(last);
+                if last.is_some_and(|last| stamp < last && !is_still_deleted(last)) {
                     self.complain(format!("{} went back on one node", show(key)));
                 }
                 let known = self.keys.get(key).and_then(|history| history.writes.get(&stamp));

@@ -263,6 +263,9 @@ impl Options {
             (true, false) => (grace_s, 15),
             (true, true) => (grace_s + 30, 60),
         };
+        // Of two clusters that were apart for longer than deletes are remembered, one that has let
+        // go of runs takes what the other alone holds for deleted: that is the price of a floor.
+        let forget_each_other = has(Fault::Halves) && has(Fault::Forget) && !short;
         Options {
             rng_seed: request.rng_seed,
             n_nodes: request.n_nodes.unwrap_or(n_drawn),
@@ -275,7 +278,7 @@ impl Options {
             tombstone_grace: Duration::from_secs(grace_s),
             dead_memory: Duration::from_secs(dead_s),
             outlasting: short || !has(Fault::Forget),
-            folded: if has(Fault::Floor) {
+            folded: if has(Fault::Floor) && !forget_each_other {
                 draw_folded(&mut Rng::from_seed(request.rng_seed ^ 0x666c_6f6f_7221_2121))
             } else {
                 FoldedBound::default()

@@ -74,22 +74,27 @@ pub(super) fn may_settle(cx: &Context<'_>, of: OriginId, records: &[Record]) -> 
     !may_be_over(cx, of) || records.iter().any(is_above)
 }
 
-/// A peer that is met tells its floor. Whether to ask it for what it holds, as this node never had
-/// the list at which that one was cut: only who answers shows that it has cut its list there. One
-/// that says so, and serves nothing, hides nobody.
-pub(super) fn told(cx: &mut Context<'_>, from: OriginId, theirs: u64, is_copying: bool) -> bool {
+/// A peer that is met tells its floor. Whom to ask for what it holds, as this node never had the
+/// list at which that one was cut: only who answers shows that its list is cut there. One that says
+/// so, and serves nothing, hides nobody.
+pub(super) fn told(
+    cx: &mut Context<'_>,
+    from: OriginId,
+    theirs: u64,
+    is_copying: bool,
+) -> Option<OriginId> {
     let now = cx.now.instant;
     if follow(cx, theirs) || !counts(cx, from, theirs) || is_copying || now < cx.floors.ask_again {
-        return false;
+        return None;
     }
     cx.floors.ask_again = now + ASK_AGAIN;
-    true
+    Some(copied_lately(cx, theirs).unwrap_or(from))
 }
 
 /// A pull has ended from one whose list is cut there. Whether this node was away then, and has to
 /// compare its store; the copy that has come is one of a reset.
 pub(super) fn was_away(cx: &mut Context<'_>, from: OriginId, theirs: u64) -> bool {
-    if follow(cx, theirs) || !counts(cx, from, theirs) {
+    if follow(cx, theirs) || !counts(cx, from, theirs) || copied_lately(cx, theirs).is_some() {
         return false;
     }
     // No sooner than a list is cut again, unless it is far too long.
@@ -97,13 +102,21 @@ pub(super) fn was_away(cx: &mut Context<'_>, from: OriginId, theirs: u64) -> boo
     true
 }
 
-/// A pull has ended from one whose list is cut there, at a list that this node never had because
-/// its copy began after all had agreed on it, and came as it was when that began. Whether this node
-/// cuts its own list likewise: it was not away, and holds all that goes below the floor.
-pub(super) fn catch_up(cx: &mut Context<'_>, theirs: u64, end: &PullEnd) -> bool {
-    let Some((began, time)) = cx.ready.copy_began else { return false };
-    let is_fresh = cx.now.instant.since(began) <= FRESH && floor::time(theirs) <= time;
-    if !is_fresh || !is_possible(theirs) || cx.ready.wants_copy() {
+/// Of whom this node has copied lately, after all had agreed on the list at which that floor is:
+/// the list that came is from when the copy began, and may have been cut while it was on its way.
+/// Only that peer can tell: it had the list, or was away itself.
+fn copied_lately(cx: &Context<'_>, theirs: u64) -> Option<OriginId> {
+    let began = cx.ready.copy_began?;
+    let is_fresh = cx.now.instant.since(began.at) <= FRESH && floor::time(theirs) <= began.time;
+    let is_there = |peer: &Peer| peer.info.reachable && peer.is_ready();
+    (is_fresh && cx.peers.get(began.from).is_some_and(is_there)).then_some(began.from)
+}
+
+/// A pull has ended from the peer of whom this node has copied lately, whose list is cut there now.
+/// This node was not away, and cuts its own likewise: what that peer names no more goes.
+pub(super) fn catch_up(cx: &mut Context<'_>, from: OriginId, theirs: u64, end: &PullEnd) -> bool {
+    let is_it = copied_lately(cx, theirs) == Some(from);
+    if !is_it || !is_possible(theirs) || cx.ready.wants_copy() {
         return false;
     }
     let named = Claims::new(&end.heads, &end.folded);

@@ -4,7 +4,8 @@
 
 use super::Violation;
 use crate::sim::cluster::Cluster;
-use crate::sim::history::{History, Required, show};
+use crate::sim::history::{History, KeyHistory, Required, show};
+use crate::sim::host::Host;
 use crate::time::Instant;
 use std::time::Duration;
 
@@ -31,14 +32,13 @@ pub fn not_handed_over(cluster: &Cluster, index: usize, history: &History) -> Op
     let others_may_be_lost = host.leaving.is_none_or(ended_since);
     let stays = |at: &usize| *at != index && !cluster.hosts[*at].is_stranger;
     let lost = history.keys.iter().find(|(key, known)| {
-        let Some(stamp) = known.required else { return false };
+        let Some(required) = required(host, key, known) else { return false };
+        let Required { stamp, seq, .. } = required;
         let is_own = stamp.origin == origin;
         let may_be_lost = if is_own { own_may_be_lost } else { others_may_be_lost };
         if may_be_lost {
             return false;
         }
-        let (seq, is_delete) = (known.seq(stamp), known.is_delete(stamp));
-        let required = Required { stamp, seq, is_delete };
         let stands = |held| held >= stamp || history.excuses(known, stamp, held);
         let holds = |at: usize| cluster.hosts[at].version(key, required).is_some_and(stands);
         // What a broken copy has left comes by the safety net, as what is past a lost write does.
@@ -53,4 +53,17 @@ pub fn not_handed_over(cluster: &Cluster, index: usize, history: &History) -> Op
         );
         Violation::new("leave-hands-over", what)
     })
+}
+
+/// What has to be handed over of a key: the last write that counts, or a delete after it that the
+/// node holds, though it was taken for lost with its writer.
+fn required(host: &Host, key: &[u8], known: &KeyHistory) -> Option<Required> {
+    let stamp = known.required?;
+    let held = host.store.as_ref().and_then(|store| store.entry(key));
+    let delete = held.filter(|held| held.is_tombstone() && held.stamp() > stamp);
+    let (stamp, is_delete) = match delete {
+        Some(delete) => (delete.stamp(), true),
+        None => (stamp, known.is_delete(stamp)),
+    };
+    Some(Required { stamp, seq: known.seq(stamp), is_delete })
 }

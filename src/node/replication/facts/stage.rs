@@ -1,6 +1,6 @@
 //! How far a node has come: what its digests tell of it, and what follows from that for others.
 
-use crate::kv::HlcTime;
+use crate::kv::{HlcTime, OriginId};
 use crate::node::command::Health;
 use crate::time::Instant;
 
@@ -88,8 +88,16 @@ pub(in crate::node) struct Readiness {
     pub(in crate::node) was_set_back: bool,
     /// It may not begin a first copy.
     pub(in crate::node) is_held: bool,
-    /// When it last began to copy all that a ready peer holds, also by the hybrid clock.
-    pub(in crate::node) copy_began: Option<(Instant, HlcTime)>,
+    /// The last copy of all that a ready peer holds.
+    pub(in crate::node) copy_began: Option<CopyBegan>,
+}
+
+/// When a copy began, also by the hybrid clock, and from whom.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::node) struct CopyBegan {
+    pub(in crate::node) at: Instant,
+    pub(in crate::node) time: HlcTime,
+    pub(in crate::node) from: OriginId,
 }
 
 impl Readiness {
