@@ -28,8 +28,6 @@ const HIGHEST_MS: u64 = (u32::MAX as u64 - (1 << 24)) * 1000;
 
 /// Least time between two questions to peers whose floor this node never had.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
-/// For how long after a copy began the list that came with it may be one that has been cut since.
-const FRESH: Duration = Duration::from_secs(60);
 
 /// A floor in a list of folded origins; 0 for none.
 pub(super) fn listed(list: &[(u64, u64, u64)]) -> u64 {
@@ -74,56 +72,26 @@ pub(super) fn may_settle(cx: &Context<'_>, of: OriginId, records: &[Record]) -> 
     !may_be_over(cx, of) || records.iter().any(is_above)
 }
 
-/// A peer that is met tells its floor. Whom to ask for what it holds, as this node never had the
-/// list at which that one was cut: only who answers shows that its list is cut there. One that says
-/// so, and serves nothing, hides nobody.
-pub(super) fn told(
-    cx: &mut Context<'_>,
-    from: OriginId,
-    theirs: u64,
-    is_copying: bool,
-) -> Option<OriginId> {
+/// A peer that is met tells its floor. Whether to ask it for what it holds, as this node never had
+/// the list at which that one was cut: only who answers shows that it has cut its list there. One
+/// that says so, and serves nothing, hides nobody.
+pub(super) fn told(cx: &mut Context<'_>, from: OriginId, theirs: u64, is_copying: bool) -> bool {
     let now = cx.now.instant;
     if follow(cx, theirs) || !counts(cx, from, theirs) || is_copying || now < cx.floors.ask_again {
-        return None;
+        return false;
     }
     cx.floors.ask_again = now + ASK_AGAIN;
-    Some(copied_lately(cx, theirs).unwrap_or(from))
+    true
 }
 
 /// A pull has ended from one whose list is cut there. Whether this node was away then, and has to
 /// compare its store; the copy that has come is one of a reset.
 pub(super) fn was_away(cx: &mut Context<'_>, from: OriginId, theirs: u64) -> bool {
-    if follow(cx, theirs) || !counts(cx, from, theirs) || copied_lately(cx, theirs).is_some() {
+    if follow(cx, theirs) || !counts(cx, from, theirs) {
         return false;
     }
     // No sooner than a list is cut again, unless it is far too long.
     cx.floors.again = cx.now.instant + cx.config.folded.age;
-    true
-}
-
-/// Of whom this node has copied lately, after all had agreed on the list at which that floor is:
-/// the list that came is from when the copy began, and may have been cut while it was on its way.
-/// Only that peer can tell: it had the list, or was away itself.
-fn copied_lately(cx: &Context<'_>, theirs: u64) -> Option<OriginId> {
-    let began = cx.ready.copy_began?;
-    let is_fresh = cx.now.instant.since(began.at) <= FRESH && floor::time(theirs) <= began.time;
-    let is_there = |peer: &Peer| peer.info.reachable && peer.is_ready();
-    (is_fresh && cx.peers.get(began.from).is_some_and(is_there)).then_some(began.from)
-}
-
-/// A pull has ended from the peer of whom this node has copied lately, whose list is cut there now.
-/// This node was not away, and cuts its own likewise: what that peer names no more goes.
-pub(super) fn catch_up(cx: &mut Context<'_>, from: OriginId, theirs: u64, end: &PullEnd) -> bool {
-    let is_it = copied_lately(cx, theirs) == Some(from);
-    if !is_it || !is_possible(theirs) || cx.ready.wants_copy() {
-        return false;
-    }
-    let named = Claims::new(&end.heads, &end.folded);
-    let folded = cx.known.folded_list().into_iter().map(|(origin, ..)| OriginId(origin));
-    let is_over = |of: &OriginId| *of != FLOOR && !named.names(*of) && !cx.peers.is_member(*of);
-    let below: Vec<OriginId> = folded.filter(is_over).collect();
-    rise(cx, theirs, &below);
     true
 }
 

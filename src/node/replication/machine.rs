@@ -367,9 +367,9 @@ impl Replication {
         let (cx, from) = (&mut self.shared.lend(lent), OriginId(digest.from));
         let is_copying = self.pulls.is_active();
         if let Some(theirs) = digest.floor.filter(|_| meet::is_met(cx, from))
-            && let Some(whom) = floor::told(cx, from, theirs, is_copying)
+            && floor::told(cx, from, theirs, is_copying)
         {
-            self.pulls.start(cx, whom);
+            self.pulls.start(cx, from);
         }
         floor::lead(&mut self.shared.lend(lent));
     }

@@ -1,6 +1,5 @@
 //! How far a node has come: what its digests tell of it, and what follows from that for others.
 
-use crate::kv::{HlcTime, OriginId};
 use crate::node::command::Health;
 use crate::time::Instant;
 
@@ -88,16 +87,6 @@ pub(in crate::node) struct Readiness {
     pub(in crate::node) was_set_back: bool,
     /// It may not begin a first copy.
     pub(in crate::node) is_held: bool,
-    /// The last copy of all that a ready peer holds.
-    pub(in crate::node) copy_began: Option<CopyBegan>,
-}
-
-/// When a copy began, also by the hybrid clock, and from whom.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::node) struct CopyBegan {
-    pub(in crate::node) at: Instant,
-    pub(in crate::node) time: HlcTime,
-    pub(in crate::node) from: OriginId,
 }
 
 impl Readiness {
@@ -110,7 +99,6 @@ impl Readiness {
             is_leaving: false,
             was_set_back: false,
             is_held: false,
-            copy_began: None,
         }
     }
 

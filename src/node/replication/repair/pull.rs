@@ -23,7 +23,6 @@ use crate::node::replication::context::Context;
 use crate::node::replication::facts::floor::FLOOR;
 use crate::node::replication::facts::known::Claims;
 use crate::node::replication::facts::peers::{Peer, Peers};
-use crate::node::replication::facts::stage::CopyBegan;
 use crate::node::replication::floor;
 use crate::node::replication::meet;
 use crate::node::replication::message::{
@@ -173,10 +172,6 @@ impl Pulls {
         if !cx.link_send(peer, KvMessage::Pull(pull).encode()) {
             return;
         }
-        if first {
-            let time = cx.store.stats().hlc.max(HlcTime::from_millis(cx.now.wall.0));
-            cx.ready.copy_began = Some(CopyBegan { at: cx.now.instant, time, from: peer });
-        }
         let conn = cx.peers.get(peer).and_then(|peer| peer.link);
         self.started_total += 1;
         self.asked =
@@ -204,9 +199,7 @@ impl Pulls {
         self.completed_total += 1;
         // Whoever had the list at which the server has cut its own lacks nothing for that.
         let theirs = floor::listed(&end.folded);
-        let has_cut = theirs > cx.known.floor()
-            && (floor::follow(cx, theirs)
-                || !asked.first && floor::catch_up(cx, asked.from, theirs, end));
+        let has_cut = theirs > cx.known.floor() && floor::follow(cx, theirs);
         let was_away = floor::was_away(cx, asked.from, theirs);
         let mut lacked = marks::lacked(cx, end);
         let reset = was_away || end.reset && !(has_cut && lacked.is_empty());

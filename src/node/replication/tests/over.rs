@@ -73,36 +73,31 @@ fn nobody_asks_for_what_it_held_when_it_let_go_of_a_run() {
     cluster.must_agree_within(Duration::from_secs(5));
 }
 
-/// So many runs end, one a second, each before all others by its number: who takes their list over
-/// comes by no list that there ever was.
-fn end_in_reverse(cluster: &mut Cluster, below: u64, n: u64) {
-    (below - n..below).rev().for_each(|run| end(cluster, run..run + 1));
-}
-
 #[test]
-fn a_joiner_whose_copy_began_before_a_list_was_cut_was_not_away() {
-    let mut cluster = cluster(2);
-    end_in_reverse(&mut cluster, FIRST + 100, 16);
-    assert_eq!(known(&cluster, 0).floor(), 0);
-    // It copies from the second one. The first one, which is to cut, hears of it late.
-    let leader = usize::from(cluster.members[1].store.origin() < cluster.members[0].store.origin());
-    let other = 1 - leader;
+fn the_floor_of_another_cluster_is_none_that_a_joiner_missed() {
+    let mut cluster = cluster(4);
+    cluster.cut = vec![(0, 2), (0, 3), (1, 2), (1, 3)];
+    for (at, other) in [(0, 1), (1, 0), (2, 3), (3, 2)] {
+        cluster.tell(at, &[other]);
+        cluster.drain(at);
+    }
+    let written = records(&cluster, 77, 3, Some(b"v"));
+    push(&mut cluster, &[2, 3], 77, &written);
+    end(&mut cluster, FIRST..FIRST + 40);
+    assert!(known(&cluster, 0).floor() > 0 && known(&cluster, 2).is_folded(OriginId(77)));
+    // It copies in one cluster after the other one has cut its list.
     cluster.add(GRACE);
-    cluster.cut = vec![(leader, 2), (2, leader)];
-    cluster.tell(2, &[other]);
-    cluster.tell(other, &[leader, 2]);
-    let is_ready = |c: &Cluster| c.members[2].replication.view().health() == Health::Ok;
+    cluster.cut.extend([(0, 4), (1, 4)]);
+    cluster.tell(4, &[2]);
+    cluster.tell(2, &[3, 4]);
+    let is_ready = |c: &Cluster| c.members[4].replication.view().health() == Health::Ok;
     assert!(cluster.run_until(Duration::from_secs(5), is_ready));
-    end_in_reverse(&mut cluster, FIRST + 84, 14);
-    assert!(known(&cluster, leader).floor() > 0);
     cluster.cut.clear();
     cluster.meet();
-    assert!(cluster.run_until(Duration::from_secs(30), |c| c.equal() && have_cut(c)));
-    assert_eq!((resets_of(&cluster, 2), cluster.divergences), (0, 0));
-    let floor = known(&cluster, leader).floor();
-    end_in_reverse(&mut cluster, FIRST + 70, 40);
-    let is_higher = |c: &Cluster| c.equal() && have_cut(c) && known(c, 0).floor() > floor;
-    assert!(cluster.run_until(Duration::from_secs(30), is_higher));
+    assert!(cluster.run_until(Duration::from_secs(60), |c| known(c, 4).floor() > 0));
+    assert_eq!(resets_of(&cluster, 4), 1, "it lets go of nothing that the others never knew");
+    assert!(cluster.run_until(Duration::from_secs(60), |c| c.equal() && have_cut(c)));
+    (0..5).for_each(|at| assert_eq!(cluster.value(at, "k77-3").as_deref(), Some(&b"v"[..])));
 }
 
 #[test]
