@@ -289,7 +289,7 @@ impl Run {
         let took = self.cluster.now.since(start);
         self.quiet()?;
         check::finally(&self.cluster, &self.history)?;
-        self.watchers.finally(&self.cluster)?;
+        self.watchers.finally(&self.cluster, &self.history)?;
         self.let_go()?;
         Ok(took)
     }

@@ -14,10 +14,11 @@
 //! They draw from a generator of their own and tell the nodes nothing, so that a run with them is
 //! the same in all else.
 
-use super::check::{Violation, watched};
+use super::check::Violation;
+use super::check::watched::{self, Excuses};
 use super::cluster::Cluster;
-use super::history::show;
-use super::options::Options;
+use super::history::{History, show};
+use super::options::{Fault, Options};
 use super::run::{Run, Step};
 use crate::kv::{
     Asked, Begun, Coverage, OriginId, Reader, Record, Seen, Stamp, Store, Target, Token,
@@ -47,6 +48,8 @@ pub(super) struct Watchers {
     clients: Vec<Client>,
     /// Whether a delete may be forgotten before an older write of the key has ended.
     is_forgetful: bool,
+    /// Halves of the cluster may be apart for longer than deletes are remembered.
+    forget_apart: bool,
     complaint: Option<String>,
     /// Events told.
     pub(super) n_told: u64,
@@ -163,6 +166,7 @@ impl Watchers {
             rng,
             clients,
             is_forgetful: !options.outlasting,
+            forget_apart: !options.outlasting && options.has(Fault::Halves),
             complaint: None,
             n_told: 0,
             n_resumed: 0,
@@ -186,16 +190,24 @@ impl Watchers {
     ///
     /// # Errors
     /// What one has instead.
-    pub(super) fn finally(&mut self, cluster: &Cluster) -> Result<(), Violation> {
+    pub(super) fn finally(
+        &mut self,
+        cluster: &Cluster,
+        history: &History,
+    ) -> Result<(), Violation> {
+        let excuses = Excuses {
+            is_forgetful: self.is_forgetful,
+            outlived: self.forget_apart.then_some(history),
+        };
         self.ring(cluster);
         for number in 0..self.clients.len() {
             let is_streaming = matches!(self.clients[number].at, At::Stream(_));
             if is_streaming && let Some(server) = self.settle(cluster, number)? {
-                watched::check(cluster, server, &self.clients[number], false, self.is_forgetful)?;
+                watched::check(cluster, server, &self.clients[number], false, excuses)?;
             }
             self.leave(number);
             if let Some(server) = self.settle(cluster, number)? {
-                watched::check(cluster, server, &self.clients[number], true, self.is_forgetful)?;
+                watched::check(cluster, server, &self.clients[number], true, excuses)?;
             }
         }
         self.check()

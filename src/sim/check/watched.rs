@@ -9,9 +9,27 @@ use super::Violation;
 use super::convergence::records;
 use crate::kv::Record;
 use crate::sim::cluster::Cluster;
-use crate::sim::history::show;
+use crate::sim::history::{History, show};
 use crate::sim::watch::Client;
 use std::collections::BTreeMap;
+
+/// What a client may keep that no node holds, as faults outlasted the memory of deletes.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::sim) struct Excuses<'a> {
+    /// Deletes may be forgotten while a fault lasts.
+    pub(in crate::sim) is_forgetful: bool,
+    /// Halves may have been apart for longer than deletes are remembered.
+    pub(in crate::sim) outlived: Option<&'a History>,
+}
+
+impl Excuses<'_> {
+    /// Whether one half had forgotten a later delete of the key before the other heard of it: by
+    /// its token the client had seen that delete.
+    fn outlived(&self, known: &Record) -> bool {
+        let history = self.outlived.and_then(|history| history.keys.get(known.key()));
+        history.is_some_and(|history| history.last_buried() > Some(known.stamp()))
+    }
+}
 
 /// `is_back` says that the client has just gone on from its token.
 pub(in crate::sim) fn check(
@@ -19,7 +37,7 @@ pub(in crate::sim) fn check(
     index: usize,
     client: &Client,
     is_back: bool,
-    is_forgetful: bool,
+    excuses: Excuses<'_>,
 ) -> Result<(), Violation> {
     let host = &cluster.hosts[index];
     let Some(store) = &host.store else { return Ok(()) };
@@ -47,11 +65,11 @@ pub(in crate::sim) fn check(
             // Before the writer's run is known to be over, what is lost may have yet to come.
             let is_over = !coverage.knows(dot.origin) || coverage.ended.last(dot.origin) > 0;
             let is_later = held.is_none_or(|held| held.stamp() < known.stamp());
-            let was_forgotten = is_forgetful && known.is_tombstone();
+            let was_forgotten = excuses.is_forgetful && known.is_tombstone();
             is_later
                 && (was_forgotten || !(host.covers(dot) || (is_back && is_in_token && is_over)))
         };
-        if known.is_some_and(may_be_lost) {
+        if known.is_some_and(|known| may_be_lost(known) || excuses.outlived(known)) {
             continue;
         }
         let way = if is_back { "that has come back" } else { "on a stream" };
