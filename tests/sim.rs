@@ -126,7 +126,11 @@ mod mutations {
         use Mutation::{LeaveStranded, LoseMarks, NeverYield, ResetEarly, StayFolded};
         let full = Request { chaos: Duration::from_secs(60), ..request(rng_seed) };
         match mutation {
-            LoseMarks | ResetEarly => {
+            LoseMarks => {
+                let faults = Some(vec![Pause, Roll, Forget]);
+                Request { n_nodes: Some(4), chaos: Duration::from_secs(120), faults, ..full }
+            }
+            ResetEarly => {
                 let faults = Some(vec![Crash, Pause, Loss, Roll, Forget, Partition]);
                 Request { n_nodes: Some(5), chaos: Duration::from_secs(120), faults, ..full }
             }
